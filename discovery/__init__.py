@@ -1,0 +1,95 @@
+"""Find a corpus, head, upstream or system by name: the module's name is the name, there is no registry.
+
+A name is one of
+    `emodb`                  a module of the package that holds the kind (`undertone.corpora.emodb`)
+    `./my_head.py`           a Python file of the user's
+    `my_pkg.heads:MyHead`    a class in an importable module
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import importlib.util
+import pkgutil
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from types import ModuleType
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """The tail of an error about an unknown name: the nearest known name, then all of them."""
+    names = sorted(known)
+    close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    hint = f" Did you mean {close[0]!r}?" if close else ""
+    return f"{hint} Known: {', '.join(names) or 'none'}."
+
+
+def available(package: str, base: type) -> list[str]:
+    """Names of the modules of `package` that define a subclass of `base`."""
+    paths = importlib.import_module(package).__path__
+    names = (info.name for info in pkgutil.iter_modules(paths) if not info.name.startswith("_"))
+    return sorted(name for name in names if _classes(importlib.import_module(f"{package}.{name}"), base))
+
+
+def find_class(name: str, package: str, base: type[T]) -> type[T]:
+    """The class that `name` (see the module's docstring) stands for.
+
+    Raises:
+        ValueError: the name is unknown, the file is missing, or it does not define exactly one subclass of `base`.
+    """
+    if ":" in name and not name.endswith(".py"):
+        return _named_class(name, base)
+    if name.endswith(".py"):
+        return _only_class(_module_from_file(Path(name)), base, name)
+    known = available(package, base)
+    if name not in known:
+        kind = base.__name__.lower()
+        raise ValueError(
+            f"Unknown {kind} {name!r}.{nearest(name, known)} A {kind} of your own: a path such as ./my_{kind}.py, "
+            f"or my_package.module:ClassName."
+        )
+    return _only_class(importlib.import_module(f"{package}.{name}"), base, name)
+
+
+def _classes(module: ModuleType, base: type[T]) -> list[type[T]]:
+    members = (value for value in vars(module).values() if isinstance(value, type))
+    return [cls for cls in members if issubclass(cls, base) and cls is not base and cls.__module__ == module.__name__]
+
+
+def _only_class(module: ModuleType, base: type[T], name: str) -> type[T]:
+    public = [cls for cls in _classes(module, base) if not cls.__name__.startswith("_")]
+    if len(public) != 1:
+        found = ", ".join(cls.__name__ for cls in public) or "none"
+        raise ValueError(f"{name!r} must define exactly one public subclass of {base.__name__}; found: {found}.")
+    return public[0]
+
+
+def _named_class(name: str, base: type[T]) -> type[T]:
+    module_name, class_name = name.split(":", 1)
+    try:
+        cls = getattr(importlib.import_module(module_name), class_name)
+    except (ImportError, AttributeError) as error:
+        raise ValueError(f"Cannot load {name!r}: {error}. Expected my_package.module:ClassName, importable here.") from error
+    if not (isinstance(cls, type) and issubclass(cls, base)):
+        raise ValueError(f"{name!r} is not a subclass of {base.__module__}.{base.__name__}.")
+    return cls
+
+
+def _module_from_file(path: Path) -> ModuleType:
+    if not path.is_file():
+        raise ValueError(f"No such file: {path}. Give the path of a Python file that defines the class.")
+    name = f"undertone_user_{path.stem}_{abs(hash(str(path.resolve())))}"
+    if name in sys.modules:
+        return sys.modules[name]
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise ValueError(f"Cannot read {path} as Python.")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module

@@ -1,0 +1,50 @@
+"""What is predicted: a target, its classes and how much it counts."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+KINDS = ("classification", "regression")
+
+
+@dataclass(frozen=True)
+class Task:
+    """One target of a model. The order of its classes lives here and nowhere else; it is saved with the model.
+
+    Attributes:
+        name: the manifest's column: `emotion`, `gender`, `arousal`, ...
+        kind: `classification` (class indices, -1 = missing) or `regression` (floats, NaN = missing).
+        labels: class names in order; for a regression the name of its one dimension.
+        level: `utterance`.
+        weight: factor of the task's loss, >= 0.
+        adversarial: reserved for gradient reversal; false.
+    """
+
+    name: str
+    kind: Literal["classification", "regression"]
+    labels: tuple[str, ...]
+    level: Literal["utterance"] = "utterance"
+    weight: float = 1.0
+    adversarial: bool = False
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise ValueError(f"Task {self.name!r}: kind must be one of {', '.join(KINDS)}, got {self.kind!r}.")
+        if self.kind == "classification" and len(self.labels) < 2:
+            raise ValueError(
+                f"Task {self.name!r} needs two classes or more, got {list(self.labels)}. "
+                f"Check the column {self.name!r} of the manifest, or leave the task out with tasks=..."
+            )
+        if self.weight < 0:
+            raise ValueError(f"Task {self.name!r}: weight must be >= 0, got {self.weight}.")
+        object.__setattr__(self, "labels", tuple(self.labels))
+
+    @property
+    def num_outputs(self) -> int:
+        """Width C of the task's logits: a class each, or one value."""
+        return len(self.labels) if self.kind == "classification" else 1
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON form; `Task(**d)` reads it back."""
+        return asdict(self) | {"labels": list(self.labels)}

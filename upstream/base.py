@@ -1,0 +1,56 @@
+"""The contract of every upstream: sound in, hidden states out."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any
+
+from torch import Tensor, nn
+
+from undertone.upstream.types import HiddenStates, WaveBatch
+
+
+class Upstream(nn.Module, ABC):
+    """Sound -> hidden states; an utterance's states never depend on what shares its batch.
+
+    Attributes:
+        name: Hub id, folder, or the name of an acoustic front-end.
+        sample_rate: Hz that `forward` expects.
+        num_layers: L, layer 0 included.
+        hidden_size: D.
+        random_weights: true when the weights were drawn at random and not learned; every table says so.
+    """
+
+    name: str
+    sample_rate: int
+    num_layers: int
+    hidden_size: int
+    random_weights: bool = False
+
+    @abstractmethod
+    def forward(self, batch: WaveBatch) -> HiddenStates:
+        """(B, N) samples -> (B, L, T, D) hidden states with zeros in the padding frames.
+
+        Raises:
+            ValueError: the batch has another sample rate than `sample_rate`.
+        """
+
+    @abstractmethod
+    def frame_lengths(self, lengths: Tensor) -> Tensor:
+        """(B,) int64 samples -> (B,) int64 frames that `forward` returns for them."""
+
+    @abstractmethod
+    def spec(self) -> dict[str, Any]:
+        """JSON that `build_upstream` rebuilds this upstream from, without its weights."""
+
+    @abstractmethod
+    def fingerprint(self) -> str:
+        """Hex digest of everything that decides the hidden states: weights, settings, library version."""
+
+    def check_sample_rate(self, batch: WaveBatch) -> None:
+        """Refuse sound at another rate than the upstream was trained on."""
+        if batch.sample_rate != self.sample_rate:
+            raise ValueError(
+                f"Upstream {self.name!r} expects {self.sample_rate} Hz, got {batch.sample_rate} Hz. "
+                f"Read the file with read_audio(path, {self.sample_rate}), which resamples."
+            )

@@ -1,0 +1,94 @@
+"""What flows between the parts. B utterances, N samples, L layers, T frames, D features; batch first; int64 lengths."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+
+def length_mask(lengths: Tensor, size: int) -> Tensor:
+    """(B,) lengths -> (B, size) bool, True where the position is real."""
+    return torch.arange(size, device=lengths.device)[None, :] < lengths[:, None]
+
+
+@dataclass(frozen=True)
+class WaveBatch:
+    """Mono sound, zero-padded on the right.
+
+    Attributes:
+        samples: (B, N) float32 in [-1, 1].
+        lengths: (B,) int64, real samples of each row.
+        sample_rate: Hz.
+    """
+
+    samples: Tensor
+    lengths: Tensor
+    sample_rate: int
+
+    @classmethod
+    def collate(cls, waves: list[Tensor], sample_rate: int) -> WaveBatch:
+        """Pad a list of (N_i,) waves into one batch."""
+        lengths = torch.tensor([len(wave) for wave in waves], dtype=torch.int64)
+        return cls(torch.nn.utils.rnn.pad_sequence(waves, batch_first=True), lengths, sample_rate)
+
+    def to(self, device: torch.device | str) -> WaveBatch:
+        """The same batch on another device."""
+        return replace(self, samples=self.samples.to(device), lengths=self.lengths.to(device))
+
+
+@dataclass(frozen=True)
+class HiddenStates:
+    """All L layer outputs of an upstream; layer 0 is the input of the first block. Padding frames are zero.
+
+    Attributes:
+        states: (B, L, T, D) floating point.
+        lengths: (B,) int64, real frames of each row.
+    """
+
+    states: Tensor
+    lengths: Tensor
+
+    @property
+    def mask(self) -> Tensor:
+        """(B, T) bool, True = real."""
+        return length_mask(self.lengths, self.states.shape[2])
+
+    @classmethod
+    def collate(cls, states: list[Tensor]) -> HiddenStates:
+        """Pad a list of (L, T_i, D) states into one (B, L, T, D) batch of the first one's dtype."""
+        lengths = torch.tensor([state.shape[1] for state in states], dtype=torch.int64)
+        num_layers, _, size = states[0].shape
+        batch = states[0].new_zeros(len(states), num_layers, int(lengths.max()), size)
+        for row, state in zip(batch, states, strict=True):
+            row[:, : state.shape[1]] = state
+        return cls(batch, lengths)
+
+    def means(self) -> HiddenStates:
+        """Mean over the real frames of each layer: (B, L, 1, D), what a head that `needs` only means is fed."""
+        weights = self.mask[:, None, :, None].to(self.states.dtype)  # (B, 1, T, 1)
+        total = (self.states * weights).sum(2, keepdim=True)  # (B, L, 1, D)
+        return HiddenStates(total / self.lengths[:, None, None, None], torch.ones_like(self.lengths))
+
+    def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> HiddenStates:
+        """The same states on another device, optionally as another dtype."""
+        return HiddenStates(self.states.to(device, dtype), self.lengths.to(device))
+
+
+@dataclass(frozen=True)
+class Frames:
+    """One feature sequence an utterance: the output of the layer sum. Padding frames may hold anything finite.
+
+    Attributes:
+        features: (B, T, D) floating point.
+        lengths: (B,) int64, real frames of each row.
+    """
+
+    features: Tensor
+    lengths: Tensor
+
+    @property
+    def mask(self) -> Tensor:
+        """(B, T) bool, True = real."""
+        return length_mask(self.lengths, self.features.shape[1])
