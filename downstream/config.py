@@ -1,0 +1,59 @@
+"""The config of a saved model: all that is needed to rebuild it, as JSON."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from transformers import AutoConfig, PreTrainedConfig
+
+from undertone.downstream.task import Task
+
+
+class UndertoneConfig(PreTrainedConfig):
+    """Config of an `UndertoneModel`.
+
+    Args:
+        upstream: the upstream's `spec()`: architecture, input normalisation, sample rate; no weights.
+        upstream_fingerprint: digest of the upstream's weights and settings; a head-only folder is refused with others.
+        head: name of the head: a module of `undertone.downstream.heads`, or `my_pkg.heads:MyHead`.
+        head_options: options of the head.
+        tasks: the tasks as dicts, in order; the first classification gives `id2label`.
+        layer_norm: whether each layer is normalised before the sum.
+        head_only: true when the folder holds the layer sum and the head alone, and names the upstream.
+        trained_on: corpus, manifest hash, folds and speakers that the weights have seen.
+    """
+
+    model_type = "undertone"
+
+    def __init__(
+        self,
+        upstream: dict[str, Any] | None = None,
+        upstream_fingerprint: str = "",
+        head: str = "attention",
+        head_options: dict[str, Any] | None = None,
+        tasks: list[dict[str, Any]] | None = None,
+        layer_norm: bool = False,
+        head_only: bool = False,
+        trained_on: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        self.upstream = upstream or {}
+        self.upstream_fingerprint = upstream_fingerprint
+        self.head = head
+        self.head_options = head_options or {}
+        self.tasks = tasks or []
+        self.layer_norm = layer_norm
+        self.head_only = head_only
+        self.trained_on = trained_on or {}
+        classes = next((task["labels"] for task in self.tasks if task["kind"] == "classification"), None)
+        if classes:
+            kwargs["id2label"] = dict(enumerate(classes))
+            kwargs["label2id"] = {label: index for index, label in enumerate(classes)}
+        super().__init__(**kwargs)
+
+    def make_tasks(self) -> tuple[Task, ...]:
+        """The tasks as `Task` objects."""
+        return tuple(Task(**task) for task in self.tasks)
+
+
+AutoConfig.register("undertone", UndertoneConfig, exist_ok=True)

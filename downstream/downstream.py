@@ -1,0 +1,43 @@
+"""The part that is trained on a frozen upstream: layer sum and head."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import nn
+
+from undertone.downstream.head import HeadOutput, build_head
+from undertone.downstream.layer_sum import LayerSum
+from undertone.downstream.task import Task
+from undertone.upstream.types import HiddenStates
+
+
+class Downstream(nn.Module):
+    """Hidden states (B, L, T, D) -> layer sum -> head -> logits of every task.
+
+    Args:
+        num_layers: L of the upstream.
+        hidden_size: D of the upstream.
+        tasks: what is predicted.
+        head: name of the head.
+        head_options: its options.
+        layer_norm: normalise each layer before the sum.
+    """
+
+    def __init__(
+        self,
+        num_layers: int,
+        hidden_size: int,
+        tasks: tuple[Task, ...],
+        head: str,
+        head_options: Mapping[str, Any],
+        layer_norm: bool = False,
+    ) -> None:
+        super().__init__()
+        self.layer_sum = LayerSum(num_layers, normalize=layer_norm)
+        self.head = build_head(head, {"speech": hidden_size}, tasks, head_options)
+
+    def forward(self, hidden: HiddenStates) -> HeadOutput:
+        """Logits, embedding and attention of a batch of hidden states."""
+        return self.head({"speech": self.layer_sum(hidden)})

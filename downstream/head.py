@@ -1,0 +1,102 @@
+"""The contract of every head: frames in, a prediction for every task out."""
+
+from __future__ import annotations
+
+import inspect
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal
+
+from torch import Tensor, nn
+
+from undertone.discovery import find_class, nearest
+from undertone.downstream.task import Task
+from undertone.upstream.types import Frames
+
+
+@dataclass(frozen=True)
+class HeadOutput:
+    """What a head returns.
+
+    Attributes:
+        logits: {task: (B, C)}; a regression's C is 1 and its logit is the value.
+        embedding: (B, E), the vector that the outputs are computed from.
+        losses: {name: (sum (), count ())}, the head's own losses besides the tasks'.
+        attention: (B, T), weights of the pooling, zero on padding; None where there are none.
+    """
+
+    logits: dict[str, Tensor]
+    embedding: Tensor
+    losses: dict[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
+    attention: Tensor | None = None
+
+
+class Head(nn.Module, ABC):
+    """Frames of one or more streams -> logits. A subclass in `downstream/heads/NAME.py` is found by its module's name.
+
+    The keyword arguments of its constructor are its options: `head.NAME=value` on the command line, saved with the model.
+
+    Attributes:
+        needs: `frames`, or `mean` when the head is linear before its mean pooling: it is then trained and scored
+            on the means over the frames alone, which gives the same numbers from a thousandth of the data.
+    """
+
+    needs: ClassVar[Literal["frames", "mean"]] = "frames"
+
+    def __init__(self, input_sizes: Mapping[str, int], tasks: tuple[Task, ...]) -> None:
+        super().__init__()
+        self.input_sizes = dict(input_sizes)
+        self.tasks = tasks
+
+    @abstractmethod
+    def forward(self, streams: Mapping[str, Frames]) -> HeadOutput:
+        """{stream: (B, T, D)} -> logits and embedding. Batch and padding must not change an utterance's logits."""
+
+    def only_stream(self, streams: Mapping[str, Frames]) -> Frames:
+        """The frames of a head that takes one stream."""
+        (frames,) = streams.values()
+        return frames
+
+
+class TaskOutputs(nn.Module):
+    """One linear layer a task on a shared embedding."""
+
+    def __init__(self, input_size: int, tasks: tuple[Task, ...]) -> None:
+        super().__init__()
+        self.names = [task.name for task in tasks]
+        # Prefixed, because nn.ModuleDict refuses names that are its own methods ("type", "items"), and dots.
+        self.layers = nn.ModuleDict({_key(task.name): nn.Linear(input_size, task.num_outputs) for task in tasks})
+
+    def forward(self, embedding: Tensor) -> dict[str, Tensor]:
+        """(B, E) -> {task: (B, C)}."""
+        return {name: self.layers[_key(name)](embedding) for name in self.names}
+
+
+def _key(task_name: str) -> str:
+    return "task_" + task_name.replace(".", "_")
+
+
+def head_class(name: str) -> type[Head]:
+    """The head that `name` stands for: a module of `undertone.downstream.heads`, ./file.py or pkg.mod:Class."""
+    return find_class(name, "undertone.downstream.heads", Head)
+
+
+def check_head_options(name: str, options: Mapping[str, Any]) -> None:
+    """Refuse options that the head's constructor does not take.
+
+    Raises:
+        ValueError: an unknown option; the message names the nearest one and lists all.
+    """
+    parameters = inspect.signature(head_class(name).__init__).parameters
+    known = [key for key, value in parameters.items() if value.kind is inspect.Parameter.KEYWORD_ONLY]
+    for option in options:
+        if option not in known:
+            raise ValueError(f"Head {name!r} has no option {option!r}.{nearest(option, known)}")
+
+
+def build_head(name: str, input_sizes: Mapping[str, int], tasks: tuple[Task, ...], options: Mapping[str, Any]) -> Head:
+    """A new head by name, its weights drawn from torch's current random state."""
+    check_head_options(name, options)
+    cls: Any = head_class(name)
+    return cls(input_sizes, tasks, **options)

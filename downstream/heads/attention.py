@@ -1,0 +1,62 @@
+"""Self-attention pooling with multitask outputs, the default head."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import nn
+
+from undertone.downstream.head import Head, HeadOutput, TaskOutputs
+from undertone.downstream.pooling import SelfAttentionPooling, StatisticsPooling
+from undertone.downstream.task import Task
+from undertone.upstream.types import Frames
+
+
+class AttentionHead(Head):
+    """Convolution over neighbouring frames -> self-attention pooling beside statistics pooling -> one output a task.
+
+    The multitask idea (emotion + gender from one attended vector) is Li, Zhao & Kawahara, Interspeech 2019; the sizes
+    are ours. Take `linear` to compare upstreams by SUPERB's protocol.
+
+    Args:
+        input_sizes: {stream: D}, one stream.
+        tasks: what is predicted.
+        hidden_size: channels of the convolution and size of the embedding.
+        kernel_size: frames that the convolution sees; odd. 1 looks at each frame alone.
+        dropout: on the input, before the pooling and on the embedding.
+    """
+
+    def __init__(
+        self,
+        input_sizes: Mapping[str, int],
+        tasks: tuple[Task, ...],
+        *,
+        hidden_size: int = 128,
+        kernel_size: int = 5,
+        dropout: float = 0.2,
+    ) -> None:
+        super().__init__(input_sizes, tasks)
+        if kernel_size < 1 or kernel_size % 2 == 0:
+            raise ValueError(f"Head 'attention': kernel_size must be odd and >= 1, got {kernel_size}.")
+        (input_size,) = input_sizes.values()
+        self.dropout = nn.Dropout(dropout)
+        self.norm = nn.LayerNorm(hidden_size)
+        self.convolution = nn.Conv1d(input_size, hidden_size, kernel_size, padding=kernel_size // 2)
+        self.attention = SelfAttentionPooling(hidden_size)
+        self.statistics = StatisticsPooling(hidden_size)
+        self.embed = nn.Linear(self.attention.output_size + self.statistics.output_size, hidden_size)
+        self.outputs = TaskOutputs(hidden_size, tasks)
+
+    def forward(self, streams: Mapping[str, Frames]) -> HeadOutput:
+        """{stream: (B, T, D)} -> logits, the embedding (B, hidden_size) and the attention (B, T)."""
+        frames = self.only_stream(streams)
+        # Zeros on padding: the convolution then sees at a clip's end what it sees when the clip is alone.
+        features = self.dropout(frames.features).masked_fill(~frames.mask.unsqueeze(-1), 0)
+        hidden = self.convolution(features.transpose(1, 2)).transpose(1, 2)  # (B, T, H)
+        hidden = self.dropout(self.norm(hidden).relu())
+        hidden_frames = Frames(hidden, frames.lengths)
+        attended, attention = self.attention(hidden_frames)  # (B, H), (B, T)
+        statistics, _ = self.statistics(hidden_frames)  # (B, 2 H)
+        embedding = self.embed(torch.cat([attended, statistics], dim=-1)).relu()  # (B, H)
+        return HeadOutput(self.outputs(self.dropout(embedding)), embedding, attention=attention)

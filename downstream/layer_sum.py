@@ -1,0 +1,45 @@
+"""The learned weighted sum of an upstream's layers."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from undertone.upstream.types import Frames, HiddenStates
+
+
+class LayerSum(nn.Module):
+    """Hidden states (B, L, T, D) -> frames (B, T, D): sum over l of softmax(layer logits)_l * states_l.
+
+    The layer logits start at zero, so the sum starts as the plain mean of the layers (ELMo, Peters et al. 2018;
+    SUPERB, Yang et al. 2021).
+
+    Args:
+        num_layers: L, layer 0 included.
+        normalize: layer-normalise every frame of every layer without affine first (s3prl's `normalize`; off in SUPERB).
+    """
+
+    def __init__(self, num_layers: int, normalize: bool = False) -> None:
+        super().__init__()
+        self.logits = nn.Parameter(torch.zeros(num_layers))
+        self.normalize = normalize
+
+    def layer_weights(self) -> Tensor:
+        """(L,) weights, each > 0, summing to 1."""
+        return self.logits.softmax(0)
+
+    def forward(self, hidden: HiddenStates) -> Frames:
+        """Mix the layers.
+
+        Raises:
+            ValueError: the states have another number of layers than the layer sum.
+        """
+        num_layers = hidden.states.shape[1]
+        if num_layers != len(self.logits):
+            raise ValueError(f"The layer sum was built for {len(self.logits)} layers, got states of {num_layers}.")
+        states = hidden.states
+        if self.normalize:
+            states = F.layer_norm(states, states.shape[-1:])
+        features = torch.einsum("l,bltd->btd", self.layer_weights().to(states.dtype), states)  # (B, T, D)
+        return Frames(features, hidden.lengths)

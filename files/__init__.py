@@ -1,0 +1,61 @@
+"""Writing that survives a kill: a file or folder is there whole, or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+
+@contextmanager
+def atomic_path(target: Path) -> Iterator[Path]:
+    """Yield a path beside `target` to write a file or a folder at; on success it is fsynced and renamed to `target`.
+
+    An existing file is replaced in one step; an existing folder is moved aside first and removed after.
+    If the block raises, what it wrote is removed and `target` is untouched.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    beside = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".tmp", dir=target.parent))
+    draft = beside / target.name
+    try:
+        yield draft
+        for path in [draft, *draft.rglob("*")] if draft.is_dir() else [draft]:
+            _fsync(path)
+        if target.is_dir():
+            os.rename(target, beside / "old")
+        os.replace(draft, target)
+        _fsync(target.parent)
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write `value` as indented JSON, atomically. NaN is refused: JSON has none."""
+    with atomic_path(path) as draft:
+        draft.write_text(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file.
+
+    Raises:
+        ValueError: the file is not JSON; the message names it.
+        FileNotFoundError: there is no such file.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is not valid JSON: {error}. Restore it or remove it and run again.") from error
+
+
+def _fsync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
