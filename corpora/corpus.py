@@ -1,0 +1,84 @@
+"""What every corpus file defines: where the files lie, what their names and tables mean, how it is split."""
+
+from __future__ import annotations
+
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from undertone.corpora.folds import Fold, make_folds
+from undertone.corpora.manifest import Manifest
+
+AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".aif", ".aiff", ".w64")
+
+
+class Corpus(ABC):
+    """A source of labelled speech. To add one, add a file to this package (or give the path of your own).
+
+    Attributes:
+        name: as in `undertone prepare NAME`.
+        licence: what its owners allow.
+        url: where to get it.
+        citation: what to cite.
+        expected: {column: {value: count}} of the complete release; a difference is a warning, never an error.
+        default_protocol: how it is cross-validated unless asked otherwise; see `undertone.corpora.folds`.
+        default_root: where its files lie when nobody says; None = it must be said.
+    """
+
+    name: str
+    licence: str
+    url: str
+    citation: str
+    expected: dict[str, dict[str, int]] = {}
+    default_protocol: str = "auto"
+    default_root: Path | None = None
+
+    @abstractmethod
+    def rows(self, root: Path) -> Iterator[dict[str, Any]]:
+        """One dict of `Utterance` fields an utterance: id, path and every label, nothing that needs reading sound.
+
+        Raises:
+            ValueError: the folder is missing or holds nothing of this corpus; says what was looked for.
+        """
+
+    def folds(
+        self, manifest: Manifest, protocol: str | None = None, num_folds: int | None = None, seed: int = 0
+    ) -> list[Fold]:
+        """Train, dev and test ids of each fold; see `make_folds`. A corpus with an official protocol extends this."""
+        return make_folds(manifest, protocol or self.default_protocol, num_folds, seed)
+
+
+def find_audio(root: Path, stem: str, example: str, corpus: Corpus) -> list[tuple[Path, re.Match[str]]]:
+    """The sound files under `root` whose stem matches, sorted by stem.
+
+    Args:
+        root: folder that is searched with all its subfolders; hidden files are passed over.
+        stem: regular expression of the whole stem. The extension only tells sound from text.
+        example: a file name of the corpus, for the messages.
+        corpus: for the messages.
+
+    Raises:
+        ValueError: the folder is missing, nothing matches, or two files have one stem (two copies of the corpus).
+    """
+    if not root.is_dir():
+        raise ValueError(f"{corpus.name}: no such folder: {root}. Give --root the folder with files such as {example}.")
+    pattern = re.compile(stem)
+    found: dict[str, tuple[Path, re.Match[str]]] = {}
+    for path in sorted(root.rglob("*")):
+        match = pattern.fullmatch(path.stem)
+        if match is None or path.suffix.lower() not in AUDIO_SUFFIXES or path.name.startswith("."):
+            continue
+        if path.stem in found:
+            raise ValueError(
+                f"{corpus.name}: {path.stem} is there twice: {found[path.stem][0]} and {path}. "
+                f"Give --root a folder with one copy of the corpus."
+            )
+        found[path.stem] = path, match
+    if not found:
+        raise ValueError(
+            f"{corpus.name}: no file such as {example} under {root}. "
+            f"Give --root the corpus' folder; get it from {corpus.url}."
+        )
+    return [found[name] for name in sorted(found)]

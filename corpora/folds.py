@@ -1,0 +1,221 @@
+"""Folds: which utterances train, which choose (dev) and which test, with no speaker on two sides.
+
+Protocols
+    `speaker`  leave one speaker out
+    `session`  leave one session out
+    `groups`   k groups of speakers, balanced in gender
+    `split`    the corpus' own train / dev / test column: one fold
+    `random`   no speaker labels: k parts stratified by emotion; speaker-dependent, and every table says so
+    `auto`     split if it has a test part; else session; else speaker (up to 12), groups (more), random (none)
+
+Dev of fold i is the test part of fold i + 1, so that every choice is made on speakers of its own.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from undertone.corpora.leaks import Fold as Fold
+from undertone.corpora.leaks import LeakError as LeakError
+from undertone.corpora.leaks import Speaker, SpeakerIndex, listed, named_speakers, shared_speakers
+from undertone.corpora.leaks import check_folds as check_folds
+from undertone.corpora.leaks import mark_leaks as mark_leaks
+from undertone.discovery import nearest
+
+if TYPE_CHECKING:
+    from undertone.corpora.manifest import Manifest
+
+NUM_FOLDS = 5
+MOST_SPEAKERS_LEFT_OUT = 12
+DEV_SHARE = 0.2
+
+
+def make_folds(manifest: Manifest, protocol: str, num_folds: int | None = None, seed: int = 0) -> list[Fold]:
+    """Divide a manifest by a protocol (see the module's docstring). A pure function of its arguments.
+
+    Args:
+        manifest: the utterances.
+        protocol: `speaker`, `session`, `groups`, `split`, `random` or `auto`.
+        num_folds: for `groups` and `random`; None = 5, or as many as there are speakers. With `auto` it asks for these.
+        seed: of the groups, of the random parts and of a dev part that shares speakers.
+
+    Raises:
+        ValueError: the protocol is unknown, or the manifest lacks the labels or speakers it needs.
+    """
+    index = SpeakerIndex(manifest)
+    if protocol == "auto":
+        protocol = _choose(index, num_folds)
+    if protocol not in _PROTOCOLS:
+        raise ValueError(f"Unknown protocol {protocol!r}.{nearest(protocol, [*_PROTOCOLS, 'auto'])}")
+    if num_folds is not None and protocol not in ("groups", "random"):
+        raise ValueError(f"Protocol {protocol!r} decides the number of folds itself; leave num_folds={num_folds} out.")
+    if num_folds is not None and num_folds < 2:
+        raise ValueError(f"num_folds must be 2 or more, got {num_folds}.")
+    folds = _PROTOCOLS[protocol](index, num_folds, seed)
+    return [_claim(fold, index) for fold in folds]
+
+
+def _choose(index: SpeakerIndex, num_folds: int | None) -> str:
+    """The protocol that `auto` stands for."""
+    num_speakers = len(index.speakers_of(index.ids))
+    if num_folds is not None:
+        return "groups" if num_speakers else "random"
+    splits = set(index.split.values())
+    if splits <= {"train", "dev", "test"} and {"train", "test"} <= splits:
+        return "split"
+    if None not in index.session.values() and len(set(index.session.values())) > 1 and not _speakers_move(index):
+        return "session"
+    if num_speakers > MOST_SPEAKERS_LEFT_OUT:
+        return "groups"
+    return "speaker" if num_speakers else "random"
+
+
+def _speakers_move(index: SpeakerIndex) -> bool:
+    """Whether a speaker was recorded in several sessions, which leave-one-session-out would leak."""
+    pairs = {(index.speaker[name], index.session[name]) for name in index.ids if index.speaker[name] is not None}
+    return len(pairs) > len(index.speakers_of(index.ids))
+
+
+def _by_speaker(index: SpeakerIndex, num_folds: int | None, seed: int) -> list[Fold]:
+    return _rotate(_named_units(_known_speakers(index, "speaker")), index, seed)
+
+
+def _by_session(index: SpeakerIndex, num_folds: int | None, seed: int) -> list[Fold]:
+    units = defaultdict(list)
+    for name, session in index.session.items():
+        if session is None:
+            raise ValueError(f"Protocol 'session' needs a session for every utterance; {name} has none.")
+        units[session].append(name)
+    if len(units) < 2:
+        raise ValueError(f"Protocol 'session' needs two sessions or more, got {len(units)}. Use protocol=speaker.")
+    return _rotate(_named_units({session: units[session] for session in sorted(units)}), index, seed)
+
+
+def _by_groups(index: SpeakerIndex, num_folds: int | None, seed: int) -> list[Fold]:
+    units = _known_speakers(index, "groups")
+    num_groups = min(NUM_FOLDS, len(units)) if num_folds is None else num_folds
+    if num_groups > len(units):
+        raise ValueError(f"Cannot make {num_groups} groups of {len(units)} speakers; use num_folds=2 to {len(units)}.")
+    groups = _deal(units, index, num_groups, seed)
+    return _rotate({f"group{number}": ids for number, ids in enumerate(groups, 1)}, index, seed)
+
+
+def _by_split(index: SpeakerIndex, num_folds: int | None, seed: int) -> list[Fold]:
+    parts: dict[str, list[str]] = {"train": [], "dev": [], "test": []}
+    for name, split in index.split.items():
+        if split not in parts:
+            raise ValueError(f"Protocol 'split' needs train, dev or test in the column split; {name} has {split!r}.")
+        parts[split].append(name)
+    for part in ("train", "test"):
+        if not parts[part]:
+            raise ValueError(f"Protocol 'split' needs {part} utterances; the column split has none. Use protocol=auto.")
+    if parts["dev"]:
+        return [Fold("split", tuple(parts["train"]), tuple(parts["dev"]), tuple(parts["test"]))]
+    return [_split_off_dev("split", parts["train"], parts["test"], index, seed)]
+
+
+def _by_chance(index: SpeakerIndex, num_folds: int | None, seed: int) -> list[Fold]:
+    num_parts = num_folds or NUM_FOLDS
+    if num_parts > len(index.ids):
+        raise ValueError(f"Cannot make {num_parts} parts of {len(index.ids)} utterances; use fewer (num_folds).")
+    parts: list[list[str]] = [[] for _ in range(num_parts)]
+    for number, name in enumerate(_stratified(index.ids, index, seed)):
+        parts[number % num_parts].append(name)
+    folds = _rotate({f"part{number}": ids for number, ids in enumerate(parts, 1)}, index, seed)
+    return [replace(fold, speaker_independent=False, dev_shares_speakers=True) for fold in folds]
+
+
+_PROTOCOLS: dict[str, Callable[[SpeakerIndex, int | None, int], list[Fold]]] = {
+    "speaker": _by_speaker,
+    "session": _by_session,
+    "groups": _by_groups,
+    "split": _by_split,
+    "random": _by_chance,
+}
+
+
+def _known_speakers(index: SpeakerIndex, protocol: str) -> dict[Speaker, list[str]]:
+    """Utterances by speaker, where every one has a speaker and there are two speakers or more."""
+    unknown = [name for name in index.ids if index.speaker[name] is None]
+    if unknown:
+        raise ValueError(
+            f"Protocol {protocol!r} needs the speaker of every utterance; {len(unknown)} of {len(index.ids)} have none "
+            f"({listed(unknown)}). Fill the column speaker, or use protocol=random, which is speaker-dependent."
+        )
+    units = index.by_speaker(index.ids)
+    if len(units) < 2:
+        raise ValueError(
+            f"There is one speaker only ({named_speakers(units)}), so none is left to test on. Add speakers, or use "
+            f"protocol=random: its scores hold for this speaker alone and will be marked speaker-dependent."
+        )
+    return units
+
+
+def _named_units(units: Mapping[tuple[str, str], list[str]]) -> dict[str, list[str]]:
+    """Name each (corpus, label) unit by its label; by both where there are several corpora."""
+    several = len({corpus for corpus, _ in units}) > 1
+    return {f"{corpus}/{label}" if several else label: ids for (corpus, label), ids in units.items()}
+
+
+def _rotate(units: Mapping[str, Sequence[str]], index: SpeakerIndex, seed: int) -> list[Fold]:
+    """Each unit is the test part once; the next one is its dev part."""
+    names = list(units)
+    folds = []
+    for number, name in enumerate(names):
+        dev = names[(number + 1) % len(names)]
+        if len(names) == 2:
+            folds.append(_share_dev(name, units[dev], units[name], index, seed))
+            continue
+        train = [utterance for other in names if other not in (name, dev) for utterance in units[other]]
+        folds.append(Fold(name, tuple(train), tuple(units[dev]), tuple(units[name])))
+    return folds
+
+
+def _split_off_dev(name: str, train: Sequence[str], test: Sequence[str], index: SpeakerIndex, seed: int) -> Fold:
+    """A dev part of speakers of its own where train has three or more, else of shared ones."""
+    units = index.by_speaker(train)
+    if len(units) < 3:
+        return _share_dev(name, train, test, index, seed)
+    dev = set(_deal(units, index, min(NUM_FOLDS, len(units)), seed)[0])
+    return Fold(name, tuple(utterance for utterance in train if utterance not in dev), tuple(sorted(dev)), tuple(test))
+
+
+def _share_dev(name: str, train: Sequence[str], test: Sequence[str], index: SpeakerIndex, seed: int) -> Fold:
+    """A dev part from the training speakers: 20 % of their utterances, stratified by emotion."""
+    every = round(1 / DEV_SHARE)
+    dev = set(_stratified(train, index, seed)[::every])
+    rest = tuple(utterance for utterance in train if utterance not in dev)
+    return Fold(name, rest, tuple(sorted(dev)), tuple(test), dev_shares_speakers=True)
+
+
+def _stratified(ids: Iterable[str], index: SpeakerIndex, seed: int) -> list[str]:
+    """The ids emotion by emotion, shuffled within: every k-th of them has all emotions in proportion."""
+    strata: defaultdict[str, list[str]] = defaultdict(list)
+    for name in sorted(ids):
+        strata[index.emotion[name] or ""].append(name)
+    for emotion in sorted(strata):
+        random.Random(f"{seed}/{emotion}").shuffle(strata[emotion])
+    return [name for emotion in sorted(strata) for name in strata[emotion]]
+
+
+def _deal(units: Mapping[Speaker, list[str]], index: SpeakerIndex, num_groups: int, seed: int) -> list[list[str]]:
+    """Speakers, shuffled, each to the group with the fewest of their gender, then the fewest speakers."""
+    order = list(units)
+    random.Random(seed).shuffle(order)
+    genders = {speaker: index.gender[units[speaker][0]] or "" for speaker in order}
+    groups: list[list[Speaker]] = [[] for _ in range(num_groups)]
+    for speaker in sorted(order, key=genders.__getitem__):  # stable: the shuffled order within a gender
+        same = [sum(genders[one] == genders[speaker] for one in group) for group in groups]
+        smallest = min(zip(same, map(len, groups), range(num_groups), strict=True))[-1]
+        groups[smallest].append(speaker)
+    return [[utterance for speaker in sorted(group) for utterance in units[speaker]] for group in groups]
+
+
+def _claim(fold: Fold, index: SpeakerIndex) -> Fold:
+    """Withdraw the claim of independence where speakers are unknown; a false claim stays, to be refused."""
+    unknown = any(index.speaker[name] is None for part in fold.parts.values() for name in part)
+    return replace(fold, speaker_independent=False) if unknown and not shared_speakers(fold, index) else fold

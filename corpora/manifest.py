@@ -1,0 +1,225 @@
+"""The manifest: one corpus as a memory-mapped Arrow table, one row an utterance."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field, fields
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+FILE_NAME = "manifest.arrow"
+DIMENSIONS = ("arousal", "valence", "dominance")
+
+_JSON_COLUMNS = ("votes", "extra")  # of any shape, so kept as text
+_MACHINE_COLUMNS = ("path", "series", "size", "mtime_ns")  # differ between machines that hold the same corpus
+
+
+@dataclass(frozen=True)
+class Utterance:
+    """One labelled stretch of sound of one speaker. What is not known is None.
+
+    Attributes:
+        id: unique in its manifest.
+        path: the sound file.
+        corpus: the name of the corpus it is from.
+        start: seconds into the file; None = the beginning.
+        end: seconds into the file; None = its end.
+        duration: seconds.
+        speaker: unique in its corpus.
+        gender: `female` or `male`.
+        emotion: adjective in lower case: `angry`, `happy`, `neutral`, `sad`, ...
+        session: recording session, for leave-one-session-out.
+        split: `train`, `dev` or `test`, where the corpus defines them.
+        text: what is said, or a code of the sentence.
+        arousal: 0..1.
+        valence: 0..1.
+        dominance: 0..1.
+        votes: raters' count of each label.
+        series: file of a time-continuous annotation.
+        audio_hash: SHA-256 of the decoded sound (`undertone.corpora.prepare.hash_audio`).
+        size: bytes of the file.
+        mtime_ns: the file's time of change, ns.
+        extra: the other columns of a user's table.
+    """
+
+    id: str
+    path: str
+    corpus: str = ""
+    start: float | None = None
+    end: float | None = None
+    duration: float = 0.0
+    speaker: str | None = None
+    gender: str | None = None
+    emotion: str | None = None
+    session: str | None = None
+    split: str | None = None
+    text: str | None = None
+    arousal: float | None = None
+    valence: float | None = None
+    dominance: float | None = None
+    votes: dict[str, float] | None = None
+    series: str | None = None
+    audio_hash: str = ""
+    size: int = 0
+    mtime_ns: int = 0
+    extra: dict[str, Any] = field(default_factory=dict)
+
+
+COLUMNS = tuple(column.name for column in fields(Utterance))
+
+
+class Manifest:
+    """The utterances of a corpus, in order; the table stays on disk until a row is asked for."""
+
+    def __init__(self, dataset: Dataset) -> None:
+        self.dataset = dataset
+        """The table; `votes` and `extra` hold JSON."""
+
+    @classmethod
+    def from_rows(cls, corpus: str, rows: Iterable[Mapping[str, Any]]) -> Manifest:
+        """Build a manifest in memory.
+
+        Args:
+            corpus: the corpus' name, for rows that do not give one.
+            rows: `Utterance` fields, of which `id` and `path` are required.
+
+        Raises:
+            ValueError: there are no rows, ids repeat, or a row has a field that `Utterance` has not.
+        """
+        from datasets import Dataset
+
+        utterances = [_utterance(row, corpus) for row in rows]
+        if not utterances:
+            raise ValueError(f"The manifest of {corpus!r} would be empty: there is no usable utterance.")
+        repeated = [name for name, count in Counter(utterance.id for utterance in utterances).items() if count > 1]
+        if repeated:
+            raise ValueError(f"Ids must be unique; {len(repeated)} repeat in {corpus!r}: {_listed(repeated)}.")
+        table = [_to_arrow(asdict(utterance)) for utterance in utterances]
+        columns = {name: [row[name] for row in table] for name in COLUMNS}
+        return cls(Dataset.from_dict(columns, features=_features()))
+
+    def save(self, folder: str | os.PathLike[str]) -> Path:
+        """Write the manifest into `folder`, made if need be; a reader sees the old or the new one, never half of it."""
+        import pyarrow
+
+        path = Path(folder) / FILE_NAME
+        path.parent.mkdir(parents=True, exist_ok=True)
+        beside = path.with_name(f".{FILE_NAME}.{os.getpid()}")
+        table = self.dataset.data.table
+        with pyarrow.OSFile(str(beside), "wb") as sink, pyarrow.ipc.new_stream(sink, table.schema) as writer:
+            writer.write_table(table)
+        os.replace(beside, path)
+        return path
+
+    @classmethod
+    def load(cls, folder: str | os.PathLike[str]) -> Manifest:
+        """Map the manifest that `save` wrote into `folder`.
+
+        Raises:
+            ValueError: there is none.
+        """
+        from datasets import Dataset
+
+        path = Path(folder) / FILE_NAME
+        if not path.is_file():
+            raise ValueError(f"No manifest in {folder} (looked for {FILE_NAME}). Make one with `undertone prepare`.")
+        return cls(Dataset.from_file(str(path)))
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, row: int) -> Utterance:
+        return _from_arrow(self.dataset[row])
+
+    def __iter__(self) -> Iterator[Utterance]:
+        return map(_from_arrow, self.dataset)
+
+    @cached_property
+    def ids(self) -> tuple[str, ...]:
+        """All ids, in order."""
+        return tuple(self.column("id"))
+
+    @cached_property
+    def _rows(self) -> dict[str, int]:
+        return {name: row for row, name in enumerate(self.ids)}
+
+    @cached_property
+    def extra_columns(self) -> tuple[str, ...]:
+        """Names of the user's own columns."""
+        return tuple(sorted({name for extra in self.column("extra") for name in extra}))
+
+    def column(self, name: str) -> list[Any]:
+        """One value an utterance, in order: a field of `Utterance` or a column of `extra`.
+
+        Raises:
+            ValueError: there is no such column.
+        """
+        if name in _JSON_COLUMNS:
+            return [json.loads(value) for value in self.dataset[name][:]]
+        if name in COLUMNS:
+            return list(self.dataset[name][:])
+        if name not in self.extra_columns:
+            own = f", and of its own {', '.join(self.extra_columns)}" if self.extra_columns else ""
+            raise ValueError(f"The manifest has no column {name!r}. It has {', '.join(COLUMNS)}{own}.")
+        return [extra.get(name) for extra in self.column("extra")]
+
+    def select(self, ids: Iterable[str]) -> list[Utterance]:
+        """The utterances of these ids, in the order given.
+
+        Raises:
+            ValueError: an id is not in the manifest.
+        """
+        ids = list(ids)
+        unknown = [name for name in ids if name not in self._rows]
+        if unknown:
+            raise ValueError(f"{len(unknown)} of {len(ids)} ids are not in the manifest: {_listed(unknown)}.")
+        columns = self.dataset[[self._rows[name] for name in ids]]
+        return [_from_arrow(dict(zip(columns, row, strict=True))) for row in zip(*columns.values(), strict=True)]
+
+    @cached_property
+    def hash(self) -> str:
+        """SHA-256 of what the utterances are: ids, sound and labels. The same wherever the files lie, in any order."""
+        names = [name for name in COLUMNS if name not in _MACHINE_COLUMNS]
+        rows = sorted(zip(*(self.column(name) for name in names), strict=True))
+        digest = hashlib.sha256(json.dumps(names).encode())
+        for row in rows:
+            digest.update(json.dumps(row, sort_keys=True).encode())
+        return digest.hexdigest()
+
+
+def _utterance(row: Mapping[str, Any], corpus: str) -> Utterance:
+    unknown = sorted(set(row) - set(COLUMNS))
+    if unknown or not row.get("id") or not row.get("path"):
+        what = f"unknown fields {', '.join(unknown)}" if unknown else "no id or no path"
+        raise ValueError(f"A row of {corpus!r} has {what}: {dict(row)}. Columns of your own belong into `extra`.")
+    return Utterance(**{"corpus": corpus, **row, "path": str(row["path"])})
+
+
+def _to_arrow(row: dict[str, Any]) -> dict[str, Any]:
+    return row | {name: json.dumps(row[name], sort_keys=True, default=str) for name in _JSON_COLUMNS}
+
+
+def _from_arrow(row: Mapping[str, Any]) -> Utterance:
+    return Utterance(**{**row} | {name: json.loads(row[name]) for name in _JSON_COLUMNS})
+
+
+def _features() -> Any:
+    """Arrow types of `COLUMNS`, fixed, so that a column without a value has its type as well."""
+    from datasets import Features, Value
+
+    types = dict.fromkeys(COLUMNS, "string")
+    types |= dict.fromkeys(("start", "end", "duration", *DIMENSIONS), "float64")
+    types |= dict.fromkeys(("size", "mtime_ns"), "int64")
+    return Features({name: Value(kind) for name, kind in types.items()})
+
+
+def _listed(names: list[str], most: int = 5) -> str:
+    return ", ".join(names[:most]) + (", ..." if len(names) > most else "")
