@@ -1,0 +1,218 @@
+"""What a model said about each utterance, beside the truth: the one input of scoring, intervals and reports."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from undertone.downstream.task import Task
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+_COLUMNS = ("id", "fold", "speaker", "gender")
+_TASKS_KEY = b"undertone.tasks"
+
+
+@dataclass(frozen=True, eq=False)
+class Predictions:
+    """Scores and targets of N utterances for every task.
+
+    Attributes:
+        tasks: what was predicted; their labels give the order of the classes.
+        ids: N utterance ids.
+        folds: N names of the fold in which the utterance was tested.
+        speakers: N speakers, None = unknown.
+        genders: N genders, None = unknown.
+        scores: task name -> (N, C) float32 probabilities, or (N, 1) values for a regression. Finite.
+        targets: task name -> (N,) int64 class index, -1 = missing; for a regression float32, NaN = missing.
+
+    Raises:
+        ValueError: a column has another length than `ids`, a task lacks its scores or targets, a shape or a class
+            index does not fit the task, or a score is not finite.
+    """
+
+    tasks: tuple[Task, ...]
+    ids: list[str]
+    folds: list[str]
+    speakers: list[str | None]
+    genders: list[str | None]
+    scores: dict[str, np.ndarray]
+    targets: dict[str, np.ndarray]
+
+    def __post_init__(self) -> None:
+        for name in ("folds", "speakers", "genders"):
+            if len(getattr(self, name)) != len(self):
+                raise ValueError(f"Predictions: {len(self)} ids, but {len(getattr(self, name))} {name}; give one each.")
+        names = {task.name for task in self.tasks}
+        if not names == set(self.scores) == set(self.targets):
+            raise ValueError(
+                f"Predictions of the tasks {sorted(names)} need scores and targets of exactly these, "
+                f"got scores of {sorted(self.scores)} and targets of {sorted(self.targets)}."
+            )
+        for task in self.tasks:
+            self._check(task)
+
+    def _check(self, task: Task) -> None:
+        scores, target = self.scores[task.name], self.targets[task.name]
+        if scores.shape != (len(self), task.num_outputs) or target.shape != (len(self),):
+            raise ValueError(
+                f"Task {task.name!r}: expected scores of shape ({len(self)}, {task.num_outputs}) and targets of "
+                f"shape ({len(self)},), got {scores.shape} and {target.shape}."
+            )
+        finite = np.isfinite(scores).all(axis=1)  # (N,)
+        if not finite.all():
+            raise ValueError(
+                f"Task {task.name!r}: {np.sum(~finite)} of {len(self)} utterances have scores that are not finite "
+                f"(first: {self.ids[int(np.argmin(finite))]!r}). The model diverged; try a smaller learning rate."
+            )
+        if task.kind == "classification" and not np.all((target >= -1) & (target < len(task.labels))):
+            raise ValueError(f"Task {task.name!r}: targets must be -1 (missing) or 0..{len(task.labels) - 1}.")
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def known(self, task: Task) -> np.ndarray:
+        """(N,) bool, True where the task's target is known."""
+        target = self.targets[task.name]
+        return target >= 0 if task.kind == "classification" else ~np.isnan(target)
+
+    def predicted(self, task: Task) -> np.ndarray:
+        """(N,) int64 index of the most probable class (the first of equals), or (N,) float32 values."""
+        scores = self.scores[task.name]
+        return scores.argmax(axis=1) if task.kind == "classification" else scores[:, 0]
+
+    def select(self, rows: np.ndarray) -> Predictions:
+        """The utterances of a (N,) bool mask, or of an array of indices in its order."""
+        order = np.arange(len(self))[rows]  # (M,)
+        return Predictions(
+            tasks=self.tasks,
+            ids=[self.ids[i] for i in order],
+            folds=[self.folds[i] for i in order],
+            speakers=[self.speakers[i] for i in order],
+            genders=[self.genders[i] for i in order],
+            scores={name: scores[order] for name, scores in self.scores.items()},
+            targets={name: target[order] for name, target in self.targets.items()},
+        )
+
+    @classmethod
+    def concat(cls, parts: Sequence[Predictions]) -> Predictions:
+        """All utterances of `parts`, in order.
+
+        Raises:
+            ValueError: no parts, or parts with other tasks than the first.
+        """
+        if not parts:
+            raise ValueError("Predictions.concat got no predictions; give those of one fold or more.")
+        tasks = parts[0].tasks
+        if any(part.tasks != tasks for part in parts):
+            raise ValueError("Predictions.concat needs the same tasks, with the same labels in the same order, in all.")
+        return cls(
+            tasks=tasks,
+            ids=[id_ for part in parts for id_ in part.ids],
+            folds=[fold for part in parts for fold in part.folds],
+            speakers=[speaker for part in parts for speaker in part.speakers],
+            genders=[gender for part in parts for gender in part.genders],
+            scores={task.name: np.concatenate([part.scores[task.name] for part in parts]) for task in tasks},
+            targets={task.name: np.concatenate([part.targets[task.name] for part in parts]) for task in tasks},
+        )
+
+    def save(self, path: str | Path) -> None:
+        """Write a Parquet file, whole or not at all.
+
+        Columns: `id, fold, speaker, gender`; of a classification `TASK` (true label or null), `TASK_predicted` and
+        a probability `TASK_LABEL` for each label; of a regression `TASK` (value or null) and `TASK_predicted`.
+        The true label of a task that is named like one of the first four (`gender`) is in `TASK_true`.
+        The tasks are kept in the file's schema as JSON.
+
+        Raises:
+            ValueError: two of these names are the same (a label called "predicted").
+        """
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        meta: list[list[Any]] = [self.ids, self.folds, self.speakers, self.genders]
+        columns = [(name, pa.array(values, pa.string())) for name, values in zip(_COLUMNS, meta, strict=True)]
+        for task in self.tasks:
+            columns += self._task_columns(task)
+        names = [name for name, _ in columns]
+        if doubled := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(
+                f"Cannot write {path}: two columns would be called {doubled}. Rename the task or the label."
+            )
+        tasks = json.dumps([task.to_dict() for task in self.tasks])
+        table = pa.table([values for _, values in columns], names, metadata={_TASKS_KEY: tasks.encode()})
+        path = Path(path)
+        partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+        with open(partial, "wb") as file:
+            pq.write_table(table, file)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+
+    def _task_columns(self, task: Task) -> list[tuple[str, pa.Array]]:
+        import pyarrow as pa
+
+        scores, target, predicted = self.scores[task.name], self.targets[task.name], self.predicted(task)
+        names = (_true_column(task), f"{task.name}_predicted")
+        if task.kind == "regression":
+            return [(names[0], pa.array(target, from_pandas=True)), (names[1], pa.array(predicted))]
+        columns = [
+            (names[0], pa.array([task.labels[i] if i >= 0 else None for i in target], pa.string())),
+            (names[1], pa.array([task.labels[i] for i in predicted], pa.string())),
+        ]
+        return columns + [(f"{task.name}_{label}", pa.array(scores[:, i])) for i, label in enumerate(task.labels)]
+
+    @classmethod
+    def load(cls, path: str | Path) -> Predictions:
+        """Read what `save` wrote.
+
+        Raises:
+            FileNotFoundError: no such file.
+            ValueError: not a Parquet file, or not one of ours.
+        """
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        try:
+            table = pq.read_table(path)
+        except pa.ArrowInvalid as error:
+            raise ValueError(
+                f"{path} is not a readable Parquet file ({error}). Run the cross-validation again."
+            ) from error
+        stored = (table.schema.metadata or {}).get(_TASKS_KEY)
+        if stored is None:
+            raise ValueError(f"{path} holds no predictions of Undertone: its schema names no tasks.")
+        tasks = tuple(Task(**{**task, "labels": tuple(task["labels"])}) for task in json.loads(stored))
+        meta = {name: table[name].to_pylist() for name in _COLUMNS}
+        arrays = {task.name: _read_task(table, task) for task in tasks}
+        return cls(
+            tasks,
+            ids=meta["id"],
+            folds=meta["fold"],
+            speakers=meta["speaker"],
+            genders=meta["gender"],
+            scores={name: scores for name, (scores, _) in arrays.items()},
+            targets={name: target for name, (_, target) in arrays.items()},
+        )
+
+
+def _true_column(task: Task) -> str:
+    return f"{task.name}_true" if task.name in _COLUMNS else task.name
+
+
+def _read_task(table: pa.Table, task: Task) -> tuple[np.ndarray, np.ndarray]:
+    """(N, C) scores and (N,) targets of one task."""
+    if task.kind == "regression":
+        scores = table[f"{task.name}_predicted"].to_numpy()[:, None]  # (N, 1)
+        return scores, table[_true_column(task)].to_numpy()
+    scores = np.stack([table[f"{task.name}_{label}"].to_numpy() for label in task.labels], axis=1)  # (N, C)
+    index: dict[str | None, int] = {None: -1} | {label: i for i, label in enumerate(task.labels)}
+    target = np.array([index[label] for label in table[_true_column(task)].to_pylist()], dtype=np.int64)
+    return scores, target
