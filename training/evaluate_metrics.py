@@ -13,7 +13,8 @@ from typing import Any, ClassVar
 
 import evaluate
 import numpy as np
-from datasets import Features, Sequence as ListOf, Value
+from datasets import Features, Value
+from datasets import Sequence as ListOf
 
 from undertone.training import metrics
 

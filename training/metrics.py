@@ -80,7 +80,7 @@ def wa(target: ArrayLike, predicted: ArrayLike, num_classes: int) -> float:
 
 
 def macro_f1(target: ArrayLike, predicted: ArrayLike, num_classes: int) -> float:
-    """Mean of F1_k = 2 TP_k / (N_k + P_k) over the classes present in `target` or in `predicted` (P_k: times predicted).
+    """Mean of F1_k = 2 TP_k / (N_k + P_k), P_k times predicted, over the classes in `target` or in `predicted`.
 
     This is scikit-learn's `f1_score(average="macro")`: a class that is predicted but never true counts as 0, one that
     is neither is left out. NaN if there is nothing to score; raises as `confusion_matrix`.
@@ -121,7 +121,7 @@ def rmse(target: ArrayLike, predicted: ArrayLike) -> float:
     """
     true, guess = _values(target, "target"), _values(predicted, "predicted")
     _same_length(true, guess)
-    return float(np.sqrt(_ratio(np.sum((true - guess) ** 2), np.float64(len(true)))))
+    return float(np.sqrt(_ratio(np.sum((true - guess) ** 2), len(true))))
 
 
 def ece(target: ArrayLike, probabilities: ArrayLike, num_bins: int = 15) -> float:
@@ -248,8 +248,8 @@ def _recalls(confusion: np.ndarray) -> np.ndarray:
     return _ratio(np.diagonal(confusion, axis1=-2, axis2=-1), confusion.sum(axis=-1))  # (..., C)
 
 
-def _ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
-    """numerator / denominator, NaN where the denominator is 0."""
+def _ratio(numerator: ArrayLike, denominator: ArrayLike) -> np.ndarray:
+    """The quotient, NaN where the denominator is 0."""
     shape = np.broadcast_shapes(np.shape(numerator), np.shape(denominator))
     return np.divide(numerator, denominator, out=np.full(shape, np.nan), where=np.not_equal(denominator, 0))
 
@@ -276,6 +276,4 @@ def _values(values: ArrayLike, name: str) -> np.ndarray:
 
 def _same_length(first: np.ndarray, second: np.ndarray) -> None:
     if len(first) != len(second):
-        raise ValueError(
-            f"One prediction for each target is needed, got {len(first)} targets, {len(second)} predictions."
-        )
+        raise ValueError(f"One prediction for each target is needed, got {len(first)} and {len(second)}.")

@@ -143,9 +143,7 @@ class Predictions:
             columns += self._task_columns(task)
         names = [name for name, _ in columns]
         if doubled := sorted({name for name in names if names.count(name) > 1}):
-            raise ValueError(
-                f"Cannot write {path}: two columns would be called {doubled}. Rename the task or the label."
-            )
+            raise ValueError(f"Cannot write {path}: two columns are called {doubled}. Rename the task or the label.")
         tasks = json.dumps([task.to_dict() for task in self.tasks])
         table = pa.table([values for _, values in columns], names, metadata={_TASKS_KEY: tasks.encode()})
         path = Path(path)
@@ -183,9 +181,7 @@ class Predictions:
         try:
             table = pq.read_table(path)
         except pa.ArrowInvalid as error:
-            raise ValueError(
-                f"{path} is not a readable Parquet file ({error}). Run the cross-validation again."
-            ) from error
+            raise ValueError(f"{path} is not a readable Parquet file ({error}). Run again.") from error
         stored = (table.schema.metadata or {}).get(_TASKS_KEY)
         if stored is None:
             raise ValueError(f"{path} holds no predictions of Undertone: its schema names no tasks.")
