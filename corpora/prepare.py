@@ -1,0 +1,182 @@
+"""Check every file of a corpus and write down what it holds: rows -> manifest, broken files, warnings."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+from undertone.audio.read import AudioError, audio_info, read_samples
+from undertone.corpora.corpus import Corpus
+from undertone.corpora.manifest import Manifest
+
+FAINT_PEAK = 10 ** (-60 / 20)
+"""Peak below which a file is warned about: -60 dBFS. One that is zero throughout is set aside."""
+
+SHORT_S = 0.025
+"""Shorter sound than one frame of wav2vec 2.0 and its kin, which pad it."""
+
+_THREADS = min(8, os.cpu_count() or 1)  # libsndfile and hashlib release the GIL
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What `prepare` found.
+
+    Attributes:
+        manifest: the usable utterances.
+        broken: (path, reason) of each utterance that was set aside.
+        warnings: sentences about what was kept all the same.
+        formats: utterances by (sample rate in Hz, channels).
+    """
+
+    manifest: Manifest
+    broken: list[tuple[str, str]]
+    warnings: list[str]
+    formats: Counter[tuple[int, int]]
+
+
+def prepare(
+    corpus: Corpus,
+    root: Path | None,
+    *,
+    strict: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+) -> Prepared:
+    """Read every file of a corpus, set the broken ones aside, and build the manifest of the others.
+
+    Args:
+        corpus: from `load_corpus`.
+        root: the folder with its files; None = the corpus' default.
+        strict: stop at broken files.
+        progress: called with (files done, files in all) after each.
+
+    Raises:
+        ValueError: the corpus is not under `root`; all files are broken, or any with `strict`; ids repeat.
+    """
+    root = root or corpus.default_root
+    if root is None:
+        raise ValueError(f"{corpus.name} needs --root, the folder with its files. Get them from {corpus.url}.")
+    rows = list(corpus.rows(root))
+    checks = []
+    with ThreadPoolExecutor(_THREADS) as pool:
+        for check in pool.map(_check, rows):
+            checks.append(check)
+            if progress is not None:
+                progress(len(checks), len(rows))
+    broken = [(check.path, check.reason) for check in checks if isinstance(check, AudioError)]
+    if broken and (strict or len(broken) == len(rows)):
+        raise ValueError(_refusal(corpus, broken, len(rows)))
+    good = [(row, check) for row, check in zip(rows, checks, strict=True) if isinstance(check, _Sound)]
+    manifest = Manifest.from_rows(corpus.name, [row | check.fields for row, check in good])
+    warnings = [*_unexpected(corpus, rows), *(line for row, check in good for line in check.warnings(row))]
+    warnings += _duplicates(manifest)
+    return Prepared(manifest, broken, warnings, Counter((sound.sample_rate, sound.channels) for _, sound in good))
+
+
+def hash_audio(samples: np.ndarray, sample_rate: int) -> str:
+    """SHA-256 of what is heard: (N,) float32 mono samples and their rate in Hz. A FLAC copy of a wav has its hash."""
+    digest = hashlib.sha256(str(sample_rate).encode())
+    digest.update(np.ascontiguousarray(samples, dtype="<f4").data)
+    return digest.hexdigest()
+
+
+def summary(prepared: Prepared) -> list[tuple[str, str]]:
+    """(what, value) rows of the table that `undertone prepare` prints."""
+    manifest = prepared.manifest
+    durations = manifest.column("duration")
+    speakers = set(zip(manifest.column("corpus"), manifest.column("speaker"), strict=True))
+    num_speakers = sum(speaker is not None for _, speaker in speakers)
+    rows = [
+        ("utterances", str(len(manifest))),
+        ("set aside", str(len(prepared.broken))),
+        ("hours", f"{sum(durations) / 3600:.2f}"),
+        ("duration", f"{min(durations):.2f} to {max(durations):.2f} s, median {median(durations):.2f} s"),
+        ("speakers", str(num_speakers) if num_speakers else "unknown"),
+    ]
+    for name in ("gender", "emotion", "session", "split"):
+        counts = Counter(value for value in manifest.column(name) if value is not None)
+        if counts:
+            rows.append((name, ", ".join(f"{value} {count}" for value, count in sorted(counts.items()))))
+    for (rate, channels), count in sorted(prepared.formats.items()):
+        rows.append((f"{rate} Hz, {channels} channel{'s' * (channels > 1)}", str(count)))
+    return rows
+
+
+@dataclass(frozen=True)
+class _Sound:
+    """One utterance's sound, measured."""
+
+    sample_rate: int
+    channels: int
+    peak: float
+    fields: dict[str, Any]
+
+    def warnings(self, row: Mapping[str, Any]) -> Iterator[str]:
+        if self.fields["duration"] < SHORT_S:
+            yield f"{row['id']} lasts {self.fields['duration'] * 1000:.1f} ms, less than one frame; it will be padded."
+        if self.peak < FAINT_PEAK:
+            yield f"{row['id']} is nearly silent: its peak is {20 * np.log10(self.peak):.0f} dBFS."
+        if self.peak > 2:
+            yield f"{row['id']} has samples up to {self.peak:.3g}; sound should lie between -1 and 1."
+
+
+def _check(row: Mapping[str, Any]) -> _Sound | AudioError:
+    """Read one utterance; a broken one is returned, not raised, so that the others go on."""
+    path = Path(row["path"])
+    try:
+        samples, sample_rate = read_samples(path, row.get("start"), row.get("end"))
+        channels = audio_info(path).channels
+        status = path.stat()
+        peak = float(np.abs(samples).max())
+        if peak == 0:
+            return AudioError(path, "digital silence: every sample is 0.")
+    except AudioError as error:
+        return error
+    fields = {
+        "path": str(path.absolute()),
+        "duration": len(samples) / sample_rate,
+        "audio_hash": hash_audio(samples, sample_rate),
+        "size": status.st_size,
+        "mtime_ns": status.st_mtime_ns,
+    }
+    return _Sound(sample_rate, channels, peak, fields)
+
+
+def _refusal(corpus: Corpus, broken: Sequence[tuple[str, str]], total: int) -> str:
+    first = "\n".join(f"  {path}: {reason}" for path, reason in broken[:5])
+    more = f"\n  and {len(broken) - 5} more" if len(broken) > 5 else ""
+    advice = "Check --root." if len(broken) == total else "Repair them, or leave --strict out to set them aside."
+    return f"{corpus.name}: {len(broken)} of {total} utterances cannot be used. {advice}\n{first}{more}"
+
+
+def _unexpected(corpus: Corpus, rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """A warning for each column whose counts are not those of the complete release."""
+    for column, expected in corpus.expected.items():
+        found = Counter(row.get(column) for row in rows)
+        labels = [*expected, *sorted(str(label) for label in found if label not in expected)]
+        wrong = [
+            f"{label} {found[label]} (not {expected.get(label, 0)})"
+            for label in labels
+            if found[label] != expected.get(label, 0)
+        ]
+        if wrong:
+            yield f"{corpus.name}: {column} counts are not those of the complete corpus: {', '.join(wrong)}."
+
+
+def _duplicates(manifest: Manifest) -> Iterator[str]:
+    """A warning for each utterance whose very samples came before under another id."""
+    first: dict[str, tuple[str, str | None]] = {}
+    columns = (manifest.column(name) for name in ("id", "audio_hash", "emotion"))
+    for name, sound, emotion in zip(*columns, strict=True):
+        other, label = first.setdefault(sound, (name, emotion))
+        if other != name:
+            labels = f", labelled {label} and {emotion}" if label != emotion else ""
+            yield f"{other} and {name} hold the same sound{labels}."
