@@ -1,0 +1,208 @@
+"""The model card: what the model is, and what was measured; a section is there only if there is something in it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import EvalResult, ModelCard, ModelCardData
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from undertone.files import read_json
+
+METRIC_NAMES = {"uar": "UAR", "wa": "WA", "macro_f1": "macro-F1", "ccc": "CCC", "rmse": "RMSE", "ece": "ECE"}
+
+Scores = Mapping[str, Mapping[str, Any]]
+"""{task: {metric: value}}"""
+
+
+def make_card(model_folder: Path, results: Mapping[str, Any] | None, repo_id: str) -> str:
+    """README.md of a published model: YAML metadata with a `model-index`, then the page.
+
+    Args:
+        model_folder: what `UndertoneModel.save_pretrained` wrote.
+        results: the run's `results.json`; None: the card gives no scores.
+        repo_id: `user/name` that the page tells readers to load.
+
+    Raises:
+        FileNotFoundError: there is no config.json in `model_folder`.
+    """
+    config = read_json(model_folder / "config.json")
+    preprocessor = read_json(model_folder / "preprocessor_config.json")
+    results = {key: value for key, value in (results or {}).items() if value is not None}
+    random_upstream = _random_upstream(config, results)
+    versions = {name: version for name, version in results.get("versions", {}).items() if version}
+    body = _template().render(
+        name=repo_id.split("/")[-1],
+        repo_id=repo_id,
+        upstream=_upstream_name(config),
+        head=config["head"],
+        random_upstream=random_upstream,
+        tasks=config["tasks"],
+        sample_rate=preprocessor["sampling_rate"],
+        corpus=_corpus_name(results),
+        licence=results.get("corpus_licence"),
+        url=results.get("corpus_url"),
+        citation=results.get("corpus_citation"),
+        protocol=_protocol(results),
+        cross_validated=len(results.get("folds", [])) > 1,
+        scores=_scores_table(results),
+        interval_unit=results.get("ci_unit") if results.get("ci95") else None,
+        recalls=_recall_table(results.get("pooled", {})),
+        genders=_gender_table(results.get("per_gender", {})),
+        versions=versions or {"transformers": config["transformers_version"]},
+    )
+    card = ModelCard(f"---\n{_metadata(config, results, repo_id, random_upstream).to_yaml()}\n---\n\n{body}")
+    return str(card)
+
+
+def _template() -> Any:
+    loader = FileSystemLoader(Path(__file__).parent)
+    environment = Environment(  # a card is Markdown, not HTML: nothing to escape
+        loader=loader, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
+    )
+    return environment.get_template("card.md.j2")
+
+
+def _metadata(
+    config: Mapping[str, Any], results: Mapping[str, Any], repo_id: str, random_upstream: bool
+) -> ModelCardData:
+    eval_results = _eval_results(results)
+    tags = ["undertone", "speech-emotion-recognition", "speech", "emotion"]
+    if results and not results.get("speaker_independent"):
+        tags.append("speaker-dependent")
+    if random_upstream:
+        tags.append("random-upstream")
+    return ModelCardData(
+        library_name="undertone",
+        pipeline_tag="audio-classification",
+        tags=tags,
+        base_model=_upstream_name(config) if _from_hub(config) and not random_upstream else None,
+        model_name=repo_id.split("/")[-1] if eval_results else None,
+        eval_results=eval_results or None,
+    )
+
+
+def _eval_results(results: Mapping[str, Any]) -> list[EvalResult]:
+    corpus = _corpus_name(results) or "unnamed"
+    dependent = "" if results.get("speaker_independent") else " (speaker-dependent)"
+    return [
+        EvalResult(
+            task_type="audio-classification",
+            task_name="Speech emotion recognition",
+            dataset_type=corpus,
+            dataset_name=corpus + dependent,
+            dataset_split="test",
+            metric_type=metric,
+            metric_name=f"{task}: {METRIC_NAMES.get(metric, metric)}, mean over folds",
+            metric_value=round(value, 6),
+        )
+        for task, metric, value in _numbers(results.get("mean", {}))
+    ]
+
+
+def _upstream_name(config: Mapping[str, Any]) -> str:
+    """The Hub id, or the last part of a local folder: nobody's home directory belongs on a public page."""
+    name = config["upstream"]["name"]
+    return name if _from_hub(config) else Path(name).name
+
+
+def _corpus_name(results: Mapping[str, Any]) -> str | None:
+    """A corpus' name, or the last part of the path of a table of the user's own."""
+    corpus = results.get("corpus")
+    return Path(corpus).name if corpus else None
+
+
+def _from_hub(config: Mapping[str, Any]) -> bool:
+    return bool(config["upstream"].get("commit"))
+
+
+def _random_upstream(config: Mapping[str, Any], results: Mapping[str, Any]) -> bool:
+    recorded = config["upstream"].get("config", {}).get("undertone_random_weights", False)
+    return recorded or results.get("upstream_weights") == "random"
+
+
+def _protocol(results: Mapping[str, Any]) -> str:
+    folds = len(results.get("folds", []))
+    count = f", {folds} folds" if folds > 1 else ""
+    name = results.get("protocol") or "not named"
+    if results.get("speaker_independent"):
+        return f"Protocol: {name}{count}, speaker-independent: no test speaker was heard in training or tuning."
+    return (
+        f"**SPEAKER-DEPENDENT.** Protocol: {name}{count}. Speakers of the test part may have been heard in training: "
+        f"the scores are higher than they would be on strangers, and do not compare with speaker-independent ones."
+    )
+
+
+def _scores_table(results: Mapping[str, Any]) -> str:
+    mean, std, pooled, interval = (results.get(key, {}) for key in ("mean", "std", "pooled", "ci95"))
+    keys = dict.fromkeys((task, metric) for scores in (mean, pooled) for task, metric, _ in _numbers(scores))
+    rows = []
+    for task, metric in _in_order(keys):
+        center, spread = (_number(scores, task, metric) for scores in (mean, std))
+        low, high = (interval.get(task, {}).get(metric) or [None, None])[:2]
+        rows.append(
+            [
+                task,
+                METRIC_NAMES.get(metric, metric),
+                _text(center) + (f" ± {spread:.3f}" if center is not None and spread is not None else ""),
+                _text(_number(pooled, task, metric)),
+                f"{low:.3f} to {high:.3f}" if _finite(low) and _finite(high) else "",
+            ]
+        )
+    return _markdown(["Task", "Metric", "Mean over folds ± std", "Pooled", "95 % interval"], rows)
+
+
+def _recall_table(pooled: Scores) -> str:
+    recalls = {task: metrics["recall"] for task, metrics in pooled.items() if isinstance(metrics.get("recall"), Mapping)}
+    rows = [[task, label, _text(value)] for task, recall in recalls.items() for label, value in recall.items()]
+    return _markdown(["Task", "Class", "Recall"], [row for row in rows if row[-1]])
+
+
+def _gender_table(per_gender: Mapping[str, Scores]) -> str:
+    keys = dict.fromkeys((task, metric) for scores in per_gender.values() for task, metric, _ in _numbers(scores))
+    rows = [
+        [task, METRIC_NAMES.get(metric, metric), *(_text(_number(scores, task, metric)) for scores in per_gender.values())]
+        for task, metric in _in_order(keys)
+    ]
+    return _markdown(["Task", "Metric", *per_gender], rows)
+
+
+def _numbers(scores: Scores) -> Iterable[tuple[str, str, float]]:
+    """(task, metric, value) of each finite score; counts and values per class are not scores."""
+    for task, metrics in scores.items():
+        for metric, value in metrics.items():
+            if metric != "num" and _finite(value):
+                yield task, metric, float(value)
+
+
+def _number(scores: Scores, task: str, metric: str) -> float | None:
+    value = scores.get(task, {}).get(metric)
+    return float(value) if _finite(value) else None
+
+
+def _finite(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _in_order(keys: Mapping[tuple[str, str], None]) -> list[tuple[str, str]]:
+    """(task, metric) task by task as they come, of each task UAR first."""
+    tasks = list(dict.fromkeys(task for task, _ in keys))
+    metrics = list(METRIC_NAMES)
+    rank = {metric: metrics.index(metric) if metric in metrics else len(metrics) for _, metric in keys}
+    return sorted(keys, key=lambda key: (tasks.index(key[0]), rank[key[1]]))
+
+
+def _text(value: float | None) -> str:
+    return f"{value:.3f}" if _finite(value) else ""
+
+
+def _markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table without its empty columns; nothing for no rows."""
+    kept = [column for column in range(len(header)) if any(row[column] for row in rows)]
+    if not kept:
+        return ""
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join("| " + " | ".join(line[column] for column in kept) + " |" for line in lines)

@@ -1,0 +1,78 @@
+"""Where a model is: a model folder, a run, or a repository on the Hub."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from huggingface_hub import snapshot_download
+
+from undertone.hub.errors import HubError, hub_errors
+
+MODEL_FILES = ("config.json", "model.safetensors")
+PUBLISHED = ("*.json", "*.safetensors")  # nothing that could be a pickle or code is sent or fetched
+REPO_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
+
+
+def find_model(where: str | Path, *, fold: str | None = None, revision: str | None = None) -> Path:
+    """The local folder of the model that `where` stands for.
+
+    Args:
+        where: a model folder, a run (its refitted `model/`), or a Hub id `user/name`, which is downloaded or taken
+            from the cache; `HF_ENDPOINT`, `HF_HOME` and `HF_HUB_OFFLINE` are honoured.
+        fold: of a run, the model of this fold instead.
+        revision: of a Hub id, the branch, tag or commit.
+
+    Raises:
+        ValueError: there is no model; the message lists what was looked for.
+        HubError: the Hub refused, or was not reached.
+    """
+    folder = Path(where)
+    if folder.exists():
+        return local_model(folder, fold)
+    if fold is not None or not REPO_ID.fullmatch(str(where)):
+        raise ValueError(
+            f"No model at {str(where)!r}: there is no such folder. Give a model folder, a run, or a Hub id user/name."
+        )
+    return _pull(str(where), revision)
+
+
+def local_model(folder: Path, fold: str | None = None) -> Path:
+    """The model folder that `folder` is or, as a run, holds.
+
+    Raises:
+        ValueError: there is none; the message lists what was looked for.
+    """
+    if fold is not None:
+        candidates = [folder / "folds" / fold / "model"]
+    else:
+        candidates = [folder, folder / "model"]
+    for candidate in candidates:
+        if all((candidate / name).is_file() for name in MODEL_FILES):
+            return candidate
+    tried = " and ".join(str(candidate) for candidate in candidates)
+    raise ValueError(f"No model in {folder}: looked for {' + '.join(MODEL_FILES)} in {tried}. {_way_out(folder, fold)}")
+
+
+def _way_out(folder: Path, fold: str | None) -> str:
+    folds = sorted(path.parent.name for path in folder.glob("folds/*/model"))
+    if fold is not None:
+        return f"Folds with a model: {', '.join(folds) or 'none'}."
+    if (folder / "results.json").is_file() or (folder / "folds").is_dir():
+        return (
+            f"The run is not finished: give its `undertone crossval ... --out {folder}` again, which resumes it and "
+            f"refits {folder / 'model'}."
+        )
+    return "`undertone crossval CORPUS --out RUN` or `undertone train CORPUS --out RUN` makes a run with a model."
+
+
+def _pull(repo_id: str, revision: str | None) -> Path:
+    try:
+        with hub_errors(repo_id):
+            folder = Path(snapshot_download(repo_id, revision=revision, allow_patterns=list(PUBLISHED)))
+    except HubError as error:
+        raise HubError(f"There is no folder {repo_id} here, and the Hub has nothing for it either. {error}") from error
+    missing = [name for name in MODEL_FILES if not (folder / name).is_file()]
+    if missing:
+        raise ValueError(f"{repo_id!r} on the Hub is not a model of ours: it has no {' and no '.join(missing)}.")
+    return folder

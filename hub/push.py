@@ -1,0 +1,83 @@
+"""Publish a trained model: its files, its results and its card in one commit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from huggingface_hub import CommitOperationAdd, HfApi, get_token
+from huggingface_hub.errors import HFValidationError
+from huggingface_hub.utils import validate_repo_id
+
+from undertone.files import read_json
+from undertone.hub.card import make_card
+from undertone.hub.errors import hub_errors
+from undertone.hub.find import PUBLISHED, local_model
+
+
+def push(
+    run_or_model: str | Path,
+    repo_id: str,
+    *,
+    private: bool = True,
+    token: str | None = None,
+    message: str | None = None,
+) -> str:
+    """Send a model to the Hub; the repository is made if it does not exist.
+
+    What goes: the model folder's JSON and safetensors files, the run's `results.json`, and a card as `README.md`.
+    What stays: predictions, checkpoints, audio.
+
+    Args:
+        run_or_model: a run (its `model/` and `results.json`) or a model folder.
+        repo_id: `user/name` or `organisation/name`.
+        private: whether a *new* repository is private; one that exists stays as it is.
+        token: Hub token; None takes the one of `hf auth login` or HF_TOKEN.
+        message: of the commit.
+
+    Returns:
+        The URL of the commit; of the latest one when nothing has changed since.
+
+    Raises:
+        ValueError: a malformed `repo_id`, no model there, or no token.
+        HubError: the Hub refused, or was not reached.
+    """
+    folder = Path(run_or_model)
+    _check_repo_id(repo_id)
+    if not folder.is_dir():
+        raise ValueError(f"No such folder: {folder}. Give a run that `undertone crossval` made, or a model folder.")
+    files = _collect(folder, repo_id)
+    api = HfApi(token=_token(token), library_name="undertone")
+    with hub_errors(repo_id):
+        api.create_repo(repo_id, private=private, exist_ok=True)
+        operations = [CommitOperationAdd(name, content) for name, content in files.items()]
+        commit = api.create_commit(repo_id, operations, commit_message=message or "Push a model with Undertone")
+    return commit.commit_url
+
+
+def _collect(folder: Path, repo_id: str) -> dict[str, Path | bytes]:
+    """{path in the repository: file or content}."""
+    model = local_model(folder)
+    paths = sorted(path for pattern in PUBLISHED for path in model.rglob(pattern))
+    files: dict[str, Path | bytes] = {path.relative_to(model).as_posix(): path for path in paths}
+    results = None
+    if model != folder and (folder / "results.json").is_file():
+        files["results.json"] = folder / "results.json"
+        results = read_json(folder / "results.json")
+    files["README.md"] = make_card(model, results, repo_id).encode()
+    return files
+
+
+def _check_repo_id(repo_id: str) -> None:
+    try:
+        validate_repo_id(repo_id)
+    except HFValidationError as error:
+        raise ValueError(f"{error} Give user/name or organisation/name, e.g. me/emodb-wavlm.") from error
+    if "/" not in repo_id:
+        raise ValueError(f"Repository id {repo_id!r} names no owner. Give user/name or organisation/name.")
+
+
+def _token(token: str | None) -> str:
+    found = token or get_token()
+    if not found:
+        raise ValueError("Not signed in to the Hub: there is no token. Sign in with `hf auth login`, or set HF_TOKEN.")
+    return found

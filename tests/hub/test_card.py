@@ -1,0 +1,119 @@
+"""The card says what was measured and nothing else."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+import yaml
+from huggingface_hub import ModelCard
+
+from undertone.hub.card import make_card
+from undertone.tests.hub.example import make_results, write_model
+
+NOT_TESTED = "The scores are the cross-validation's; this very model was trained on all speakers and was not itself tested."
+
+
+@pytest.fixture
+def model(tmp_path):
+    return write_model(tmp_path / "model")
+
+
+EMPTY = {"mean": {}, "std": {}, "pooled": {}, "ci95": {}, "per_gender": {}, "versions": {}, "folds": []}
+NOTHING_KNOWN = dict.fromkeys(make_results())
+RESULTS = {
+    "full": make_results(),
+    "none": None,
+    "no scores": make_results(**EMPTY),
+    "all null": NOTHING_KNOWN,
+    "null scores": make_results(mean={"emotion": {"uar": None}}, pooled={"emotion": {"uar": float("nan")}}, std=None),
+    "dependent": make_results(speaker_independent=False, protocol="split"),
+    "one fold": make_results(folds=[{"name": "test"}], std=None),
+}
+
+
+@pytest.mark.parametrize("results", RESULTS.values(), ids=RESULTS.keys())
+def test_every_card_is_well_formed(model, results):
+    text = make_card(model, results, "me/emodb-fbank")
+    assert text.startswith("---\n") and text.endswith("\n")
+    assert isinstance(yaml.safe_load(text.split("---")[1]), dict)
+    for never in ("More information needed", "\n\n\n", "nan", "NaN", "None", "null", "inf", "{{", "{%"):
+        assert never not in text
+    sections = re.split(r"^## .*$", text, flags=re.MULTILINE)[1:]
+    assert sections and all(section.strip() for section in sections), "a heading with nothing under it"
+    ModelCard(text)  # huggingface_hub reads its own metadata back
+
+
+def test_the_sections_are_those_that_were_measured(model):
+    def headings(results):
+        return re.findall(r"^## (.*)$", make_card(model, results, "me/x"), re.MULTILINE)
+
+    always = ["What it predicts", "How to use it", "Limits", "Versions"]
+    measured = ["What it was trained on", "Scores", "Recall of each class", "By gender of the speaker"]
+    assert headings(None) == headings(NOTHING_KNOWN) == always
+    assert headings(make_results()) == always[:2] + measured + always[2:]
+    assert not {"Scores", "Recall of each class"} & {*headings(RESULTS["null scores"]), *headings(RESULTS["no scores"])}
+
+
+def test_scores_are_those_of_the_results(model):
+    text = make_card(model, make_results(), "me/x")
+    assert "| emotion | UAR | 0.612 ± 0.050 | 0.620 | 0.550 to 0.680 |" in text
+    assert "| emotion | WA | 0.634 |" in text
+    assert "| arousal | CCC | 0.412 ± 0.020 |" in text and "RMSE" not in text
+    assert "| emotion | happy | 0.360 |" in text and "| sad |" not in text
+    assert "| Task | Metric | female | male |" in text and "| emotion | UAR | 0.580 | 0.640 |" in text
+    assert "95 % bootstrap intervals over speakers" in text
+    assert "| num |" not in text
+
+
+def test_the_model_index_holds_the_means(model):
+    data = ModelCard(make_card(model, make_results(), "me/emodb-fbank")).data
+    assert data.model_name == "emodb-fbank" and data.pipeline_tag == "audio-classification"
+    found = {(result.metric_type, result.metric_name): result.metric_value for result in data.eval_results}
+    assert found["uar", "emotion: UAR, mean over folds"] == 0.612
+    assert found["ccc", "arousal: CCC, mean over folds"] == 0.412
+    assert {result.dataset_name for result in data.eval_results} == {"emodb"}
+
+
+def test_label_order_and_loading(model):
+    text = make_card(model, None, "me/emodb-fbank")
+    assert "`emotion`: one of `angry`, `happy`, `sad` (the order of the scores)" in text
+    assert 'load_model("me/emodb-fbank")' in text and "undertone predict me/emodb-fbank" in text
+
+
+def test_the_published_model_was_not_tested(model):
+    assert NOT_TESTED in make_card(model, make_results(), "me/x")
+    assert NOT_TESTED not in make_card(model, RESULTS["one fold"], "me/x"), "no refit: this model is the one tested"
+
+
+def test_speaker_dependence_is_branded(model):
+    clean = make_card(model, make_results(), "me/x")
+    assert "speaker-independent: no test speaker was heard" in clean and "SPEAKER-DEPENDENT" not in clean
+    for unknown in (False, None):
+        text = make_card(model, make_results(speaker_independent=unknown), "me/x")
+        assert "**SPEAKER-DEPENDENT.**" in text
+        assert "speaker-dependent" in ModelCard(text).data.tags
+        assert {result.dataset_name for result in ModelCard(text).data.eval_results} == {"emodb (speaker-dependent)"}
+
+
+def test_corpus_and_licence(model):
+    text = make_card(model, make_results(corpus_licence="CC0", corpus_url="http://emodb.example"), "me/x")
+    assert "- Corpus: emodb\n- Licence of the corpus: CC0\n- Where it is from: http://emodb.example\n" in text
+
+
+def test_random_weights_are_said(tmp_path, model):
+    sentence = "The weights of the upstream are random, not learned."
+    assert sentence in make_card(model, make_results(upstream_weights="random"), "me/x")
+    hub_id = {"name": "facebook/wav2vec2-base", "commit": "0" * 40}
+    random = write_model(tmp_path / "random", **hub_id, config={"undertone_random_weights": True})
+    learned = write_model(tmp_path / "learned", **hub_id, config={})
+    assert sentence in make_card(random, None, "me/x") and sentence not in make_card(learned, None, "me/x")
+    assert ModelCard(make_card(learned, None, "me/x")).data.base_model == "facebook/wav2vec2-base"
+    assert ModelCard(make_card(random, None, "me/x")).data.base_model is None
+
+
+def test_no_local_path_is_published(tmp_path):
+    model = write_model(tmp_path / "model", name="/home/someone/wav2vec2-mine", commit=None)
+    text = make_card(model, make_results(corpus="/home/someone/calls.csv"), "me/x")
+    assert "someone" not in text
+    assert "`wav2vec2-mine`" in text and "- Corpus: calls.csv" in text
