@@ -1,0 +1,142 @@
+"""`push` with the real client against the loopback Hub: what arrives, what stays, and what is said when it fails."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+
+import pytest
+
+from undertone.hub.push import push
+from undertone.tests.hub.example import write_model, write_run
+
+CODE = """
+from undertone.hub.push import push
+try:
+    print(push({folder!r}, {repo!r}, private={private}, token={token!r}, message={message!r}))
+except (ValueError, OSError) as error:
+    print(f"{{type(error).__name__}}: {{error}}")
+"""
+
+
+@pytest.fixture
+def run(tmp_path):
+    return write_run(tmp_path / "emodb")
+
+
+@pytest.fixture
+def pushed(client, run):
+    """`pushed(...)` -> what `push` returned, or the error's class and message."""
+
+    def call(folder=run, repo="tester/emodb", private=True, token=None, message=None, **env):
+        code = CODE.format(folder=str(folder), repo=repo, private=private, token=token, message=message)
+        answer = client(code, **env)
+        assert answer.returncode == 0, answer.stderr
+        return answer.stdout.strip()
+
+    return call
+
+
+def test_one_commit_holds_model_results_and_card(hub, run, pushed):
+    url = pushed(message="ten folds")
+    (commit,) = hub.commits("tester/emodb")
+    assert url == f"{hub.endpoint}/tester/emodb/commit/{commit.oid}"
+    assert commit.message == "ten folds" and hub.repos["tester/emodb"].private
+    files = hub.files("tester/emodb")
+    sent = {"README.md", "config.json", "model.safetensors", "preprocessor_config.json", "results.json"}
+    assert set(files) == sent | {".gitattributes"}, "no predictions, no report, no run config"
+    for name in ("config.json", "model.safetensors", "preprocessor_config.json"):
+        assert files[name] == (run / "model" / name).read_bytes()
+    assert files["results.json"] == (run / "results.json").read_bytes()
+    assert b'load_model("tester/emodb")' in files["README.md"] and b"0.612" in files["README.md"]
+    assert set(hub.blobs) == {hashlib.sha256(files["model.safetensors"]).hexdigest()}
+
+
+def test_a_changed_model_is_a_second_commit_and_an_unchanged_one_is_none(hub, run, pushed):
+    first = pushed()
+    assert pushed() == first and len(hub.commits("tester/emodb")) == 1
+    results = json.loads((run / "results.json").read_text())
+    (run / "results.json").write_text(json.dumps(results | {"corpus": "emodb2"}))
+    assert pushed() != first
+    before, after = hub.commits("tester/emodb")
+    changed = {path for path in after.files if after.files[path] != before.files.get(path)}
+    assert changed == {"results.json", "README.md"}
+    assert sum(request.startswith("PUT ") for request in hub.requests) == 1, "the weights were sent once"
+
+
+def test_a_bare_model_folder_and_a_public_repository(hub, tmp_path, pushed):
+    pushed(write_model(tmp_path / "alone"), private=False)
+    assert "results.json" not in hub.files("tester/emodb")
+    assert b"## Scores" not in hub.files("tester/emodb")["README.md"]
+    assert not hub.repos["tester/emodb"].private
+
+
+def test_nothing_is_sent_without_a_token(hub, pushed):
+    assert pushed(HF_TOKEN=None) == (
+        "ValueError: Not signed in to the Hub: there is no token. Sign in with `hf auth login`, or set HF_TOKEN."
+    )
+    assert hub.requests == []
+
+
+def test_a_token_may_be_given(hub, pushed):
+    assert pushed(HF_TOKEN=None, token="hf_loopback").startswith(hub.endpoint)
+
+
+def test_a_wrong_token(pushed):
+    answer = pushed(token="hf_stale")
+    assert answer.startswith("HubError: The Hub does not accept the token (HTTP 401: Invalid credentials")
+    assert answer.endswith("hf auth login.")
+
+
+def test_a_name_of_somebody_else(hub, pushed):
+    answer = pushed(repo="somebody/emodb")
+    assert "HubError: The token may not write to 'somebody/emodb' (HTTP 403: You don't have the rights" in answer
+    assert "hf auth whoami" in answer and hub.repos == {}
+
+
+@pytest.mark.parametrize(
+    "request_pattern, status, sentence",
+    [
+        ("POST /api/repos/create", 503, "The Hub is in trouble (HTTP 503"),
+        ("POST /api/repos/create", 429, "The Hub asks for a pause (HTTP 429"),
+        ("POST */commit/main", 409, "Something else is changing 'tester/emodb' right now (HTTP 409"),
+        ("POST */commit/main", 404, "The Hub refused the request for 'tester/emodb' (HTTP 404"),
+        ("PUT /lfs/*", 403, "The token may not write to 'tester/emodb' (HTTP 403"),
+    ],
+)
+def test_refusals_are_sentences(hub, pushed, request_pattern, status, sentence):
+    hub.fail(request_pattern, status)
+    answer = pushed()
+    assert answer.startswith(f"HubError: {sentence}") and answer.count("\n") == 0
+    assert hub.repos == {} or hub.commits("tester/emodb") == [], "nothing is half there"
+
+
+def test_no_network(pushed):
+    answer = pushed(HF_ENDPOINT="http://127.0.0.1:9")
+    assert answer.startswith("HubError: Cannot reach the Hub at http://127.0.0.1:9 (ConnectError: ")
+    assert "Check the network, the proxy and HF_ENDPOINT. Run the same command again" in answer
+
+
+def test_offline_mode(pushed):
+    assert pushed(HF_HUB_OFFLINE="1").startswith("HubError: HF_HUB_OFFLINE is set, so the Hub is not asked")
+
+
+@pytest.mark.parametrize("repo_id", ["emodb", "a/b/c", "me/", "me/em odb", "me/x--y"])
+def test_malformed_repository_ids(run, repo_id):
+    with pytest.raises(ValueError, match="Give user/name or organisation/name"):
+        push(run, repo_id, token="hf_x")
+
+
+def test_no_model_names_the_command_that_makes_it(tmp_path, run):
+    with pytest.raises(ValueError, match="No such folder: .*nowhere. Give a run that `undertone crossval` made"):
+        push(tmp_path / "nowhere", "me/x", token="hf_x")
+    with pytest.raises(ValueError, match="No model in .*: looked for config.json .* `undertone crossval CORPUS --out RUN`"):
+        push(tmp_path, "me/x", token="hf_x")
+    (run / "model" / "model.safetensors").unlink()
+    with pytest.raises(ValueError, match="The run is not finished: .*--out .*emodb` again, which resumes it and refits"):
+        push(run, "me/x", token="hf_x")
+
+
+def test_pushing_imports_no_torch(client, run):
+    answer = client("import sys, undertone.hub.push; print('torch' in sys.modules, 'transformers' in sys.modules)")
+    assert answer.stdout.split() == ["False", "False"], answer.stderr
