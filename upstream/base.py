@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor, nn
@@ -15,6 +16,7 @@ class Upstream(nn.Module, ABC):
 
     Attributes:
         name: Hub id, folder, or the name of an acoustic front-end.
+        options: what its constructor was given, JSON.
         sample_rate: Hz that `forward` expects.
         num_layers: L, layer 0 included.
         hidden_size: D.
@@ -22,6 +24,7 @@ class Upstream(nn.Module, ABC):
     """
 
     name: str
+    options: Mapping[str, Any] = {}
     sample_rate: int
     num_layers: int
     hidden_size: int
@@ -40,12 +43,12 @@ class Upstream(nn.Module, ABC):
         """(B,) int64 samples -> (B,) int64 frames that `forward` returns for them."""
 
     @abstractmethod
-    def spec(self) -> dict[str, Any]:
-        """JSON that `build_upstream` rebuilds this upstream from, without its weights."""
-
-    @abstractmethod
     def fingerprint(self) -> str:
         """Hex digest of everything that decides the hidden states: weights, settings, library version."""
+
+    def spec(self) -> dict[str, Any]:
+        """JSON that `build_upstream` rebuilds this upstream from, without its weights."""
+        return {"kind": "class", "name": self.name, "options": dict(self.options)}
 
     def check_sample_rate(self, batch: WaveBatch) -> None:
         """Refuse sound at another rate than the upstream was trained on."""

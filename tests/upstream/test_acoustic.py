@@ -1,0 +1,91 @@
+from __future__ import annotations
+
+import pytest
+import torch
+import torchaudio
+from torchaudio.compliance import kaldi
+from torchaudio.functional import compute_deltas
+
+from undertone.upstream import Upstream, WaveBatch, build_upstream, load_upstream
+
+RATE = 16_000
+
+
+@pytest.fixture
+def wave() -> torch.Tensor:
+    generator = torch.Generator().manual_seed(0)
+    return 0.1 * torch.randn(RATE, generator=generator) + 0.01
+
+
+def features(name: str, wave: torch.Tensor) -> torch.Tensor:
+    return load_upstream(name)(WaveBatch.collate([wave], RATE)).states[0, 0]
+
+
+def test_fbank_is_kaldis_with_deltas(wave: torch.Tensor) -> None:
+    static = (kaldi.fbank(wave[None], num_mel_bins=80) + 7) / 4
+    delta = compute_deltas(static.T)
+    expected = torch.cat([static, 5 * delta.T, 14 * compute_deltas(delta).T], 1)
+    torch.testing.assert_close(features("fbank", wave), expected, rtol=0, atol=2e-4)
+
+
+def test_mfcc_is_kaldis_with_deltas(wave: torch.Tensor) -> None:
+    static = kaldi.mfcc(wave[None], num_ceps=13) / 16
+    delta = compute_deltas(static.T)
+    expected = torch.cat([static, 5 * delta.T, 12 * compute_deltas(delta).T], 1)
+    torch.testing.assert_close(features("mfcc", wave), expected, rtol=0, atol=2e-4)
+
+
+def test_spectrogram_is_torchaudios(wave: torch.Tensor) -> None:
+    power = torchaudio.transforms.Spectrogram(n_fft=400, hop_length=160, center=False)(wave)
+    torch.testing.assert_close(features("spectrogram", wave), ((power + 1e-12).log().T + 8) / 4, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("name, size", [("fbank", 240), ("mfcc", 39), ("spectrogram", 201)])
+def test_shape_scale_and_silence(name: str, size: int, wave: torch.Tensor) -> None:
+    upstream = load_upstream(name)
+    states = upstream(WaveBatch.collate([wave], RATE)).states
+    assert (upstream.num_layers, upstream.hidden_size) == (1, size)
+    assert states.shape == (1, 1, 98, size)
+    assert states.std() < 2 and states.mean().abs() < 2
+    assert torch.isfinite(upstream(WaveBatch.collate([torch.zeros(1000)], RATE)).states).all()
+    assert not list(upstream.state_dict())
+
+
+@pytest.mark.parametrize("name", ["fbank", "mfcc", "spectrogram"])
+def test_spec_rebuilds_the_same_front_end(name: str) -> None:
+    upstream = load_upstream(name)
+    assert build_upstream(upstream.spec()).fingerprint() == upstream.fingerprint()
+
+
+def test_fingerprints_differ() -> None:
+    names = ["fbank", "mfcc", "spectrogram"]
+    assert len({load_upstream(name).fingerprint() for name in names}) == 3
+
+
+MINE = """
+from torch import Tensor
+from undertone.upstream.acoustic._base import Acoustic
+
+class Loudness(Acoustic):
+    hidden_size = 1
+    def __init__(self, gain: float = 1.0) -> None:
+        super().__init__()
+        self.gain = gain
+    def features(self, wave: Tensor) -> Tensor:
+        return self.gain * wave.unfold(0, self.window, self.hop).square().mean(1, keepdim=True)
+"""
+
+
+def test_a_front_end_from_a_file(tmp_path, wave: torch.Tensor) -> None:
+    path = tmp_path / "loudness.py"
+    path.write_text(MINE)
+    upstream = load_upstream(str(path), options={"gain": 2.0})
+    assert isinstance(upstream, Upstream)
+    expected = 2 * torch.stack([wave[i : i + 400].square().mean() for i in range(0, RATE - 399, 160)])
+    torch.testing.assert_close(upstream(WaveBatch.collate([wave], RATE)).states[0, 0, :, 0], expected)
+    assert upstream.fingerprint() != load_upstream(str(path)).fingerprint()
+    with pytest.raises(ValueError, match="If you trust it, pass allow="):
+        build_upstream(upstream.spec())
+    assert build_upstream(upstream.spec(), allow=(str(path),)).fingerprint() == upstream.fingerprint()
+    with pytest.raises(ValueError, match="does not take the options"):
+        load_upstream(str(path), options={"gian": 2.0})

@@ -1,0 +1,135 @@
+"""Read a speech model as the Hub or a folder holds it, through transformers, and refuse weights that do not fit."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+import torch
+from huggingface_hub.errors import HfHubHTTPError
+from safetensors import SafetensorError
+from transformers import AutoConfig, AutoModel, FeatureExtractionMixin, PreTrainedConfig, PreTrainedModel
+
+from undertone.upstream.families import find_family
+from undertone.upstream.quiet import quiet_transformers
+
+logger = logging.getLogger(__name__)
+MASK_EMBEDDING = "masked_spec_embed"  # what SpecAugment fills with; it decides no hidden state here
+SAMPLE_RATE = 16_000
+# Every layer gives a hidden state, the last one after the final layer norm (as published; transformers 5 alone would
+# give it before), at the frame rate of the encoder and without SpecAugment.
+SETTINGS = {"layerdrop": 0.0, "apply_spec_augment": False, "tie_last_hidden_states": True, "add_adapter": False}
+
+
+def prepare_config(config: PreTrainedConfig) -> PreTrainedConfig:
+    """Set what makes the list of hidden states complete and the same in every mode; changes and returns `config`."""
+    for key, value in SETTINGS.items():
+        setattr(config, key, value)
+    return config
+
+
+def read_config(name: str, revision: str | None) -> PreTrainedConfig:
+    """The prepared config of a known speech family.
+
+    Raises:
+        ValueError: nothing there, no `model_type`, or a model of no known speech family.
+    """
+    with _reading(name, "config.json"):
+        raw, _ = PreTrainedConfig.get_config_dict(name, revision=revision)
+    if not raw.get("model_type"):
+        raise ValueError(
+            f"The config.json of {name!r} names no model_type, so its architecture is unknown. "
+            f"Give the folder or Hub id of a model saved by transformers."
+        )
+    find_family(PreTrainedConfig(model_type=raw["model_type"]), name)
+    with _reading(name, "config.json"):
+        return prepare_config(AutoConfig.from_pretrained(name, revision=revision, trust_remote_code=False))
+
+
+def read_model(name: str, revision: str | None, config: PreTrainedConfig) -> PreTrainedModel:
+    """The base model of a checkpoint in float32 and eval mode, whatever head it was saved with.
+
+    Raises:
+        ValueError: unreadable weights, a weight that is missing, of another shape, or that the architecture lacks.
+    """
+    with _reading(name, "the weights"):
+        model, info = AutoModel.from_pretrained(
+            name,
+            config=config,
+            revision=revision,
+            dtype=torch.float32,
+            weights_only=True,
+            trust_remote_code=False,
+            ignore_mismatched_sizes=True,  # so that check_weights can name them
+            output_loading_info=True,
+        )
+    check_weights(name, model, info)
+    return model.eval()
+
+
+def check_weights(name: str, model: PreTrainedModel, info: dict[str, Any]) -> None:
+    """Refuse weights that do not fit; a head's are left out, and a missing SpecAugment vector is zero and said.
+
+    Raises:
+        ValueError: names the weights.
+    """
+    own = {child for child, _ in model.named_children()}
+    unexpected = {key.removeprefix(f"{model.base_model_prefix}.") for key in info["unexpected_keys"]}
+    problems = {
+        "missing": set(info["missing_keys"]) - {MASK_EMBEDDING},
+        "not of this architecture": {key for key in unexpected if key.split(".")[0] in own},
+        "of another shape": {f"{key} {tuple(got)}, not {tuple(want)}" for key, got, want in info["mismatched_keys"]},
+    }
+    if any(problems.values()):
+        text = "; ".join(f"{kind}: {_first(keys)}" for kind, keys in problems.items() if keys)
+        raise ValueError(
+            f"The weights of {name!r} do not fit its config.json (a {model.config.model_type!r} model). {text}. "
+            f"Check that both belong to the same model."
+        )
+    if MASK_EMBEDDING in info["missing_keys"]:
+        logger.warning("%s holds no %s: zeros are taken, hidden states do not need it.", name, MASK_EMBEDDING)
+        torch.nn.init.zeros_(getattr(model, MASK_EMBEDDING))
+
+
+def read_preprocessing(name: str, revision: str | None, config: PreTrainedConfig) -> tuple[bool, int]:
+    """Whether the model is fed normalised utterances, and its sample rate in Hz, by its preprocessor_config.json.
+
+    Without that file: the family's default, and a warning says so.
+    """
+    try:
+        with quiet_transformers():
+            settings, _ = FeatureExtractionMixin.get_feature_extractor_dict(name, revision=revision)
+    except OSError:
+        settings = {}
+    if "do_normalize" not in settings:
+        default = find_family(config, name).normalizes(config)
+        logger.warning(
+            "%s has no preprocessor_config.json with do_normalize: taking %s, the default of %s models.",
+            name, default, config.model_type,
+        )  # fmt: skip
+        settings = settings | {"do_normalize": default}
+    return bool(settings["do_normalize"]), int(settings.get("sampling_rate", SAMPLE_RATE))
+
+
+def _first(keys: set[str], count: int = 5) -> str:
+    more = f" and {len(keys) - count} more" if len(keys) > count else ""
+    return ", ".join(sorted(keys)[:count]) + more
+
+
+@contextmanager
+def _reading(name: str, what: str) -> Iterator[None]:
+    """Turn what transformers, huggingface_hub, torch and safetensors raise while reading into one sentence."""
+    try:
+        with quiet_transformers():
+            yield
+    except (OSError, ValueError, RuntimeError, HfHubHTTPError, SafetensorError, UnpicklingError) as error:
+        where = "in that folder" if Path(name).is_dir() else "on the Hub, and it is no local folder"
+        reason = str(error).strip().split("\n")[0]
+        raise ValueError(
+            f"Cannot read {what} of upstream {name!r} {where}: {reason} Give a folder with config.json and weights, "
+            f"or a Hub id that this machine can reach or has cached."
+        ) from error

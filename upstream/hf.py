@@ -1,0 +1,172 @@
+"""Any Hugging Face speech model of a known family as an upstream."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+import transformers
+from torch import Tensor
+from transformers import AutoConfig, AutoModel, PreTrainedModel
+
+from undertone.upstream.base import Upstream
+from undertone.upstream.checkpoint import MASK_EMBEDDING, prepare_config, read_config, read_model, read_preprocessing
+from undertone.upstream.families import find_family
+from undertone.upstream.fingerprint import fingerprint
+from undertone.upstream.masked_norm import mask_norms
+from undertone.upstream.types import HiddenStates, WaveBatch, length_mask
+
+# Keys of a config that describe its file or a head, not what the base model computes.
+NOT_COMPUTED = ("_name_or_path", "architectures", "auto_map", "dtype", "id2label", "label2id", "transformers_version")
+
+
+def normalize(samples: Tensor, lengths: Tensor) -> Tensor:
+    """Zero mean and unit variance over each utterance's own samples: (x - mean) / sqrt(var + 1e-7).
+
+    Population variance; the same as `Wav2Vec2FeatureExtractor(do_normalize=True)` utterance by utterance.
+
+    Args:
+        samples: (B, N), anything finite in the padding.
+        lengths: (B,) real samples.
+
+    Returns:
+        (B, N) with zeros in the padding.
+    """
+    mask = length_mask(lengths, samples.shape[1])  # (B, N)
+    counts = lengths.clamp(min=1)[:, None]  # (B, 1)
+    mean = (samples * mask).sum(1, keepdim=True) / counts  # (B, 1)
+    centred = (samples - mean) * mask  # (B, N)
+    variance = centred.square().sum(1, keepdim=True) / counts  # (B, 1)
+    return centred / torch.sqrt(variance + 1e-7)  # (B, N)
+
+
+class HFUpstream(Upstream):
+    """wav2vec 2.0, HuBERT, WavLM: all hidden states of a transformers model, the same alone or padded in a batch.
+
+    Args:
+        model: the base model, its config prepared by `prepare_config`.
+        name: Hub id or folder it came from.
+        do_normalize: feed each utterance at zero mean and unit variance.
+        sample_rate: Hz.
+        revision: what was asked of the Hub.
+        commit: the Hub's commit that was read.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        name: str,
+        *,
+        do_normalize: bool,
+        sample_rate: int,
+        revision: str | None = None,
+        commit: str | None = None,
+    ) -> None:
+        super().__init__()
+        find_family(model.config, name)
+        self.name, self.revision, self.commit = name, revision, commit
+        self.do_normalize, self.sample_rate = do_normalize, sample_rate
+        self.num_layers, self.hidden_size = model.config.num_hidden_layers + 1, model.config.hidden_size
+        self.random_weights = getattr(model.config, "undertone_random_weights", False)
+        self.model = model
+        self._group_norms, self._batch_norms = mask_norms(model)
+        frames = model._get_feat_extract_output_lengths(torch.arange(1, sample_rate + 1))
+        self._receptive_field = int((frames >= 1).nonzero()[0]) + 1  # samples of the first frame
+        self._fingerprint: tuple[int, str] | None = None
+
+    @classmethod
+    def from_pretrained(cls, name: str, revision: str | None = None) -> HFUpstream:
+        """Config, weights and preprocessing of a Hub id or folder.
+
+        Raises:
+            ValueError: see `undertone.upstream.checkpoint`.
+        """
+        config = read_config(name, revision)
+        commit = getattr(config, "_commit_hash", None)
+        do_normalize, sample_rate = read_preprocessing(name, revision, config)
+        model = read_model(name, commit or revision, config)
+        return cls(model, name, do_normalize=do_normalize, sample_rate=sample_rate, revision=revision, commit=commit)
+
+    @classmethod
+    def from_spec(cls, spec: Mapping[str, Any]) -> HFUpstream:
+        """The same architecture with weights of no meaning; only transformers' own classes are made.
+
+        Raises:
+            ValueError: the config is of no known speech family.
+        """
+        settings = {key: value for key, value in spec["config"].items() if key not in ("model_type", "auto_map")}
+        config = prepare_config(AutoConfig.for_model(spec["config"]["model_type"], **settings))
+        find_family(config, spec["name"])
+        model = AutoModel.from_config(config, dtype=torch.float32, trust_remote_code=False)
+        return cls(
+            model,
+            spec["name"],
+            do_normalize=spec["do_normalize"],
+            sample_rate=spec["sample_rate"],
+            revision=spec["revision"],
+            commit=spec["commit"],
+        )
+
+    def frame_lengths(self, lengths: Tensor) -> Tensor:
+        """(B,) int64 samples -> (B,) int64 frames; shorter than one frame counts as one."""
+        return self.model._get_feat_extract_output_lengths(lengths.clamp(min=self._receptive_field))
+
+    def forward(self, batch: WaveBatch) -> HiddenStates:
+        """(B, N) samples -> (B, L, T, D) hidden states in one forward of the model."""
+        self.check_sample_rate(batch)
+        samples = normalize(batch.samples, batch.lengths) if self.do_normalize else batch.samples  # (B, N)
+        samples = torch.nn.functional.pad(samples, (0, max(0, self._receptive_field - samples.shape[1])))
+        lengths = batch.lengths.clamp(min=self._receptive_field)
+        frames = self.frame_lengths(lengths)
+        padded = bool((lengths < samples.shape[1]).any())
+        self._mask_norms(lengths, frames, padded)
+        mask = length_mask(lengths, samples.shape[1])  # (B, N)
+        layers = self.model(samples, attention_mask=mask.long(), output_hidden_states=True).hidden_states
+        if len(layers) != self.num_layers:
+            raise ValueError(
+                f"{self.name!r} gave {len(layers)} hidden states, expected num_hidden_layers + 1 = {self.num_layers}; "
+                f"transformers {transformers.__version__} is not supported with this model."
+            )
+        states = torch.stack(layers, 1)  # (B, L, T, D)
+        if padded:
+            states = states.masked_fill(~length_mask(frames, states.shape[2])[:, None, :, None], 0)
+        return HiddenStates(states, frames)
+
+    def _mask_norms(self, lengths: Tensor, frames: Tensor, padded: bool) -> None:
+        """Tell the norms which of their frames are real; the group norm stands after the first convolution."""
+        config = self.model.config
+        first = torch.div(lengths - config.conv_kernel[0], config.conv_stride[0], rounding_mode="floor") + 1
+        for group_norm in self._group_norms:
+            group_norm.lengths = first if padded else None
+        for batch_norm in self._batch_norms:
+            batch_norm.lengths = frames if padded else None
+
+    def spec(self) -> dict[str, Any]:
+        """JSON that `build_upstream` rebuilds this upstream from, without its weights."""
+        config = self.model.config.to_dict()
+        config.pop("_name_or_path", None)
+        return {
+            "kind": "hf",
+            "name": self.name,
+            "revision": self.revision,
+            "commit": self.commit,
+            "config": config,
+            "do_normalize": self.do_normalize,
+            "sample_rate": self.sample_rate,
+        }
+
+    def fingerprint(self) -> str:
+        """Hex digest of weights, config, preprocessing, transformers' version; made again when weights change."""
+        state = {name: tensor for name, tensor in self.model.state_dict().items() if name != MASK_EMBEDDING}
+        version = sum(tensor._version for tensor in state.values())
+        if self._fingerprint is None or self._fingerprint[0] != version:
+            config = {key: value for key, value in self.model.config.to_dict().items() if key not in NOT_COMPUTED}
+            settings = {
+                "config": config,
+                "do_normalize": self.do_normalize,
+                "sample_rate": self.sample_rate,
+                "transformers": transformers.__version__,
+            }
+            self._fingerprint = version, fingerprint(settings, state)
+        return self._fingerprint[1]

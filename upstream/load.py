@@ -1,0 +1,92 @@
+"""From a name or a spec to an upstream."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from undertone.discovery import available, find_class, nearest
+from undertone.upstream.base import Upstream
+from undertone.upstream.hf import HFUpstream
+
+ACOUSTIC = "undertone.upstream.acoustic"
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
+ALLOWED = (
+    "An upstream is an acoustic front-end, a Hub id such as microsoft/wavlm-base-plus, a local folder with config.json "
+    "and weights, ./my_upstream.py, or my_package.module:ClassName."
+)
+
+
+def load_upstream(name: str, *, revision: str | None = None, options: Mapping[str, Any] | None = None) -> Upstream:
+    """A ready upstream with its weights, in eval mode.
+
+    Args:
+        name: `fbank`, `mfcc` or `spectrogram`; a Hub id; a local folder; `./my_upstream.py`; `my_pkg.module:Mine`.
+        revision: branch, tag or commit on the Hub.
+        options: keyword arguments of a class's constructor; a Hub model or folder takes none.
+
+    Raises:
+        ValueError: nothing of that name, a model of no known speech family, or weights that do not fit it.
+    """
+    folder = Path(name).expanduser()
+    if folder.is_dir() or HUB_ID.fullmatch(name):
+        if options:
+            raise ValueError(
+                f"Upstream {name!r} takes no options, got {sorted(options)}; its settings are in its config.json."
+            )
+        return HFUpstream.from_pretrained(str(folder) if folder.is_dir() else name, revision).eval()
+    if revision is not None:
+        raise ValueError(f"Upstream {name!r} has no revisions, got revision={revision!r}. Leave it out.")
+    return _make(name, options or {})
+
+
+def build_upstream(spec: Mapping[str, Any], *, allow: tuple[str, ...] = ()) -> Upstream:
+    """The architecture that `Upstream.spec` describes, in eval mode; its weights are not those of any checkpoint.
+
+    Args:
+        spec: what `Upstream.spec` returned.
+        allow: packages (`my_pkg`) or files (`./my_upstream.py`) from outside undertone whose class a spec may name.
+
+    Raises:
+        ValueError: the spec names a class from elsewhere that is not allowed, or no known architecture.
+    """
+    kind = spec.get("kind")
+    if kind == "hf":
+        return HFUpstream.from_spec(spec).eval()
+    if kind != "class":
+        raise ValueError(f"An upstream's spec has kind 'hf' or 'class', got {kind!r}. Save the model again.")
+    name = spec["name"]
+    if _is_outside(name) and not any(name == entry or name.startswith((f"{entry}.", f"{entry}:")) for entry in allow):
+        package = name if name.endswith(".py") else name.split(":")[0].split(".")[0]
+        raise ValueError(
+            f"This model's upstream is {name!r}, code from outside undertone. "
+            f"If you trust it, pass allow=({package!r},)."
+        )
+    return _make(name, spec.get("options", {}))
+
+
+def _is_outside(name: str) -> bool:
+    return ":" in name or name.endswith(".py")
+
+
+def _make(name: str, options: Mapping[str, Any]) -> Upstream:
+    if not _is_outside(name):
+        _check_known(name)
+    upstream_class = find_class(name, ACOUSTIC, Upstream)  # type: ignore[type-abstract]
+    try:
+        upstream = upstream_class(**options)
+    except TypeError as error:
+        raise ValueError(f"Upstream {name!r} does not take the options {dict(options)}: {error}.") from error
+    upstream.name, upstream.options = name, dict(options)
+    return upstream.eval()
+
+
+def _check_known(name: str) -> None:
+    known = available(ACOUSTIC, Upstream)
+    if name in known:
+        return
+    if "/" in name or "\\" in name or name.startswith((".", "~")):
+        raise ValueError(f"No such folder: {name!r}. {ALLOWED}")
+    raise ValueError(f"Unknown upstream {name!r}.{nearest(name, known)} {ALLOWED}")

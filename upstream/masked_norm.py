@@ -1,0 +1,96 @@
+"""Norms that padding cannot change.
+
+wav2vec2-base, HuBERT-base and WavLM-base normalise each channel of their first convolution over *time*. In a padded
+batch the padding enters mean and variance, and every hidden state of a shorter utterance moves by 0.4-0.6 relative,
+with or without an attention mask. Here the statistics run over the valid frames only.
+
+mHuBERT-147 (`conv_pos_batch_norm`) has a batch norm before its positional convolution: it turns the zeros of the
+padding frames into its bias, which the convolution then spreads over the last valid frames. Here they stay zero.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from undertone.upstream.types import length_mask
+
+
+class MaskedGroupNorm(nn.GroupNorm):
+    """`nn.GroupNorm` with one channel a group, its statistics over the valid frames. Parameters and keys are the same.
+
+    Attributes:
+        lengths: (B,) int64 valid frames of the next input, or None when all are valid. Set before each forward.
+    """
+
+    lengths: Tensor | None = None
+
+    @classmethod
+    def like(cls, norm: nn.GroupNorm) -> MaskedGroupNorm:
+        """The masked twin of `norm`, which shares its parameters.
+
+        Raises:
+            ValueError: the norm has several channels a group, or no affine parameters.
+        """
+        if norm.num_groups != norm.num_channels or not norm.affine:
+            raise ValueError(
+                f"Only an affine group norm with one channel a group can be masked, got {norm}. "
+                f"Use an upstream whose feature extractor has a layer norm."
+            )
+        with torch.device("meta"):
+            twin = cls(norm.num_groups, norm.num_channels, norm.eps)
+        twin.weight, twin.bias = norm.weight, norm.bias
+        return twin
+
+    def forward(self, input: Tensor) -> Tensor:
+        """(B, C, T) -> (B, C, T); what stands in the padding is finite and means nothing."""
+        if self.lengths is None:
+            return super().forward(input)
+        mask = length_mask(self.lengths, input.shape[2])[:, None]  # (B, 1, T)
+        counts = self.lengths[:, None, None]  # (B, 1, 1)
+        mean = (input * mask).sum(2, keepdim=True) / counts  # (B, C, 1)
+        centred = (input - mean) * mask  # (B, C, T)
+        variance = centred.square().sum(2, keepdim=True) / counts  # (B, C, 1)
+        scale = self.weight[:, None] * torch.rsqrt(variance + self.eps)  # (B, C, 1)
+        return torch.addcmul(self.bias[:, None], centred, scale)  # (B, C, T)
+
+
+class MaskedBatchNorm(nn.BatchNorm1d):
+    """`nn.BatchNorm1d` that leaves zeros in the padding frames. Parameters, buffers and keys are the same.
+
+    Attributes:
+        lengths: (B,) int64 valid frames of the next input, or None when all are valid. Set before each forward.
+    """
+
+    lengths: Tensor | None = None
+
+    @classmethod
+    def like(cls, norm: nn.BatchNorm1d) -> MaskedBatchNorm:
+        """The masked twin of `norm`, which shares its parameters and buffers."""
+        with torch.device("meta"):
+            twin = cls(norm.num_features, norm.eps, norm.momentum)
+        twin.weight, twin.bias = norm.weight, norm.bias
+        twin.running_mean, twin.running_var = norm.running_mean, norm.running_var
+        twin.num_batches_tracked = norm.num_batches_tracked
+        return twin
+
+    def forward(self, input: Tensor) -> Tensor:
+        """(B, D, T) -> (B, D, T)."""
+        output = super().forward(input)
+        if self.lengths is None:
+            return output
+        return output * length_mask(self.lengths, input.shape[2])[:, None]  # (B, D, T)
+
+
+def mask_norms(module: nn.Module) -> tuple[list[MaskedGroupNorm], list[MaskedBatchNorm]]:
+    """Replace every group norm and batch norm inside `module` by its masked twin; returns the twins."""
+    group_norms, batch_norms = [], []
+    for parent in list(module.modules()):
+        for name, child in list(parent.named_children()):
+            if isinstance(child, nn.GroupNorm):
+                group_norms.append(MaskedGroupNorm.like(child))
+                setattr(parent, name, group_norms[-1])
+            elif isinstance(child, nn.BatchNorm1d):
+                batch_norms.append(MaskedBatchNorm.like(child))
+                setattr(parent, name, batch_norms[-1])
+    return group_norms, batch_norms
