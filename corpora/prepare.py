@@ -13,6 +13,7 @@ from statistics import median
 from typing import Any
 
 import numpy as np
+
 from undertone.audio.read import AudioError, audio_info, read_samples
 from undertone.corpora.corpus import Corpus
 from undertone.corpora.manifest import Manifest

@@ -1,0 +1,136 @@
+"""A synthetic voice: glottal pulses through formant resonators, after Klatt & Klatt, JASA 87 (1990), 820-857."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.signal import lfilter, sosfilt
+
+SAMPLE_RATE = 16000
+
+_VOWELS_HZ = np.array(  # F1 to F4 of a man's a e i o u (Peterson & Barney, JASA 24 (1952), 175-184; F4 fixed)
+    [
+        [730, 1090, 2440, 3500],
+        [530, 1840, 2480, 3500],
+        [270, 2290, 3010, 3600],
+        [570, 840, 2410, 3400],
+        [300, 870, 2240, 3300],
+    ]
+)
+_BANDWIDTHS_HZ = np.array([70.0, 100.0, 140.0, 220.0])
+_BLOCK = 320  # samples that share their formants, 20 ms
+_OPEN_QUOTIENT = 0.6
+_LEVEL = 0.04  # RMS at 0 dB
+_FLOOR = 3e-4  # RMS of the recording's noise
+
+
+@dataclass(frozen=True)
+class Voice:
+    """What a speaker keeps from one utterance to the next.
+
+    Attributes:
+        pitch_hz: habitual pitch.
+        formant_scale: formants relative to a man's; about 1.17 for a woman.
+        tilt_db: habitual attenuation at 3 kHz.
+        rate_hz: habitual syllables a second.
+        gain_db: loudness of voice and recording.
+        breath: aspiration noise relative to the pulses.
+    """
+
+    pitch_hz: float
+    formant_scale: float
+    tilt_db: float
+    rate_hz: float
+    gain_db: float
+    breath: float
+
+
+@dataclass(frozen=True)
+class Prosody:
+    """How one utterance departs from the speaker's habits.
+
+    Attributes:
+        pitch_st: pitch level, semitones.
+        slope_st: rise (fall if negative) of the pitch from beginning to end, semitones.
+        accent_st: height of the pitch accents, semitones.
+        rate: factor on the speaking rate.
+        energy_db: loudness.
+        tilt_db: further attenuation at 3 kHz; a pressed voice has less.
+    """
+
+    pitch_st: float
+    slope_st: float
+    accent_st: float
+    rate: float
+    energy_db: float
+    tilt_db: float
+
+
+def speak(voice: Voice, prosody: Prosody, rng: np.random.Generator) -> np.ndarray:
+    """Utter a few random syllables, 1 to 2 s of them.
+
+    Returns:
+        (N,) float32 samples in [-1, 1] at `SAMPLE_RATE`.
+    """
+    rate = voice.rate_hz * prosody.rate
+    num_syllables = max(3, round(rate * rng.uniform(1.1, 1.7)))
+    lengths = np.round(SAMPLE_RATE / rate * rng.lognormal(0, 0.15, num_syllables)).astype(int)  # (S,)
+    syllable = np.repeat(np.arange(num_syllables), lengths)  # (N,)
+    place = np.concatenate([np.arange(length) / length for length in lengths])  # (N,) 0..1 within the syllable
+    pitch = voice.pitch_hz * 2 ** (_contour(prosody, syllable, place, rng) / 12)  # (N,) Hz
+    source = _tilted(_pulses(pitch), voice.tilt_db + prosody.tilt_db)
+    source += voice.breath * source.std() * rng.standard_normal(len(source))
+    sound = _resonate(source, _VOWELS_HZ[rng.integers(5, size=num_syllables)] * voice.formant_scale, syllable)
+    sound *= np.minimum(1, 0.08 + 4 * place * (1 - place))  # consonants: the voice sinks between syllables
+    sound += _fricatives(sound.std(), syllable, place, rng)
+    level = _LEVEL * 10 ** ((voice.gain_db + prosody.energy_db) / 20)
+    sound = level * sound / np.sqrt(np.mean(sound**2)) + _FLOOR * rng.standard_normal(len(sound))
+    return np.clip(sound, -1, 1).astype(np.float32)
+
+
+def _contour(prosody: Prosody, syllable: np.ndarray, place: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Pitch in semitones above the habitual one, (N,): level, slope, an accent on every other syllable, drift."""
+    time = np.linspace(-0.5, 0.5, len(syllable))
+    accented = (np.arange(syllable[-1] + 1) + rng.integers(2)) % 2 * rng.uniform(0.6, 1.4, syllable[-1] + 1)  # (S,)
+    accents = prosody.accent_st * accented[syllable] * np.sin(np.pi * place)
+    drift = np.interp(time, np.linspace(-0.5, 0.5, 12), 0.25 * rng.standard_normal(12))
+    return prosody.pitch_st + prosody.slope_st * time + accents + drift
+
+
+def _pulses(pitch: np.ndarray) -> np.ndarray:
+    """Derivative of the glottal flow, KLGLOTT88: flow = a p^2 - b p^3 while the glottis is open. (N,) Hz -> (N,)."""
+    phase = np.cumsum(pitch / SAMPLE_RATE) % 1
+    return np.where(phase < _OPEN_QUOTIENT, 2 * phase - 3 * phase**2 / _OPEN_QUOTIENT, 0)
+
+
+def _tilted(source: np.ndarray, tilt_db: float) -> np.ndarray:
+    """One-pole low-pass that attenuates 3 kHz by `tilt_db` against 0 Hz: Klatt's parameter TL."""
+    gain = 10 ** (-max(tilt_db, 0.1) / 10)
+    middle = 1 - gain * np.cos(2 * np.pi * 3000 / SAMPLE_RATE)
+    pole = (middle - np.sqrt(middle**2 - (1 - gain) ** 2)) / (1 - gain)
+    return lfilter([1 - pole], [1, -pole], source)
+
+
+def _resonate(source: np.ndarray, formants: np.ndarray, syllable: np.ndarray) -> np.ndarray:
+    """A cascade of resonators (Klatt, JASA 67 (1980), 971-995), gliding from vowel to vowel. formants (S, 4) Hz."""
+    centres = [np.flatnonzero(syllable == number).mean() for number in range(len(formants))]
+    starts = np.arange(0, len(source), _BLOCK)
+    hz = np.stack([np.interp(starts, centres, track) for track in formants.T], axis=1)  # (blocks, 4)
+    decay = np.exp(-np.pi * _BANDWIDTHS_HZ / SAMPLE_RATE)  # (4,)
+    first = -2 * decay * np.cos(2 * np.pi * hz / SAMPLE_RATE)  # (blocks, 4)
+    sections = np.zeros((*hz.shape, 6))  # (blocks, 4, 6): b0 b1 b2 a0 a1 a2
+    sections[..., 0] = 1 + first + decay**2
+    sections[..., 3], sections[..., 4], sections[..., 5] = 1, first, decay**2
+    sound, state = np.empty_like(source), np.zeros((4, 2))
+    for start, block in zip(starts, sections, strict=True):
+        stop = start + _BLOCK
+        sound[start:stop], state = sosfilt(block, source[start:stop], zi=state)
+    return sound
+
+
+def _fricatives(level: float, syllable: np.ndarray, place: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """High-passed noise at the beginning of about half of the syllables, (N,)."""
+    hissed = rng.uniform(0, 0.5, syllable[-1] + 1) * rng.integers(2, size=syllable[-1] + 1)  # (S,)
+    noise = lfilter([1, -0.95], [1], rng.standard_normal(len(syllable)))
+    return level * hissed[syllable] * noise * np.maximum(0, 1 - 4 * place)
