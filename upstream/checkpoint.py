@@ -45,7 +45,7 @@ def read_config(name: str, revision: str | None) -> PreTrainedConfig:
             f"The config.json of {name!r} names no model_type, so its architecture is unknown. "
             f"Give the folder or Hub id of a model saved by transformers."
         )
-    find_family(PreTrainedConfig(model_type=raw["model_type"]), name)
+    find_family(raw["model_type"], name)
     with _reading(name, "config.json"):
         return prepare_config(AutoConfig.from_pretrained(name, revision=revision, trust_remote_code=False))
 
@@ -106,7 +106,7 @@ def read_preprocessing(name: str, revision: str | None, config: PreTrainedConfig
     except OSError:
         settings = {}
     if "do_normalize" not in settings:
-        default = find_family(config, name).normalizes(config)
+        default = find_family(config.model_type, name).normalizes(config)
         logger.warning(
             "%s has no preprocessor_config.json with do_normalize: taking %s, the default of %s models.",
             name, default, config.model_type,

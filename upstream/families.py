@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
+from torch import Tensor
 from transformers import PreTrainedConfig
 
 from undertone.discovery import nearest
@@ -17,9 +19,13 @@ class Family:
     Attributes:
         normalizes: whether its models expect each utterance at zero mean and unit variance, for a checkpoint that has
             no preprocessor_config.json to say so.
+        frame_lengths: (model, (B,) samples) -> (B,) frames of its hidden states, as the model itself counts them.
     """
 
     normalizes: Callable[[PreTrainedConfig], bool]
+    frame_lengths: Callable[[Any, Tensor], Tensor] = lambda model, lengths: model._get_feat_extract_output_lengths(
+        lengths
+    )
 
 
 FAMILIES = {
@@ -31,15 +37,15 @@ FAMILIES = {
 }
 
 
-def find_family(config: PreTrainedConfig, name: str) -> Family:
-    """The family of a config.
+def find_family(model_type: str, name: str) -> Family:
+    """The family of the upstream `name`, whose config says `model_type`.
 
     Raises:
-        ValueError: its `model_type` is none of `FAMILIES`: a text or image model, or an unknown kind of speech model.
+        ValueError: it is none of `FAMILIES`: a text or image model, or an unknown kind of speech model.
     """
-    if config.model_type not in FAMILIES:
+    if model_type not in FAMILIES:
         raise ValueError(
-            f"{name!r} is a {config.model_type!r} model, not a speech upstream of a known family."
-            f"{nearest(config.model_type, FAMILIES)}"
+            f"{name!r} is a {model_type!r} model, not a speech upstream of a known family."
+            f"{nearest(model_type, FAMILIES)}"
         )
-    return FAMILIES[config.model_type]
+    return FAMILIES[model_type]

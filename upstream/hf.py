@@ -64,14 +64,14 @@ class HFUpstream(Upstream):
         commit: str | None = None,
     ) -> None:
         super().__init__()
-        find_family(model.config, name)
+        self._family = find_family(model.config.model_type, name)
         self.name, self.revision, self.commit = name, revision, commit
         self.do_normalize, self.sample_rate = do_normalize, sample_rate
         self.num_layers, self.hidden_size = model.config.num_hidden_layers + 1, model.config.hidden_size
         self.random_weights = getattr(model.config, "undertone_random_weights", False)
         self.model = model
         self._group_norms, self._batch_norms = mask_norms(model)
-        frames = model._get_feat_extract_output_lengths(torch.arange(1, sample_rate + 1))
+        frames = self._family.frame_lengths(model, torch.arange(1, sample_rate + 1))
         self._receptive_field = int((frames >= 1).nonzero()[0]) + 1  # samples of the first frame
         self._fingerprint: tuple[int, str] | None = None
 
@@ -96,8 +96,8 @@ class HFUpstream(Upstream):
             ValueError: the config is of no known speech family.
         """
         settings = {key: value for key, value in spec["config"].items() if key not in ("model_type", "auto_map")}
+        find_family(spec["config"]["model_type"], spec["name"])
         config = prepare_config(AutoConfig.for_model(spec["config"]["model_type"], **settings))
-        find_family(config, spec["name"])
         model = AutoModel.from_config(config, dtype=torch.float32, trust_remote_code=False)
         return cls(
             model,
@@ -110,7 +110,7 @@ class HFUpstream(Upstream):
 
     def frame_lengths(self, lengths: Tensor) -> Tensor:
         """(B,) int64 samples -> (B,) int64 frames; shorter than one frame counts as one."""
-        return self.model._get_feat_extract_output_lengths(lengths.clamp(min=self._receptive_field))
+        return self._family.frame_lengths(self.model, lengths.clamp(min=self._receptive_field))
 
     def forward(self, batch: WaveBatch) -> HiddenStates:
         """(B, N) samples -> (B, L, T, D) hidden states in one forward of the model."""

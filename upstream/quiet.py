@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from transformers.utils import logging
+from transformers.utils import logging as transformers_logging
 
 # WavLM's attention passes a bool padding mask beside a float position bias: torch says so once, nobody can act on it.
 warnings.filterwarnings("ignore", message="Support for mismatched key_padding_mask and attn_mask is deprecated")
@@ -16,16 +17,18 @@ warnings.filterwarnings("ignore", message="Support for mismatched key_padding_ma
 @contextmanager
 def quiet_transformers() -> Iterator[None]:
     """No load report, no bar over a local file (downloads keep theirs), no converter thread of transformers."""
-    verbosity, variable = logging.get_verbosity(), "DISABLE_SAFETENSORS_CONVERSION"
+    verbosity, variable = transformers_logging.get_verbosity(), "DISABLE_SAFETENSORS_CONVERSION"
     before = os.environ.get(variable)
     os.environ[variable] = "1"  # else a .bin on the Hub starts a thread that asks a bot there for a pull request
-    hook = logging.set_tqdm_hook(lambda factory, args, kwargs: logging.EmptyTqdm(*args, **kwargs))
-    logging.set_verbosity(logging.CRITICAL)
+    hook = transformers_logging.set_tqdm_hook(
+        lambda factory, args, kwargs: transformers_logging.EmptyTqdm(*args, **kwargs)
+    )
+    transformers_logging.set_verbosity(logging.CRITICAL)
     try:
         yield
     finally:
-        logging.set_verbosity(verbosity)
-        logging.set_tqdm_hook(hook)
+        transformers_logging.set_verbosity(verbosity)
+        transformers_logging.set_tqdm_hook(hook)
         if before is None:
             del os.environ[variable]
         else:

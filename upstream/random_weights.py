@@ -60,6 +60,6 @@ def save_random(architecture: str, folder: Path | str, seed: int = 0) -> Path:
     with quiet_transformers(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         AutoModel.from_config(config).save_pretrained(folder)
-    do_normalize = find_family(config, architecture).normalizes(config)
+    do_normalize = find_family(model_type, architecture).normalizes(config)
     Wav2Vec2FeatureExtractor(do_normalize=do_normalize, return_attention_mask=True).save_pretrained(folder)
     return Path(folder)
