@@ -48,7 +48,7 @@ class UAR(_Metric):
 
 
 class WA(_Metric):
-    """Share of correct utterances; `compute(predictions, references, num_classes)`."""
+    """Share of correct utterances; `compute(predictions, references)`."""
 
     key, inputs, function = "wa", _CLASSES, staticmethod(metrics.wa)
 

@@ -67,16 +67,18 @@ def uar(target: ArrayLike, predicted: ArrayLike, num_classes: int) -> float:
     return float(uar_of(confusion_matrix(target, predicted, num_classes)))
 
 
-def wa(target: ArrayLike, predicted: ArrayLike, num_classes: int) -> float:
+def wa(target: ArrayLike, predicted: ArrayLike) -> float:
     """Weighted accuracy, the share of correct utterances (accuracy): sum_k TP_k / N.
 
-    NaN if there is nothing to score; raises as `confusion_matrix`.
+    NaN if there is nothing to score. Raises ValueError when the lengths differ or a value is no class index (>= 0).
 
     Example:
-        >>> wa([0, 0, 1, 1], [0, 1, 1, 1], 2)
+        >>> wa([0, 0, 1, 1], [0, 1, 1, 1])
         0.75
     """
-    return float(wa_of(confusion_matrix(target, predicted, num_classes)))
+    true, guess = _classes(target, None, "target"), _classes(predicted, None, "predicted")
+    _same_length(true, guess)
+    return float(_ratio(np.sum(true == guess), len(true)))
 
 
 def macro_f1(target: ArrayLike, predicted: ArrayLike, num_classes: int) -> float:
@@ -183,8 +185,9 @@ def _score_task(predictions: Predictions, task: Task, cache_dir: str) -> dict[st
     if task.kind == "regression":
         return evaluate_metrics.compute(("ccc", "rmse"), cache_dir, **values) | {"num": int(rows.sum())}
     num_classes = len(task.labels)
-    names = ("uar", "wa", "macro_f1", "recall")
+    names = ("uar", "macro_f1", "recall")
     scores = evaluate_metrics.compute(names, cache_dir, **values, num_classes=num_classes)
+    scores |= evaluate_metrics.compute(("wa",), cache_dir, **values)
     values["predictions"] = predictions.scores[task.name][rows]
     scores |= evaluate_metrics.compute(("ece",), cache_dir, **values)
     scores["recall"] = dict(zip(task.labels, scores["recall"], strict=True))
@@ -259,11 +262,12 @@ def _mean_of_defined(values: np.ndarray) -> np.ndarray:
     return _ratio(np.nansum(values, axis=-1), np.sum(~np.isnan(values), axis=-1))
 
 
-def _classes(values: ArrayLike, num_classes: int, name: str) -> np.ndarray:
+def _classes(values: ArrayLike, num_classes: int | None, name: str) -> np.ndarray:
     array = np.asarray(values)
     whole = array.size == 0 or np.issubdtype(array.dtype, np.integer)
-    if array.ndim != 1 or not whole or not np.all((array >= 0) & (array < num_classes)):
-        raise ValueError(f"{name} must be (N,) class indices in 0..{num_classes - 1}; leave missing ones out first.")
+    last = "C" if num_classes is None else num_classes - 1
+    if array.ndim != 1 or not whole or np.any(array < 0) or (num_classes is not None and np.any(array >= num_classes)):
+        raise ValueError(f"{name} must be (N,) class indices in 0..{last}; leave missing ones out first.")
     return array.astype(np.int64)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from undertone.downstream.task import Task
+from undertone.files import atomic_path
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -146,13 +146,8 @@ class Predictions:
             raise ValueError(f"Cannot write {path}: two columns are called {doubled}. Rename the task or the label.")
         tasks = json.dumps([task.to_dict() for task in self.tasks])
         table = pa.table([values for _, values in columns], names, metadata={_TASKS_KEY: tasks.encode()})
-        path = Path(path)
-        partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-        with open(partial, "wb") as file:
-            pq.write_table(table, file)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
+        with atomic_path(Path(path)) as draft:
+            pq.write_table(table, draft)
 
     def _task_columns(self, task: Task) -> list[tuple[str, pa.Array]]:
         import pyarrow as pa

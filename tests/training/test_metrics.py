@@ -35,7 +35,7 @@ def test_classification_scores_are_scikit_learns(target: np.ndarray, predicted: 
     confusion = sklearn_metrics.confusion_matrix(target, predicted, labels=range(5))
     np.testing.assert_array_equal(metrics.confusion_matrix(target, predicted, 5), confusion)
     assert metrics.uar(target, predicted, 5) == pytest.approx(uar, abs=1e-12)
-    assert metrics.wa(target, predicted, 5) == pytest.approx(sklearn_metrics.accuracy_score(target, predicted))
+    assert metrics.wa(target, predicted) == pytest.approx(sklearn_metrics.accuracy_score(target, predicted))
     assert metrics.macro_f1(target, predicted, 5) == pytest.approx(f1, abs=1e-12)
     np.testing.assert_allclose(metrics.recall_per_class(target, predicted, 5), recall)
 
@@ -44,24 +44,26 @@ def test_hand_computed_classification() -> None:
     target, predicted = [0, 0, 0, 0, 1, 1], [0, 0, 0, 1, 1, 0]
     assert metrics.confusion_matrix(target, predicted, 3).tolist() == [[3, 1, 0], [1, 1, 0], [0, 0, 0]]
     assert metrics.uar(target, predicted, 3) == (3 / 4 + 1 / 2) / 2
-    assert metrics.wa(target, predicted, 3) == 4 / 6
+    assert metrics.wa(target, predicted) == 4 / 6
     assert metrics.macro_f1(target, predicted, 3) == (6 / 8 + 2 / 4) / 2
 
 
 def test_nothing_to_score_is_nan() -> None:
-    assert all(math.isnan(metric([], [], 3)) for metric in (metrics.uar, metrics.wa, metrics.macro_f1))
+    assert all(math.isnan(metric([], [], 3)) for metric in (metrics.uar, metrics.macro_f1))
     assert np.isnan(metrics.recall_per_class([], [], 3)).all()
-    assert all(math.isnan(metric([], [])) for metric in (metrics.ccc, metrics.rmse, metrics.ece))
+    assert all(math.isnan(metric([], [])) for metric in (metrics.wa, metrics.ccc, metrics.rmse, metrics.ece))
 
 
 @pytest.mark.parametrize("bad", [[-1, 0], [0, 3], [0.0, 1.0], [[0], [1]], [np.nan, 0]])
 def test_what_is_no_class_is_refused(bad: list) -> None:
     with pytest.raises(ValueError, match=r"target must be \(N,\) class indices in 0\.\.2; leave missing ones out"):
         metrics.uar(bad, [0, 1], 3)
+    with pytest.raises(ValueError, match=r"predicted must be \(N,\) class indices in 0\.\.C"):
+        metrics.wa([0, 1], [0, -1])
 
 
 def test_lengths_must_agree() -> None:
-    for call in (lambda: metrics.wa([0, 1], [0], 2), lambda: metrics.ccc([0, 1], [0]), lambda: metrics.ece([0], [])):
+    for call in (lambda: metrics.wa([0, 1], [0]), lambda: metrics.ccc([0, 1], [0]), lambda: metrics.ece([0], [])):
         with pytest.raises(ValueError, match="One prediction for each target is needed"):
             call()
 
