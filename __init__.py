@@ -1,7 +1,7 @@
 """Undertone: speech emotion recognition on self-supervised speech models.
 
-    from undertone import load_model
-    load_model("runs/emodb").predict(["call.wav"])
+>>> from undertone import load_model
+>>> load_model("runs/emodb").predict(["call.wav"])
 """
 
 from importlib import import_module

@@ -74,7 +74,7 @@ def _named_class(name: str, base: type[T]) -> type[T]:
     try:
         cls = getattr(importlib.import_module(module_name), class_name)
     except (ImportError, AttributeError) as error:
-        raise ValueError(f"Cannot load {name!r}: {error}. Expected my_package.module:ClassName, importable here.") from error
+        raise ValueError(f"Cannot load {name!r}: {error}. Expected my_package.module:ClassName.") from error
     if not (isinstance(cls, type) and issubclass(cls, base)):
         raise ValueError(f"{name!r} is not a subclass of {base.__module__}.{base.__name__}.")
     return cls

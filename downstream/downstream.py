@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 from torch import nn
 
-from undertone.downstream.head import HeadOutput, build_head
+from undertone.downstream.head import HeadOutput, build_head, head_class
 from undertone.downstream.layer_sum import LayerSum
 from undertone.downstream.task import Task
 from undertone.upstream.types import HiddenStates
@@ -41,3 +41,11 @@ class Downstream(nn.Module):
     def forward(self, hidden: HiddenStates) -> HeadOutput:
         """Logits, embedding and attention of a batch of hidden states."""
         return self.head({"speech": self.layer_sum(hidden)})
+
+
+def needed_states(head: str, layer_norm: bool) -> Literal["frames", "mean"]:
+    """What a downstream must be fed: all frames, or their means where it is linear up to the pooling.
+
+    The mean of normalised states is not the normalised mean, so with `layer_norm` it is frames for every head.
+    """
+    return "frames" if layer_norm else head_class(head).needs

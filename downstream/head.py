@@ -33,9 +33,9 @@ class HeadOutput:
 
 
 class Head(nn.Module, ABC):
-    """Frames of one or more streams -> logits. A subclass in `downstream/heads/NAME.py` is found by its module's name.
+    """Frames of one or more streams -> logits; a subclass in `downstream/heads/NAME.py` is found by that name.
 
-    The keyword arguments of its constructor are its options: `head.NAME=value` on the command line, saved with the model.
+    The keyword arguments of its constructor are its options: `head.NAME=value` on the command line.
 
     Attributes:
         needs: `frames`, or `mean` when the head is linear before its mean pooling: it is then trained and scored

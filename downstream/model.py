@@ -72,7 +72,7 @@ class UndertoneModel(PreTrainedModel):
     def forward(
         self, input_values: Tensor, attention_mask: Tensor | None = None, labels: Tensor | None = None, **_: Any
     ) -> SequenceClassifierOutput:
-        """transformers' interface: the first task's logits.
+        """The interface of transformers' models: the first task's logits.
 
         Args:
             input_values: (B, N) float32 samples, as read; the upstream's normalisation is part of the model.
@@ -168,24 +168,28 @@ class UndertoneModel(PreTrainedModel):
 
 def _load_weights(model: UndertoneModel, path: Path, ignore: str | None) -> None:
     state = load_file(path)
-    wanted = {name: value.shape for name, value in model.state_dict().items() if not (ignore and name.startswith(ignore))}
+    wanted = {
+        name: value.shape for name, value in model.state_dict().items() if not (ignore and name.startswith(ignore))
+    }
     missing, unexpected = sorted(wanted.keys() - state.keys()), sorted(state.keys() - wanted.keys())
     wrong = [name for name in wanted.keys() & state.keys() if wanted[name] != state[name].shape]
     problems = {"missing": missing, "unexpected": unexpected, "of another shape": wrong}
     if any(problems.values()):
         text = "; ".join(f"{kind}: {', '.join(names[:5])}" for kind, names in problems.items() if names)
-        raise ValueError(f"The weights in {path} do not fit their config.json ({text}). Save or download the model again.")
+        raise ValueError(f"The weights in {path} do not fit their config.json ({text}). Get the model again.")
     model.load_state_dict(state, strict=ignore is None)
 
 
 def _named_upstream(config: UndertoneConfig) -> Upstream:
     """The upstream that a head-only folder names, refused if its weights are not those the head was trained on."""
     spec = config.upstream
-    upstream = load_upstream(spec["name"], revision=spec.get("commit") or spec.get("revision"), options=spec.get("options"))
+    upstream = load_upstream(
+        spec["name"], revision=spec.get("commit") or spec.get("revision"), options=spec.get("options")
+    )
     if config.upstream_fingerprint != upstream.fingerprint():
         raise ValueError(
-            f"This head was trained on upstream {spec['name']!r} with fingerprint {config.upstream_fingerprint[:12]}, but "
-            f"what is there now has {upstream.fingerprint()[:12]}: other weights, settings or transformers version. "
+            f"This head was trained on upstream {spec['name']!r} with fingerprint "
+            f"{config.upstream_fingerprint[:12]}, but what is there now has {upstream.fingerprint()[:12]}. "
             f"Use the self-contained model, or train again."
         )
     return upstream

@@ -62,7 +62,9 @@ class SelfAttentionPooling(nn.Module):
 
     def __init__(self, input_size: int, attention_size: int = 128) -> None:
         super().__init__()
-        self.score = nn.Sequential(nn.Linear(input_size, attention_size), nn.Tanh(), nn.Linear(attention_size, 1, bias=False))
+        self.score = nn.Sequential(
+            nn.Linear(input_size, attention_size), nn.Tanh(), nn.Linear(attention_size, 1, bias=False)
+        )
         self.output_size = input_size
 
     def forward(self, frames: Frames) -> tuple[Tensor, Tensor]:

@@ -1,0 +1,313 @@
+"""The `undertone` command. Everything heavy is imported inside the commands, so that --help answers at once."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Speech emotion recognition: any Hugging Face upstream, light heads, speaker-independent scores.",
+)
+console = Console()
+
+CorpusArg = Annotated[str, typer.Argument(help="emodb, synthetic, ...; a CSV / JSONL / Parquet table; ./my_corpus.py")]
+Root = Annotated[Path | None, typer.Option(help="folder of the corpus' audio")]
+PushOption = Annotated[str | None, typer.Option("--push", help="push the model to the Hub as user/name when done")]
+ModelArg = Annotated[str, typer.Argument(help="a RUN, a model folder, or a Hub id")]
+
+# The flags of train and crossval: name -> (type, field of RunConfig, help). Every other field is set by key=value.
+FLAGS: dict[str, tuple[Any, str, str]] = {
+    "root": (str, "root", "folder of the corpus' audio"),
+    "upstream": (str, "upstream", "Hub id, folder, fbank, mfcc, spectrogram"),
+    "head": (str, "head", "attention, linear, ./my_head.py"),
+    "tasks": (str, "tasks", "columns to predict, with commas: emotion,gender,arousal"),
+    "protocol": (str, "protocol", "speaker, session, groups, split, random, auto"),
+    "seed": (int, "seed", "decides initial weights, order and dropout"),
+    "epochs": (int, "max_epochs", "passes over the training utterances"),
+    "lr": (float, "learning_rate", "peak learning rate"),
+    "batch-size": (int, "batch_size", "utterances an update"),
+    "store": (str, "store", "folder of stored hidden states"),
+    "device": (str, "device", "auto, cpu or cuda"),
+}
+
+
+def main() -> None:
+    """Entry point: a user's error ends as one sentence, an interrupted run with how to go on."""
+    try:
+        app()
+    except KeyboardInterrupt:
+        _fail("Interrupted. What was finished is kept; the same command goes on from there.", 130)
+    except (ValueError, OSError) as error:
+        _fail(str(error))
+
+
+def _fail(message: str, status: int = 2) -> NoReturn:
+    Console(stderr=True).print(f"undertone: {message}", markup=False, highlight=False, soft_wrap=True)
+    sys.exit(status)
+
+
+def _print(text: str) -> None:
+    console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+def _run_command(function: Callable[..., None]) -> Callable[..., None]:
+    """Give a command `f(config, out, ...)` the arguments and flags that make a config, validated before it starts."""
+
+    @functools.wraps(function)
+    def command(corpus: str, **given: Any) -> None:
+        from undertone.recipes.systems import load_system
+        from undertone.training.config import make_config
+
+        flags = {field: given.pop(flag.replace("-", "_")) for flag, (_, field, _) in FLAGS.items()}
+        if flags["tasks"] is not None:
+            flags["tasks"] = tuple(name.strip() for name in flags["tasks"].split(",") if name.strip())
+        settings, file, system = given.pop("settings"), given.pop("config"), given.pop("system")
+        preset = load_system(system) if system is not None else None
+        config = make_config({"corpus": corpus, **flags}, settings or [], file, preset)
+        out = given.pop("out") or Path("runs") / "-".join(
+            Path(part).stem for part in (corpus, config.upstream, config.head)
+        )
+        function(config=config, out=out, **given)
+
+    def parameter(name: str, annotation: Any, default: Any = None) -> inspect.Parameter:
+        return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+
+    shared = [
+        parameter("corpus", CorpusArg, inspect.Parameter.empty),
+        parameter(
+            "settings", Annotated[list[str] | None, typer.Argument(help="key=value for any setting, head.NAME=value")]
+        ),
+        *[
+            parameter(flag.replace("-", "_"), Annotated[kind | None, typer.Option(f"--{flag}", help=text)])
+            for flag, (kind, _, text) in FLAGS.items()
+        ],
+        parameter("system", Annotated[str | None, typer.Option(help="a preset (undertone list systems)")]),
+        parameter("config", Annotated[Path | None, typer.Option(help="YAML or JSON file of settings")]),
+        parameter(
+            "out", Annotated[Path | None, typer.Option(help="RUN, the folder of the results; taken up if begun")]
+        ),
+    ]
+    own = inspect.signature(function, eval_str=True).parameters
+    rest = [parameter(name, own[name].annotation, own[name].default) for name in own if name not in ("config", "out")]
+    signature = inspect.Signature([*shared, *rest])
+    command.__signature__ = signature  # type: ignore[attr-defined]
+    command.__annotations__ = {name: value.annotation for name, value in signature.parameters.items()}
+    return command
+
+
+def _show(results: dict[str, Any]) -> None:
+    from undertone.training.results import results_table
+
+    titles, header, rows = results_table(results)
+    for title in titles:
+        _print(title)
+    table = Table(*header)
+    for row in rows:
+        table.add_row(*row)
+    console.print(table)
+
+
+def _finish(results: dict[str, Any] | None, out: Path, push_to: str | None) -> None:
+    """The results of a run, where they are, what to type next, and the push that was asked for."""
+    if results is None:
+        return
+    _show(results)
+    _print(f"results  {out / 'results.json'}\nmodel    {out / 'model'}")
+    _print(f"next     undertone report {out}\n         undertone predict {out} FILE.wav")
+    if push_to is not None:
+        from undertone.hub.push import push as push_run
+
+        _print(f"pushed   {push_run(out, push_to)}")
+
+
+@app.command()
+def quickstart(out: Annotated[Path, typer.Option(help="folder of the run")] = Path("runs/quickstart")) -> None:
+    """Everything once, with no data and no network: make a corpus, cross-validate, save, predict a file."""
+    from undertone.recipes.quickstart import run
+
+    results, example, prediction = run(out)
+    _finish(results, out, None)
+    _print(f"predicted {example}\n{json.dumps(prediction, indent=2)}")
+
+
+@app.command()
+def prepare(
+    corpus: CorpusArg,
+    root: Root = None,
+    out: Annotated[Path | None, typer.Option(help="folder to write the manifest to")] = None,
+    strict: Annotated[bool, typer.Option(help="stop at a broken file")] = False,
+) -> None:
+    """Check every file of a corpus, write its manifest, print a table."""
+    from undertone.corpora import load_corpus
+    from undertone.corpora.prepare import prepare as prepare_corpus
+    from undertone.corpora.prepare import summary
+    from undertone.training.progress import Display
+
+    source, display = load_corpus(corpus), Display()
+    with display.bar(f"checking {source.name}") as advance:
+        prepared = prepare_corpus(source, root, strict=strict, progress=lambda done, total: advance(done, total, ""))
+    table = Table("what", "value", title=source.name)
+    for name, value in summary(prepared):
+        table.add_row(str(name), str(value))
+    console.print(table)
+    for line in [*prepared.warnings, *(f"set aside {path}: {reason}" for path, reason in prepared.broken)]:
+        _print(f"note: {line}")
+    folder = out or Path("runs") / f"{source.name}-manifest"
+    prepared.manifest.save(folder)
+    _print(f"manifest {folder} ({len(prepared.manifest)} utterances)")
+
+
+@app.command()
+@_run_command
+def crossval(config: Any, out: Path, push: PushOption = None) -> None:
+    """Train and test every fold, pool the scores, train RUN/model on all speakers."""
+    from undertone.training.crossval import crossval as run
+
+    _finish(run(config, out), out, push)
+
+
+@app.command()
+@_run_command
+def train(
+    config: Any,
+    out: Path,
+    fold: Annotated[str | None, typer.Option(help="which fold; default: the first")] = None,
+    push: PushOption = None,
+) -> None:
+    """Train and test one fold; RUN/model is the one with the best dev score."""
+    from undertone.training.crossval import train as run
+
+    _finish(run(config, out, fold), out, push)
+
+
+@app.command()
+def evaluate(
+    model: ModelArg,
+    corpus: CorpusArg,
+    root: Root = None,
+    json_file: Annotated[Path | None, typer.Option("--json", help="write the results to this file")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda")] = "auto",
+) -> None:
+    """Score a trained model on a corpus."""
+    from undertone.files import write_json
+    from undertone.inference.predict import load_model
+    from undertone.training.evaluate_model import evaluate_model
+
+    results = evaluate_model(load_model(model).model, corpus, root, device)
+    _show(results)
+    if json_file is not None:
+        write_json(json_file, results)
+
+
+@app.command()
+def predict(
+    model: ModelArg,
+    files: Annotated[list[Path], typer.Argument(help="sound files")],
+    as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="print CSV")] = False,
+) -> None:
+    """Predict emotion, gender, ... of sound files."""
+    from undertone.inference import format as formats
+    from undertone.inference.predict import load_model
+
+    rows = load_model(model).predict(files)
+    if as_json:
+        sys.stdout.write(json.dumps(rows, indent=2, ensure_ascii=False) + "\n")
+    elif as_csv:
+        sys.stdout.write(formats.as_csv(rows))
+    else:
+        console.print(formats.as_table(rows))
+    if all("error" in row for row in rows):
+        _fail("no file could be read.", 1)
+
+
+@app.command()
+def report(run: Annotated[Path, typer.Argument(help="RUN, the folder of a finished run")]) -> None:
+    """Write RUN/report.html: table, confusion matrix, layer weights, curves."""
+    from undertone.training.report import write_report
+
+    _print(f"report {write_report(run)}")
+
+
+@app.command()
+def push(
+    run: Annotated[Path, typer.Argument(help="RUN or a model folder")],
+    repo_id: Annotated[str, typer.Argument(help="user/name on the Hub")],
+    public: Annotated[bool, typer.Option(help="make the repository public; default: private")] = False,
+) -> None:
+    """Upload a model with its scores and card to the Hub."""
+    from undertone.hub.push import push as push_run
+
+    _print(f"pushed {push_run(run, repo_id, private=not public)}")
+
+
+@app.command(name="list")
+def list_names(kind: Annotated[str, typer.Argument(help="corpora, upstreams, heads or systems")]) -> None:
+    """What there is by name."""
+    from undertone.discovery import nearest
+
+    listings = {"corpora": _corpora, "upstreams": _upstreams, "heads": _heads, "systems": _systems}
+    if kind not in listings:
+        raise ValueError(f"Cannot list {kind!r}.{nearest(kind, listings)}")
+    table = Table(kind, "")
+    for name, text in listings[kind]():
+        table.add_row(name, text)
+    console.print(table)
+
+
+def _first_line(thing: Any) -> str:
+    return (inspect.getdoc(thing) or "").split("\n")[0]
+
+
+def _corpora() -> list[tuple[str, str]]:
+    from undertone.corpora import load_corpus
+    from undertone.corpora.corpus import Corpus
+    from undertone.discovery import available
+
+    corpora = [load_corpus(name) for name in available("undertone.corpora", Corpus)]
+    own = ("FILE.csv / .jsonl / .parquet", "a table of your own data: file, speaker, emotion, ...")
+    return [(corpus.name, f"{_first_line(type(corpus))} {corpus.licence}") for corpus in corpora] + [own]
+
+
+def _upstreams() -> list[tuple[str, str]]:
+    from undertone.discovery import available, find_class
+    from undertone.upstream.base import Upstream
+    from undertone.upstream.families import FAMILIES
+    from undertone.upstream.load import ACOUSTIC
+
+    classes = {name: find_class(name, ACOUSTIC, Upstream) for name in available(ACOUSTIC, Upstream)}
+    hub = ("Hub id or folder", f"a Hugging Face model of the families {', '.join(sorted(FAMILIES))}")
+    return [*((name, _first_line(cls)) for name, cls in classes.items()), hub]
+
+
+def _heads() -> list[tuple[str, str]]:
+    from undertone.discovery import available, find_class
+    from undertone.downstream.head import Head
+
+    package = "undertone.downstream.heads"
+    return [(name, _first_line(find_class(name, package, Head))) for name in available(package, Head)]
+
+
+def _systems() -> list[tuple[str, str]]:
+    import importlib
+
+    from undertone.recipes import systems
+
+    names = systems.available_systems()
+    return [(name, _first_line(importlib.import_module(f"{systems.__name__}.{name}"))) for name in names]
+
+
+if __name__ == "__main__":
+    main()

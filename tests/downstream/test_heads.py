@@ -1,0 +1,104 @@
+"""The contract of a head, over every head there is, and what is particular to each."""
+
+import pytest
+import torch
+
+from undertone.discovery import available
+from undertone.downstream.head import Head, build_head, head_class
+from undertone.downstream.task import Task
+from undertone.upstream.types import Frames
+
+TASKS = (
+    Task("emotion", "classification", ("angry", "happy", "sad")),
+    Task("arousal", "regression", ("arousal",)),
+    Task("type", "classification", ("a", "b")),  # nn.ModuleDict has a method of that name
+)
+HEADS = available("undertone.downstream.heads", Head)
+
+
+def make(name: str, **options) -> Head:
+    torch.manual_seed(0)
+    return build_head(name, {"speech": 6}, TASKS, options).eval()
+
+
+def clips(*lengths: int) -> list[torch.Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    return [torch.randn(length, 6, generator=generator) for length in lengths]
+
+
+def batch(features: list[torch.Tensor], padding: float = 0.0) -> dict[str, Frames]:
+    padded = torch.nn.utils.rnn.pad_sequence(features, batch_first=True, padding_value=padding)
+    return {"speech": Frames(padded, torch.tensor([len(clip) for clip in features]))}
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_every_task_gets_logits_of_its_width(name):
+    output = make(name)(batch(clips(9, 4)))
+    assert {task: tuple(logits.shape) for task, logits in output.logits.items()} == {
+        "emotion": (2, 3),
+        "arousal": (2, 1),
+        "type": (2, 2),
+    }
+    assert output.embedding.shape[0] == 2 and output.embedding.ndim == 2
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_batch_and_padding_never_change_an_utterance(name):
+    head, features = make(name), clips(1, 30, 7, 2)
+    together = head(batch(features, padding=50.0))
+    for row, clip in enumerate(features):
+        alone = head(batch([clip]))
+        for task in TASKS:
+            torch.testing.assert_close(together.logits[task.name][row], alone.logits[task.name][0], atol=1e-5, rtol=0)
+        torch.testing.assert_close(together.embedding[row], alone.embedding[0], atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_attention_sums_to_one_over_the_real_frames_alone(name):
+    output = make(name)(batch(clips(9, 4)))
+    if output.attention is not None:
+        torch.testing.assert_close(output.attention.sum(1), torch.ones(2))
+        assert torch.equal(output.attention[1, 4:], torch.zeros(5))
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_every_parameter_gets_a_gradient(name):
+    head = make(name).train()
+    output = head(batch(clips(9, 4)))
+    sum(logits.square().sum() for logits in output.logits.values()).backward()
+    assert [key for key, value in head.named_parameters() if value.grad is None] == []
+
+
+@pytest.mark.parametrize("name", [name for name in HEADS if head_class(name).needs == "mean"])
+def test_a_head_that_needs_means_gives_the_same_from_the_means(name):
+    head, features = make(name).double(), [clip.double() for clip in clips(9, 4)]
+    from_frames = head(batch(features))
+    from_means = head(batch([clip.mean(0, keepdim=True) for clip in features]))
+    for task in TASKS:
+        torch.testing.assert_close(from_means.logits[task.name], from_frames.logits[task.name])
+
+
+def test_unknown_head_and_option_name_the_nearest():
+    with pytest.raises(ValueError, match="Did you mean 'attention'"):
+        make("atention")
+    with pytest.raises(ValueError, match="Head 'attention' has no option 'hiden_size'. Did you mean 'hidden_size'"):
+        make("attention", hiden_size=3)
+    with pytest.raises(ValueError, match="kernel_size must be odd"):
+        make("attention", kernel_size=4)
+
+
+def test_a_head_of_the_users_own_file(tmp_path):
+    file = tmp_path / "my_head.py"
+    file.write_text(
+        "from undertone.downstream.head import Head, HeadOutput, TaskOutputs\n"
+        "from undertone.downstream.pooling import masked_mean\n"
+        "class MyHead(Head):\n"
+        "    def __init__(self, input_sizes, tasks, *, scale=1.0):\n"
+        "        super().__init__(input_sizes, tasks)\n"
+        "        self.scale, self.outputs = scale, TaskOutputs(6, tasks)\n"
+        "    def forward(self, streams):\n"
+        "        pooled = self.scale * masked_mean(self.only_stream(streams))\n"
+        "        return HeadOutput(self.outputs(pooled), pooled)\n"
+    )
+    output = make(str(file), scale=2.0)(batch(clips(3)))
+    torch.testing.assert_close(output.embedding[0], 2 * clips(3)[0].mean(0))

@@ -1,0 +1,92 @@
+"""Checkpoints that survive a kill: safetensors and JSON, written beside, fsynced, renamed; the last two are kept."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from undertone.files import atomic_path, read_json, write_json
+
+KEPT = 2
+
+
+@dataclass
+class Progress:
+    """Where a training stands. Everything but the weights and the optimiser's moments that resuming needs.
+
+    Attributes:
+        step: updates done.
+        epoch: passes begun, counted from 0.
+        position: batches of that pass already done.
+        best_step: the step with the best dev score; 0 before the first look.
+        best_score: that score, None before the first look.
+        looks_since_best: looks at dev without a better score.
+        finished: the training came to its end.
+        history: one record a look: step, epoch, lr, train_loss, dev.
+    """
+
+    step: int = 0
+    epoch: int = 0
+    position: int = 0
+    best_step: int = 0
+    best_score: float | None = None
+    looks_since_best: int = 0
+    finished: bool = False
+    history: list[dict[str, Any]] = field(default_factory=list)
+
+
+def save_weights(module: nn.Module, path: Path) -> None:
+    """Write a module's state as safetensors, atomically."""
+    state = {name: tensor.detach().cpu().contiguous() for name, tensor in module.state_dict().items()}
+    with atomic_path(path) as draft:
+        save_file(state, draft)
+
+
+def save_checkpoint(folder: Path, module: nn.Module, optimizer: torch.optim.Optimizer, progress: Progress) -> None:
+    """Write `folder/step-N` and remove all but the last `KEPT` checkpoints."""
+    with atomic_path(folder / f"step-{progress.step:09d}") as draft:
+        draft.mkdir()
+        save_weights(module, draft / "weights.safetensors")
+        save_file(_optimizer_tensors(optimizer), draft / "optimizer.safetensors")
+        write_json(draft / "progress.json", asdict(progress))
+    for old in _checkpoints(folder)[:-KEPT]:
+        shutil.rmtree(old)
+
+
+def load_checkpoint(folder: Path, module: nn.Module, optimizer: torch.optim.Optimizer) -> Progress:
+    """Restore the newest checkpoint in `folder`; a fresh `Progress` if there is none."""
+    found = _checkpoints(folder)
+    if not found:
+        return Progress()
+    module.load_state_dict(load_file(found[-1] / "weights.safetensors"))
+    _restore_optimizer(optimizer, load_file(found[-1] / "optimizer.safetensors"))
+    return Progress(**read_json(found[-1] / "progress.json"))
+
+
+def _checkpoints(folder: Path) -> list[Path]:
+    """Whole checkpoints, oldest first; a folder is renamed to its name only when it is complete."""
+    return sorted(folder.glob("step-*")) if folder.is_dir() else []
+
+
+def _optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """AdamW's moments and step counts as `index.name` -> tensor; rates are a function of the step and not kept."""
+    state = optimizer.state_dict()["state"]
+    return {
+        f"{index}.{name}": value.detach().cpu().contiguous()
+        for index, values in state.items()
+        for name, value in values.items()
+    }
+
+
+def _restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
+    state: dict[int, dict[str, Tensor]] = {}
+    for key, value in tensors.items():
+        index, name = key.split(".", 1)
+        state.setdefault(int(index), {})[name] = value
+    optimizer.load_state_dict(optimizer.state_dict() | {"state": state})

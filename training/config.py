@@ -1,0 +1,162 @@
+"""The config of a run: validated and frozen before anything heavy starts, saved resolved beside the results."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from undertone.discovery import nearest
+
+
+class RunConfig(BaseModel):
+    """Everything that decides a run's numbers. `undertone crossval CORPUS key=value` sets any of these by name."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    corpus: str = Field(description="name (undertone list corpora), CSV / JSONL / Parquet table, or ./my_corpus.py")
+    root: str | None = Field(None, description="folder of the corpus' audio")
+    strict: bool = Field(False, description="stop at a broken file instead of setting it aside")
+    tasks: tuple[str, ...] = Field(
+        (), description="columns to predict, the first one selects; empty: emotion (else the dimensions), and gender"
+    )
+    task_weights: dict[str, float] = Field({}, description="factor of a task's loss; 1 where not given")
+    protocol: Literal["speaker", "session", "groups", "split", "random", "auto"] | None = Field(
+        None, description="how folds are made; none: the corpus' own protocol"
+    )
+    num_folds: int | None = Field(None, ge=2, description="number of folds of the protocols `groups` and `random`")
+
+    upstream: str = Field("fbank", description="Hub id, folder, or fbank / mfcc / spectrogram")
+    revision: str | None = Field(None, description="branch, tag or commit of the upstream on the Hub")
+    upstream_options: dict[str, Any] = Field({}, description="options of the upstream, as upstream.NAME=value")
+    layer_norm: bool = Field(False, description="normalise every layer before the layer sum")
+    head: str = Field("attention", description="a head (undertone list heads), ./my_head.py or my_pkg.heads:MyHead")
+    head_options: dict[str, Any] = Field({}, description="options of the head, as head.NAME=value")
+
+    store: str | None = Field(None, description="folder of stored hidden states; none: ~/.cache/undertone/store")
+    store_dtype: Literal["float16", "bfloat16", "float32"] = Field("float16", description="precision of stored frames")
+
+    seed: int = Field(0, ge=0, description="decides initial weights, order, dropout and the folds' draw")
+    learning_rate: float = Field(1e-3, gt=0, description="peak learning rate of AdamW")
+    weight_decay: float = Field(0.01, ge=0, description="decoupled weight decay; 0 makes AdamW plain Adam")
+    warmup: float = Field(0.1, ge=0, le=1, description="share of the steps over which the rate rises from 0")
+    schedule: Literal["linear", "cosine", "constant"] = Field("linear", description="how the rate falls afterwards")
+    clip_norm: float = Field(1.0, gt=0, description="gradients are scaled down to this norm")
+    batch_size: int = Field(32, ge=1, description="utterances an update, over all processes and micro-batches")
+    accumulation: int = Field(1, ge=1, description="micro-batches an update; lowers memory, same gradient")
+    max_epochs: int = Field(40, ge=1, description="passes over the training utterances")
+    max_steps: int | None = Field(None, ge=1, description="updates; overrides max_epochs")
+    eval_every: int | None = Field(None, ge=1, description="updates between two looks at dev; none: every epoch")
+    patience: int = Field(15, ge=1, description="stop after this many looks at dev without a better score")
+    select_by: Literal["uar", "wa", "macro_f1", "ccc"] | None = Field(
+        None, description="dev score of the first task that selects; none: uar for classes, ccc for values"
+    )
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where to compute")
+    log_with: Literal["tensorboard", "none"] = Field("none", description="an Accelerate tracker that follows the run")
+
+
+SHORT = {"lr": "learning_rate", "epochs": "max_epochs", "folds": "num_folds", "steps": "max_steps"}
+NESTED = {"head": "head_options", "upstream": "upstream_options", "task_weights": "task_weights"}
+
+
+def make_config(
+    values: Mapping[str, Any],
+    assignments: Iterable[str] = (),
+    file: Path | None = None,
+    preset: Mapping[str, Any] | None = None,
+) -> RunConfig:
+    """Merge a preset, a YAML or JSON file, the flags' values (None = not given) and `key=value` words, and validate.
+
+    Later ones win.
+
+    Raises:
+        ValueError: an unreadable file, a word without `=`, an unknown key (its nearest is named), a value out of range.
+    """
+    merged = {**(preset or {}), **(_read_file(file) if file is not None else {})}
+    merged |= {key: value for key, value in values.items() if value is not None}
+    for word in assignments:
+        _assign(merged, word)
+    unknown = [key for key in merged if key not in RunConfig.model_fields]
+    if unknown:
+        raise ValueError(f"Unknown setting {unknown[0]!r}.{nearest(unknown[0], [*RunConfig.model_fields, *SHORT])}")
+    try:
+        return RunConfig(**merged)
+    except ValidationError as error:
+        raise ValueError(_explain(error)) from error
+
+
+def _read_file(file: Path) -> dict[str, Any]:
+    try:
+        content = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ValueError(f"Cannot read the config {file}: {error.strerror}.") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"The config {file} is not valid YAML: {error}") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"The config {file} must hold `key: value` lines, got {type(content).__name__}.")
+    return {SHORT.get(key, key): value for key, value in content.items()}
+
+
+def _assign(merged: dict[str, Any], word: str) -> None:
+    """Apply one `key=value`; `head.NAME=value` sets a head option; a value is read as YAML, lists with commas."""
+    key, equals, text = word.partition("=")
+    if not equals or not key:
+        raise ValueError(f"Expected key=value, got {word!r}. For example learning_rate=3e-4 or head.dropout=0.1.")
+    value = _parse(text)
+    prefix, dot, option = key.partition(".")
+    if dot and prefix in NESTED:
+        merged[NESTED[prefix]] = {**merged.get(NESTED[prefix], {}), option: value}
+        return
+    key = SHORT.get(key, key)
+    if key == "tasks":
+        value = tuple(part.strip() for part in text.split(",") if part.strip())
+    merged[key] = value
+
+
+def _parse(text: str) -> Any:
+    try:
+        return float(text) if "e" in text.lower() else yaml.safe_load(text)  # YAML 1.1 reads 3e-4 as a string
+    except ValueError:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ValueError(f"Cannot read the value {text!r}: {error}") from error
+
+
+def _explain(error: ValidationError) -> str:
+    """The findings of pydantic as sentences."""
+    lines = []
+    for item in error.errors():
+        key = ".".join(str(part) for part in item["loc"])
+        message = item["msg"][0].lower() + item["msg"][1:]
+        got = "" if item["type"] == "missing" else f", got {item['input']!r}"
+        lines.append(f"Setting {key!r}: {message}{got}.")
+    return " ".join(lines)
+
+
+def save_config(config: RunConfig, path: Path) -> None:
+    """Write the resolved config as JSON; `undertone crossval --config FILE` reads it back."""
+    from undertone.files import write_json
+
+    write_json(path, json.loads(config.model_dump_json()))
+
+
+def check_same_run(config: RunConfig, path: Path) -> None:
+    """Refuse to continue a run under another config than the one it was started with.
+
+    Raises:
+        ValueError: the settings that differ, and what to do.
+    """
+    if not path.is_file():
+        return
+    from undertone.files import read_json
+
+    before, now = read_json(path), json.loads(config.model_dump_json())
+    where_only = {"store", "device", "log_with"}
+    changed = [key for key in now if before.get(key) != now[key] and key not in where_only]
+    if changed:
+        listing = ", ".join(f"{key} was {before.get(key)!r}, now {now[key]!r}" for key in changed)
+        raise ValueError(f"{path.parent} holds a run with other settings: {listing}. Choose another --out.")

@@ -1,0 +1,239 @@
+"""Cross-validation: every fold trained and tested, pooled, then one model from all speakers."""
+
+from __future__ import annotations
+
+import shutil
+import statistics
+import sys
+import time
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from accelerate import Accelerator
+from accelerate.utils import broadcast_object_list
+from filelock import FileLock, Timeout
+
+from undertone.corpora.folds import Fold
+from undertone.downstream.downstream import Downstream
+from undertone.files import read_json, write_json
+from undertone.training.config import RunConfig
+from undertone.training.cost import model_cost
+from undertone.training.predictions import Predictions
+from undertone.training.progress import Display
+from undertone.training.results import summarise
+from undertone.training.run import Run, make_accelerator, open_run
+from undertone.training.trainer import Trained, Trainer, total_steps
+
+PACKAGES = (
+    "undertone",
+    "torch",
+    "torchaudio",
+    "transformers",
+    "datasets",
+    "accelerate",
+    "peft",
+    "evaluate",
+    "scikit-learn",
+)
+
+
+def crossval(config: RunConfig, out: Path, display: Display | None = None) -> dict[str, Any] | None:
+    """Train and test every fold not yet done, then pool the results and train RUN/model on all speakers.
+
+    Several processes may work on one `out`: each takes a fold that nobody has taken; the one that ends last pools.
+    A killed run is taken up where it stood.
+
+    Args:
+        config: the settings.
+        out: RUN; `results.json`, `predictions.parquet`, `config.json`, `folds/NAME` and `model` are written there.
+        display: where progress is shown.
+
+    Returns:
+        The content of results.json; None when another process is still busy with a fold and will finish the run.
+    """
+    display = display or Display()
+    run = open_run(config, out, display)
+    for number, fold in enumerate(run.folds, 1):
+        _take(run, fold, f"fold {fold.name} ({number}/{len(run.folds)})")
+    open_folds = [fold.name for fold in run.folds if not _is_done(run, fold)]
+    if open_folds:
+        display.say(f"Another process is busy with {', '.join(open_folds)} and will write the results.")
+        return None
+    with FileLock(run.out / "finish.lock"):
+        if (run.out / "results.json").is_file() and (run.out / "model").is_dir():
+            return read_json(run.out / "results.json")
+        accelerator = make_accelerator(config)
+        cost = _refit(run, accelerator)
+        results = pool(run, run.folds, cost)
+        if accelerator.is_main_process:
+            write_results(run, run.folds, results)
+        accelerator.wait_for_everyone()
+        return results
+
+
+def train(config: RunConfig, out: Path, fold_name: str | None = None, display: Display | None = None) -> dict[str, Any]:
+    """Train and test one fold; its model, with the best dev score, is RUN/model.
+
+    Args:
+        config: the settings.
+        out: RUN.
+        fold_name: which fold; None: the first (the only one of the protocol `split`).
+        display: where progress is shown.
+
+    Raises:
+        ValueError: no fold of that name, or another process is training it.
+    """
+    display = display or Display()
+    run = open_run(config, out, display)
+    names = [fold.name for fold in run.folds]
+    if fold_name is not None and fold_name not in names:
+        raise ValueError(f"No fold {fold_name!r}; the folds are: {', '.join(names)}.")
+    fold = run.folds[names.index(fold_name) if fold_name is not None else 0]
+    _take(run, fold, f"fold {fold.name}")
+    if not _is_done(run, fold):
+        raise ValueError(f"Another process trains fold {fold.name} in {run.out}. Wait, or choose another --out.")
+    downstream = run.new_downstream(fold.name)
+    load_fold(run, fold, downstream)
+    model = run.model(downstream, run.manifest.select(fold.train))
+    model.save_pretrained(run.out / "model")
+    results = pool(run, [fold], model_cost(model))
+    write_results(run, [fold], results)
+    return results
+
+
+def _is_done(run: Run, fold: Fold) -> bool:
+    return (run.folder(fold) / "fold.json").is_file()
+
+
+def _take(run: Run, fold: Fold, title: str) -> None:
+    """Train the fold unless it is done or another process holds its lock; a dead process holds none."""
+    if _is_done(run, fold):
+        return
+    folder = run.folder(fold)
+    folder.mkdir(parents=True, exist_ok=True)
+    accelerator = make_accelerator(run.config, folder)
+    lock = FileLock(folder.parent / f"{folder.name}.lock")
+    taken = [False]
+    if accelerator.is_main_process:
+        try:
+            lock.acquire(timeout=0)
+            taken = [not _is_done(run, fold)]
+        except Timeout:
+            pass
+    broadcast_object_list(taken)
+    if taken[0]:
+        _run_fold(run, fold, accelerator, title)
+    lock.release()
+    accelerator.wait_for_everyone()
+
+
+def _run_fold(run: Run, fold: Fold, accelerator: Accelerator, title: str) -> None:
+    """Train on train, select on dev, read test once; fold.json is written last and says that the fold is done."""
+    folder, start = run.folder(fold), time.monotonic()
+    utterances, dev = run.manifest.select(fold.train), run.manifest.select(fold.dev)
+    accelerator.init_trackers("tensorboard")
+    total = total_steps(run.config, len(utterances))
+    trainer, trained = _fit(run, fold.name, folder, accelerator, title, utterances, dev, total)
+    predictions = trainer.predict(run.manifest.select(fold.test), fold.name)
+    for tracker in accelerator.trackers:
+        tracker.finish()
+    if accelerator.is_main_process:
+        run.model(trainer.downstream, utterances).save_pretrained(folder / "model", head_only=True)
+        predictions.save(folder / "predictions.parquet")
+        write_json(folder / "history.json", trained.history)
+        record = {
+            "best_step": trained.best_step,
+            "dev_score": trained.best_score,
+            "seconds": round(time.monotonic() - start, 2),
+            "layer_weights": trainer.downstream.layer_sum.layer_weights().tolist(),
+            "num_train": len(utterances),
+            "num_dev": len(dev),
+            "num_test": len(fold.test),
+        }
+        write_json(folder / "fold.json", record)
+        shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+        (folder / "best.safetensors").unlink(missing_ok=True)
+    accelerator.wait_for_everyone()
+
+
+def _fit(
+    run: Run,
+    name: str,
+    folder: Path,
+    accelerator: Accelerator,
+    title: str,
+    utterances: Sequence[Any],
+    dev: Sequence[Any],
+    total: int,
+    stop_at: int | None = None,
+) -> tuple[Trainer, Trained]:
+    """A trainer with a progress bar, and its outcome."""
+    with run.display.bar(title) as advance:
+
+        def follow(done: int, last: int, score: float | None) -> None:
+            advance(done, last, "" if score is None else f"dev {score:.3f}")
+
+        trainer = Trainer(run.config, run.tasks, run.source, run.new_downstream(name), folder, accelerator, follow)
+        return trainer, trainer.fit(utterances, dev, total, stop_at)
+
+
+def load_fold(run: Run, fold: Fold, downstream: Downstream) -> None:
+    """Fill a downstream with the weights that a finished fold kept."""
+    from safetensors.torch import load_file
+
+    state = load_file(run.folder(fold) / "model" / "model.safetensors")
+    downstream.load_state_dict({name.removeprefix("downstream."): value for name, value in state.items()})
+
+
+def _refit(run: Run, accelerator: Accelerator) -> dict[str, Any]:
+    """Train RUN/model on all speakers, for the median best step of the folds; returns what using it costs."""
+    records = [read_json(run.folder(fold) / "fold.json") for fold in run.folds]
+    best_step = int(statistics.median(record["best_step"] for record in records))
+    total = total_steps(run.config, int(statistics.median(record["num_train"] for record in records)))
+    everyone = list(run.manifest)
+    folder = run.out / "refit"
+    trainer, _ = _fit(run, "all", folder, accelerator, "model of all speakers", everyone, [], total, best_step)
+    model = run.model(trainer.downstream, everyone)
+    if accelerator.is_main_process:
+        model.save_pretrained(run.out / "model")
+        shutil.rmtree(folder, ignore_errors=True)
+    accelerator.wait_for_everyone()
+    return {**model_cost(model), "refit_steps": best_step}
+
+
+def pool(run: Run, folds: Sequence[Fold], cost: dict[str, Any]) -> dict[str, Any]:
+    """The content of results.json from the folds' predictions."""
+    per_fold = [(fold.name, Predictions.load(run.folder(fold) / "predictions.parquet")) for fold in folds]
+    acoustic = run.upstream.spec().get("kind") != "hf"
+    info = {
+        "corpus": run.manifest.corpus,
+        "upstream": run.config.upstream,
+        "upstream_weights": "none" if acoustic else "random" if run.upstream.random_weights else "pretrained",
+        "upstream_fingerprint": run.upstream.fingerprint(),
+        "head": run.config.head,
+        "protocol": run.config.protocol or run.corpus.default_protocol,
+        "speaker_independent": all(fold.speaker_independent for fold in folds),
+        "dev_shares_speakers": any(fold.dev_shares_speakers for fold in folds),
+        "seeds": [run.config.seed],
+        "num_utterances": len(run.manifest),
+        "num_speakers": len({item.speaker for item in run.manifest if item.speaker is not None}),
+        "manifest_hash": run.manifest.hash,
+        "licence": run.corpus.licence,
+        "citation": run.corpus.citation,
+        "warnings": run.warnings,
+        "cost": cost,
+        "versions": {"python": sys.version.split()[0], **{name: version(name) for name in PACKAGES}},
+    }
+    results = summarise(per_fold, info)
+    for entry, fold in zip(results["folds"], folds, strict=True):
+        entry |= read_json(run.folder(fold) / "fold.json")
+    return results
+
+
+def write_results(run: Run, folds: Sequence[Fold], results: dict[str, Any]) -> None:
+    """Write predictions.parquet, then results.json: with it a run is complete."""
+    per_fold = [Predictions.load(run.folder(fold) / "predictions.parquet") for fold in folds]
+    Predictions.concat(per_fold).save(run.out / "predictions.parquet")
+    write_json(run.out / "results.json", results)

@@ -1,0 +1,38 @@
+"""What a person sees while a run works: lines, and bars with the time left."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+Advance = Callable[[float, float, str], None]  # done, total, note
+
+
+class Display:
+    """Lines and progress bars on a console; silent when `quiet` (the other processes of one run, or tests)."""
+
+    def __init__(self, quiet: bool = False) -> None:
+        self.console = Console(stderr=True, quiet=quiet)
+
+    def say(self, text: str) -> None:
+        """Print one line; text in square brackets is text, not markup."""
+        self.console.print(text, markup=False, highlight=False)
+
+    @contextmanager
+    def bar(self, title: str) -> Iterator[Advance]:
+        """A bar for one piece of work; call what it yields with the amount done, the total and a note."""
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}"),
+        )
+        with Progress(*columns, console=self.console, transient=True) as progress:
+            task = progress.add_task(title, total=None, note="")
+            yield lambda done, total, note: progress.update(task, completed=int(done), total=int(total), note=note)

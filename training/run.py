@@ -1,0 +1,197 @@
+"""Opening a run: manifest, folds, tasks and hidden states, checked before any training starts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+from urllib.parse import quote
+
+import torch
+from accelerate import Accelerator
+from filelock import FileLock
+
+from undertone.corpora import load_corpus
+from undertone.corpora.corpus import Corpus
+from undertone.corpora.folds import Fold, check_folds
+from undertone.corpora.manifest import Manifest, Utterance
+from undertone.corpora.prepare import prepare
+from undertone.downstream.config import UndertoneConfig
+from undertone.downstream.downstream import Downstream, needed_states
+from undertone.downstream.head import check_head_options, head_class
+from undertone.downstream.model import UndertoneModel
+from undertone.downstream.task import Task
+from undertone.files import read_json, write_json
+from undertone.training.config import RunConfig, check_same_run, save_config
+from undertone.training.feeding import Source, StoreSource
+from undertone.training.order import seed_everything
+from undertone.training.progress import Display
+from undertone.training.targets import choose_tasks
+from undertone.upstream import Upstream, load_upstream
+from undertone.upstream.extract import extract
+from undertone.upstream.store import Store
+
+STORE = Path("~/.cache/undertone/store")
+
+
+@dataclass
+class Run:
+    """An opened run: all that its folds share.
+
+    Attributes:
+        config: the resolved settings.
+        out: RUN, the folder of everything it writes.
+        corpus: what it trains on.
+        manifest: the utterances that could be read.
+        folds: train, dev and test of each.
+        tasks: what is predicted.
+        upstream: frozen, in eval mode.
+        source: hidden states of utterances.
+        display: where progress is shown.
+        warnings: what the results must say about the data.
+    """
+
+    config: RunConfig
+    out: Path
+    corpus: Corpus
+    manifest: Manifest
+    folds: list[Fold]
+    tasks: tuple[Task, ...]
+    upstream: Upstream
+    source: Source
+    display: Display
+    warnings: list[str] = field(default_factory=list)
+
+    def folder(self, fold: Fold) -> Path:
+        """RUN/folds/NAME; letters that a file system may refuse are quoted."""
+        return self.out / "folds" / quote(fold.name, safe=" ")
+
+    def new_downstream(self, name: str) -> Downstream:
+        """An untrained downstream whose weights depend on the seed and `name` alone."""
+        seed_everything(self.config.seed, "init", name)
+        return Downstream(
+            self.upstream.num_layers,
+            self.upstream.hidden_size,
+            self.tasks,
+            self.config.head,
+            self.config.head_options,
+            self.config.layer_norm,
+        )
+
+    def model(self, downstream: Downstream, trained_on: list[Utterance]) -> UndertoneModel:
+        """The upstream and a trained downstream as one model that says what it was trained on."""
+        config = UndertoneConfig(
+            upstream=self.upstream.spec(),
+            upstream_fingerprint=self.upstream.fingerprint(),
+            head=self.config.head,
+            head_options=self.config.head_options,
+            tasks=[task.to_dict() for task in self.tasks],
+            layer_norm=self.config.layer_norm,
+            trained_on={
+                "corpus": self.manifest.corpus,
+                "manifest_hash": self.manifest.hash,
+                "speakers": sorted({str(item.speaker) for item in trained_on if item.speaker is not None}),
+            },
+        )
+        model = UndertoneModel(config, self.upstream, allow=(self.config.head,))
+        model.downstream = downstream
+        return model
+
+
+def make_accelerator(config: RunConfig, project: Path | None = None) -> Accelerator:
+    """Accelerate's view of devices and processes; with `project`, the trackers of `log_with` write there.
+
+    Raises:
+        ValueError: device=cuda without a GPU.
+    """
+    if config.device == "cuda" and not torch.cuda.is_available():
+        raise ValueError("device=cuda, but torch sees no GPU here. Use device=cpu, or install a GPU driver.")
+    log_with = [config.log_with] if project is not None and config.log_with != "none" else None
+    return Accelerator(cpu=config.device == "cpu", log_with=log_with, project_dir=str(project) if project else None)
+
+
+def open_run(config: RunConfig, out: Path, display: Display) -> Run:
+    """Check the settings, prepare the manifest, make and check the folds, bring the hidden states into the store.
+
+    A run that was begun is taken up: its manifest is read back, and other settings are refused.
+
+    Raises:
+        ValueError: a sentence about the setting, the corpus, the folds or the upstream.
+    """
+    out = out.expanduser()
+    head_class(config.head)
+    check_head_options(config.head, config.head_options)
+    corpus = load_corpus(config.corpus)
+    check_same_run(config, out / "config.json")
+    upstream = load_upstream(config.upstream, revision=config.revision, options=config.upstream_options or None)
+    accelerator = make_accelerator(config)
+    out.mkdir(parents=True, exist_ok=True)
+    with FileLock(out / "start.lock"):
+        manifest, warnings = _manifest(config, corpus, out, display)
+        folds = corpus.folds(manifest, config.protocol, config.num_folds, config.seed)
+        warnings += check_folds(folds, manifest)
+        tasks = choose_tasks(manifest, config.tasks, config.task_weights)
+        save_config(config, out / "config.json")
+    kind = needed_states(config.head, config.layer_norm)
+    source = hidden_states(upstream, kind, list(manifest), accelerator, display, config.store, config.store_dtype)
+    return Run(config, out, corpus, manifest, folds, tasks, upstream, source, display, warnings)
+
+
+def _manifest(config: RunConfig, corpus: Corpus, out: Path, display: Display) -> tuple[Manifest, list[str]]:
+    """The run's manifest and what was noticed when it was made."""
+    folder, notes = out / "manifest", out / "manifest_notes.json"
+    if folder.is_dir() and notes.is_file():
+        return Manifest.load(folder), list(read_json(notes))
+    with display.bar(f"checking {corpus.name}") as advance:
+        root = Path(config.root).expanduser() if config.root else None
+        prepared = prepare(corpus, root, strict=config.strict, progress=lambda done, total: advance(done, total, ""))
+    warnings = prepared.warnings + [f"set aside {path}: {reason}" for path, reason in prepared.broken]
+    for warning in warnings:
+        display.say(f"note: {warning}")
+    prepared.manifest.save(folder)
+    write_json(notes, warnings)
+    return prepared.manifest, warnings
+
+
+def hidden_states(
+    upstream: Upstream,
+    kind: Literal["frames", "mean"],
+    utterances: list[Utterance],
+    accelerator: Accelerator,
+    display: Display,
+    store: str | None = None,
+    dtype: str = "float16",
+) -> Source:
+    """Run a frozen upstream once over what the store lacks, each process its share, and read from there.
+
+    Args:
+        upstream: on any device.
+        kind: all frames, or their means.
+        utterances: what will be asked for.
+        accelerator: device and processes.
+        display: where progress is shown.
+        store: folder of stored hidden states; None: `STORE`.
+        dtype: precision of stored frames.
+
+    Raises:
+        ValueError: a file that could be read when the manifest was made cannot be read now.
+    """
+    folder = Path(store or STORE).expanduser()
+    share = utterances[accelerator.process_index :: accelerator.num_processes]
+    total = sum({item.audio_hash: item.duration for item in share}.values())
+    with display.bar(f"{upstream.name}: hidden states") as advance:
+        report = extract(
+            upstream.to(accelerator.device),
+            share,
+            Store(folder, upstream, kind, dtype),
+            device=str(accelerator.device),
+            progress=lambda seconds: advance(seconds, total, "audio seconds"),
+        )
+    if report.broken:
+        listing = "; ".join(f"{path}: {reason}" for path, reason in report.broken[:3])
+        raise ValueError(f"{len(report.broken)} files cannot be read any more: {listing}. Restore them, or begin anew.")
+    if report.computed:
+        speed = report.audio_seconds / max(report.seconds, 1e-9)
+        display.say(f"{report.computed} utterances through {upstream.name}: {speed:.1f} audio seconds per second")
+    accelerator.wait_for_everyone()
+    return StoreSource(Store(folder, upstream, kind, dtype))  # opened anew: the other processes' shards are there too

@@ -1,0 +1,101 @@
+"""A trained downstream on utterances: predictions, and the dev score that selects."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from accelerate.utils import gather_object
+
+from undertone.downstream.downstream import Downstream
+from undertone.downstream.head import HeadOutput
+from undertone.downstream.task import Task
+from undertone.training.feeding import Source
+from undertone.training.metrics import ccc, macro_f1, uar, wa
+from undertone.training.order import chunks
+from undertone.training.predictions import Predictions
+from undertone.training.targets import targets
+
+if TYPE_CHECKING:
+    from undertone.corpora.manifest import Utterance
+
+
+@torch.inference_mode()
+def predict(
+    downstream: Downstream,
+    tasks: tuple[Task, ...],
+    source: Source,
+    utterances: Sequence[Utterance],
+    accelerator: Accelerator,
+    batch_size: int,
+    fold: str = "",
+) -> Predictions:
+    """Score utterances, in their order; over several processes each is scored exactly once, by one of them."""
+    downstream.eval()
+    rank, world = accelerator.process_index, accelerator.num_processes
+    by_length = sorted(range(len(utterances)), key=lambda index: (utterances[index].duration, utterances[index].id))
+    found: list[tuple[int, dict[str, np.ndarray]]] = []
+    for chunk in chunks(by_length[rank::world], batch_size):
+        hidden = source([utterances[index] for index in chunk]).to(accelerator.device)
+        scores = task_scores(tasks, downstream(hidden))
+        found += [(index, {name: rows[row] for name, rows in scores.items()}) for row, index in enumerate(chunk)]
+    everyone = sorted(gather_object(found) if world > 1 else found, key=lambda item: item[0])
+    return Predictions(
+        tasks=tasks,
+        ids=[item.id for item in utterances],
+        folds=[fold] * len(utterances),
+        speakers=[item.speaker for item in utterances],
+        genders=[item.gender for item in utterances],
+        scores={task.name: np.stack([scores[task.name] for _, scores in everyone]) for task in tasks},
+        targets={task.name: targets(task, utterances) for task in tasks},
+    )
+
+
+def task_scores(tasks: tuple[Task, ...], output: HeadOutput) -> dict[str, np.ndarray]:
+    """Logits -> {task: (B, C) float32}: probabilities of a classification, values of a regression."""
+    logits = {task.name: output.logits[task.name].float() for task in tasks}
+    return {
+        task.name: (logits[task.name].softmax(-1) if task.kind == "classification" else logits[task.name]).cpu().numpy()
+        for task in tasks
+    }
+
+
+def selection_score(predictions: Predictions, select_by: str | None) -> tuple[float, dict[str, dict[str, float]]]:
+    """The dev score that selects, and the dev metrics of every labelled task.
+
+    Args:
+        predictions: of the dev utterances.
+        select_by: metric of the first task; None: `uar` for classes, `ccc` for values.
+
+    Raises:
+        ValueError: the first task has no labels on dev, or no such metric.
+    """
+    metrics = {task.name: _quick_metrics(task, predictions) for task in predictions.tasks}
+    first = predictions.tasks[0]
+    wanted = select_by or ("uar" if first.kind == "classification" else "ccc")
+    if not metrics[first.name]:
+        raise ValueError(f"No dev utterance has a label for {first.name!r}: nothing can be selected. Change the folds.")
+    if wanted not in metrics[first.name]:
+        allowed = ", ".join(metrics[first.name])
+        raise ValueError(f"select_by={wanted} does not fit task {first.name!r}; allowed: {allowed}.")
+    return metrics[first.name][wanted], {name: values for name, values in metrics.items() if values}
+
+
+def _quick_metrics(task: Task, predictions: Predictions) -> dict[str, float]:
+    """The metrics that can select, over the labelled utterances; empty where there are none."""
+    truth, scores = predictions.targets[task.name], predictions.scores[task.name]
+    labelled = truth >= 0 if task.kind == "classification" else ~np.isnan(truth)
+    if not labelled.any():
+        return {}
+    truth, scores = truth[labelled], scores[labelled]
+    if task.kind == "regression":
+        return {"ccc": float(ccc(truth, scores[:, 0]))}
+    predicted, classes = scores.argmax(1), len(task.labels)
+    return {
+        "uar": float(uar(truth, predicted, classes)),
+        "wa": float(wa(truth, predicted)),
+        "macro_f1": float(macro_f1(truth, predicted, classes)),
+    }
