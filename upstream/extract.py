@@ -20,6 +20,7 @@ from undertone.upstream.types import HiddenStates, WaveBatch
 
 BATCH_SECONDS = 80.0  # padded sound in a batch on an accelerator
 READ_AHEAD = 3  # batches decoded while the upstream works
+NOT_FINITE = "gives hidden states with NaN or infinity for it; if it does so for every file, its weights are broken."
 
 
 class Clip(Protocol):
@@ -88,7 +89,9 @@ def extract(
     """
     began = time.monotonic()
     upstream.to(device).eval()
-    distinct = {clip.audio_hash: clip for clip in clips}
+    distinct: dict[str, Clip] = {}
+    for clip in clips:
+        distinct.setdefault(clip.audio_hash, clip)
     todo = [distinct[key] for key in store.missing(distinct)]
     job = _Job(upstream, torch.device(device), store.kind == "mean", progress, sum(clip.duration for clip in todo))
     limit = 0.0 if job.device.type == "cpu" else batch_seconds
@@ -103,7 +106,7 @@ def extract(
 
 
 def plan_batches(clips: Sequence[Clip], batch_seconds: float) -> list[list[Clip]]:
-    """Clips of about one length together, the longest first, each batch padded at most `batch_seconds` (or one clip)."""
+    """Clips of like length together, the longest first: at most `batch_seconds` with padding, or one clip."""
     batches: list[list[Clip]] = []
     for clip in sorted(clips, key=lambda clip: -clip.duration):
         if batches and batches[-1][0].duration * (len(batches[-1]) + 1) <= batch_seconds:
@@ -134,11 +137,7 @@ class _Job:
         done = 0.0
         for batch, waves in self._read_ahead(batches):
             good = [(clip, wave) for clip, wave in zip(batch, waves, strict=True) if isinstance(wave, Tensor)]
-            self.broken += [
-                (str(clip.path), str(wave))
-                for clip, wave in zip(batch, waves, strict=True)
-                if isinstance(wave, AudioError)
-            ]
+            self.broken += [(wave.path, wave.reason) for wave in waves if isinstance(wave, AudioError)]
             if good:
                 yield from self._forward([clip for clip, _ in good], [wave for _, wave in good])
             done += sum(clip.duration for clip in batch)
@@ -152,11 +151,7 @@ class _Job:
             output = (output.means() if self.mean else output).to("cpu")
         for clip, wave, states, length in zip(clips, waves, output.states, output.lengths.tolist(), strict=True):
             if not torch.isfinite(states).all():
-                reason = (
-                    f"The hidden states of {clip.path} hold NaN or infinity. Check the file for samples that are not "
-                    f"finite; if every file is listed, check the upstream's weights."
-                )
-                self.broken.append((str(clip.path), reason))
+                self.broken.append((str(clip.path), f"{self.upstream.name} {NOT_FINITE}"))
                 continue
             self.computed += 1
             self.audio_seconds += len(wave) / self.upstream.sample_rate

@@ -12,6 +12,10 @@ from transformers import PreTrainedConfig
 from undertone.discovery import nearest
 
 
+def _convolution_frames(model: Any, lengths: Tensor) -> Tensor:
+    return model._get_feat_extract_output_lengths(lengths)
+
+
 @dataclass(frozen=True)
 class Family:
     """What an upstream of one `model_type` needs to be told.
@@ -23,9 +27,7 @@ class Family:
     """
 
     normalizes: Callable[[PreTrainedConfig], bool]
-    frame_lengths: Callable[[Any, Tensor], Tensor] = lambda model, lengths: model._get_feat_extract_output_lengths(
-        lengths
-    )
+    frame_lengths: Callable[[Any, Tensor], Tensor] = _convolution_frames
 
 
 FAMILIES = {

@@ -7,11 +7,16 @@ import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from transformers.utils import logging as transformers_logging
 
 # WavLM's attention passes a bool padding mask beside a float position bias: torch says so once, nobody can act on it.
 warnings.filterwarnings("ignore", message="Support for mismatched key_padding_mask and attn_mask is deprecated")
+
+
+def _no_bar(factory: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    return transformers_logging.EmptyTqdm(*args, **kwargs)
 
 
 @contextmanager
@@ -20,9 +25,7 @@ def quiet_transformers() -> Iterator[None]:
     verbosity, variable = transformers_logging.get_verbosity(), "DISABLE_SAFETENSORS_CONVERSION"
     before = os.environ.get(variable)
     os.environ[variable] = "1"  # else a .bin on the Hub starts a thread that asks a bot there for a pull request
-    hook = transformers_logging.set_tqdm_hook(
-        lambda factory, args, kwargs: transformers_logging.EmptyTqdm(*args, **kwargs)
-    )
+    hook = transformers_logging.set_tqdm_hook(_no_bar)
     transformers_logging.set_verbosity(logging.CRITICAL)
     try:
         yield

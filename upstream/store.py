@@ -91,7 +91,7 @@ class Store:
     def add(self, entries: Iterable[tuple[str, Tensor]]) -> None:
         """Store (key, (L, T, D) or (L, 1, D) states) as they come; if `entries` raises, what came before is kept."""
         pending: dict[str, Tensor] = {}
-        size, since = 0, time.monotonic()
+        size, since = 0, time.monotonic()  # bytes, and when `pending` was last empty
         try:
             for key, states in entries:
                 pending[key] = self._encode(states)
@@ -108,7 +108,7 @@ class Store:
         dtype = DTYPES[self.dtype]
         if dtype == torch.float16 and states.abs().max() > torch.finfo(torch.float16).max:
             dtype = torch.bfloat16
-        return states.to(dtype).contiguous()
+        return states.to(dtype).clone(memory_format=torch.contiguous_format)  # no two entries share memory
 
     def _write(self, tensors: dict[str, Tensor]) -> None:
         shard = self.folder / f"{uuid.uuid4().hex}.safetensors"
