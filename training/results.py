@@ -1,0 +1,178 @@
+"""What a run is worth: the content of results.json, and the table that every place shows the same way."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from undertone.downstream.task import Task
+from undertone.training.intervals import MIN_SPEAKERS, confidence_intervals
+from undertone.training.metrics import confusion_matrix, per_gender, score
+from undertone.training.predictions import Predictions
+
+METRICS = {"uar": "UAR", "wa": "WA", "macro_f1": "macro-F1", "ece": "ECE", "ccc": "CCC", "rmse": "RMSE"}
+HEADER = ["Task", "Metric", "Mean over folds", "Pooled", "95 % interval", "Chance"]
+_NEEDED = ("corpus", "upstream", "head", "protocol", "speaker_independent")
+_PERCENT = {"uar", "wa", "macro_f1", "ece"}
+
+
+def summarise(per_fold: Sequence[tuple[str, Predictions]], info: Mapping[str, Any]) -> dict[str, Any]:
+    """The content of results.json: `info`, and what the test predictions of the folds give.
+
+    Adds `tasks`, `folds` [{name, metrics: {task: {metric: value}}}], `mean` and `std` over the folds that have a value
+    (sample standard deviation, of n - 1; null for one fold), `pooled` (all test utterances as one set: CCC is never
+    averaged over folds alone), `ci95` with `ci_unit` and `ci_num_units`, `per_gender`, `chance` (UAR of a constant or
+    random answer, 1 / number of classes; WA of always answering the most frequent class) and `confusion` (counts,
+    rows are true classes). Metrics are shares, 0..1. NaN becomes null, as JSON has none.
+
+    Args:
+        per_fold: (name, test predictions) of each fold, in order.
+        info: what the run knows of itself; `corpus, upstream, head, protocol, speaker_independent` are needed.
+
+    Raises:
+        ValueError: no folds, two of one name, other tasks in one than in another, a key of `info` that is missing or
+            that is one of the above.
+    """
+    names = [name for name, _ in per_fold]
+    if not names or len(set(names)) < len(names):
+        raise ValueError(f"Results need one fold or more, each with a name of its own, got {names}.")
+    if missing := [key for key in _NEEDED if key not in info]:
+        raise ValueError(f"Results cannot be written without {', '.join(missing)}: they say what was measured.")
+    pooled = Predictions.concat([predictions for _, predictions in per_fold])
+    folds = [{"name": name, "metrics": score(predictions)} for name, predictions in per_fold]
+    intervals, unit = confidence_intervals(pooled)
+    results = {
+        "tasks": [task.to_dict() for task in pooled.tasks],
+        "folds": folds,
+        "mean": _over_folds(folds, np.mean),
+        "std": _over_folds(folds, _sample_std),
+        "pooled": score(pooled),
+        "ci95": intervals,
+        "ci_unit": unit,
+        "ci_num_units": len(set(pooled.speakers)) if unit == "speaker" else len(pooled),
+        "per_gender": per_gender(pooled),
+        "chance": {task.name: _chance(pooled, task) for task in pooled.tasks},
+        "confusion": {task.name: _confusion(pooled, task) for task in pooled.tasks if task.kind == "classification"},
+    }
+    if taken := sorted(set(results) & set(info)):
+        raise ValueError(f"info must not hold {', '.join(taken)}: these are computed from the predictions.")
+    return dict(to_json({**info, **results}))
+
+
+def results_table(results: Mapping[str, Any]) -> tuple[list[str], list[str], list[list[str]]]:
+    """The table of a run, for the terminal, the report and the card alike.
+
+    Args:
+        results: what `summarise` returned, or the same read from results.json.
+
+    Returns:
+        title lines, which say what the numbers are (speaker-dependent, random weights, unit of the interval); the
+        header; rows of text: task, metric, mean ± spread over the folds, pooled, 95 % interval, chance. Shares are in
+        percent, CCC and RMSE as they are; "–" where there is no value.
+    """
+    rows = []
+    for task, pooled in results["pooled"].items():
+        for metric in (metric for metric in METRICS if metric in pooled):
+            values = [results[key][task].get(metric) for key in ("mean", "std")]
+            low, high = results["ci95"][task].get(metric, (None, None))
+            rows.append(
+                [
+                    task,
+                    METRICS[metric],
+                    " ± ".join(number(metric, value) for value in values if value is not None) or "–",
+                    number(metric, pooled[metric]),
+                    "–" if low is None else f"{number(metric, low)} – {number(metric, high)}",
+                    number(metric, results["chance"][task].get(metric)),
+                ]
+            )
+    return title_lines(results), list(HEADER), rows
+
+
+def title_lines(results: Mapping[str, Any]) -> list[str]:
+    """Sentences without which the numbers would be misread; the first names the run."""
+    count = len(results["folds"])
+    folds = f"{count} fold" + "s" * (count > 1)
+    lines = [
+        f"{results['corpus']}: upstream {results['upstream']}, head {results['head']}, "
+        f"protocol {results['protocol']}, {folds}"
+    ]
+    if not results["speaker_independent"]:
+        lines.append("SPEAKER-DEPENDENT: test speakers may be in training; expect lower scores on new speakers.")
+    elif results.get("dev_shares_speakers"):
+        lines.append("Speaker-independent test; dev shares speakers with train.")
+    else:
+        lines.append("Speaker-independent: train, dev and test of a fold share no speaker.")
+    if results.get("upstream_weights") == "random":
+        lines.append(f"RANDOM-WEIGHT UPSTREAM: {results['upstream']} was never trained; this run is a control.")
+    unit, units = results["ci_unit"], f"{results['ci_num_units']} {results['ci_unit']}s"
+    note = f", for want of {MIN_SPEAKERS} known speakers" if unit == "utterance" else ""
+    lines.append(f"95 % intervals: bootstrap over {units}{note}. Pooled: all test utterances as one set. Shares in %.")
+    return lines
+
+
+def verdict(results: Mapping[str, Any]) -> str:
+    """One sentence: the first task's UAR (or CCC), its interval, and whether that is above chance."""
+    task = results["tasks"][0]["name"]
+    metric = "uar" if results["tasks"][0]["kind"] == "classification" else "ccc"
+    value, chance = results["pooled"][task][metric], results["chance"][task][metric]
+    unit = " %" if metric in _PERCENT else ""
+    low, high = results["ci95"][task][metric]
+    if value is None or low is None:
+        return f"{METRICS[metric]} of {task} is not defined: too few test utterances have a label."
+    where = "above" if low > chance else "below" if high < chance else "not distinguishable from"
+    return (
+        f"{METRICS[metric]} of {task}: {number(metric, value)}{unit} "
+        f"(95 % interval {number(metric, low)} – {number(metric, high)}), "
+        f"{where} chance ({number(metric, chance)}{unit})."
+    )
+
+
+def number(metric: str, value: float | None) -> str:
+    """A value as the tables show it: 0.7123 -> `71.2` for a share, `0.712` for CCC and RMSE, None -> `–`."""
+    if value is None:
+        return "–"
+    return f"{100 * value:.1f}" if metric in _PERCENT else f"{value:.3f}"
+
+
+def to_json(value: Any) -> Any:
+    """The same value with NaN and infinities as None, NumPy numbers as Python's and tuples as lists."""
+    if isinstance(value, Mapping):
+        return {str(key): to_json(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | np.ndarray):
+        return [to_json(item) for item in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _over_folds(folds: Sequence[Mapping[str, Any]], reduce: Any) -> dict[str, dict[str, float]]:
+    """`reduce` of each task's and metric's values over the folds in which it is defined; NaN where it never is."""
+    found: dict[str, dict[str, float]] = {}
+    for task, metrics in folds[0]["metrics"].items():
+        found[task] = {}
+        for metric in (metric for metric in METRICS if metric in metrics):
+            values = [fold["metrics"][task][metric] for fold in folds]
+            defined = [value for value in values if not math.isnan(value)]
+            found[task][metric] = float(reduce(defined)) if defined else math.nan
+    return found
+
+
+def _sample_std(values: Sequence[float]) -> float:
+    return float(np.std(values, ddof=1)) if len(values) > 1 else math.nan
+
+
+def _chance(predictions: Predictions, task: Task) -> dict[str, float]:
+    if task.kind == "regression":
+        return {"ccc": 0.0}
+    target = predictions.targets[task.name]
+    known = target[target >= 0]
+    majority = np.bincount(known).max() / len(known) if len(known) else math.nan
+    return {"uar": 1 / len(task.labels), "wa": float(majority)}
+
+
+def _confusion(predictions: Predictions, task: Task) -> np.ndarray:
+    rows = predictions.known(task)
+    return confusion_matrix(predictions.targets[task.name][rows], predictions.predicted(task)[rows], len(task.labels))
