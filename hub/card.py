@@ -5,14 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from undertone.files import read_json
 
-METRIC_NAMES = {"uar": "UAR", "wa": "WA", "macro_f1": "macro-F1", "ccc": "CCC", "rmse": "RMSE", "ece": "ECE"}
+METRIC_NAMES = {"uar": "UAR", "wa": "WA", "macro_f1": "macro-F1", "ece": "ECE", "ccc": "CCC", "rmse": "RMSE"}
+IN_PERCENT = ("uar", "wa", "macro_f1", "ece", "recall")
 
 Scores = Mapping[str, Mapping[str, Any]]
 """{task: {metric: value}}"""
@@ -37,19 +38,18 @@ def make_card(model_folder: Path, results: Mapping[str, Any] | None, repo_id: st
     body = _template().render(
         name=repo_id.split("/")[-1],
         repo_id=repo_id,
-        upstream=_upstream_name(config),
+        upstream=upstream_name(config),
         head=config["head"],
         random_upstream=random_upstream,
         tasks=config["tasks"],
         sample_rate=preprocessor["sampling_rate"],
         corpus=_corpus_name(results),
-        licence=results.get("corpus_licence"),
-        url=results.get("corpus_url"),
-        citation=results.get("corpus_citation"),
+        licence=results.get("licence"),
+        citation=results.get("citation"),
         protocol=_protocol(results),
         cross_validated=len(results.get("folds", [])) > 1,
         scores=_scores_table(results),
-        interval_unit=results.get("ci_unit") if results.get("ci95") else None,
+        interval=_interval(results),
         recalls=_recall_table(results.get("pooled", {})),
         genders=_gender_table(results.get("per_gender", {})),
         versions=versions or {"transformers": config["transformers_version"]},
@@ -79,7 +79,7 @@ def _metadata(
         library_name="undertone",
         pipeline_tag="audio-classification",
         tags=tags,
-        base_model=_upstream_name(config) if _from_hub(config) and not random_upstream else None,
+        base_model=upstream_name(config) if _from_hub(config) and not random_upstream else None,
         model_name=repo_id.split("/")[-1] if eval_results else None,
         eval_results=eval_results or None,
     )
@@ -103,7 +103,7 @@ def _eval_results(results: Mapping[str, Any]) -> list[EvalResult]:
     ]
 
 
-def _upstream_name(config: Mapping[str, Any]) -> str:
+def upstream_name(config: Mapping[str, Any]) -> str:
     """The Hub id, or the last part of a local folder: nobody's home directory belongs on a public page."""
     name = config["upstream"]["name"]
     return name if _from_hub(config) else Path(name).name
@@ -136,35 +136,45 @@ def _protocol(results: Mapping[str, Any]) -> str:
     )
 
 
+def _interval(results: Mapping[str, Any]) -> str | None:
+    """What the intervals were drawn over: `10 speakers`."""
+    if "ci_unit" not in results:
+        return None
+    return " ".join(str(results[key]) for key in ("ci_num_units", "ci_unit") if key in results) + "s"
+
+
 def _scores_table(results: Mapping[str, Any]) -> str:
-    mean, std, pooled, interval = (results.get(key, {}) for key in ("mean", "std", "pooled", "ci95"))
+    mean, std, pooled, chance, interval = (results.get(key, {}) for key in ("mean", "std", "pooled", "chance", "ci95"))
     keys = dict.fromkeys((task, metric) for scores in (mean, pooled) for task, metric, _ in _numbers(scores))
     rows = []
     for task, metric in _in_order(keys):
-        center, spread = (_number(scores, task, metric) for scores in (mean, std))
         low, high = (interval.get(task, {}).get(metric) or [None, None])[:2]
-        rows.append(
-            [
-                task,
-                METRIC_NAMES.get(metric, metric),
-                _text(center) + (f" ± {spread:.3f}" if center is not None and spread is not None else ""),
-                _text(_number(pooled, task, metric)),
-                f"{low:.3f} to {high:.3f}" if _finite(low) and _finite(high) else "",
-            ]
+        center, spread, whole, blind, low, high = (
+            _text(metric, value)
+            for value in (*(scores.get(task, {}).get(metric) for scores in (mean, std, pooled, chance)), low, high)
         )
-    return _markdown(["Task", "Metric", "Mean over folds ± std", "Pooled", "95 % interval"], rows)
+        folds = f"{center} ± {spread}" if center and spread else center
+        rows.append(
+            [task, METRIC_NAMES.get(metric, metric), folds, whole, f"{low} – {high}" if low and high else "", blind]
+        )
+    return _markdown(["Task", "Metric", "Mean over folds ± std", "Pooled", "95 % interval", "Chance"], rows)
 
 
 def _recall_table(pooled: Scores) -> str:
-    recalls = {task: metrics["recall"] for task, metrics in pooled.items() if isinstance(metrics.get("recall"), Mapping)}
-    rows = [[task, label, _text(value)] for task, recall in recalls.items() for label, value in recall.items()]
+    recalls = {
+        task: metrics["recall"] for task, metrics in pooled.items() if isinstance(metrics.get("recall"), Mapping)
+    }
+    rows = [
+        [task, label, _text("recall", value)] for task, recall in recalls.items() for label, value in recall.items()
+    ]
     return _markdown(["Task", "Class", "Recall"], [row for row in rows if row[-1]])
 
 
 def _gender_table(per_gender: Mapping[str, Scores]) -> str:
     keys = dict.fromkeys((task, metric) for scores in per_gender.values() for task, metric, _ in _numbers(scores))
     rows = [
-        [task, METRIC_NAMES.get(metric, metric), *(_text(_number(scores, task, metric)) for scores in per_gender.values())]
+        [task, METRIC_NAMES.get(metric, metric)]
+        + [_text(metric, scores.get(task, {}).get(metric)) for scores in per_gender.values()]
         for task, metric in _in_order(keys)
     ]
     return _markdown(["Task", "Metric", *per_gender], rows)
@@ -178,12 +188,7 @@ def _numbers(scores: Scores) -> Iterable[tuple[str, str, float]]:
                 yield task, metric, float(value)
 
 
-def _number(scores: Scores, task: str, metric: str) -> float | None:
-    value = scores.get(task, {}).get(metric)
-    return float(value) if _finite(value) else None
-
-
-def _finite(value: object) -> bool:
+def _finite(value: object) -> TypeGuard[float]:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
@@ -195,8 +200,11 @@ def _in_order(keys: Mapping[tuple[str, str], None]) -> list[tuple[str, str]]:
     return sorted(keys, key=lambda key: (tasks.index(key[0]), rank[key[1]]))
 
 
-def _text(value: float | None) -> str:
-    return f"{value:.3f}" if _finite(value) else ""
+def _text(metric: str, value: object) -> str:
+    """0.7123 -> `71.2` for a share, `0.712` for CCC and RMSE; nothing where nothing was measured."""
+    if not _finite(value):
+        return ""
+    return f"{100 * value:.1f}" if metric in IN_PERCENT else f"{value:.3f}"
 
 
 def _markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

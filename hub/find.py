@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from urllib.parse import quote, unquote
 
 from huggingface_hub import snapshot_download
 
@@ -44,7 +45,7 @@ def local_model(folder: Path, fold: str | None = None) -> Path:
         ValueError: there is none; the message lists what was looked for.
     """
     if fold is not None:
-        candidates = [folder / "folds" / fold / "model"]
+        candidates = [folder / "folds" / quote(fold, safe=" ") / "model"]
     else:
         candidates = [folder, folder / "model"]
     for candidate in candidates:
@@ -55,7 +56,7 @@ def local_model(folder: Path, fold: str | None = None) -> Path:
 
 
 def _way_out(folder: Path, fold: str | None) -> str:
-    folds = sorted(path.parent.name for path in folder.glob("folds/*/model"))
+    folds = sorted(unquote(path.parent.name) for path in folder.glob("folds/*/model"))
     if fold is not None:
         return f"Folds with a model: {', '.join(folds) or 'none'}."
     if (folder / "results.json").is_file() or (folder / "folds").is_dir():

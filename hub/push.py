@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 from huggingface_hub import CommitOperationAdd, HfApi, get_token
 from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id
 
 from undertone.files import read_json
-from undertone.hub.card import make_card
+from undertone.hub.card import make_card, upstream_name
 from undertone.hub.errors import hub_errors
 from undertone.hub.find import PUBLISHED, local_model
 
@@ -25,7 +27,7 @@ def push(
     """Send a model to the Hub; the repository is made if it does not exist.
 
     What goes: the model folder's JSON and safetensors files, the run's `results.json`, and a card as `README.md`.
-    What stays: predictions, checkpoints, audio.
+    What stays: predictions, checkpoints, audio, and the names of files and folders.
 
     Args:
         run_or_model: a run (its `model/` and `results.json`) or a model folder.
@@ -59,12 +61,19 @@ def _collect(folder: Path, repo_id: str) -> dict[str, Path | bytes]:
     model = local_model(folder)
     paths = sorted(path for pattern in PUBLISHED for path in model.rglob(pattern))
     files: dict[str, Path | bytes] = {path.relative_to(model).as_posix(): path for path in paths}
-    results = None
+    config, results = read_json(model / "config.json"), None
     if model != folder and (folder / "results.json").is_file():
-        files["results.json"] = folder / "results.json"
         results = read_json(folder / "results.json")
+        public = {key: value for key, value in results.items() if key != "warnings"}  # those name files
+        files["results.json"] = _json(public | {"upstream": upstream_name(config)})
+    if config["upstream"]["kind"] == "hf":  # a local folder's path is nobody's business; loading does not need it
+        files["config.json"] = _json(config | {"upstream": config["upstream"] | {"name": upstream_name(config)}})
     files["README.md"] = make_card(model, results, repo_id).encode()
     return files
+
+
+def _json(value: dict[str, Any]) -> bytes:
+    return (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode()
 
 
 def _check_repo_id(repo_id: str) -> None:

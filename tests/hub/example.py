@@ -49,7 +49,9 @@ def make_results(**changes: Any) -> dict[str, Any]:
         "std": {"emotion": {"uar": 0.05, "wa": None}, "gender": {}, "arousal": {"ccc": 0.02}},
         "pooled": {"emotion": {"uar": 0.62, "num": 20, "recall": recall}, "gender": {"uar": 0.95, "num": 20}},
         "ci95": {"emotion": {"uar": [0.55, 0.68], "wa": [None, None]}},
-        "ci_unit": "speakers",
+        "ci_unit": "speaker",
+        "ci_num_units": 2,
+        "chance": {"emotion": {"uar": 1 / 3, "wa": None}, "gender": {"uar": 0.5}, "arousal": {"ccc": 0.0}},
         "per_gender": {"female": {"emotion": {"uar": 0.58, "num": 10}}, "male": {"emotion": {"uar": 0.64, "num": 10}}},
         "versions": {"undertone": "0.1.0", "torch": "2.14.1"},
     }

@@ -11,7 +11,9 @@ from huggingface_hub import ModelCard
 from undertone.hub.card import make_card
 from undertone.tests.hub.example import make_results, write_model
 
-NOT_TESTED = "The scores are the cross-validation's; this very model was trained on all speakers and was not itself tested."
+NOT_TESTED = (
+    "The scores are the cross-validation's; this very model was trained on all speakers and was not itself tested."
+)
 
 
 @pytest.fixture
@@ -57,12 +59,12 @@ def test_the_sections_are_those_that_were_measured(model):
 
 def test_scores_are_those_of_the_results(model):
     text = make_card(model, make_results(), "me/x")
-    assert "| emotion | UAR | 0.612 ± 0.050 | 0.620 | 0.550 to 0.680 |" in text
-    assert "| emotion | WA | 0.634 |" in text
-    assert "| arousal | CCC | 0.412 ± 0.020 |" in text and "RMSE" not in text
-    assert "| emotion | happy | 0.360 |" in text and "| sad |" not in text
-    assert "| Task | Metric | female | male |" in text and "| emotion | UAR | 0.580 | 0.640 |" in text
-    assert "95 % bootstrap intervals over speakers" in text
+    assert "| emotion | UAR | 61.2 ± 5.0 | 62.0 | 55.0 – 68.0 | 33.3 |" in text
+    assert "| emotion | WA | 63.4 |" in text
+    assert "| arousal | CCC | 0.412 ± 0.020 |  |  | 0.000 |" in text and "RMSE" not in text
+    assert "| emotion | happy | 36.0 |" in text and "| sad |" not in text
+    assert "| Task | Metric | female | male |" in text and "| emotion | UAR | 58.0 | 64.0 |" in text
+    assert "The interval is a bootstrap over 2 speakers.\n" in text
     assert "| num |" not in text
 
 
@@ -97,8 +99,8 @@ def test_speaker_dependence_is_branded(model):
 
 
 def test_corpus_and_licence(model):
-    text = make_card(model, make_results(corpus_licence="CC0", corpus_url="http://emodb.example"), "me/x")
-    assert "- Corpus: emodb\n- Licence of the corpus: CC0\n- Where it is from: http://emodb.example\n" in text
+    text = make_card(model, make_results(licence="CC0", citation="Burkhardt 2005"), "me/x")
+    assert "- Corpus: emodb\n- Licence of the corpus: CC0\n- Citation: Burkhardt 2005\n" in text
 
 
 def test_random_weights_are_said(tmp_path, model):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 
 import pytest
 
@@ -47,8 +48,8 @@ def test_one_commit_holds_model_results_and_card(hub, run, pushed):
     assert set(files) == sent | {".gitattributes"}, "no predictions, no report, no run config"
     for name in ("config.json", "model.safetensors", "preprocessor_config.json"):
         assert files[name] == (run / "model" / name).read_bytes()
-    assert files["results.json"] == (run / "results.json").read_bytes()
-    assert b'load_model("tester/emodb")' in files["README.md"] and b"0.612" in files["README.md"]
+    assert json.loads(files["results.json"]) == json.loads((run / "results.json").read_text())
+    assert b'load_model("tester/emodb")' in files["README.md"] and b"61.2" in files["README.md"]
     assert set(hub.blobs) == {hashlib.sha256(files["model.safetensors"]).hexdigest()}
 
 
@@ -69,6 +70,20 @@ def test_a_bare_model_folder_and_a_public_repository(hub, tmp_path, pushed):
     assert "results.json" not in hub.files("tester/emodb")
     assert b"## Scores" not in hub.files("tester/emodb")["README.md"]
     assert not hub.repos["tester/emodb"].private
+
+
+def test_no_path_of_this_machine_is_sent(hub, tmp_path, pushed):
+    folder = "/home/someone/wav2vec2-mine"
+    run = write_run(tmp_path / "run", upstream=folder, warnings=["set aside /home/someone/a.wav: truncated"])
+    write_model(tmp_path / "local", kind="hf", name=folder, commit=None, config={"model_type": "wav2vec2"})
+    shutil.copytree(tmp_path / "local", run / "model", dirs_exist_ok=True)
+    pushed(run)
+    files = hub.files("tester/emodb")
+    assert not any(b"someone" in content for content in files.values())
+    sent, kept = (
+        json.loads(content)["upstream"] for content in (files["config.json"], (run / "model/config.json").read_bytes())
+    )
+    assert sent == kept | {"name": "wav2vec2-mine"}
 
 
 def test_nothing_is_sent_without_a_token(hub, pushed):
@@ -130,10 +145,14 @@ def test_malformed_repository_ids(run, repo_id):
 def test_no_model_names_the_command_that_makes_it(tmp_path, run):
     with pytest.raises(ValueError, match="No such folder: .*nowhere. Give a run that `undertone crossval` made"):
         push(tmp_path / "nowhere", "me/x", token="hf_x")
-    with pytest.raises(ValueError, match="No model in .*: looked for config.json .* `undertone crossval CORPUS --out RUN`"):
+    with pytest.raises(
+        ValueError, match="No model in .*: looked for config.json .* `undertone crossval CORPUS --out RUN`"
+    ):
         push(tmp_path, "me/x", token="hf_x")
     (run / "model" / "model.safetensors").unlink()
-    with pytest.raises(ValueError, match="The run is not finished: .*--out .*emodb` again, which resumes it and refits"):
+    with pytest.raises(
+        ValueError, match="The run is not finished: .*--out .*emodb` again, which resumes it and refits"
+    ):
         push(run, "me/x", token="hf_x")
 
 

@@ -1,0 +1,191 @@
+"""A trained model on sound files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from undertone.audio.read import AudioError, audio_info, read_audio
+from undertone.downstream.model import UndertoneModel
+from undertone.downstream.task import Task
+from undertone.hub.find import find_model
+from undertone.upstream.types import WaveBatch
+
+Prediction = dict[str, Any]
+
+
+def load_model(
+    where: str | Path,
+    *,
+    fold: str | None = None,
+    revision: str | None = None,
+    device: str | torch.device | None = None,
+    allow: tuple[str, ...] = (),
+) -> Predictor:
+    """A trained model, ready to predict.
+
+    Args:
+        where: a run, a model folder, or a Hub id `user/name` (downloaded once, then from the cache).
+        fold: of a run, the model of this fold instead of the one trained on all speakers.
+        revision: of a Hub id, the branch, tag or commit.
+        device: None: a GPU if there is one.
+        allow: packages whose classes the model's config may name (`my_pkg` for the head `my_pkg.heads:MyHead`).
+
+    Raises:
+        ValueError: no model there, or one that does not load; the message says what to do.
+        HubError: the Hub refused, or was not reached.
+    """
+    folder = find_model(where, fold=fold, revision=revision)
+    model = UndertoneModel.from_pretrained(folder, allow=allow)
+    model.to(torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu")))
+    return Predictor(model)
+
+
+class Predictor:
+    """Predicts every task of a model for sound files or samples.
+
+    Attributes:
+        model: the `UndertoneModel`, in eval mode.
+
+    Example:
+        >>> load_model("runs/emodb").predict(["call.wav"])  # doctest: +SKIP
+        [{'file': 'call.wav', 'duration': 2.1, 'emotion': {'label': 'angry', 'scores': {'angry': 0.83, ...}}}]
+    """
+
+    def __init__(self, model: UndertoneModel) -> None:
+        self.model = model.eval()
+
+    @property
+    def tasks(self) -> tuple[Task, ...]:
+        """What is predicted, with the order of the classes."""
+        return self.model.tasks
+
+    def predict(
+        self, files: str | Path | Sequence[str | Path], *, batch_seconds: float = 60.0, strict: bool = False
+    ) -> list[Prediction]:
+        """One prediction a file, in the order of `files`; what shares a batch changes no prediction.
+
+        Args:
+            files: any rate, channel count and length; one path counts as a list of one.
+            batch_seconds: sound in a batch, padding included; a longer file is a batch of its own.
+            strict: raise at a file that cannot be read, instead of giving it an entry with the reason.
+
+        Returns:
+            `{"file", "duration": seconds, task: prediction, ...}`, a prediction being `{"label", "scores": {label:
+            probability}}` for classes, else the value; `{"file", "error": reason}` for a file that cannot be read.
+
+        Raises:
+            AudioError: with `strict`, the first file found unreadable.
+        """
+        paths = [files] if isinstance(files, (str, Path)) else list(files)
+        rows: list[Prediction] = [{"file": str(path)} for path in paths]
+        durations: dict[int, float] = {}
+        for index, path in enumerate(paths):
+            try:
+                durations[index] = audio_info(path).duration
+            except AudioError as error:
+                _set_aside(rows[index], error, strict)
+        for found in self._read_ahead(paths, make_batches(durations, batch_seconds)):
+            for index, wave in found.items():
+                if isinstance(wave, AudioError):
+                    _set_aside(rows[index], wave, strict)
+            waves = {index: wave for index, wave in found.items() if isinstance(wave, Tensor)}
+            for index, prediction in zip(waves, self._predict_waves(list(waves.values())), strict=True):
+                rows[index] |= prediction
+        return rows
+
+    def predict_wave(self, samples: np.ndarray | Tensor | Sequence[float], sample_rate: int) -> Prediction:
+        """The prediction for samples in memory.
+
+        Args:
+            samples: (N,) mono floats in [-1, 1].
+            sample_rate: Hz; resampled to the model's.
+
+        Raises:
+            ValueError: not one row of finite floats, or no samples.
+        """
+        from torchaudio.functional import resample
+
+        wave = torch.as_tensor(samples)
+        if wave.ndim != 1 or not len(wave) or not wave.is_floating_point():
+            raise ValueError(
+                f"Expected (N,) floats in [-1, 1], got shape {tuple(wave.shape)} of {wave.dtype}. "
+                f"Average the channels; divide 16 bit integers by 32768."
+            )
+        if not wave.isfinite().all():
+            raise ValueError(f"{int((~wave.isfinite()).sum())} of {len(wave)} samples are NaN or infinite.")
+        return self._predict_waves([resample(wave.float(), sample_rate, self.model.sample_rate)])[0]
+
+    def _read_ahead(
+        self, paths: Sequence[str | Path], batches: Sequence[Sequence[int]]
+    ) -> Iterator[dict[int, Tensor | AudioError]]:
+        """{index: (N,) wave or what is wrong} of each batch; the next one is read while the caller computes."""
+
+        def read(batch: Sequence[int]) -> dict[int, Tensor | AudioError]:
+            return {index: _read(paths[index], self.model.sample_rate) for index in batch}
+
+        with ThreadPoolExecutor(max_workers=1) as reader:
+            ahead: Future[dict[int, Tensor | AudioError]] | None = None
+            for batch in batches:
+                current, ahead = ahead, reader.submit(read, batch)
+                if current is not None:
+                    yield current.result()
+            if ahead is not None:
+                yield ahead.result()
+
+    def _predict_waves(self, waves: list[Tensor]) -> list[Prediction]:
+        """Predictions of (N_i,) waves at the model's rate, in one forward."""
+        if not waves:
+            return []
+        rate = self.model.sample_rate
+        logits = self.model.predict_batch(WaveBatch.collate(waves, rate)).logits
+        rows: list[Prediction] = [{"duration": len(wave) / rate} for wave in waves]
+        for task in self.tasks:
+            values = logits[task.name].float()  # (B, C)
+            if task.kind == "classification":
+                values = values.softmax(-1)
+            for row, scores in zip(rows, values.tolist(), strict=True):
+                row[task.name] = _entry(task, scores)
+        return rows
+
+
+def make_batches(durations: dict[int, float], batch_seconds: float) -> list[list[int]]:
+    """Indices in batches of like length: longest x count <= `batch_seconds`, or one alone; longest first.
+
+    The longest batch comes first, so that a lack of memory shows at once.
+    """
+    batches: list[list[int]] = []
+    for index in sorted(durations, key=lambda index: (-durations[index], index)):
+        if batches and durations[batches[-1][0]] * (len(batches[-1]) + 1) <= batch_seconds:
+            batches[-1].append(index)
+        else:
+            batches.append([index])
+    return batches
+
+
+def _read(path: str | Path, sample_rate: int) -> Tensor | AudioError:
+    try:
+        return read_audio(path, sample_rate)
+    except AudioError as error:
+        return error
+
+
+def _set_aside(row: Prediction, error: AudioError, strict: bool) -> None:
+    if strict:
+        raise error
+    row["error"] = error.reason
+
+
+def _entry(task: Task, scores: list[float]) -> dict[str, Any] | float:
+    if task.kind == "regression":
+        return scores[0]
+    return {
+        "label": task.labels[max(range(len(scores)), key=scores.__getitem__)],
+        "scores": dict(zip(task.labels, scores, strict=True)),
+    }
