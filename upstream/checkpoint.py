@@ -42,8 +42,8 @@ def read_config(name: str, revision: str | None) -> PreTrainedConfig:
         raw, _ = PreTrainedConfig.get_config_dict(name, revision=revision)
     if not raw.get("model_type"):
         raise ValueError(
-            f"The config.json of {name!r} names no model_type, so its architecture is unknown. "
-            f"Give the folder or Hub id of a model saved by transformers."
+            f"{name!r} holds no config.json that names a model_type, so its architecture is unknown. "
+            f"Give the folder or Hub id of a model that transformers saved."
         )
     find_family(raw["model_type"], name)
     with _reading(name, "config.json"):

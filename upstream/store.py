@@ -112,8 +112,13 @@ class Store:
 
     def _write(self, tensors: dict[str, Tensor]) -> None:
         shard = self.folder / f"{uuid.uuid4().hex}.safetensors"
-        with atomic_path(shard) as draft:
-            save_file(tensors, draft)
+        try:
+            with atomic_path(shard) as draft:
+                save_file(tensors, draft)
+        except SafetensorError as error:
+            raise OSError(
+                f"Cannot write {shard}: {error}. Make room and run again; earlier shards are kept."
+            ) from error
         self._known.add(shard)
         self._shards.update(dict.fromkeys(tensors, shard))
 

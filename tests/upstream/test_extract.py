@@ -1,0 +1,147 @@
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import soundfile
+import torch
+
+from undertone.audio.read import read_audio
+from undertone.upstream import WaveBatch, load_upstream
+from undertone.upstream.extract import extract, plan_batches
+from undertone.upstream.store import Store
+
+RATE = 16_000
+
+
+@dataclass(frozen=True)
+class Stretch:
+    path: str
+    duration: float
+    audio_hash: str
+    start: float | None = None
+    end: float | None = None
+
+
+def write(folder: Path, name: str, seconds: float, seed: int = 0) -> Stretch:
+    path = folder / f"{name}.wav"
+    wave = 0.1 * torch.randn(int(seconds * RATE), generator=torch.Generator().manual_seed(seed))
+    soundfile.write(path, wave.numpy(), RATE)
+    return Stretch(str(path), seconds, hashlib.sha256(path.read_bytes()).hexdigest())
+
+
+@pytest.fixture
+def clips(tmp_path) -> list[Stretch]:
+    return [write(tmp_path, f"clip{i}", seconds, i) for i, seconds in enumerate((0.5, 1.2, 0.03, 0.9))]
+
+
+@pytest.fixture
+def upstream(tiny):
+    return load_upstream(str(tiny("tiny-wav2vec2")))
+
+
+def calls_of(upstream) -> list[int]:
+    """Grows by the batch size with every forward of the upstream."""
+    calls: list[int] = []
+    upstream.register_forward_hook(lambda module, args, output: calls.append(len(args[0].samples)))
+    return calls
+
+
+def test_states_are_the_upstreams(tmp_path, clips, upstream) -> None:
+    store = Store(tmp_path / "store", upstream, dtype="float32")
+    shares: list[float] = []
+    report = extract(upstream, clips, store, progress=shares.append)
+    assert (report.computed, report.reused, report.broken) == (4, 0, [])
+    assert report.audio_seconds == pytest.approx(0.5 + 1.2 + 0.03 + 0.9)
+    assert report.seconds > 0
+    assert shares == sorted(shares) and len(shares) == 4 and shares[-1] == pytest.approx(1.0)
+    for clip in clips:
+        with torch.inference_mode():
+            expected = upstream(WaveBatch.collate([read_audio(clip.path, RATE)], RATE)).states[0]
+        assert torch.equal(store.get(clip.audio_hash), expected)
+
+
+def test_means_are_the_means_of_the_frames(tmp_path, clips, upstream) -> None:
+    frames, means = Store(tmp_path / "store", upstream, dtype="float32"), Store(tmp_path / "store", upstream, "mean")
+    extract(upstream, clips, frames)
+    extract(upstream, clips, means)
+    for clip in clips:
+        expected = frames.get(clip.audio_hash).mean(1, keepdim=True)
+        torch.testing.assert_close(means.get(clip.audio_hash), expected, rtol=0, atol=1e-6)
+
+
+def test_each_distinct_sound_is_computed_once(tmp_path, clips, upstream) -> None:
+    calls = calls_of(upstream)
+    store = Store(tmp_path / "store", upstream)
+    copy = Stretch("somewhere/else.wav", clips[0].duration, clips[0].audio_hash)
+    assert extract(upstream, [*clips, copy], store).computed == 4
+    report = extract(upstream, clips, Store(tmp_path / "store", upstream))
+    assert (report.computed, report.reused, sum(calls)) == (0, 4, 4)
+
+
+def test_an_interrupted_extraction_goes_on(tmp_path, clips, upstream) -> None:
+    calls = calls_of(upstream)
+
+    def stop(share: float) -> None:
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        extract(upstream, clips, Store(tmp_path / "store", upstream), progress=stop)
+    report = extract(upstream, clips, Store(tmp_path / "store", upstream))
+    assert (report.computed, report.reused, sum(calls)) == (2, 2, 4)
+
+
+def test_broken_files_are_set_aside_with_the_reason(tmp_path, clips, upstream) -> None:
+    (tmp_path / "text.wav").write_text("not sound")
+    broken = [Stretch(str(tmp_path / "text.wav"), 1.0, "text"), Stretch(str(tmp_path / "gone.wav"), 1.0, "gone")]
+    store = Store(tmp_path / "store", upstream)
+    report = extract(upstream, [*broken, *clips], store)
+    assert report.computed == 4
+    assert sorted(Path(path).name for path, _ in report.broken) == ["gone.wav", "text.wav"]
+    assert all(reason for _, reason in report.broken)
+    assert store.missing(["text", "gone"]) == ["text", "gone"]
+
+
+def test_states_that_are_not_finite_are_set_aside(tmp_path, clips, upstream) -> None:
+    with torch.no_grad():
+        upstream.model.encoder.layers[0].final_layer_norm.bias[0] = float("nan")
+    store = Store(tmp_path / "store", upstream)
+    report = extract(upstream, clips[:1], store)
+    assert report.computed == 0 and len(store) == 0
+    assert report.broken[0][0] == clips[0].path and "NaN or infinity" in report.broken[0][1]
+
+
+def test_a_stretch_of_a_file(tmp_path, upstream) -> None:
+    whole = write(tmp_path, "whole", 2.0)
+    part = Stretch(whole.path, 0.5, "part", start=0.5, end=1.0)
+    store = Store(tmp_path / "store", upstream, dtype="float32")
+    extract(upstream, [part], store)
+    with torch.inference_mode():
+        expected = upstream(WaveBatch.collate([read_audio(whole.path, RATE)[8000:16_000]], RATE)).states[0]
+    torch.testing.assert_close(store.get("part"), expected)
+
+
+def test_nothing_to_do(tmp_path, upstream) -> None:
+    report = extract(upstream, [], Store(tmp_path / "store", upstream))
+    assert (report.computed, report.reused, report.audio_seconds) == (0, 0, 0.0)
+
+
+def test_batches_are_of_like_length_within_the_budget() -> None:
+    clips = [Stretch(str(i), seconds, str(i)) for i, seconds in enumerate((1.0, 9.0, 2.0, 4.0, 4.5, 30.0))]
+    batches = plan_batches(clips, 10.0)
+    assert [[clip.duration for clip in batch] for batch in batches] == [[30.0], [9.0], [4.5, 4.0], [2.0, 1.0]]
+    assert all(len(batch) == 1 for batch in plan_batches(clips, 0.0))
+
+
+@pytest.mark.gpu
+def test_on_a_gpu_in_batches(tmp_path, clips, upstream) -> None:
+    cpu, gpu = Store(tmp_path / "cpu", upstream, dtype="float32"), Store(tmp_path / "gpu", upstream, dtype="float32")
+    extract(upstream, clips, cpu)
+    calls = calls_of(upstream)
+    extract(upstream, clips, gpu, device="cuda")
+    assert calls == [4]
+    for clip in clips:
+        torch.testing.assert_close(gpu.get(clip.audio_hash), cpu.get(clip.audio_hash), rtol=0, atol=1e-4)

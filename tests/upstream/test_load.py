@@ -1,0 +1,90 @@
+"""Wrong names and specs: what was got, what is allowed."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from undertone.upstream import build_upstream, load_upstream
+
+
+def test_a_misspelt_front_end_names_the_nearest() -> None:
+    with pytest.raises(ValueError, match="Unknown upstream 'fbnk'. Did you mean 'fbank'. Known: fbank, mfcc, spec"):
+        load_upstream("fbnk")
+
+
+@pytest.mark.parametrize("name", ["./no/such/folder", "/no/such/folder", "a/b/c", "~/no-such-folder"])
+def test_a_missing_folder(name: str) -> None:
+    with pytest.raises(ValueError, match=f"No such folder: '{name}'. An upstream is an acoustic front-end, a Hub id"):
+        load_upstream(name)
+
+
+def test_the_hub_out_of_reach(monkeypatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(ValueError, match="Cannot read config.json of upstream 'nobody/nothing' on the Hub, and it"):
+        load_upstream("nobody/nothing")
+
+
+def test_an_empty_folder(tmp_path) -> None:
+    with pytest.raises(ValueError, match="holds no config.json that names a model_type"):
+        load_upstream(str(tmp_path))
+
+
+def test_a_config_without_model_type(tmp_path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"hidden_size": 32}))
+    with pytest.raises(ValueError, match="names a model_type, so its architecture is unknown"):
+        load_upstream(str(tmp_path))
+
+
+@pytest.mark.parametrize("model_type", ["bert", "whisper-large", "made-up"])
+def test_a_model_of_no_known_speech_family(tmp_path, model_type: str) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": model_type}))
+    with pytest.raises(ValueError, match=f"is a '{model_type}' model, not a speech.*Known: hubert, wav2vec2, wavlm"):
+        load_upstream(str(tmp_path))
+
+
+def test_a_config_without_weights(tmp_path, tiny) -> None:
+    (tmp_path / "config.json").write_text((tiny("tiny-wavlm") / "config.json").read_text())
+    with pytest.raises(ValueError, match="Cannot read the weights of upstream"):
+        load_upstream(str(tmp_path))
+
+
+def test_truncated_weights(tmp_path, tiny) -> None:
+    for file in tiny("tiny-wavlm").iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    weights = tmp_path / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:2000])
+    with pytest.raises(ValueError, match="Cannot read the weights of upstream"):
+        load_upstream(str(tmp_path))
+
+
+def test_options_and_revisions_where_there_are_none(tiny) -> None:
+    with pytest.raises(ValueError, match=r"takes no options, got \['layers'\]"):
+        load_upstream(str(tiny("tiny-wavlm")), options={"layers": 3})
+    with pytest.raises(ValueError, match="has no revisions, got revision='main'"):
+        load_upstream("fbank", revision="main")
+
+
+def test_a_class_that_is_no_upstream() -> None:
+    with pytest.raises(ValueError, match="is not a subclass of undertone.upstream.base.Upstream"):
+        load_upstream("collections:OrderedDict")
+
+
+def test_a_spec_of_no_kind_or_no_family(tiny) -> None:
+    with pytest.raises(ValueError, match="has kind 'hf' or 'class', got 'pickle'"):
+        build_upstream({"kind": "pickle"})
+    spec = load_upstream(str(tiny("tiny-wavlm"))).spec()
+    spec["config"] |= {"model_type": "gpt2"}
+    with pytest.raises(ValueError, match="is a 'gpt2' model, not a speech upstream"):
+        build_upstream(spec)
+
+
+def test_a_spec_with_an_outside_class_is_refused_without_importing_it() -> None:
+    spec = {"kind": "class", "name": "no_such_package.module:Mine", "options": {}}
+    with pytest.raises(ValueError, match=r"'no_such_package.module:Mine', code from.*allow=\('no_such_package',\)"):
+        build_upstream(spec)
+    with pytest.raises(ValueError, match="Cannot load 'no_such_package.module:Mine'"):
+        build_upstream(spec, allow=("no_such_package",))
+    with pytest.raises(ValueError, match="code from outside"):
+        build_upstream(spec, allow=("no_such_pack",))
