@@ -1,0 +1,125 @@
+"""Pictures of a report as inline SVG: same input, same bytes; the page's CSS variables give the colours.
+
+Matplotlib writes stand-in colours, which are replaced with `var(--NAME)`, so one picture serves light and dark. No
+text of a user's (labels, fold names) is drawn: that stays in the page, where it is escaped.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+INK, MUTED, GRID, ACCENT, SECOND = "#010101", "#020202", "#030303", "#040404", "#050505"
+_VARIABLES = {INK: "ink", MUTED: "muted", GRID: "grid", ACCENT: "accent", SECOND: "second"}
+_STYLE: dict[Any, Any] = {
+    "svg.fonttype": "none",  # text stays text, in the page's font
+    "svg.hashsalt": "undertone",
+    "text.parse_math": False,
+    "font.size": 9.5,
+    "text.color": INK,
+    "axes.edgecolor": GRID,
+    "axes.labelcolor": MUTED,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "axes.facecolor": "none",
+    "figure.facecolor": "none",
+    "grid.color": GRID,
+    "grid.linewidth": 0.6,
+    "xtick.color": MUTED,
+    "ytick.color": MUTED,
+    "xtick.major.size": 0,
+    "ytick.major.size": 0,
+}
+
+
+def layer_weights(weights: np.ndarray) -> str:
+    """Bars of the mean over folds, a dot for each fold, a dashed line at the uniform weight 1 / L.
+
+    Args:
+        weights: (folds, L) softmaxed layer weights; L >= 2.
+    """
+    num_layers = weights.shape[1]
+    layers = np.arange(num_layers)
+    with _drawing() as (figure, axes):
+        axes.grid(False, axis="x")
+        axes.bar(layers, weights.mean(axis=0), width=0.72, color=ACCENT, linewidth=0)
+        for row in weights:
+            axes.plot(layers, row, ".", color=INK, markersize=3, alpha=0.45, markeredgewidth=0)
+        axes.axhline(1 / num_layers, color=SECOND, linewidth=1.2, linestyle=(0, (4, 3)))
+        axes.set(xlabel="layer (0 = input of the first block)", ylabel="weight", ylim=(0, None))
+        axes.set_xticks(layers[:: 1 + num_layers // 14])
+        return _svg(figure, "layers", "Bar chart of the layer weights, mean over folds")
+
+
+def curves(series: Sequence[Sequence[tuple[int, float]]], marks: Sequence[int | None], label: str, name: str) -> str:
+    """A line over the training steps for each fold, with a dot at the step that was kept.
+
+    Args:
+        series: (step, value) pairs of each fold.
+        marks: step that was kept in each fold; None: no dot.
+        label: what the value is.
+        name: of the picture, unique in the page.
+    """
+    with _drawing() as (figure, axes):
+        for points, mark in zip(series, marks, strict=True):
+            axes.plot([step for step, _ in points], [value for _, value in points], color=ACCENT, lw=1.2, alpha=0.6)
+            kept = [(step, value) for step, value in points if step == mark]
+            axes.plot(*np.array(kept).reshape(-1, 2).T, "o", color=SECOND, markersize=4.5, markeredgewidth=0)
+        axes.set(xlabel="training step", ylabel=label)
+        axes.locator_params(axis="x", nbins=6)
+        return _svg(figure, name, f"Line chart of the {label} over training, a line for each fold")
+
+
+def reliability(count: np.ndarray, accuracy: np.ndarray, confidence: np.ndarray) -> str:
+    """Accuracy against mean confidence of each bin, dots as large as the bin is full, beside the diagonal.
+
+    Args:
+        count: (bins,) utterances.
+        accuracy: (bins,) share of them that is correct, in 0..1.
+        confidence: (bins,) mean of the highest probability, in 0..1.
+    """
+    full = count > 0
+    with _drawing() as (figure, axes):
+        axes.plot([0, 100], [0, 100], color=SECOND, linewidth=1.2, linestyle=(0, (4, 3)))
+        axes.plot(100 * confidence[full], 100 * accuracy[full], color=ACCENT, linewidth=1.2, alpha=0.6)
+        sizes = 14 + 180 * count[full] / max(1, count.sum())
+        axes.scatter(100 * confidence[full], 100 * accuracy[full], s=sizes, color=ACCENT, linewidth=0)
+        axes.set(xlabel="confidence (%)", ylabel="correct (%)", xlim=(0, 102), ylim=(0, 102))
+        return _svg(figure, "reliability", "Share of correct answers against confidence")
+
+
+@contextmanager
+def _drawing() -> Iterator[tuple[Figure, Axes]]:
+    """A figure and its axes in the report's style, with no backend chosen and nothing global changed."""
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
+
+    with rc_context(_STYLE):
+        figure = Figure(figsize=(5.0, 3.0), layout="constrained")
+        yield figure, figure.add_subplot()
+
+
+def _svg(figure: Figure, name: str, description: str) -> str:
+    """The figure as one <svg> element that refers to nothing outside itself; its ids start with `name`."""
+    buffer = io.StringIO()
+    figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+    text = buffer.getvalue()
+    text = text[text.index("<svg") :]
+    text = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>|<!--.*?-->", "", text, flags=re.DOTALL)
+    text = re.sub(r' xmlns(:xlink)?="[^"]*"', "", text)
+    text = re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>{name}-", text)
+    text = re.sub(r"font-family: [^;]*", "font-family: inherit", text)
+    for stand_in, variable in _VARIABLES.items():
+        text = text.replace(stand_in, f"var(--{variable})")
+    return re.sub(r"\s*\n\s*", "\n", text).replace("<svg ", f'<svg role="img" aria-label="{description}" ', 1).strip()
