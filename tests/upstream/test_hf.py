@@ -14,14 +14,7 @@ from undertone.upstream.hf import normalize
 from undertone.upstream.random_weights import ARCHITECTURES, save_random
 
 RATE = 16_000
-ARCHITECTURES = [
-    "tiny-wav2vec2",
-    "tiny-wav2vec2-layer",
-    "tiny-hubert",
-    "tiny-hubert-batch",
-    "tiny-wavlm",
-    "tiny-wavlm-layer",
-]
+TINY = [name for name in ARCHITECTURES if name.startswith("tiny-")]
 
 
 def noise(num_samples: int, seed: int = 0) -> torch.Tensor:
