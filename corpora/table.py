@@ -90,7 +90,7 @@ class Table(Corpus):
         missing = [name for name in COLUMNS if name not in columns]
         own = [name for name in columns if name not in COLUMNS]
         for name in own:
-            if near := get_close_matches(name.lower(), missing, n=1, cutoff=0.8):
+            if near := get_close_matches(name.lower(), missing, n=1, cutoff=0.75):
                 raise ValueError(
                     f"{self.path}: the column {name!r} looks like {near[0]!r}, which the table lacks. "
                     f"Rename it; a column of your own needs another name."

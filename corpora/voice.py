@@ -19,7 +19,6 @@ _VOWELS_HZ = np.array(  # F1 to F4 of a man's a e i o u (Peterson & Barney, JASA
     ]
 )
 _BANDWIDTHS_HZ = np.array([70.0, 100.0, 140.0, 220.0])
-_BLOCK = 320  # samples that share their formants, 20 ms
 _OPEN_QUOTIENT = 0.6
 _LEVEL = 0.04  # RMS at 0 dB
 _FLOOR = 3e-4  # RMS of the recording's noise
@@ -79,8 +78,9 @@ def speak(voice: Voice, prosody: Prosody, rng: np.random.Generator) -> np.ndarra
     syllable = np.repeat(np.arange(num_syllables), lengths)  # (N,)
     place = np.concatenate([np.arange(length) / length for length in lengths])  # (N,) 0..1 within the syllable
     pitch = voice.pitch_hz * 2 ** (_contour(prosody, syllable, place, rng) / 12)  # (N,) Hz
-    source = _tilted(_pulses(pitch), voice.tilt_db + prosody.tilt_db)
-    source += voice.breath * source.std() * rng.standard_normal(len(source))
+    pulses = _pulses(pitch)
+    breath = voice.breath * pulses.std() * rng.standard_normal(len(pulses))
+    source = _tilted(pulses + breath, voice.tilt_db + prosody.tilt_db)
     sound = _resonate(source, _VOWELS_HZ[rng.integers(5, size=num_syllables)] * voice.formant_scale, syllable)
     sound *= np.minimum(1, 0.08 + 4 * place * (1 - place))  # consonants: the voice sinks between syllables
     sound += _fricatives(sound.std(), syllable, place, rng)
@@ -113,24 +113,33 @@ def _tilted(source: np.ndarray, tilt_db: float) -> np.ndarray:
 
 
 def _resonate(source: np.ndarray, formants: np.ndarray, syllable: np.ndarray) -> np.ndarray:
-    """A cascade of resonators (Klatt, JASA 67 (1980), 971-995), gliding from vowel to vowel. formants (S, 4) Hz."""
-    centres = [np.flatnonzero(syllable == number).mean() for number in range(len(formants))]
-    starts = np.arange(0, len(source), _BLOCK)
-    hz = np.stack([np.interp(starts, centres, track) for track in formants.T], axis=1)  # (blocks, 4)
-    decay = np.exp(-np.pi * _BANDWIDTHS_HZ / SAMPLE_RATE)  # (4,)
-    first = -2 * decay * np.cos(2 * np.pi * hz / SAMPLE_RATE)  # (blocks, 4)
-    sections = np.zeros((*hz.shape, 6))  # (blocks, 4, 6): b0 b1 b2 a0 a1 a2
-    sections[..., 0] = 1 + first + decay**2
-    sections[..., 3], sections[..., 4], sections[..., 5] = 1, first, decay**2
-    sound, state = np.empty_like(source), np.zeros((4, 2))
-    for start, block in zip(starts, sections, strict=True):
-        stop = start + _BLOCK
-        sound[start:stop], state = sosfilt(block, source[start:stop], zi=state)
+    """A cascade of resonators a vowel (Klatt, JASA 67 (1980), 971-995); one vowel fades into the next.
+
+    Args:
+        source: (N,).
+        formants: (S, 4) Hz, of each syllable.
+        syllable: (N,), the number of the syllable that a sample is in.
+    """
+    numbers = np.arange(len(formants))
+    centres = (np.searchsorted(syllable, numbers, "left") + np.searchsorted(syllable, numbers, "right")) / 2
+    place = np.interp(np.arange(len(source)), centres, numbers)  # (N,) 0 at the first centre, S - 1 at the last
+    sound = np.zeros_like(source)
+    for number, hz in enumerate(formants):
+        heard = slice(*np.searchsorted(place, (number - 1, number + 1), "right"))
+        sound[heard] += (1 - abs(place[heard] - number)) * sosfilt(_resonators(hz), source[heard])
     return sound
+
+
+def _resonators(hz: np.ndarray) -> np.ndarray:
+    """Second-order sections with unit gain at 0 Hz: (4,) Hz -> (4, 6) b0 b1 b2 a0 a1 a2."""
+    decay = np.exp(-np.pi * _BANDWIDTHS_HZ / SAMPLE_RATE)  # (4,)
+    first = -2 * decay * np.cos(2 * np.pi * hz / SAMPLE_RATE)  # (4,)
+    zero = np.zeros(4)
+    return np.stack([1 + first + decay**2, zero, zero, zero + 1, first, decay**2], axis=1)  # (4, 6)
 
 
 def _fricatives(level: float, syllable: np.ndarray, place: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """High-passed noise at the beginning of about half of the syllables, (N,)."""
-    hissed = rng.uniform(0, 0.5, syllable[-1] + 1) * rng.integers(2, size=syllable[-1] + 1)  # (S,)
+    hissed = rng.uniform(0, 0.06, syllable[-1] + 1) * rng.integers(2, size=syllable[-1] + 1)  # (S,)
     noise = lfilter([1, -0.95], [1], rng.standard_normal(len(syllable)))
     return level * hissed[syllable] * noise * np.maximum(0, 1 - 4 * place)

@@ -1,0 +1,60 @@
+"""Finding a corpus by name, path or class; the modules stay light."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from undertone.corpora import load_corpus
+from undertone.corpora.corpus import Corpus
+from undertone.corpora.emodb import EmoDB
+from undertone.corpora.table import Table
+from undertone.discovery import available
+
+MINE = """
+from pathlib import Path
+from undertone.corpora.corpus import Corpus
+
+class Mine(Corpus):
+    name, licence, url, citation = "mine", "own", "none", "none"
+
+    def rows(self, root: Path):
+        yield {"id": "a", "path": root / "a.wav"}
+"""
+
+
+def test_by_name_path_and_class(tmp_path: Path) -> None:
+    assert isinstance(load_corpus("emodb"), EmoDB)
+    assert isinstance(load_corpus("somewhere/calls.CSV"), Table)
+    assert isinstance(load_corpus("undertone.corpora.emodb:EmoDB"), EmoDB)
+    (tmp_path / "my_corpus.py").write_text(MINE)
+    assert load_corpus(str(tmp_path / "my_corpus.py")).name == "mine"
+
+
+def test_unknown_names_the_nearest() -> None:
+    with pytest.raises(ValueError, match=r"Unknown corpus 'emo-db'. Did you mean 'emodb'\? Known: emodb, synthetic"):
+        load_corpus("emo-db")
+    with pytest.raises(ValueError, match=r"Give the table's path .*\.csv"):
+        load_corpus("table")
+
+
+@pytest.mark.parametrize("name", [name for name in available("undertone.corpora", Corpus) if name != "table"])
+def test_every_corpus_keeps_the_contract(name: str, tmp_path: Path) -> None:
+    corpus = load_corpus(name)
+    assert corpus.name == name
+    assert all(isinstance(text, str) and text for text in (corpus.licence, corpus.url, corpus.citation))
+    assert corpus.default_protocol in ("speaker", "session", "groups", "split", "random", "auto")
+    assert all(count >= 0 for counts in corpus.expected.values() for count in counts.values())
+
+
+def test_importing_corpora_is_cheap() -> None:
+    code = (
+        "import sys; from undertone.corpora import load_corpus; load_corpus('emodb');"
+        "import undertone.corpora.prepare;"
+        "print([name for name in ('torch', 'datasets', 'sklearn', 'pyarrow', 'transformers') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
