@@ -208,7 +208,7 @@ def _deal(units: Mapping[Speaker, list[str]], index: SpeakerIndex, num_groups: i
     random.Random(seed).shuffle(order)
     genders = {speaker: index.gender[units[speaker][0]] or "" for speaker in order}
     groups: list[list[Speaker]] = [[] for _ in range(num_groups)]
-    for speaker in sorted(order, key=genders.__getitem__):  # stable: the shuffled order within a gender
+    for speaker in order:
         same = [sum(genders[one] == genders[speaker] for one in group) for group in groups]
         smallest = min(zip(same, map(len, groups), range(num_groups), strict=True))[-1]
         groups[smallest].append(speaker)

@@ -150,6 +150,8 @@ def test_a_wav_with_chunks_around_its_sound_is_read(tmp_path: Path) -> None:
     odd = b"LIST" + (5).to_bytes(4, "little") + b"INFOx\0"  # an odd chunk is padded to an even size
     (tmp_path / "b.wav").write_bytes(data[:12] + odd + data[12:] + odd)
     np.testing.assert_array_equal(read_samples(tmp_path / "b.wav")[0], read_samples(tmp_path / "a.wav")[0])
+    (tmp_path / "cut.wav").write_bytes(data[:12] + odd + data[12:-500])
+    assert "truncated: the header claims 16000 bytes of sound, 15500 are there" in refusal(tmp_path / "cut.wav")
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
@@ -167,6 +169,9 @@ def test_an_error_survives_a_process_pool(tmp_path: Path) -> None:
 
 def test_reading_needs_no_torch(tmp_path: Path) -> None:
     soundfile.write(tmp_path / "a.wav", tone(), RATE)
-    code = "import sys; from undertone.audio.read import read_samples; read_samples(sys.argv[1]); print('torch' in sys.modules)"
+    code = (
+        "import sys; from undertone.audio.read import read_samples; read_samples(sys.argv[1]);"
+        "print('torch' in sys.modules)"
+    )
     done = subprocess.run([sys.executable, "-c", code, tmp_path / "a.wav"], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"

@@ -188,6 +188,15 @@ def test_every_pair_of_parts_is_checked(parts: tuple[str, str]) -> None:
         check_folds([twice], manifest, allow_leak=True)
 
 
+def test_a_shared_dev_part_does_not_excuse_the_test_part() -> None:
+    manifest = make(["a", "b", "b"], per_speaker=20)
+    fold = make_folds(manifest, "speaker")[1]
+    assert fold.name == "b" and fold.dev_shares_speakers
+    leak = replace(fold, dev=fold.test[:5], test=fold.test[5:])
+    with pytest.raises(LeakError, match="Fold 'b': dev and test share 1 speaker: toy/b"):
+        check_folds([leak], manifest)
+
+
 def test_a_session_that_shares_a_speaker_is_refused() -> None:
     manifest = make(list("aab"), session=["1", "2", "3"])
     with pytest.raises(LeakError, match="toy/a"):

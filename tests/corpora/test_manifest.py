@@ -76,7 +76,8 @@ def test_hash_is_of_the_contents(manifest: Manifest) -> None:
     assert Manifest.from_rows("toy", ROWS[::-1]).hash == here
     changes: list[dict[str, Any]] = [
         {"speaker": "03"}, {"emotion": "angry"}, {"gender": "male"}, {"audio_hash": "3"}, {"start": 0.1}, {"end": 9.0},
-        {"split": "test"}, {"session": "1"}, {"valence": 0.1}, {"votes": {"sad": 1}}, {"extra": {"age": 3}}, {"id": "d"},
+        {"split": "test"}, {"session": "1"}, {"valence": 0.1}, {"votes": {"sad": 1}}, {"extra": {"age": 3}},
+        {"id": "d"},
     ]  # fmt: skip
     hashes = {changed(0, **change).hash for change in changes}
     assert len(hashes | {here}) == len(changes) + 1

@@ -135,6 +135,7 @@ def test_a_seed_gives_the_same_bytes_in_any_process_and_another_seed_others(tmp_
         assert path.read_bytes() == (tmp_path / "here" / path.relative_to(tmp_path / "other")).read_bytes()
     next_seed = next(Synthetic(seed=4).rows(tmp_path / "here"))
     assert next_seed["path"].read_bytes() != rows[0]["path"].read_bytes()
+    assert next_seed["arousal"] != rows[0]["arousal"]
 
 
 def test_what_is_there_is_not_made_again_and_what_is_missing_is(tmp_path: Path) -> None:
