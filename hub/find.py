@@ -12,7 +12,9 @@ from undertone.hub.errors import HubError, hub_errors
 
 MODEL_FILES = ("config.json", "model.safetensors")
 PUBLISHED = ("*.json", "*.safetensors")  # nothing that could be a pickle or code is sent or fetched
-REPO_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
+REPO_ID = re.compile(
+    r"(?!.*(?:--|\.\.))\w[\w.-]*/\w(?:[\w.-]{0,94}\w)?(?<!\.git)", re.ASCII
+)  # user/name, the Hub's rule
 
 
 def find_model(where: str | Path, *, fold: str | None = None, revision: str | None = None) -> Path:

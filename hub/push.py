@@ -7,13 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from huggingface_hub import CommitOperationAdd, HfApi, get_token
-from huggingface_hub.errors import HFValidationError
-from huggingface_hub.utils import validate_repo_id
 
 from undertone.files import read_json
 from undertone.hub.card import make_card, upstream_name
 from undertone.hub.errors import hub_errors
-from undertone.hub.find import PUBLISHED, local_model
+from undertone.hub.find import PUBLISHED, REPO_ID, local_model
 
 
 def push(
@@ -44,7 +42,11 @@ def push(
         HubError: the Hub refused, or was not reached.
     """
     folder = Path(run_or_model)
-    _check_repo_id(repo_id)
+    if not REPO_ID.fullmatch(repo_id):
+        raise ValueError(
+            f"Not a name for a repository: {repo_id!r}. Give user/name or organisation/name, of letters, digits, "
+            f"'-', '_' and '.', e.g. me/emodb-wavlm."
+        )
     if not folder.is_dir():
         raise ValueError(f"No such folder: {folder}. Give a run that `undertone crossval` made, or a model folder.")
     files = _collect(folder, repo_id)
@@ -74,15 +76,6 @@ def _collect(folder: Path, repo_id: str) -> dict[str, Path | bytes]:
 
 def _json(value: dict[str, Any]) -> bytes:
     return (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode()
-
-
-def _check_repo_id(repo_id: str) -> None:
-    try:
-        validate_repo_id(repo_id)
-    except HFValidationError as error:
-        raise ValueError(f"{error} Give user/name or organisation/name, e.g. me/emodb-wavlm.") from error
-    if "/" not in repo_id:
-        raise ValueError(f"Repository id {repo_id!r} names no owner. Give user/name or organisation/name.")
 
 
 def _token(token: str | None) -> str:

@@ -43,7 +43,7 @@ def load_model(
     """
     folder = find_model(where, fold=fold, revision=revision)
     model = UndertoneModel.from_pretrained(folder, allow=allow)
-    model.to(torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu")))
+    model.to(torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu")))  # type: ignore[arg-type]  # wraps
     return Predictor(model)
 
 

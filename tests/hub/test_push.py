@@ -7,7 +7,10 @@ import json
 import shutil
 
 import pytest
+from huggingface_hub.errors import HFValidationError
+from huggingface_hub.utils import validate_repo_id
 
+from undertone.hub.find import REPO_ID
 from undertone.hub.push import push
 from undertone.tests.hub.example import write_model, write_run
 
@@ -136,10 +139,35 @@ def test_offline_mode(pushed):
     assert pushed(HF_HUB_OFFLINE="1").startswith("HubError: HF_HUB_OFFLINE is set, so the Hub is not asked")
 
 
-@pytest.mark.parametrize("repo_id", ["emodb", "a/b/c", "me/", "me/em odb", "me/x--y"])
+REPO_IDS = [
+    "emodb",
+    "a/b/c",
+    "me/",
+    "/me",
+    "me/em odb",
+    "me/x--y",
+    "me/..",
+    "me/x.",
+    "-me/x",
+    "me/x.git",
+    "me/" + 97 * "x",
+]
+
+
+@pytest.mark.parametrize("repo_id", REPO_IDS)
 def test_malformed_repository_ids(run, repo_id):
     with pytest.raises(ValueError, match="Give user/name or organisation/name"):
         push(run, repo_id, token="hf_x")
+
+
+@pytest.mark.parametrize("repo_id", [*REPO_IDS, "me/x", "me-2/x_1.y-z", "m/" + 96 * "x"])
+def test_the_rule_for_repository_ids_is_the_clients(repo_id):
+    try:
+        validate_repo_id(repo_id)
+        allowed = "/" in repo_id
+    except HFValidationError:
+        allowed = False
+    assert bool(REPO_ID.fullmatch(repo_id)) is allowed
 
 
 def test_no_model_names_the_command_that_makes_it(tmp_path, run):

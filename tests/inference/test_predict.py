@@ -1,0 +1,159 @@
+"""Predictions are the model's own, whatever shares their batch, and a bad file spoils nothing but its own entry."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+from undertone.audio.read import AudioError, read_audio
+from undertone.downstream.model import UndertoneModel
+from undertone.inference.predict import load_model, make_batches
+from undertone.upstream import WaveBatch
+
+
+def numbers(row):
+    """All values of a prediction, in order."""
+    scores = [*row["emotion"]["scores"].values(), *row["gender"]["scores"].values()]
+    return np.array([*scores, row["arousal"], row["duration"]])
+
+
+def test_an_entry_says_what_the_model_computes(predictor, files, model_folder):
+    (row,) = predictor.predict([files[0]])
+    model = UndertoneModel.from_pretrained(model_folder)
+    with torch.no_grad():
+        logits = model.head_output(WaveBatch.collate([read_audio(files[0], 16000)], 16000)).logits
+    assert list(row) == ["file", "duration", "emotion", "gender", "arousal"]
+    assert row["file"] == str(files[0]) and row["duration"] == 2.5
+    for task in ("emotion", "gender"):
+        exponents = logits[task][0].double().exp()
+        expected = (exponents / exponents.sum()).numpy()
+        np.testing.assert_allclose(list(row[task]["scores"].values()), expected, atol=1e-6)
+        assert row[task]["label"] == list(row[task]["scores"])[int(expected.argmax())]
+    assert list(row["emotion"]["scores"]) == ["angry", "happy", "sad"], "the task's order"
+    assert row["arousal"] == pytest.approx(float(logits["arousal"]), abs=1e-6)
+    json.dumps(row)
+
+
+@pytest.mark.parametrize("batch_seconds", [0.001, 3.0, 1000.0])
+def test_batches_change_neither_order_nor_predictions(predictor, files, batch_seconds):
+    order = [3, 0, 4, 2, 1]
+    alone = [predictor.predict([file])[0] for file in files]
+    together = predictor.predict([files[index] for index in order], batch_seconds=batch_seconds)
+    assert [row["file"] for row in together] == [str(files[index]) for index in order]
+    for index, row in zip(order, together, strict=True):
+        np.testing.assert_allclose(numbers(row), numbers(alone[index]), atol=1e-5)
+    assert np.abs(numbers(alone[0]) - numbers(alone[1]))[:-1].max() > 1e-3, "else any order would pass"
+
+
+def test_one_path_is_a_list_of_one(predictor, files):
+    assert predictor.predict(str(files[1])) == predictor.predict(files[1]) == predictor.predict([files[1]])
+    assert predictor.predict([]) == []
+
+
+def test_the_same_file_twice(predictor, files):
+    first, second = predictor.predict([files[1], files[1]])
+    assert first["file"] == second["file"]
+    np.testing.assert_allclose(numbers(first), numbers(second), atol=1e-5)
+
+
+def test_batches_hold_no_more_than_asked_and_everything_once():
+    durations = dict(enumerate(np.random.default_rng(0).uniform(0.05, 20, 200)))
+    batches = make_batches(durations, 60.0)
+    assert sorted(index for batch in batches for index in batch) == list(durations)
+    padded = [max(durations[index] for index in batch) * len(batch) for batch in batches]
+    assert max(padded) <= 60 and sum(padded) <= 1.1 * sum(durations.values()), "little padding"
+    assert make_batches({0: 90.0, 1: 1.0, 2: 1.0}, 60.0) == [[0], [1, 2]], "a long one is alone"
+    assert make_batches({}, 60.0) == []
+
+
+@pytest.fixture
+def bad_files(tmp_path, files):
+    (tmp_path / "text.wav").write_text("this is no sound")
+    (tmp_path / "empty.wav").write_bytes(b"")
+    (tmp_path / "cut.wav").write_bytes(files[0].read_bytes()[:5000])
+    broken = np.zeros(1600, dtype=np.float32)
+    broken[7] = np.nan
+    soundfile.write(tmp_path / "nan.wav", broken, 16000, subtype="FLOAT")
+    return [tmp_path / name for name in ("text.wav", "empty.wav", "cut.wav", "nan.wav", "missing.wav")]
+
+
+def test_bad_files_have_a_reason_and_the_rest_goes_on(predictor, files, bad_files):
+    rows = predictor.predict([bad_files[0], files[1], *bad_files[1:], files[3]])
+    good = predictor.predict([files[1], files[3]])
+    np.testing.assert_allclose(numbers(rows[1]), numbers(good[0]), atol=1e-5)
+    np.testing.assert_allclose(numbers(rows[-1]), numbers(good[1]), atol=1e-5)
+    reasons = [row["error"] for row in (rows[0], *rows[2:-1])]
+    for reason, said in zip(
+        reasons, ("not readable as sound", "empty", "truncated", "NaN", "no such file"), strict=True
+    ):
+        assert said in reason
+    assert all(list(row) == ["file", "error"] for row in (rows[0], *rows[2:-1]))
+
+
+@pytest.mark.parametrize("bad", range(5))
+def test_strict_raises_at_a_bad_file(predictor, files, bad_files, bad):
+    with pytest.raises(AudioError, match=bad_files[bad].name):
+        predictor.predict([files[1], bad_files[bad]], strict=True)
+
+
+def test_samples_in_memory_give_the_files_prediction(predictor, files):
+    samples, rate = soundfile.read(files[3], dtype="float32", always_2d=True)
+    from_file, from_memory = predictor.predict([files[3]])[0], predictor.predict_wave(samples.mean(1), rate)
+    assert rate == 44100 and "file" not in from_memory
+    np.testing.assert_allclose(numbers(from_memory), numbers(from_file), atol=1e-5)
+    assert predictor.predict_wave([0.0, 0.1] * 4000, 16000) == predictor.predict_wave(np.tile([0.0, 0.1], 4000), 16000)
+
+
+@pytest.mark.parametrize(
+    "samples, said",
+    [
+        (np.zeros((2, 800), np.float32), r"got shape \(2, 800\) of torch.float32. Average the channels"),
+        (np.zeros(0, np.float32), r"got shape \(0,\)"),
+        (np.zeros(800, np.int16), "of torch.int16.* divide 16 bit integers by 32768"),
+        (np.full(800, np.inf, np.float32), "800 of 800 samples are NaN or infinite"),
+    ],
+)
+def test_samples_that_are_no_wave_are_refused(predictor, samples, said):
+    with pytest.raises(ValueError, match=said):
+        predictor.predict_wave(samples, 16000)
+
+
+def test_a_run_stands_for_its_model_and_a_fold_for_its_own(tmp_path, model_folder, files, predictor):
+    run = tmp_path / "run"
+    for folder in (run / "model", run / "folds" / "sp%2F01" / "model"):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        folder.symlink_to(model_folder)
+    expected = predictor.predict(files[1])
+    assert load_model(run).predict(files[1]) == load_model(str(run), fold="sp/01").predict(files[1]) == expected
+    with pytest.raises(ValueError, match="No model in .*folds/02/model. Folds with a model: sp/01."):
+        load_model(run, fold="02")
+
+
+def test_nothing_there_says_what_was_looked_for(tmp_path):
+    with pytest.raises(
+        ValueError, match="No model in .*: looked for config.json .* model.safetensors in .* and .*/model"
+    ):
+        load_model(tmp_path)
+    with pytest.raises(ValueError, match="there is no such folder. Give a model folder, a run, or a Hub id user/name."):
+        load_model(tmp_path / "nowhere")
+    with pytest.raises(ValueError, match="there is no such folder"):
+        load_model("somebody/emodb", fold="01")
+
+
+def test_predicting_imports_nothing_that_only_training_needs(model_folder, files):
+    code = (
+        "import sys; from undertone import load_model; "
+        f"load_model({str(model_folder)!r}, device='cpu').predict({str(files[1])!r}); "
+        "print(*({'datasets', 'evaluate', 'sklearn', 'matplotlib', 'pandas', 'peft', 'typer'} & set(sys.modules)))"
+    )
+    env = os.environ | {"OMP_NUM_THREADS": "1"}
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=env, timeout=120)
+    assert answer.returncode == 0, answer.stderr
+    assert answer.stdout.strip() == ""
