@@ -108,7 +108,7 @@ class Store:
         dtype = DTYPES[self.dtype]
         if dtype == torch.float16 and states.abs().max() > torch.finfo(torch.float16).max:
             dtype = torch.bfloat16
-        return states.to(dtype).clone(memory_format=torch.contiguous_format)  # no two entries share memory
+        return states.to(dtype).contiguous()  # a slice of a padded batch is not
 
     def _write(self, tensors: dict[str, Tensor]) -> None:
         shard = self.folder / f"{uuid.uuid4().hex}.safetensors"

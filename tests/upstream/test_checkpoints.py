@@ -118,12 +118,20 @@ def test_old_and_new_names_of_the_positional_convolution(saved) -> None:
         assert load_upstream(str(folder)).fingerprint() == before
 
 
-def test_a_pickle_with_code_is_refused(saved, tmp_path) -> None:
+class Payload:
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self):
+        return Path.touch, (self.path,)
+
+
+def test_code_in_a_pickle_is_refused_and_not_run(saved) -> None:
     _, folder = saved
-    (folder / "model.safetensors").unlink()
-    torch.save({"weight": Path("x")}, folder / "pytorch_model.bin")
+    torch.save(as_bin(folder) | {"payload": Payload(folder / "ran")}, folder / "pytorch_model.bin")
     with pytest.raises(ValueError, match="Cannot read the weights of upstream"):
         load_upstream(str(folder))
+    assert not (folder / "ran").exists()
 
 
 def test_sharded(tmp_path) -> None:

@@ -59,8 +59,8 @@ def test_what_float16_cannot_hold_is_kept_as_bfloat16(tmp_path, fbank) -> None:
     assert store.get("small").dtype == torch.float16
 
 
-def test_entries_may_share_memory_and_be_slices(tmp_path, fbank) -> None:
-    batch = torch.randn(2, 1, 6, 8)
+def test_entries_may_be_slices_of_a_batch(tmp_path, fbank) -> None:
+    batch = torch.randn(2, 3, 6, 8)
     store = Store(tmp_path, fbank, dtype="float32")
     store.add([("a", batch[0, :, :4]), ("b", batch[1])])
     assert torch.equal(store.get("a"), batch[0, :, :4]) and torch.equal(store.get("b"), batch[1])
