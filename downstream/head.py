@@ -23,7 +23,8 @@ class HeadOutput:
         logits: {task: (B, C)}; a regression's C is 1 and its logit is the value.
         embedding: (B, E), the vector that the outputs are computed from.
         losses: {name: (sum (), count ())}, the head's own losses besides the tasks'.
-        attention: (B, T), weights of the pooling, zero on padding; None where there are none.
+        attention: weights of the pooling at the head's frame rate, (B, T) or fewer frames; they sum to 1 over the real
+            ones and are zero on padding; None where there are none.
     """
 
     logits: dict[str, Tensor]

@@ -208,7 +208,7 @@ def pool(run: Run, folds: Sequence[Fold], cost: dict[str, Any]) -> dict[str, Any
     per_fold = [(fold.name, Predictions.load(run.folder(fold) / "predictions.parquet")) for fold in folds]
     acoustic = run.upstream.spec().get("kind") != "hf"
     info = {
-        "corpus": run.manifest.corpus,
+        "corpus": run.corpus.name,
         "upstream": run.config.upstream,
         "upstream_weights": "none" if acoustic else "random" if run.upstream.random_weights else "pretrained",
         "upstream_fingerprint": run.upstream.fingerprint(),

@@ -43,29 +43,29 @@ def evaluate_model(
         model.upstream, needed_states(config.head, config.layer_norm), list(manifest), accelerator, display
     )
     predictions = predict(model.downstream, model.tasks, states, list(manifest), accelerator, BATCH_SIZE, "all")
-    seen = _seen_speakers(model, manifest)
+    seen = _seen_speakers(model, source.name, manifest)
     info = {
-        "corpus": manifest.corpus,
+        "corpus": source.name,
         "upstream": config.upstream.get("name"),
         "upstream_weights": "random" if model.upstream.random_weights else "pretrained",
         "head": config.head,
         "protocol": "evaluate",
         "speaker_independent": not seen,
-        "warnings": prepared.warnings + _unknown_labels(model, manifest) + seen,
+        "warnings": prepared.warnings + _unknown_labels(model, source.name, manifest) + seen,
         "manifest_hash": manifest.hash,
     }
     return summarise([("all", predictions)], info)
 
 
-def _seen_speakers(model: UndertoneModel, manifest: Manifest) -> list[str]:
+def _seen_speakers(model: UndertoneModel, corpus: str, manifest: Manifest) -> list[str]:
     trained_on = model.config.trained_on
-    if trained_on.get("corpus") != manifest.corpus:
+    if trained_on.get("corpus") != corpus:
         return []
     both = sorted(set(trained_on.get("speakers", [])) & {str(name) for name in manifest.column("speaker") if name})
     return [f"the model was trained on speakers {', '.join(both)} of this corpus"] if both else []
 
 
-def _unknown_labels(model: UndertoneModel, manifest: Manifest) -> list[str]:
+def _unknown_labels(model: UndertoneModel, corpus: str, manifest: Manifest) -> list[str]:
     """A sentence for each task with labels that the model does not know.
 
     Raises:
@@ -86,5 +86,5 @@ def _unknown_labels(model: UndertoneModel, manifest: Manifest) -> list[str]:
             sentences.append(f"not scored, the model has no such {task.name}: {counts}")
     if not known:
         wanted = "; ".join(f"{task.name}: {', '.join(task.labels)}" for task in model.tasks)
-        raise ValueError(f"No utterance of {manifest.corpus!r} has a label that the model knows ({wanted}).")
+        raise ValueError(f"No utterance of {corpus!r} has a label that the model knows ({wanted}).")
     return sentences

@@ -23,7 +23,21 @@ class Display:
 
     @contextmanager
     def bar(self, title: str) -> Iterator[Advance]:
-        """A bar for one piece of work; call what it yields with the amount done, the total and a note."""
+        """A bar for one piece of work; call what it yields with the amount done, the total and a note.
+
+        Where the console is no terminal (a log file), one line at the end stands in for the bar.
+        """
+        if not self.console.is_terminal:
+            line = ""
+
+            def remember(done: float, total: float, note: str) -> None:
+                nonlocal line
+                line = f"{title}: {int(done)}/{int(total)} {note}".rstrip()
+
+            yield remember
+            if line:
+                self.say(line)
+            return
         columns = (
             TextColumn("{task.description}"),
             BarColumn(bar_width=24),

@@ -88,7 +88,7 @@ class Run:
             tasks=[task.to_dict() for task in self.tasks],
             layer_norm=self.config.layer_norm,
             trained_on={
-                "corpus": self.manifest.corpus,
+                "corpus": self.corpus.name,
                 "manifest_hash": self.manifest.hash,
                 "speakers": sorted({str(item.speaker) for item in trained_on if item.speaker is not None}),
             },

@@ -23,8 +23,9 @@ class AttentionHead(Head):
         input_sizes: {stream: D}, one stream.
         tasks: what is predicted.
         hidden_size: channels of the convolution and size of the embedding.
-        kernel_size: frames that the convolution sees; odd. 1 looks at each frame alone.
-        dropout: on the input, before the pooling and on the embedding.
+        kernel_size: frames that the convolution sees; odd.
+        stride: frames that the convolution moves; 2 halves the work after it.
+        dropout: of whole input features over a clip, of hidden frames and of the embedding.
     """
 
     def __init__(
@@ -34,29 +35,34 @@ class AttentionHead(Head):
         *,
         hidden_size: int = 128,
         kernel_size: int = 5,
+        stride: int = 2,
         dropout: float = 0.2,
     ) -> None:
         super().__init__(input_sizes, tasks)
         if kernel_size < 1 or kernel_size % 2 == 0:
             raise ValueError(f"Head 'attention': kernel_size must be odd and >= 1, got {kernel_size}.")
+        if stride < 1:
+            raise ValueError(f"Head 'attention': stride must be >= 1, got {stride}.")
         (input_size,) = input_sizes.values()
+        self.stride = stride
+        self.feature_dropout = nn.Dropout1d(dropout)
         self.dropout = nn.Dropout(dropout)
+        self.convolution = nn.Conv1d(input_size, hidden_size, kernel_size, stride, padding=kernel_size // 2)
         self.norm = nn.LayerNorm(hidden_size)
-        self.convolution = nn.Conv1d(input_size, hidden_size, kernel_size, padding=kernel_size // 2)
         self.attention = SelfAttentionPooling(hidden_size)
         self.statistics = StatisticsPooling(hidden_size)
         self.embed = nn.Linear(self.attention.output_size + self.statistics.output_size, hidden_size)
         self.outputs = TaskOutputs(hidden_size, tasks)
 
     def forward(self, streams: Mapping[str, Frames]) -> HeadOutput:
-        """{stream: (B, T, D)} -> logits, the embedding (B, hidden_size) and the attention (B, T)."""
+        """{stream: (B, T, D)} -> logits, the embedding (B, hidden_size) and the attention (B, ceil(T / stride))."""
         frames = self.only_stream(streams)
         # Zeros on padding: the convolution then sees at a clip's end what it sees when the clip is alone.
-        features = self.dropout(frames.features).masked_fill(~frames.mask.unsqueeze(-1), 0)
-        hidden = self.convolution(features.transpose(1, 2)).transpose(1, 2)  # (B, T, H)
+        features = frames.features.masked_fill(~frames.mask.unsqueeze(-1), 0)
+        hidden = self.convolution(self.feature_dropout(features.transpose(1, 2))).transpose(1, 2)  # (B, T / stride, H)
         hidden = self.dropout(self.norm(hidden).relu())
-        hidden_frames = Frames(hidden, frames.lengths)
-        attended, attention = self.attention(hidden_frames)  # (B, H), (B, T)
+        hidden_frames = Frames(hidden, (frames.lengths - 1) // self.stride + 1)
+        attended, attention = self.attention(hidden_frames)  # (B, H), (B, T / stride)
         statistics, _ = self.statistics(hidden_frames)  # (B, 2 H)
         embedding = self.embed(torch.cat([attended, statistics], dim=-1)).relu()  # (B, H)
         return HeadOutput(self.outputs(self.dropout(embedding)), embedding, attention=attention)

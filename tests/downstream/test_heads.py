@@ -55,10 +55,13 @@ def test_batch_and_padding_never_change_an_utterance(name):
 
 @pytest.mark.parametrize("name", HEADS)
 def test_attention_sums_to_one_over_the_real_frames_alone(name):
-    output = make(name)(batch(clips(9, 4)))
-    if output.attention is not None:
-        torch.testing.assert_close(output.attention.sum(1), torch.ones(2))
-        assert torch.equal(output.attention[1, 4:], torch.zeros(5))
+    head, features = make(name), clips(9, 4)
+    attention, alone = head(batch(features)).attention, head(batch(features[1:])).attention
+    if attention is not None:
+        torch.testing.assert_close(attention.sum(1), torch.ones(2))
+        real = alone.shape[1]
+        torch.testing.assert_close(attention[1, :real], alone[0])
+        assert torch.equal(attention[1, real:], torch.zeros_like(attention[1, real:]))
 
 
 @pytest.mark.parametrize("name", HEADS)

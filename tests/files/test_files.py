@@ -1,0 +1,37 @@
+import pytest
+
+from undertone.files import atomic_path, read_json, write_json
+
+
+def test_a_file_is_replaced_whole(tmp_path):
+    target = tmp_path / "a.json"
+    write_json(target, {"x": 1})
+    write_json(target, {"x": 2})
+    assert read_json(target) == {"x": 2}
+    assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
+
+
+def test_a_folder_is_replaced_whole(tmp_path):
+    for number in (1, 2):
+        with atomic_path(tmp_path / "folder") as draft:
+            draft.mkdir()
+            (draft / f"{number}.txt").write_text("x")
+    assert [path.name for path in (tmp_path / "folder").iterdir()] == ["2.txt"]
+    assert [path.name for path in tmp_path.iterdir()] == ["folder"]
+
+
+def test_a_failure_leaves_what_was_there(tmp_path):
+    write_json(tmp_path / "a.json", 1)
+    with pytest.raises(RuntimeError), atomic_path(tmp_path / "a.json") as draft:
+        draft.write_text("half")
+        raise RuntimeError
+    assert read_json(tmp_path / "a.json") == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
+
+
+def test_json_has_no_nan_and_a_broken_file_is_named(tmp_path):
+    with pytest.raises(ValueError, match="JSON"):
+        write_json(tmp_path / "a.json", float("nan"))
+    (tmp_path / "b.json").write_text("{")
+    with pytest.raises(ValueError, match="b.json is not valid JSON"):
+        read_json(tmp_path / "b.json")

@@ -1,0 +1,81 @@
+import json
+
+import pytest
+
+from undertone.training.config import RunConfig, check_same_run, make_config, save_config
+
+
+def test_later_sources_win(tmp_path):
+    file = tmp_path / "run.yaml"
+    file.write_text("head: linear\nseed: 3\nlr: 0.01\n")
+    config = make_config({"corpus": "emodb", "seed": 4}, ["head.hidden_size=16", "seed=5"], file, {"head": "x"})
+    assert (config.head, config.seed, config.learning_rate) == ("linear", 5, 0.01)
+    assert config.head_options == {"hidden_size": 16}
+
+
+@pytest.mark.parametrize(
+    ("word", "field", "value"),
+    [
+        ("learning_rate=3e-4", "learning_rate", 3e-4),
+        ("lr=1E-2", "learning_rate", 1e-2),
+        ("tasks=emotion,gender", "tasks", ("emotion", "gender")),
+        ("layer_norm=true", "layer_norm", True),
+        ("max_steps=100", "max_steps", 100),
+        ("upstream.num_mels=40", "upstream_options", {"num_mels": 40}),
+        ("task_weights.gender=0.5", "task_weights", {"gender": 0.5}),
+        ("upstream=./a folder/wavlm", "upstream", "./a folder/wavlm"),
+        ("root=2e5", "root", None),
+    ],
+)
+def test_words_are_read_as_their_field_wants_them(word, field, value):
+    if value is None:
+        with pytest.raises(ValueError, match="root"):
+            make_config({"corpus": "emodb"}, [word])
+    else:
+        assert getattr(make_config({"corpus": "emodb"}, [word]), field) == value
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["learning_rat=1"], "Unknown setting 'learning_rat'. Did you mean 'learning_rate'"),
+        (["seed"], "Expected key=value, got 'seed'"),
+        (["lr=fast"], "Setting 'learning_rate': input should be a valid number.*got 'fast'"),
+        (["lr=-1"], "Setting 'learning_rate': input should be greater than 0, got -1"),
+        (["protocol=speakers"], "Setting 'protocol': input should be 'speaker', 'session'"),
+        (["num_folds=1"], "greater than or equal to 2"),
+    ],
+)
+def test_wrong_settings_end_in_a_sentence(words, message):
+    with pytest.raises(ValueError, match=message):
+        make_config({"corpus": "emodb"}, words)
+
+
+def test_unreadable_config_files(tmp_path):
+    with pytest.raises(ValueError, match="Cannot read the config .*missing.yaml"):
+        make_config({"corpus": "emodb"}, file=tmp_path / "missing.yaml")
+    (tmp_path / "list.yaml").write_text("- 1\n")
+    with pytest.raises(ValueError, match="must hold `key: value` lines, got list"):
+        make_config({"corpus": "emodb"}, file=tmp_path / "list.yaml")
+    (tmp_path / "broken.yaml").write_text("a: [1\n")
+    with pytest.raises(ValueError, match="is not valid YAML"):
+        make_config({"corpus": "emodb"}, file=tmp_path / "broken.yaml")
+
+
+def test_the_saved_config_is_read_back_as_it_was(tmp_path):
+    config = make_config({"corpus": "emodb"}, ["tasks=emotion", "lr=1e-5", "head.dropout=0.1"])
+    save_config(config, tmp_path / "config.json")
+    assert make_config({}, file=tmp_path / "config.json") == config
+
+
+def test_a_run_is_not_continued_under_other_settings(tmp_path):
+    save_config(RunConfig(corpus="emodb"), tmp_path / "config.json")
+    check_same_run(RunConfig(corpus="emodb", store="elsewhere"), tmp_path / "config.json")
+    with pytest.raises(ValueError, match="seed was 0, now 1"):
+        check_same_run(RunConfig(corpus="emodb", seed=1), tmp_path / "config.json")
+
+
+def test_every_field_is_described_and_survives_json():
+    for name, field in RunConfig.model_fields.items():
+        assert field.description, name
+    assert json.loads(RunConfig(corpus="x").model_dump_json())
