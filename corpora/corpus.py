@@ -54,7 +54,7 @@ def find_audio(root: Path, stem: str, example: str, corpus: Corpus) -> list[tupl
     """The sound files under `root` whose stem matches, sorted by stem.
 
     Args:
-        root: folder that is searched with all its subfolders; hidden files are passed over.
+        root: folder that is searched with all its subfolders.
         stem: regular expression of the whole stem. The extension only tells sound from text.
         example: a file name of the corpus, for the messages.
         corpus: for the messages.
@@ -68,7 +68,7 @@ def find_audio(root: Path, stem: str, example: str, corpus: Corpus) -> list[tupl
     found: dict[str, tuple[Path, re.Match[str]]] = {}
     for path in sorted(root.rglob("*")):
         match = pattern.fullmatch(path.stem)
-        if match is None or path.suffix.lower() not in AUDIO_SUFFIXES or path.name.startswith("."):
+        if match is None or path.suffix.lower() not in AUDIO_SUFFIXES:
             continue
         if path.stem in found:
             raise ValueError(
