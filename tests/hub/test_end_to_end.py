@@ -31,7 +31,7 @@ except (ValueError, OSError) as error:
 PREDICT = """
 import json
 from undertone import load_model
-print(json.dumps([load_model("tester/tiny", revision=revision).predict({!r}) for revision in {!r}]))
+print(json.dumps([load_model("tester/tiny", revision=revision, device="cpu").predict({!r}) for revision in {!r}]))
 """
 
 
