@@ -10,6 +10,7 @@ from pickle import UnpicklingError
 from typing import Any
 
 import torch
+from huggingface_hub import try_to_load_from_cache
 from huggingface_hub.errors import HfHubHTTPError
 from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModel, FeatureExtractionMixin, PreTrainedConfig, PreTrainedModel
@@ -48,6 +49,14 @@ def read_config(name: str, revision: str | None) -> PreTrainedConfig:
     find_family(raw["model_type"], name)
     with _reading(name, "config.json"):
         return prepare_config(AutoConfig.from_pretrained(name, revision=revision, trust_remote_code=False))
+
+
+def find_commit(name: str, revision: str | None) -> str | None:
+    """The commit on the Hub that `read_config` has just read, from the cache; None for a local folder."""
+    if Path(name).is_dir():
+        return None
+    cached = try_to_load_from_cache(name, "config.json", revision=revision)  # .../snapshots/COMMIT/config.json
+    return Path(cached).parent.name if isinstance(cached, str) else None
 
 
 def read_model(name: str, revision: str | None, config: PreTrainedConfig) -> PreTrainedModel:

@@ -11,7 +11,14 @@ from torch import Tensor
 from transformers import AutoConfig, AutoModel, PreTrainedModel
 
 from undertone.upstream.base import Upstream
-from undertone.upstream.checkpoint import MASK_EMBEDDING, prepare_config, read_config, read_model, read_preprocessing
+from undertone.upstream.checkpoint import (
+    MASK_EMBEDDING,
+    find_commit,
+    prepare_config,
+    read_config,
+    read_model,
+    read_preprocessing,
+)
 from undertone.upstream.families import find_family
 from undertone.upstream.fingerprint import fingerprint
 from undertone.upstream.masked_norm import mask_norms
@@ -83,8 +90,8 @@ class HFUpstream(Upstream):
             ValueError: see `undertone.upstream.checkpoint`.
         """
         config = read_config(name, revision)
-        commit = getattr(config, "_commit_hash", None)
-        do_normalize, sample_rate = read_preprocessing(name, revision, config)
+        commit = find_commit(name, revision)
+        do_normalize, sample_rate = read_preprocessing(name, commit or revision, config)
         model = read_model(name, commit or revision, config)
         return cls(model, name, do_normalize=do_normalize, sample_rate=sample_rate, revision=revision, commit=commit)
 

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 
 import pytest
 
 from undertone.upstream import build_upstream, load_upstream
+from undertone.upstream.random_weights import save_random
 
 
 def test_a_misspelt_front_end_names_the_nearest() -> None:
@@ -24,6 +28,21 @@ def test_the_hub_out_of_reach(monkeypatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(ValueError, match="Cannot read config.json of upstream 'nobody/nothing' on the Hub, and it"):
         load_upstream("nobody/nothing")
+
+
+def test_a_hub_id_in_the_cache_names_its_commit(tmp_path) -> None:
+    commit = "a" * 40
+    repository = tmp_path / "models--me--tiny"
+    (repository / "refs").mkdir(parents=True)
+    (repository / "refs" / "main").write_text(commit)
+    save_random("tiny-wavlm", repository / "snapshots" / commit)
+    script = (
+        "from undertone.upstream import load_upstream; u = load_upstream('me/tiny'); "
+        "v = load_upstream('me/tiny', revision=u.commit); print(u.commit, u.spec()['commit'], v.revision)"
+    )
+    environment = os.environ | {"HF_HUB_OFFLINE": "1", "HF_HUB_CACHE": str(tmp_path)}
+    output = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True)
+    assert output.stdout.split() == [commit] * 3
 
 
 def test_an_empty_folder(tmp_path) -> None:
