@@ -55,7 +55,7 @@ def layer_weights(weights: np.ndarray) -> str:
         axes.grid(False, axis="x")
         axes.bar(layers, weights.mean(axis=0), width=0.72, color=ACCENT, linewidth=0)
         for row in weights:
-            axes.plot(layers, row, ".", color=INK, markersize=3, alpha=0.45, markeredgewidth=0)
+            axes.plot(layers, row, "o", color=INK, markersize=2.6, alpha=0.5, markeredgewidth=0)
         axes.axhline(1 / num_layers, color=SECOND, linewidth=1.2, linestyle=(0, (4, 3)))
         axes.set(xlabel="layer (0 = input of the first block)", ylabel="weight", ylim=(0, None))
         axes.set_xticks(layers[:: 1 + num_layers // 14])

@@ -169,23 +169,28 @@ def _fold_bars(results: Mapping[str, Any], task: Task) -> dict[str, Any]:
     }
 
 
-def _figures(files: _RunFiles) -> dict[str, list[dict[str, str]]]:
-    """The pictures of the report, by section; a section without any is left out."""
-    return {
-        "The layer sum": _layer_figures(files),
-        "Training": _training_figures(files),
-        "Calibration": [_reliability(files, task) for task in files.tasks[:1] if task.kind == "classification"],
-    }
+def _figures(files: _RunFiles) -> list[dict[str, str]]:
+    """The pictures of the report: title, SVG and caption of each."""
+    return [*_layer_figures(files), *_calibration_figures(files), *_training_figures(files)]
 
 
 def _layer_figures(files: _RunFiles) -> list[dict[str, str]]:
     weights = [fold["layer_weights"] for fold in files.results["folds"] if fold.get("layer_weights")]
     if not weights or len(weights[0]) < 2:
         return []
-    text = (
-        "Weight of each layer: bars are means over folds, dots single folds, the dashed line is 1 / number of layers."
-    )
-    return [{"svg": plots.layer_weights(np.array(weights)), "text": text}]
+    text = "Weight of each layer: bars are means over folds, dots single folds, the dashed line equal weights."
+    return [{"title": "Layer weights", "svg": plots.layer_weights(np.array(weights)), "text": text}]
+
+
+def _calibration_figures(files: _RunFiles) -> list[dict[str, str]]:
+    task = files.tasks[0]
+    rows = files.predictions.known(task)
+    if task.kind != "classification" or not rows.any():
+        return []
+    bins = calibration_bins(files.predictions.targets[task.name][rows], files.predictions.scores[task.name][rows])
+    ece = number("ece", files.results["pooled"][task.name]["ece"])
+    text = f"How often {task.name} is right at each confidence; on the dashed line, as often as it says. ECE {ece} %."
+    return [{"title": "Calibration", "svg": plots.reliability(*bins), "text": text}]
 
 
 def _training_figures(files: _RunFiles) -> list[dict[str, str]]:
@@ -204,22 +209,12 @@ def _training_figures(files: _RunFiles) -> list[dict[str, str]]:
     found = []
     if any(dev):
         text = f"{METRICS[metric]} of {task.name} on dev; a line for each fold, a dot where its model was taken."
-        found.append({"svg": plots.curves(dev, marks, f"dev {METRICS[metric]}{unit}", "dev"), "text": text})
+        svg = plots.curves(dev, marks, f"dev {METRICS[metric]}{unit}", "dev")
+        found.append({"title": "Dev score", "svg": svg, "text": text})
     if any(loss):
-        none = [None] * len(loss)
-        text = "Loss on train, a line for each fold."
-        found.append({"svg": plots.curves(loss, none, "train loss", "loss"), "text": text})
+        svg = plots.curves(loss, [None] * len(loss), "train loss", "loss")
+        found.append({"title": "Training loss", "svg": svg, "text": "Mean loss on train, a line for each fold."})
     return found
-
-
-def _reliability(files: _RunFiles, task: Task) -> dict[str, str]:
-    rows = files.predictions.known(task)
-    bins = calibration_bins(files.predictions.targets[task.name][rows], files.predictions.scores[task.name][rows])
-    ece = number("ece", files.results["pooled"][task.name]["ece"])
-    text = (
-        f"How often {task.name} is right at a given confidence; a calibrated model is on the dashed line. ECE {ece} %."
-    )
-    return {"svg": plots.reliability(*bins), "text": text}
 
 
 def _short(value: float) -> str:
