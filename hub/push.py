@@ -8,10 +8,10 @@ from typing import Any
 
 from huggingface_hub import CommitOperationAdd, HfApi, get_token
 
+from undertone.downstream.find import PUBLISHED, REPO_ID, local_model
+from undertone.downstream.hub_errors import hub_errors
 from undertone.files import read_json
 from undertone.hub.card import make_card, upstream_name
-from undertone.hub.errors import hub_errors
-from undertone.hub.find import PUBLISHED, REPO_ID, local_model
 
 
 def push(

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from undertone.audio.read import AudioError, audio_info, read_audio
+from undertone.downstream.find import find_model
 from undertone.downstream.model import UndertoneModel
 from undertone.downstream.task import Task
-from undertone.hub.find import find_model
 from undertone.upstream.types import WaveBatch
 
 Prediction = dict[str, Any]

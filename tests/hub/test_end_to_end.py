@@ -12,9 +12,9 @@ import soundfile
 import torch
 
 from undertone.downstream.config import UndertoneConfig
+from undertone.downstream.find import find_model
 from undertone.downstream.model import UndertoneModel
 from undertone.downstream.task import Task
-from undertone.hub.find import find_model
 from undertone.inference.predict import load_model
 from undertone.upstream import load_upstream
 from undertone.upstream.random_weights import save_random
@@ -22,7 +22,7 @@ from undertone.upstream.random_weights import save_random
 torch.set_num_threads(1)  # as in the client's processes: the same sums in the same order
 PUSH = "from undertone.hub.push import push; print(push({!r}, 'tester/tiny'))"
 FIND = """
-from undertone.hub.find import find_model
+from undertone.downstream.find import find_model
 try:
     print(find_model({!r}, revision={!r}))
 except (ValueError, OSError) as error:

@@ -8,7 +8,7 @@ from urllib.parse import quote, unquote
 
 from huggingface_hub import snapshot_download
 
-from undertone.hub.errors import HubError, hub_errors
+from undertone.downstream.hub_errors import HubError, hub_errors
 
 MODEL_FILES = ("config.json", "model.safetensors")
 PUBLISHED = ("*.json", "*.safetensors")  # nothing that could be a pickle or code is sent or fetched
