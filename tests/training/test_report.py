@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import shutil
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -225,8 +226,8 @@ def test_one_layer_and_a_regression_alone(tmp_path: Path) -> None:
     assert html.count("<svg ") == 2
 
 
-def test_values_that_are_not_defined_are_dashes(tmp_path: Path) -> None:
-    run = make_run(tmp_path, (EMOTION,))
+def test_values_that_are_not_defined_are_dashes(tmp_path: Path, run: Path) -> None:
+    run = shutil.copytree(run, tmp_path / "run")
     results = read_json(run / "results.json")
     results["folds"][0]["metrics"]["emotion"]["uar"] = None
     results["pooled"]["emotion"]["recall"]["sad"] = None
@@ -237,8 +238,10 @@ def test_values_that_are_not_defined_are_dashes(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("missing", ["results.json", "predictions.parquet", "folds/speaker 08/history.json"])
-def test_an_unfinished_run_is_a_sentence_with_the_command_that_resumes_it(tmp_path: Path, missing: str) -> None:
-    run = make_run(tmp_path / "my run", (EMOTION,))
+def test_an_unfinished_run_is_a_sentence_with_the_command_that_resumes_it(
+    tmp_path: Path, run: Path, missing: str
+) -> None:
+    run = shutil.copytree(run, tmp_path / "my run", ignore=shutil.ignore_patterns("report.html"))
     (run / missing).unlink()
     with pytest.raises(ValueError, match=f"is not finished: {missing} missing, 10 folds done") as error:
         write_report(run)
