@@ -276,7 +276,7 @@ def _corpora() -> list[tuple[str, str]]:
     from undertone.corpora.corpus import Corpus
     from undertone.discovery import available
 
-    corpora = [load_corpus(name) for name in available("undertone.corpora", Corpus)]
+    corpora = [load_corpus(name) for name in available("undertone.corpora", Corpus) if name != "table"]
     own = ("FILE.csv / .jsonl / .parquet", "a table of your own data: file, speaker, emotion, ...")
     return [(corpus.name, f"{_first_line(type(corpus))} {corpus.licence}") for corpus in corpora] + [own]
 

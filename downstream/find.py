@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote, unquote
 
 from huggingface_hub import snapshot_download
@@ -17,7 +18,9 @@ REPO_ID = re.compile(
 )  # user/name, the Hub's rule
 
 
-def find_model(where: str | Path, *, fold: str | None = None, revision: str | None = None) -> Path:
+def find_model(
+    where: str | Path, *, fold: str | None = None, revision: str | None = None, **download: Any
+) -> Path:
     """The local folder of the model that `where` stands for.
 
     Args:
@@ -25,6 +28,7 @@ def find_model(where: str | Path, *, fold: str | None = None, revision: str | No
             from the cache; `HF_ENDPOINT`, `HF_HOME` and `HF_HUB_OFFLINE` are honoured.
         fold: of a run, the model of this fold instead.
         revision: of a Hub id, the branch, tag or commit.
+        download: of a Hub id, `token`, `cache_dir` and `local_files_only` as in `huggingface_hub`.
 
     Raises:
         ValueError: there is no model; the message lists what was looked for.
@@ -37,7 +41,7 @@ def find_model(where: str | Path, *, fold: str | None = None, revision: str | No
         raise ValueError(
             f"No model at {str(where)!r}: there is no such folder. Give a model folder, a run, or a Hub id user/name."
         )
-    return _pull(str(where), revision)
+    return _pull(str(where), revision, download)
 
 
 def local_model(folder: Path, fold: str | None = None) -> Path:
@@ -69,10 +73,10 @@ def _way_out(folder: Path, fold: str | None) -> str:
     return "`undertone crossval CORPUS --out RUN` or `undertone train CORPUS --out RUN` makes a run with a model."
 
 
-def _pull(repo_id: str, revision: str | None) -> Path:
+def _pull(repo_id: str, revision: str | None, download: dict[str, Any]) -> Path:
     try:
         with hub_errors(repo_id):
-            folder = Path(snapshot_download(repo_id, revision=revision, allow_patterns=list(PUBLISHED)))
+            folder = Path(snapshot_download(repo_id, revision=revision, allow_patterns=list(PUBLISHED), **download))
     except HubError as error:
         raise HubError(f"There is no folder {repo_id} here, and the Hub has nothing for it either. {error}") from error
     missing = [name for name in MODEL_FILES if not (folder / name).is_file()]

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from huggingface_hub import snapshot_download
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import AutoModelForAudioClassification, PreTrainedModel
@@ -15,6 +14,7 @@ from transformers.modeling_outputs import SequenceClassifierOutput
 
 from undertone.downstream.config import UndertoneConfig
 from undertone.downstream.downstream import Downstream
+from undertone.downstream.find import find_model
 from undertone.downstream.head import HeadOutput
 from undertone.downstream.losses import task_loss
 from undertone.files import atomic_path, write_json
@@ -143,21 +143,13 @@ class UndertoneModel(PreTrainedModel):
             ValueError: no model there, weights that do not fit, an upstream with another fingerprint, or a class of a
                 package that is not in `allow`.
         """
-        folder = Path(pretrained_model_name_or_path)
-        if not folder.is_dir():
-            folder = Path(
-                snapshot_download(
-                    str(pretrained_model_name_or_path),
-                    revision=revision,
-                    token=token,
-                    cache_dir=cache_dir,
-                    local_files_only=local_files_only,
-                    allow_patterns=["*.json", "*.safetensors"],
-                )
-            )
-        for name in ("config.json", WEIGHTS):
-            if not (folder / name).is_file():
-                raise ValueError(f"No model in {folder}: {name} is missing. Give a folder that save_pretrained wrote.")
+        folder = find_model(
+            pretrained_model_name_or_path,
+            revision=revision,
+            token=token,
+            cache_dir=cache_dir,
+            local_files_only=local_files_only,
+        )
         config = config or UndertoneConfig.from_pretrained(folder)
         upstream = _named_upstream(config) if config.head_only else None
         with no_init_weights():

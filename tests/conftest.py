@@ -1,0 +1,44 @@
+"""Shared by all tests: offline, few threads, nothing written to the user's cache, a corpus made once."""
+
+import os
+from pathlib import Path
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import pytest
+
+DATA = Path(__file__).resolve().parents[1] / ".." / "shared" / "data"
+
+
+def pytest_collection_modifyitems(items):
+    """Tests marked `data` need the real speech; elsewhere they are skipped and say so."""
+    for item in items:
+        if item.get_closest_marker("data") and not DATA.is_dir():
+            item.add_marker(pytest.mark.skip(reason="needs the real speech in ../shared/data"))
+
+
+@pytest.fixture(scope="session")
+def data() -> Path:
+    """Folder of the real speech."""
+    return DATA
+
+
+@pytest.fixture(scope="session")
+def small_corpus(tmp_path_factory) -> Path:
+    """A CSV table of a small synthetic corpus: 4 speakers, 4 emotions, 4 utterances each."""
+    import csv
+
+    from undertone.corpora.synthetic import Synthetic
+
+    root = tmp_path_factory.mktemp("small") / "corpus"
+    rows = list(Synthetic(seed=1, num_speakers=4, per_emotion=4).rows(root))
+    table = root / "table.csv"
+    columns = ["file", "speaker", "gender", "emotion", "arousal"]
+    with table.open("w", newline="") as file:
+        writer = csv.DictWriter(file, columns)
+        writer.writeheader()
+        for row in rows:
+            aroused = row["emotion"] in ("angry", "happy")
+            writer.writerow({name: row.get(name) for name in columns} | {"file": row["path"], "arousal": 0.8 if aroused else 0.2})
+    return table

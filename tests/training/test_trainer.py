@@ -1,0 +1,117 @@
+"""One training on real hidden states of the small corpus."""
+
+import json
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from undertone.training.config import make_config
+from undertone.training.progress import Display
+from undertone.training.run import make_accelerator, open_run
+from undertone.training.trainer import Trainer, total_steps
+
+
+@pytest.fixture
+def opened(small_corpus, tmp_path_factory):
+    """A function from settings to an opened run; the hidden states are computed once."""
+    store = tmp_path_factory.getbasetemp() / "trainer-store"
+
+    def open_with(*words, name="run"):
+        settings = ["protocol=speaker", "batch_size=8", "head.hidden_size=16", "max_epochs=4", f"store={store}", *words]
+        config = make_config({"corpus": str(small_corpus)}, settings)
+        return open_run(config, tmp_path_factory.mktemp(name), Display(quiet=True))
+
+    return open_with
+
+
+def fit(run, folder, stop_at=None, dev=True, follow=lambda done, total, score: None):
+    fold = run.folds[0]
+    accelerator = make_accelerator(run.config)
+    trainer = Trainer(run.config, run.tasks, run.source, run.new_downstream("x"), folder, accelerator, follow)
+    train = run.manifest.select(fold.train)
+    trained = trainer.fit(train, run.manifest.select(fold.dev) if dev else [], total_steps(run.config, len(train)), stop_at)
+    return trainer, trained
+
+
+def same(first, second, atol=0.0):
+    for name, value in first.downstream.state_dict().items():
+        torch.testing.assert_close(second.downstream.state_dict()[name], value, atol=atol, rtol=0, msg=name)
+
+
+def test_the_same_seed_gives_the_same_weights_and_another_seed_others(opened, tmp_path):
+    first, _ = fit(opened(), tmp_path / "a", dev=False)
+    torch.rand(7)
+    second, _ = fit(opened(), tmp_path / "b", dev=False)
+    same(first, second)
+    third, _ = fit(opened("seed=1"), tmp_path / "c", dev=False)
+    with pytest.raises(AssertionError):
+        same(first, third)
+
+
+def test_broken_off_and_resumed_gives_the_same_weights_bit_for_bit(opened, tmp_path):
+    """Broken off in the middle of an epoch, by an exception out of the training loop; dropout is on."""
+    whole, outcome = fit(opened("eval_every=3"), tmp_path / "whole")
+
+    class Stopped(Exception):
+        pass
+
+    def stop_at_14(done, total, score):
+        if done == 14:
+            raise Stopped
+
+    with pytest.raises(Stopped):
+        fit(opened("eval_every=3"), tmp_path / "broken", follow=stop_at_14)
+    seen = []
+    again, resumed = fit(opened("eval_every=3"), tmp_path / "broken", follow=lambda done, *_: seen.append(done))
+    assert seen[0] == 13  # 12 was the last look, so nothing before it is done twice
+    same(whole, again)
+    assert resumed == outcome
+
+
+def test_accumulation_gives_the_gradient_of_the_whole_batch(opened, tmp_path):
+    whole, _ = fit(opened("head.dropout=0"), tmp_path / "whole", dev=False)
+    parts, _ = fit(opened("head.dropout=0", "accumulation=3"), tmp_path / "parts", dev=False)
+    same(whole, parts, atol=2e-5)
+
+
+def test_dev_selects_and_patience_stops(opened, tmp_path):
+    trainer, trained = fit(opened("max_epochs=40", "patience=2", "lr=0.01"), tmp_path / "run")
+    scores = [record["dev"]["emotion"]["uar"] for record in trained.history]
+    assert trained.best_score == max(scores)
+    best_look = scores.index(max(scores))
+    assert trained.best_step == trained.history[best_look]["step"]
+    assert len(scores) == min(best_look + 1 + 2, 40)
+    best = load_file(tmp_path / "run" / "best.safetensors")
+    assert all(torch.equal(value, best[name]) for name, value in trainer.downstream.state_dict().items())
+    assert json.loads(json.dumps(trained.history)) == trained.history
+
+
+def test_training_learns(opened, tmp_path):
+    _, trained = fit(opened("max_epochs=15", "lr=0.01"), tmp_path / "run")
+    losses = [record["train_loss"] for record in trained.history]
+    assert losses[-1] < 0.7 * losses[0]
+
+
+def test_values_are_selected_by_ccc(opened, tmp_path):
+    _, trained = fit(opened("tasks=arousal", "max_epochs=12", "lr=0.003", "head.hidden_size=32"), tmp_path / "run")
+    assert trained.best_score == max(record["dev"]["arousal"]["ccc"] for record in trained.history)
+    assert trained.history[-1]["train_loss"] < 0.7 * trained.history[0]["train_loss"]
+    with pytest.raises(ValueError, match="select_by=uar does not fit task 'arousal'; allowed: ccc"):
+        fit(opened("tasks=arousal", "select_by=uar"), tmp_path / "wrong")
+
+
+def test_a_zero_weight_leaves_the_task_untrained(opened, tmp_path):
+    run = opened("task_weights.gender=0", "weight_decay=0")
+    trainer, _ = fit(run, tmp_path / "run", dev=False)
+    before = run.new_downstream("x").state_dict()
+    after = trainer.downstream.state_dict()
+    key = "head.outputs.layers.task_{}.weight"
+    assert torch.equal(after[key.format("gender")], before[key.format("gender")])
+    assert not torch.equal(after[key.format("emotion")], before[key.format("emotion")])
+
+
+def test_the_schedule_does_not_change_when_stopped_early(opened, tmp_path):
+    _, early = fit(opened("eval_every=4"), tmp_path / "early", stop_at=8)
+    _, late = fit(opened("eval_every=4"), tmp_path / "late")
+    assert early.history == late.history[:2]
