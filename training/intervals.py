@@ -9,7 +9,7 @@ confusion counts (or moments) are weighted by that and added, so all resamples a
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 
 import numpy as np
@@ -45,28 +45,32 @@ def confidence_intervals(
     """
     if not 0 < level < 1 or num_resamples < 1:
         raise ValueError(f"level must be in (0, 1) and num_resamples >= 1, got {level} and {num_resamples}.")
-    units, unit = _units(predictions)
+    units, unit = units_of(predictions)
     num_units = int(units.max(initial=0)) + 1  # one empty unit where there are no utterances
-    quantiles = [(1 - level) / 2, (1 + level) / 2]
     intervals: dict[str, dict[str, list[float]]] = {}
     for task in predictions.tasks:
-        sums, metrics = _unit_sums(predictions, task, units, num_units)
-        drawn = _resample(sums, num_resamples, seed)  # (R, ...)
+        sums, metrics = unit_sums(predictions, task, units, num_units)
+        drawn = resample(sums, num_resamples, seed)  # (R, ...)
         values = {name: metric(drawn) for name, metric in metrics.items()}  # (R,) each
-        intervals[task.name] = {name: _quantiles(value, quantiles) for name, value in values.items()}
+        intervals[task.name] = {name: interval(value, level) for name, value in values.items()}
     return intervals, unit
 
 
-def _units(predictions: Predictions) -> tuple[np.ndarray, Literal["speaker", "utterance"]]:
-    """(N,) index of the unit of each utterance, and what a unit is."""
+def units_of(predictions: Predictions) -> tuple[np.ndarray, Literal["speaker", "utterance"]]:
+    """(N,) index of the unit of each row, and what a unit is; rows of one utterance (several seeds) share it."""
     names = sorted({speaker for speaker in predictions.speakers if speaker is not None})
     if None in predictions.speakers or len(names) < MIN_SPEAKERS:
-        return np.arange(len(predictions)), "utterance"
-    index = {name: i for i, name in enumerate(names)}
-    return np.array([index[speaker] for speaker in predictions.speakers if speaker is not None]), "speaker"
+        return positions(predictions.ids, list(dict.fromkeys(predictions.ids))), "utterance"
+    return positions(predictions.speakers, names), "speaker"
 
 
-def _unit_sums(predictions: Predictions, task: Task, units: np.ndarray, num_units: int) -> tuple[np.ndarray, _Metrics]:
+def positions(values: Sequence[str | None], names: Sequence[str]) -> np.ndarray:
+    """(N,) int64 place of each value in `names`."""
+    index: dict[str | None, int] = {name: place for place, name in enumerate(names)}
+    return np.array([index[value] for value in values], dtype=np.int64)
+
+
+def unit_sums(predictions: Predictions, task: Task, units: np.ndarray, num_units: int) -> tuple[np.ndarray, _Metrics]:
     """Sums over each unit's labelled utterances, (U, C, C) counts or (U, 6) moments, and the metrics of such sums."""
     rows = predictions.known(task)
     target, predicted, unit = predictions.targets[task.name][rows], predictions.predicted(task)[rows], units[rows]
@@ -78,7 +82,7 @@ def _unit_sums(predictions: Predictions, task: Task, units: np.ndarray, num_unit
     return cells.reshape(num_units, size, size), _CONFUSION_METRICS
 
 
-def _resample(sums: np.ndarray, num_resamples: int, seed: int) -> np.ndarray:
+def resample(sums: np.ndarray, num_resamples: int, seed: int) -> np.ndarray:
     """(U, ...) sums of units -> (R, ...) sums of resamples of U units."""
     rng, size = np.random.default_rng(seed), len(sums)
     flat = sums.reshape(size, math.prod(sums.shape[1:])).astype(np.float64)  # (U, K)
@@ -95,6 +99,8 @@ def draws(rng: np.random.Generator, num_units: int, num_resamples: int) -> np.nd
     return rng.multinomial(num_units, np.full(num_units, 1 / num_units), num_resamples)
 
 
-def _quantiles(values: np.ndarray, quantiles: list[float]) -> list[float]:
+def interval(values: np.ndarray, level: float = 0.95) -> list[float]:
+    """[low, high] that hold the middle `level` of the (R,) values that are defined; NaN where none is."""
     defined = values[~np.isnan(values)]
-    return [float(value) for value in np.quantile(defined, quantiles)] if len(defined) else [float("nan")] * 2
+    ends = np.quantile(defined, [(1 - level) / 2, (1 + level) / 2]) if len(defined) else [math.nan] * 2
+    return [float(end) for end in ends]
