@@ -56,10 +56,12 @@ def confidence_intervals(
     return intervals, unit
 
 
-def units_of(predictions: Predictions) -> tuple[np.ndarray, Literal["speaker", "utterance"]]:
+def units_of(
+    predictions: Predictions, min_speakers: int = MIN_SPEAKERS
+) -> tuple[np.ndarray, Literal["speaker", "utterance"]]:
     """(N,) index of the unit of each row, and what a unit is; rows of one utterance (several seeds) share it."""
     names = sorted({speaker for speaker in predictions.speakers if speaker is not None})
-    if None in predictions.speakers or len(names) < MIN_SPEAKERS:
+    if None in predictions.speakers or len(names) < min_speakers:
         return positions(predictions.ids, list(dict.fromkeys(predictions.ids))), "utterance"
     return positions(predictions.speakers, names), "speaker"
 

@@ -15,6 +15,7 @@ from undertone.files import atomic_path, read_json
 from undertone.training import plots
 from undertone.training.command import command_line
 from undertone.training.metrics import calibration_bins
+from undertone.training.pages import render
 from undertone.training.predictions import Predictions
 from undertone.training.results import METRICS, number, results_table, verdict
 
@@ -55,14 +56,8 @@ def write_report(run: Path) -> Path:
         ValueError: there is no run, or one of these files is missing (with the command that resumes the run) or
             cannot be read.
     """
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
     files = _read(Path(run))
-    environment = Environment(
-        loader=PackageLoader("undertone.training", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True
-    )
-    environment.filters["number"] = lambda value, metric: number(metric, value)
-    page = environment.get_template("report.html.j2").render(_content(files))
+    page = render("report.html.j2", **_content(files))
     with atomic_path(files.path / "report.html") as draft:
         draft.write_text(page, encoding="utf-8")
     return files.path / "report.html"

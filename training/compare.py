@@ -1,0 +1,212 @@
+"""Runs beside each other: the same utterances tested in the same folds, so that differences are paired."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from undertone.downstream.task import Task
+from undertone.files import atomic_path, read_json, write_json
+from undertone.training.paired import holm, paired
+from undertone.training.pages import render
+from undertone.training.predictions import Predictions
+from undertone.training.results import METRICS, number, to_json
+
+HEADER = ["Task", "Metric", "Run", "Value", "Difference", "95 % interval", "p", "p (Holm)"]
+
+
+@dataclass(frozen=True)
+class _Finished:
+    """What a comparison reads of a finished run."""
+
+    path: Path
+    results: dict[str, Any]
+    predictions: Predictions
+
+
+def compare_runs(runs: Sequence[Path]) -> dict[str, Any]:
+    """The paired differences of each run from the first one, in UAR or CCC of every task that all of them have.
+
+    Args:
+        runs: folders of finished runs, the baseline first.
+
+    Returns:
+        JSON: `runs` [{path, upstream, head}], `corpus`, `manifest_hash`, `num_utterances`, and `tasks`: name -> a list
+        with the fields of `Paired` for each run after the first, with `run` (its place in `runs`) and `p_holm`, the p
+        adjusted for the number of these runs.
+
+    Raises:
+        ValueError: fewer than two runs, one that is not finished, or runs on other utterances, folds or tasks than
+            the first.
+    """
+    if len(runs) < 2:
+        raise ValueError(f"A comparison needs two runs or more, got {len(runs)}: undertone compare BASELINE RUN ...")
+    first, *others = finished = [_read(Path(run)) for run in runs]
+    for other in others:
+        _check_same_test(first, other)
+    tasks = [task for task in first.predictions.tasks if all(_same_task(task, other) for other in others)]
+    if not tasks:
+        raise ValueError(f"These runs predict nothing in common: {'; '.join(map(_named_tasks, finished))}.")
+    return {
+        "runs": [
+            {"path": str(run.path), "upstream": run.results["upstream"], "head": run.results["head"]}
+            for run in finished
+        ],
+        "corpus": first.results["corpus"],
+        "manifest_hash": first.results["manifest_hash"],
+        "num_utterances": len(set(first.predictions.ids)),
+        "speaker_independent": all(run.results["speaker_independent"] for run in finished),
+        "tasks": {task.name: _compare_task(first, others, task) for task in tasks},
+    }
+
+
+def _read(run: Path) -> _Finished:
+    for name in ("results.json", "predictions.parquet"):
+        if not (run / name).is_file():
+            raise ValueError(f"{run} is not a finished run: there is no {run / name}. Finish it, then compare.")
+    return _Finished(run, read_json(run / "results.json"), Predictions.load(run / "predictions.parquet"))
+
+
+def _check_same_test(first: _Finished, other: _Finished) -> None:
+    """Refuse runs that were not tested on the same utterances by models of the same folds."""
+    hashes = [run.results.get("manifest_hash") for run in (first, other)]
+    if hashes[0] != hashes[1]:
+        raise ValueError(
+            f"{first.path} and {other.path} cannot be compared: their manifests differ ({hashes[0]} and {hashes[1]}). "
+            f"Compare runs on the same files, labels and corpus."
+        )
+    folds = [dict(zip(run.predictions.ids, run.predictions.folds, strict=True)) for run in (first, other)]
+    if folds[0] != folds[1]:
+        names = [", ".join(dict.fromkeys(fold.values())) for fold in folds]
+        raise ValueError(
+            f"{first.path} and {other.path} cannot be compared: their folds differ ({names[0]}; and {names[1]}). "
+            f"Use the same protocol, num_folds and seed for both, and finish both."
+        )
+
+
+def _same_task(task: Task, run: _Finished) -> bool:
+    key = (task.name, task.kind, task.labels)
+    return any((other.name, other.kind, other.labels) == key for other in run.predictions.tasks)
+
+
+def _named_tasks(run: _Finished) -> str:
+    return f"{run.path} has " + ", ".join(f"{task.name} ({task.kind})" for task in run.predictions.tasks)
+
+
+def _compare_task(first: _Finished, others: Sequence[_Finished], task: Task) -> list[dict[str, Any]]:
+    found = [to_json(asdict(paired(first.predictions, other.predictions, task))) for other in others]
+    adjusted = holm([entry["p"] for entry in found])
+    return [
+        {"run": place, **entry, "p_holm": p} for place, (entry, p) in enumerate(zip(found, adjusted, strict=True), 1)
+    ]
+
+
+def comparison_table(comparison: Mapping[str, Any]) -> tuple[list[str], list[str], list[list[str]]]:
+    """Title lines, header and rows of text of what `compare_runs` returned, for the terminal and the page."""
+    runs, rows = run_names(comparison), []
+    for task, entries in comparison["tasks"].items():
+        metric = entries[0]["metric"]
+        rows.append([task, METRICS[metric], runs[0], number(metric, entries[0]["baseline"]), "baseline", "", "", ""])
+        for entry in entries:
+            ends = [signed(metric, end) for end in entry["ci95"]]
+            values = [number(metric, entry["value"]), signed(metric, entry["difference"]), " – ".join(ends)]
+            rows.append([task, METRICS[metric], runs[entry["run"]], *values, _p(entry["p"]), _p(entry["p_holm"])])
+    return _title_lines(comparison), list(HEADER), rows
+
+
+def run_names(comparison: Mapping[str, Any]) -> list[str]:
+    """What tells the runs apart: the folder's name, or its whole path where two have one name."""
+    paths = [Path(run["path"]) for run in comparison["runs"]]
+    names = [path.resolve().name for path in paths]
+    return names if len(set(names)) == len(names) else [str(path) for path in paths]
+
+
+def signed(metric: str, value: float | None) -> str:
+    """A difference as the tables show it: `+1.2` points for a share, `-0.012` for CCC."""
+    text = number(metric, value)
+    return text if value is None or value < 0 else f"+{text}"
+
+
+def _p(value: float) -> str:
+    return f"{value:.4f}" if value < 0.1 else f"{value:.2f}"
+
+
+def _title_lines(comparison: Mapping[str, Any]) -> list[str]:
+    """Sentences without which the numbers would be misread; the first names what was compared."""
+    entry = next(iter(comparison["tasks"].values()))[0]
+    how = "all" if entry["exact"] else "random"
+    lines = [
+        f"{comparison['corpus']}: {len(comparison['runs'])} runs on the same {comparison['num_utterances']} test "
+        f"utterances in the same folds; differences from {run_names(comparison)[0]}"
+    ]
+    if not comparison["speaker_independent"]:
+        lines.append("SPEAKER-DEPENDENT: test speakers may be in training; differences may not hold for new speakers.")
+    smallest = f", so that no p is below {2 / 2 ** entry['num_units']:.2g}" if entry["exact"] else ""
+    lines.append(
+        f"95 % intervals: paired bootstrap over {entry['ci_unit']}s. p: {how} exchanges of the two runs' predictions "
+        f"over {entry['num_units']} {entry['p_unit']}s, two-sided{smallest}. Holm: adjusted for the "
+        f"{len(comparison['runs']) - 1} comparisons of a task. Shares and their differences in %."
+    )
+    return lines
+
+
+def write_comparison(comparison: Mapping[str, Any], out: Path) -> Path:
+    """Write OUT/compare.json and OUT/compare.html, a self-contained page; returns the page's path."""
+    titles, header, rows = comparison_table(comparison)
+    write_json(out / "compare.json", comparison)
+    page = render(
+        "compare.html.j2",
+        comparison=comparison,
+        names=run_names(comparison),
+        titles=titles,
+        header=header,
+        rows=rows,
+        metrics=METRICS,
+        pictures=[_picture(task, entries) for task, entries in comparison["tasks"].items()],
+    )
+    with atomic_path(out / "compare.html") as draft:
+        draft.write_text(page, encoding="utf-8")
+    return out / "compare.html"
+
+
+def _picture(task: str, entries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Places in percent: of each run's interval on a common axis of differences, of speakers' dots from 0 to 1."""
+    reach = max((abs(end) for entry in entries for end in (*entry["ci95"], entry["difference"]) if end is not None), default=0)
+    reach = reach or 1.0
+
+    def place(difference: float | None) -> float:
+        return round(50 + 48 * (difference or 0.0) / reach, 2)
+
+    runs = [
+        {
+            "run": entry["run"],
+            "difference": place(entry["difference"]),
+            "low": place(entry["ci95"][0]),
+            "high": place(entry["ci95"][1]),
+            "text": signed(entry["metric"], entry["difference"]),
+            "speakers": _dumbbells(entry),
+        }
+        for entry in entries
+    ]
+    return {"task": task, "metric": entries[0]["metric"], "reach": number(entries[0]["metric"], reach), "runs": runs}
+
+
+def _dumbbells(entry: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """A speaker's two values, the largest gain first; speakers for whom one is not defined are left out."""
+    defined = [(name, one, two) for name, one, two in entry["speakers"] if one is not None and two is not None]
+    return [
+        {
+            "name": name,
+            "baseline": _percent(one),
+            "value": _percent(two),
+            "better": two >= one,
+            "text": signed(entry["metric"], two - one),
+        }
+        for name, one, two in sorted(defined, key=lambda row: row[1] - row[2])
+    ]
+
+
+def _percent(value: float) -> float:
+    return round(100 * min(max(value, 0.0), 1.0), 2)

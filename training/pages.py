@@ -1,0 +1,26 @@
+"""HTML pages from the templates of this folder: no script, nothing from outside, everything of a user's escaped."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from undertone.training.results import number
+
+
+def render(template: str, **content: Any) -> str:
+    """The page that a template makes of `content`; the same content gives the same text.
+
+    Args:
+        template: file name in `training/`.
+        content: what the template names; a name without content is an error.
+    """
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("undertone.training", "."),
+        autoescape=lambda name: name is not None and name.endswith(".html.j2"),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+    )
+    environment.filters["number"] = lambda value, metric: number(metric, value)
+    return environment.get_template(template).render(content)
