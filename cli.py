@@ -107,10 +107,9 @@ def _run_command(function: Callable[..., None]) -> Callable[..., None]:
     return command
 
 
-def _show(results: dict[str, Any]) -> None:
-    from undertone.training.results import results_table
-
-    titles, header, rows = results_table(results)
+def _show(table_of: tuple[list[str], list[str], list[list[str]]]) -> None:
+    """Title lines and a table."""
+    titles, header, rows = table_of
     for title in titles:
         _print(title)
     table = Table(*header)
@@ -121,9 +120,11 @@ def _show(results: dict[str, Any]) -> None:
 
 def _finish(results: dict[str, Any] | None, out: Path, push_to: str | None) -> None:
     """The results of a run, where they are, what to type next, and the push that was asked for."""
+    from undertone.training.results import results_table
+
     if results is None:
         return
-    _show(results)
+    _show(results_table(results))
     _print(f"results  {out / 'results.json'}\nmodel    {out / 'model'}")
     _print(f"next     undertone report {out}\n         undertone predict {out} FILE.wav")
     if push_to is not None:
@@ -171,11 +172,22 @@ def prepare(
 
 @app.command()
 @_run_command
-def crossval(config: Any, out: Path, push: PushOption = None) -> None:
+def crossval(
+    config: Any,
+    out: Path,
+    compare: Annotated[Path | None, typer.Option(help="a finished run to compare the results with")] = None,
+    push: PushOption = None,
+) -> None:
     """Train and test every fold, pool the scores, train RUN/model on all speakers."""
+    from undertone.training import compare as comparing
     from undertone.training.crossval import crossval as run
 
-    _finish(run(config, out), out, push)
+    if compare is not None:
+        comparing.read_finished(compare)  # a wrong path is noticed before the training, not after it
+    results = run(config, out)
+    _finish(results, out, push)
+    if compare is not None and results is not None:
+        _show(comparing.comparison_table(comparing.compare_runs([compare, out])))
 
 
 @app.command()
@@ -204,9 +216,10 @@ def evaluate(
     from undertone.files import write_json
     from undertone.inference.predict import load_model
     from undertone.training.evaluate_model import evaluate_model
+    from undertone.training.results import results_table
 
     results = evaluate_model(load_model(model).model, corpus, root, device)
-    _show(results)
+    _show(results_table(results))
     if json_file is not None:
         write_json(json_file, results)
 
@@ -242,6 +255,20 @@ def report(run: Annotated[Path, typer.Argument(help="RUN, the folder of a finish
 
 
 @app.command()
+def compare(
+    runs: Annotated[list[Path], typer.Argument(help="folders of finished runs, the baseline first")],
+    out: Annotated[Path | None, typer.Option(help="folder for compare.json and compare.html")] = None,
+) -> None:
+    """Paired differences between runs on the same folds: interval, permutation p, Holm."""
+    from undertone.training.compare import compare_runs, comparison_table, write_comparison
+
+    comparison = compare_runs(runs)
+    _show(comparison_table(comparison))
+    if out is not None:
+        _print(f"page   {write_comparison(comparison, out)}")
+
+
+@app.command()
 def push(
     run: Annotated[Path, typer.Argument(help="RUN or a model folder")],
     repo_id: Annotated[str, typer.Argument(help="user/name on the Hub")],
@@ -256,57 +283,12 @@ def push(
 @app.command(name="list")
 def list_names(kind: Annotated[str, typer.Argument(help="corpora, upstreams, heads or systems")]) -> None:
     """What there is by name."""
-    from undertone.discovery import nearest
+    from undertone.recipes.listing import listing
 
-    listings = {"corpora": _corpora, "upstreams": _upstreams, "heads": _heads, "systems": _systems}
-    if kind not in listings:
-        raise ValueError(f"Cannot list {kind!r}.{nearest(kind, listings)}")
     table = Table(kind, "")
-    for name, text in listings[kind]():
+    for name, text in listing(kind):
         table.add_row(name, text)
     console.print(table)
-
-
-def _first_line(thing: Any) -> str:
-    return (inspect.getdoc(thing) or "").split("\n")[0]
-
-
-def _corpora() -> list[tuple[str, str]]:
-    from undertone.corpora import load_corpus
-    from undertone.corpora.corpus import Corpus
-    from undertone.discovery import available
-
-    corpora = [load_corpus(name) for name in available("undertone.corpora", Corpus) if name != "table"]
-    own = ("FILE.csv / .jsonl / .parquet", "a table of your own data: file, speaker, emotion, ...")
-    return [(corpus.name, f"{_first_line(type(corpus))} {corpus.licence}") for corpus in corpora] + [own]
-
-
-def _upstreams() -> list[tuple[str, str]]:
-    from undertone.discovery import available, find_class
-    from undertone.upstream.base import Upstream
-    from undertone.upstream.families import FAMILIES
-    from undertone.upstream.load import ACOUSTIC
-
-    classes = {name: find_class(name, ACOUSTIC, Upstream) for name in available(ACOUSTIC, Upstream)}
-    hub = ("Hub id or folder", f"a Hugging Face model of the families {', '.join(sorted(FAMILIES))}")
-    return [*((name, _first_line(cls)) for name, cls in classes.items()), hub]
-
-
-def _heads() -> list[tuple[str, str]]:
-    from undertone.discovery import available, find_class
-    from undertone.downstream.head import Head
-
-    package = "undertone.downstream.heads"
-    return [(name, _first_line(find_class(name, package, Head))) for name in available(package, Head)]
-
-
-def _systems() -> list[tuple[str, str]]:
-    import importlib
-
-    from undertone.recipes import systems
-
-    names = systems.available_systems()
-    return [(name, _first_line(importlib.import_module(f"{systems.__name__}.{name}"))) for name in names]
 
 
 if __name__ == "__main__":

@@ -9,8 +9,8 @@ from typing import Any
 
 from undertone.downstream.task import Task
 from undertone.files import atomic_path, read_json, write_json
-from undertone.training.paired import holm, paired
 from undertone.training.pages import render
+from undertone.training.paired import holm, paired
 from undertone.training.predictions import Predictions
 from undertone.training.results import METRICS, number, to_json
 
@@ -18,7 +18,7 @@ HEADER = ["Task", "Metric", "Run", "Value", "Difference", "95 % interval", "p", 
 
 
 @dataclass(frozen=True)
-class _Finished:
+class FinishedRun:
     """What a comparison reads of a finished run."""
 
     path: Path
@@ -43,7 +43,7 @@ def compare_runs(runs: Sequence[Path]) -> dict[str, Any]:
     """
     if len(runs) < 2:
         raise ValueError(f"A comparison needs two runs or more, got {len(runs)}: undertone compare BASELINE RUN ...")
-    first, *others = finished = [_read(Path(run)) for run in runs]
+    first, *others = finished = [read_finished(Path(run)) for run in runs]
     for other in others:
         _check_same_test(first, other)
     tasks = [task for task in first.predictions.tasks if all(_same_task(task, other) for other in others)]
@@ -62,14 +62,19 @@ def compare_runs(runs: Sequence[Path]) -> dict[str, Any]:
     }
 
 
-def _read(run: Path) -> _Finished:
+def read_finished(run: Path) -> FinishedRun:
+    """The results and predictions of a run.
+
+    Raises:
+        ValueError: it is not finished, or there is none.
+    """
     for name in ("results.json", "predictions.parquet"):
         if not (run / name).is_file():
             raise ValueError(f"{run} is not a finished run: there is no {run / name}. Finish it, then compare.")
-    return _Finished(run, read_json(run / "results.json"), Predictions.load(run / "predictions.parquet"))
+    return FinishedRun(run, read_json(run / "results.json"), Predictions.load(run / "predictions.parquet"))
 
 
-def _check_same_test(first: _Finished, other: _Finished) -> None:
+def _check_same_test(first: FinishedRun, other: FinishedRun) -> None:
     """Refuse runs that were not tested on the same utterances by models of the same folds."""
     hashes = [run.results.get("manifest_hash") for run in (first, other)]
     if hashes[0] != hashes[1]:
@@ -86,16 +91,16 @@ def _check_same_test(first: _Finished, other: _Finished) -> None:
         )
 
 
-def _same_task(task: Task, run: _Finished) -> bool:
+def _same_task(task: Task, run: FinishedRun) -> bool:
     key = (task.name, task.kind, task.labels)
     return any((other.name, other.kind, other.labels) == key for other in run.predictions.tasks)
 
 
-def _named_tasks(run: _Finished) -> str:
+def _named_tasks(run: FinishedRun) -> str:
     return f"{run.path} has " + ", ".join(f"{task.name} ({task.kind})" for task in run.predictions.tasks)
 
 
-def _compare_task(first: _Finished, others: Sequence[_Finished], task: Task) -> list[dict[str, Any]]:
+def _compare_task(first: FinishedRun, others: Sequence[FinishedRun], task: Task) -> list[dict[str, Any]]:
     found = [to_json(asdict(paired(first.predictions, other.predictions, task))) for other in others]
     adjusted = holm([entry["p"] for entry in found])
     return [
@@ -173,8 +178,8 @@ def write_comparison(comparison: Mapping[str, Any], out: Path) -> Path:
 
 def _picture(task: str, entries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Places in percent: of each run's interval on a common axis of differences, of speakers' dots from 0 to 1."""
-    reach = max((abs(end) for entry in entries for end in (*entry["ci95"], entry["difference"]) if end is not None), default=0)
-    reach = reach or 1.0
+    ends = [end for entry in entries for end in (*entry["ci95"], entry["difference"]) if end is not None]
+    reach = max(map(abs, ends), default=0.0) or 1.0
 
     def place(difference: float | None) -> float:
         return round(50 + 48 * (difference or 0.0) / reach, 2)
