@@ -2,31 +2,59 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from undertone.corpora.corpus import Corpus
 
 TABLE_SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
+HUGGING_FACE = "hf:"
+OWN_DATA = {
+    "table": f"FILE{' / '.join(TABLE_SUFFIXES)}",
+    "folder": "FOLDER, with a folder per class",
+    "manifest_folder": "FOLDER that undertone prepare wrote",
+    "hf_dataset": f"{HUGGING_FACE}user/name or {HUGGING_FACE}./FOLDER",
+}
+"""Modules here that stand for data of the user's, and what to type in place of the module's name."""
 
 
-def load_corpus(name_or_path: str) -> Corpus:
+def load_corpus(name_or_path: str, options: Mapping[str, Any] | None = None) -> Corpus:
     """The corpus that a name stands for.
 
     Args:
-        name_or_path: a module here (`emodb`), a table of your own (`calls.csv`, .tsv, .jsonl, .parquet),
-            a Python file that defines a corpus (`./my_corpus.py`) or `my_pkg.module:MyCorpus`.
+        name_or_path: a module here (`emodb`), a table of your own (`calls.csv`, .tsv, .jsonl, .parquet), a folder with
+            a folder per class, a folder that `undertone prepare` wrote, a Hugging Face data set (`hf:user/name`,
+            `hf:./folder`), a Python file that defines a corpus (`./my_corpus.py`) or `my_pkg.module:MyCorpus`.
+        options: keyword arguments of the corpus' constructor.
 
     Raises:
-        ValueError: there is no such corpus or file; names the nearest.
+        ValueError: there is no such corpus, file or option (names the nearest), or an option's value is not allowed.
     """
     from undertone.corpora.corpus import Corpus
-    from undertone.corpora.table import Table
-    from undertone.discovery import find_class
+    from undertone.discovery import check_options, find_class
 
-    if Path(name_or_path).suffix.lower() in TABLE_SUFFIXES:
-        return Table(Path(name_or_path))
-    if name_or_path == "table":
-        raise ValueError(f"Give the table's path in place of 'table': a file that ends in {', '.join(TABLE_SUFFIXES)}.")
-    return find_class(name_or_path, "undertone.corpora", Corpus)()  # type: ignore[type-abstract]
+    if name_or_path in OWN_DATA:
+        raise ValueError(f"{name_or_path!r} is not a corpus by itself. Give {OWN_DATA[name_or_path]} in its place.")
+    arguments: tuple[Any, ...] = (Path(name_or_path),)
+    if name_or_path.startswith(HUGGING_FACE):
+        kind, arguments = "hf_dataset", (name_or_path.removeprefix(HUGGING_FACE),)
+    elif Path(name_or_path).suffix.lower() in TABLE_SUFFIXES:
+        kind = "table"
+    elif name_or_path not in corpus_names() and Path(name_or_path).is_dir():
+        kind = "manifest_folder" if (Path(name_or_path) / "manifest.arrow").is_file() else "folder"
+    else:
+        kind, arguments = name_or_path, ()
+    cls: Any = find_class(kind, "undertone.corpora", Corpus)
+    check_options("Corpus", name_or_path, cls, options or {})
+    corpus: Corpus = cls(*arguments, **(options or {}))
+    return corpus
+
+
+def corpus_names() -> list[str]:
+    """Names that `load_corpus` takes as they are."""
+    from undertone.corpora.corpus import Corpus
+    from undertone.discovery import available
+
+    return [name for name in available("undertone.corpora", Corpus) if name not in OWN_DATA]

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from undertone.corpora.folds import Fold, make_folds
+from undertone.corpora.folds import PROTOCOLS, Fold, make_folds
 from undertone.corpora.manifest import Manifest
+from undertone.discovery import nearest
 
 AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".aif", ".aiff", ".w64")
 
@@ -17,22 +18,28 @@ AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".aif", ".aiff", ".w
 class Corpus(ABC):
     """A source of labelled speech. To add one, add a file to this package (or give the path of your own).
 
+    Keyword-only arguments of the constructor are the corpus' options: `corpus.NAME=value` on the command line.
+
     Attributes:
         name: as in `undertone prepare NAME`.
+        variant: which labels or part of the corpus, where it has several; results say it behind the name.
         licence: what its owners allow.
         url: where to get it.
         citation: what to cite.
         expected: {column: {value: count}} of the complete release; a difference is a warning, never an error.
         default_protocol: how it is cross-validated unless asked otherwise; see `undertone.corpora.folds`.
+        own_protocols: further ones that its `folds` knows.
         default_root: where its files lie when nobody says; None = it must be said.
     """
 
     name: str
+    variant: str = ""
     licence: str
     url: str
     citation: str
-    expected: dict[str, dict[str, int]] = {}
+    expected: dict[str, dict[Any, int]] = {}
     default_protocol: str = "auto"
+    own_protocols: tuple[str, ...] = ()
     default_root: Path | None = None
 
     @abstractmethod
@@ -48,6 +55,26 @@ class Corpus(ABC):
     ) -> list[Fold]:
         """Train, dev and test ids of each fold; see `make_folds`. A corpus with an official protocol extends this."""
         return make_folds(manifest, protocol or self.default_protocol, num_folds, seed)
+
+    def check_protocol(self, protocol: str | None) -> None:
+        """Refuse a protocol that `folds` does not know; a run asks before it reads the corpus.
+
+        Raises:
+            ValueError: an unknown protocol; names the nearest.
+        """
+        known = [*PROTOCOLS, *self.own_protocols]
+        if protocol is not None and protocol not in known:
+            raise ValueError(f"{self.name} has no protocol {protocol!r}.{nearest(protocol, known)}")
+
+
+def check_choice(corpus: str, option: str, value: object, allowed: Sequence[str]) -> None:
+    """Refuse a value of a corpus option that is not one of those allowed.
+
+    Raises:
+        ValueError: says what was given and names the nearest.
+    """
+    if value not in allowed:
+        raise ValueError(f"{corpus} has no {option}={value}.{nearest(str(value), allowed)}")
 
 
 def find_audio(root: Path, stem: str, example: str, corpus: Corpus) -> list[tuple[Path, re.Match[str]]]:

@@ -49,14 +49,25 @@ def make_folds(manifest: Manifest, protocol: str, num_folds: int | None = None, 
     index = SpeakerIndex(manifest)
     if protocol == "auto":
         protocol = _choose(index, num_folds)
-    if protocol not in _PROTOCOLS:
-        raise ValueError(f"Unknown protocol {protocol!r}.{nearest(protocol, [*_PROTOCOLS, 'auto'])}")
+    if protocol not in _PROTOCOLS and num_folds is None:
+        raise ValueError(f"Unknown protocol {protocol!r}.{nearest(protocol, PROTOCOLS)}")
     if num_folds is not None and protocol not in ("groups", "random"):
         raise ValueError(f"Protocol {protocol!r} decides the number of folds itself; leave num_folds={num_folds} out.")
     if num_folds is not None and num_folds < 2:
         raise ValueError(f"num_folds must be 2 or more, got {num_folds}.")
     folds = _PROTOCOLS[protocol](index, num_folds, seed)
     return [_claim(fold, index) for fold in folds]
+
+
+def rotate_units(units: Mapping[str, Sequence[str]], manifest: Manifest, seed: int = 0) -> list[Fold]:
+    """Folds from units of utterance ids that a corpus chose: each is the test part once, the next one its dev part.
+
+    Raises:
+        ValueError: fewer than two units.
+    """
+    if len(units) < 2:
+        raise ValueError(f"Folds need two parts or more of different speakers, got {', '.join(units)}. Add speakers.")
+    return _rotate(units, SpeakerIndex(manifest), seed)
 
 
 def _choose(index: SpeakerIndex, num_folds: int | None) -> str:
@@ -136,6 +147,7 @@ _PROTOCOLS: dict[str, Callable[[SpeakerIndex, int | None, int], list[Fold]]] = {
     "split": _by_split,
     "random": _by_chance,
 }
+PROTOCOLS = (*_PROTOCOLS, "auto")
 
 
 def _known_speakers(index: SpeakerIndex, protocol: str) -> dict[Speaker, list[str]]:

@@ -46,7 +46,7 @@ class Synthetic(Corpus):
     citation = "none"
     default_protocol = "speaker"
 
-    def __init__(self, seed: int = 0, num_speakers: int = 8, per_emotion: int = 8) -> None:
+    def __init__(self, *, seed: int = 0, num_speakers: int = 8, per_emotion: int = 8) -> None:
         """Describe the corpus; `rows` makes the sound.
 
         Args:
@@ -55,9 +55,10 @@ class Synthetic(Corpus):
             per_emotion: utterances of each speaker and emotion, >= 1.
 
         Raises:
-            ValueError: a number is too small.
+            ValueError: a number is too small, or is no whole number.
         """
-        if seed < 0 or num_speakers < 1 or per_emotion < 1:
+        whole = all(isinstance(number, int) for number in (seed, num_speakers, per_emotion))
+        if not whole or seed < 0 or num_speakers < 1 or per_emotion < 1:
             raise ValueError(
                 f"The synthetic corpus needs seed >= 0, num_speakers >= 1 and per_emotion >= 1; "
                 f"got {seed}, {num_speakers} and {per_emotion}."

@@ -11,6 +11,7 @@ from __future__ import annotations
 import difflib
 import importlib
 import importlib.util
+import inspect
 import pkgutil
 import sys
 from collections.abc import Iterable
@@ -54,6 +55,25 @@ def find_class(name: str, package: str, base: type[T]) -> type[T]:
             f"or my_package.module:ClassName."
         )
     return _only_class(importlib.import_module(f"{package}.{name}"), base, name)
+
+
+def check_options(kind: str, name: str, cls: type, options: Iterable[str]) -> None:
+    """Refuse options that are no keyword-only parameters of the constructor.
+
+    Args:
+        kind: for the message: `Corpus`.
+        name: for the message: which one.
+        cls: what will be constructed.
+        options: names that were given.
+
+    Raises:
+        ValueError: an unknown option; the message names the nearest one and lists all.
+    """
+    parameters = inspect.signature(cls).parameters.values()
+    known = [parameter.name for parameter in parameters if parameter.kind is inspect.Parameter.KEYWORD_ONLY]
+    for option in options:
+        if option not in known:
+            raise ValueError(f"{kind} {name!r} has no option {option!r}.{nearest(option, known)}")
 
 
 def _classes(module: ModuleType, base: type[T]) -> list[type[T]]:

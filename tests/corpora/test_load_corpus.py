@@ -8,11 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from undertone.corpora import load_corpus
-from undertone.corpora.corpus import Corpus
+from undertone.corpora import corpus_names, load_corpus
 from undertone.corpora.emodb import EmoDB
 from undertone.corpora.table import Table
-from undertone.discovery import available
 
 MINE = """
 from pathlib import Path
@@ -35,18 +33,18 @@ def test_by_name_path_and_class(tmp_path: Path) -> None:
 
 
 def test_unknown_names_the_nearest() -> None:
-    with pytest.raises(ValueError, match=r"Unknown corpus 'emo-db'. Did you mean 'emodb'\? Known: emodb, synthetic"):
+    with pytest.raises(ValueError, match=r"Unknown corpus 'emo-db'. Did you mean 'emodb'\? Known: crema_d, emodb, "):
         load_corpus("emo-db")
-    with pytest.raises(ValueError, match=r"Give the table's path .*\.csv"):
+    with pytest.raises(ValueError, match=r"'table' is not a corpus by itself. Give FILE\.csv / "):
         load_corpus("table")
 
 
-@pytest.mark.parametrize("name", [name for name in available("undertone.corpora", Corpus) if name != "table"])
+@pytest.mark.parametrize("name", corpus_names())
 def test_every_corpus_keeps_the_contract(name: str, tmp_path: Path) -> None:
     corpus = load_corpus(name)
     assert corpus.name == name
     assert all(isinstance(text, str) and text for text in (corpus.licence, corpus.url, corpus.citation))
-    assert corpus.default_protocol in ("speaker", "session", "groups", "split", "random", "auto")
+    corpus.check_protocol(corpus.default_protocol)
     assert all(count >= 0 for counts in corpus.expected.values() for count in counts.values())
 
 

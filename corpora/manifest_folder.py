@@ -1,0 +1,55 @@
+"""A prepared manifest, as `undertone prepare --out FOLDER` wrote it, in the place of its corpus.
+
+Its files are checked again. Where it is of one corpus of ours, that corpus' protocols, licence and citation hold.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from undertone.corpora.corpus import Corpus
+from undertone.corpora.folds import Fold
+from undertone.corpora.manifest import COLUMNS, Manifest
+
+MEASURED = ("duration", "audio_hash", "size", "mtime_ns")  # by `prepare`, from the files
+
+
+class ManifestFolder(Corpus):
+    """The corpus that a prepared manifest holds."""
+
+    licence = "see its corpora"
+    citation = "see its corpora"
+
+    def __init__(self, path: Path) -> None:
+        """Map the manifest.
+
+        Raises:
+            ValueError: there is none in `path`.
+        """
+        from undertone.corpora import corpus_names, load_corpus
+
+        self.manifest = Manifest.load(path)
+        corpora = sorted(set(self.manifest.column("corpus")))
+        self.name = "+".join(corpora)
+        self.url = str(path)
+        self.default_root = path
+        self.source = load_corpus(self.name) if self.name in corpus_names() else None
+        if self.source is not None:
+            self.licence, self.citation, self.url = self.source.licence, self.source.citation, self.source.url
+            self.default_protocol, self.own_protocols = self.source.default_protocol, self.source.own_protocols
+
+    def rows(self, root: Path) -> Iterator[dict[str, Any]]:
+        """See `Corpus.rows`; the files lie where they lay when the manifest was made."""
+        names = [name for name in COLUMNS if name not in MEASURED]
+        for values in zip(*(self.manifest.column(name) for name in names), strict=True):
+            yield dict(zip(names, values, strict=True))
+
+    def folds(
+        self, manifest: Manifest, protocol: str | None = None, num_folds: int | None = None, seed: int = 0
+    ) -> list[Fold]:
+        """See `Corpus.folds`."""
+        if self.source is not None:
+            return self.source.folds(manifest, protocol, num_folds, seed)
+        return super().folds(manifest, protocol, num_folds, seed)
