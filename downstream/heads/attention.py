@@ -1,20 +1,20 @@
-"""Self-attention pooling with multitask outputs, the default head."""
+"""Attention pooling with multitask outputs, the default head."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-import torch
 from torch import nn
 
 from undertone.downstream.head import Head, HeadOutput, TaskOutputs
-from undertone.downstream.pooling import SelfAttentionPooling, StatisticsPooling
+from undertone.downstream.joined_pooling import JoinedPooling
+from undertone.downstream.pooling import zero_padding
 from undertone.downstream.task import Task
 from undertone.upstream.types import Frames
 
 
 class AttentionHead(Head):
-    """Convolution over neighbouring frames -> self-attention pooling beside statistics pooling -> one output a task.
+    """Convolution over neighbouring frames -> pooling, by default attention beside statistics -> one output a task.
 
     The multitask idea (emotion + gender from one attended vector) is Li, Zhao & Kawahara, Interspeech 2019; the sizes
     are ours. Take `linear` to compare upstreams by SUPERB's protocol.
@@ -26,6 +26,9 @@ class AttentionHead(Head):
         kernel_size: frames that the convolution sees; odd.
         stride: frames that the convolution moves; 2 halves the work after it.
         dropout: of whole input features over a clip, of hidden frames and of the embedding.
+        pooling: mean, statistics, attention, attentive_statistics, multihead, queries, structured; several with `+`.
+        num_heads: heads of `multihead` and `queries`, rows of `structured`.
+        penalty: factor of the overlap loss of `structured`.
     """
 
     def __init__(
@@ -37,6 +40,9 @@ class AttentionHead(Head):
         kernel_size: int = 5,
         stride: int = 2,
         dropout: float = 0.2,
+        pooling: str = "attention+statistics",
+        num_heads: int = 4,
+        penalty: float = 0.3,
     ) -> None:
         super().__init__(input_sizes, tasks)
         if kernel_size < 1 or kernel_size % 2 == 0:
@@ -49,20 +55,17 @@ class AttentionHead(Head):
         self.dropout = nn.Dropout(dropout)
         self.convolution = nn.Conv1d(input_size, hidden_size, kernel_size, stride, padding=kernel_size // 2)
         self.norm = nn.LayerNorm(hidden_size)
-        self.attention = SelfAttentionPooling(hidden_size)
-        self.statistics = StatisticsPooling(hidden_size)
-        self.embed = nn.Linear(self.attention.output_size + self.statistics.output_size, hidden_size)
+        self.pooling = JoinedPooling(pooling, hidden_size, num_heads, penalty)
+        self.embed = nn.Linear(self.pooling.output_size, hidden_size)
         self.outputs = TaskOutputs(hidden_size, tasks)
 
     def forward(self, streams: Mapping[str, Frames]) -> HeadOutput:
         """{stream: (B, T, D)} -> logits, the embedding (B, hidden_size) and the attention (B, ceil(T / stride))."""
         frames = self.only_stream(streams)
         # Zeros on padding: the convolution then sees at a clip's end what it sees when the clip is alone.
-        features = frames.features.masked_fill(~frames.mask.unsqueeze(-1), 0)
-        hidden = self.convolution(self.feature_dropout(features.transpose(1, 2))).transpose(1, 2)  # (B, T / stride, H)
+        features = self.feature_dropout(zero_padding(frames).transpose(1, 2))  # (B, D, T)
+        hidden = self.convolution(features).transpose(1, 2)  # (B, T / stride, H)
         hidden = self.dropout(self.norm(hidden).relu())
-        hidden_frames = Frames(hidden, (frames.lengths - 1) // self.stride + 1)
-        attended, attention = self.attention(hidden_frames)  # (B, H), (B, T / stride)
-        statistics, _ = self.statistics(hidden_frames)  # (B, 2 H)
-        embedding = self.embed(torch.cat([attended, statistics], dim=-1)).relu()  # (B, H)
-        return HeadOutput(self.outputs(self.dropout(embedding)), embedding, attention=attention)
+        pooled = self.pooling(Frames(hidden, (frames.lengths - 1) // self.stride + 1))
+        embedding = self.embed(pooled.vector).relu()  # (B, H)
+        return HeadOutput(self.outputs(self.dropout(embedding)), embedding, pooled.losses, pooled.attention)

@@ -5,6 +5,7 @@ import torch
 
 from undertone.discovery import available
 from undertone.downstream.head import Head, build_head, head_class
+from undertone.downstream.joined_pooling import POOLINGS
 from undertone.downstream.task import Task
 from undertone.upstream.types import Frames
 
@@ -14,11 +15,14 @@ TASKS = (
     Task("type", "classification", ("a", "b")),  # nn.ModuleDict has a method of that name
 )
 HEADS = available("undertone.downstream.heads", Head)
+CASES = [*HEADS, *(f"attention {pooling}" for pooling in POOLINGS)]
 
 
-def make(name: str, **options) -> Head:
+def make(case: str, **options) -> Head:
+    """A head by name, `attention` with a pooling after a space."""
+    name, *pooling = case.split()
     torch.manual_seed(0)
-    return build_head(name, {"speech": 6}, TASKS, options).eval()
+    return build_head(name, {"speech": 6}, TASKS, options | ({"pooling": pooling[0]} if pooling else {})).eval()
 
 
 def clips(*lengths: int) -> list[torch.Tensor]:
@@ -31,7 +35,7 @@ def batch(features: list[torch.Tensor], padding: float = 0.0) -> dict[str, Frame
     return {"speech": Frames(padded, torch.tensor([len(clip) for clip in features]))}
 
 
-@pytest.mark.parametrize("name", HEADS)
+@pytest.mark.parametrize("name", CASES)
 def test_every_task_gets_logits_of_its_width(name):
     output = make(name)(batch(clips(9, 4)))
     assert {task: tuple(logits.shape) for task, logits in output.logits.items()} == {
@@ -42,7 +46,7 @@ def test_every_task_gets_logits_of_its_width(name):
     assert output.embedding.shape[0] == 2 and output.embedding.ndim == 2
 
 
-@pytest.mark.parametrize("name", HEADS)
+@pytest.mark.parametrize("name", CASES)
 def test_batch_and_padding_never_change_an_utterance(name):
     head, features = make(name), clips(1, 30, 7, 2)
     together = head(batch(features, padding=50.0))
@@ -53,7 +57,7 @@ def test_batch_and_padding_never_change_an_utterance(name):
         torch.testing.assert_close(together.embedding[row], alone.embedding[0], atol=1e-5, rtol=0)
 
 
-@pytest.mark.parametrize("name", HEADS)
+@pytest.mark.parametrize("name", CASES)
 def test_attention_sums_to_one_over_the_real_frames_alone(name):
     head, features = make(name), clips(9, 4)
     attention, alone = head(batch(features)).attention, head(batch(features[1:])).attention
@@ -64,7 +68,7 @@ def test_attention_sums_to_one_over_the_real_frames_alone(name):
         assert torch.equal(attention[1, real:], torch.zeros_like(attention[1, real:]))
 
 
-@pytest.mark.parametrize("name", HEADS)
+@pytest.mark.parametrize("name", CASES)
 def test_every_parameter_gets_a_gradient(name):
     head = make(name).train()
     output = head(batch(clips(9, 4)))
@@ -81,6 +85,32 @@ def test_a_head_that_needs_means_gives_the_same_from_the_means(name):
         torch.testing.assert_close(from_means.logits[task.name], from_frames.logits[task.name])
 
 
+@pytest.mark.parametrize("name", CASES)
+def test_in_training_padding_changes_nothing_either(name):
+    """Batch norms make utterances of a batch depend on each other, but not on how far they are padded."""
+    torch.manual_seed(0)
+    head, features = make(name).train(), clips(9, 4)
+    for module in head.modules():
+        if isinstance(module, torch.nn.Dropout | torch.nn.Dropout1d):
+            module.p = 0.0
+    tight, padded = batch(features), batch([*features, torch.zeros(20, 6)], padding=50.0)
+    loose = {"speech": Frames(padded["speech"].features[:2], padded["speech"].lengths[:2])}
+    for task, logits in head(tight).logits.items():
+        torch.testing.assert_close(head(loose).logits[task], logits, atol=1e-5, rtol=0)
+
+
+def test_structured_pooling_hands_its_penalty_to_the_trainer():
+    output = make("attention structured", num_heads=2, penalty=0.5)(batch(clips(9, 4)))
+    total, count = output.losses["overlap"]
+    assert total > 0 and count == 2
+
+
+def test_poolings_stand_side_by_side():
+    head = make("attention", pooling="mean+structured", hidden_size=8, num_heads=3)
+    assert head.embed.in_features == 8 + 3 * 8
+    assert head(batch(clips(9, 4))).losses.keys() == {"overlap"}
+
+
 def test_unknown_head_and_option_name_the_nearest():
     with pytest.raises(ValueError, match="Did you mean 'attention'"):
         make("atention")
@@ -88,6 +118,14 @@ def test_unknown_head_and_option_name_the_nearest():
         make("attention", hiden_size=3)
     with pytest.raises(ValueError, match="kernel_size must be odd"):
         make("attention", kernel_size=4)
+    with pytest.raises(ValueError, match="Unknown pooling 'atention'. Did you mean 'attention'.*Join several with"):
+        make("attention", pooling="mean+atention")
+    with pytest.raises(ValueError, match="joined once, got 'mean\\+mean'"):
+        make("attention", pooling="mean+mean")
+    with pytest.raises(ValueError, match="num_heads must divide the 128 features that are pooled, got 3"):
+        make("attention", pooling="multihead", num_heads=3)
+    with pytest.raises(ValueError, match="channels must be a multiple of scale >= 2, got 20 and 8"):
+        make("ecapa", channels=20)
 
 
 def test_a_head_of_the_users_own_file(tmp_path):

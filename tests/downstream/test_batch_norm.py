@@ -1,0 +1,34 @@
+"""Masked batch norm against torch's own, given the real frames alone."""
+
+import pytest
+import torch
+
+from undertone.downstream.batch_norm import MaskedBatchNorm
+
+FEATURES = torch.randn(3, 4, 2, generator=torch.Generator().manual_seed(0))
+MASK = torch.tensor([[True] * 4, [True, False, False, False], [True, True, False, False]])
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_is_batch_norm_of_the_real_frames_and_zero_elsewhere(training):
+    ours, reference = MaskedBatchNorm(2), torch.nn.BatchNorm1d(2)
+    for norm in (ours, reference):
+        norm.running_mean, norm.running_var = torch.tensor([0.3, -1.0]), torch.tensor([2.0, 0.5])
+        norm.weight.data, norm.bias.data = torch.tensor([1.5, -2.0]), torch.tensor([0.1, 0.2])
+        norm.train(training)
+    spoilt = FEATURES.masked_fill(~MASK.unsqueeze(-1), torch.nan)
+    found = ours(spoilt, MASK)
+    torch.testing.assert_close(found[MASK], reference(FEATURES[MASK]))
+    assert torch.equal(found[~MASK], torch.zeros(5, 2))
+    for key, value in reference.state_dict().items():
+        torch.testing.assert_close(ours.state_dict()[key], value)
+
+
+def test_a_single_frame_is_normalised_by_the_running_statistics():
+    """torch's own raises here; the last batch of an epoch may hold one utterance."""
+    norm = MaskedBatchNorm(2).train()
+    norm.running_mean, norm.running_var = torch.tensor([1.0, 0.0]), torch.tensor([4.0, 1.0])
+    mask = torch.tensor([[True, False]])
+    found = norm(torch.tensor([[[3.0, 5.0], [9.0, 9.0]]]), mask)
+    torch.testing.assert_close(found, torch.tensor([[[1.0, 5.0], [0.0, 0.0]]]), atol=1e-4, rtol=0)
+    assert torch.equal(norm.running_mean, torch.tensor([1.0, 0.0]))
