@@ -16,7 +16,7 @@ from undertone.corpora.corpus import AUDIO_SUFFIXES, Corpus
 
 
 class Folder(Corpus):
-    """The corpus that a folder with a folder per class is."""
+    """Your own data: the folders' names are the emotions."""
 
     licence = "your own"
     citation = "your own"

@@ -31,7 +31,7 @@ FIELDS = ("emotion", "speaker", "gender", "session", "text", *DIMENSIONS)
 
 
 class HfDataset(Corpus):
-    """The corpus that a Hugging Face data set holds."""
+    """A Hugging Face data set; corpus.emotion=COLUMN names its columns."""
 
     licence = "see its page"
     citation = "see its page"

@@ -17,7 +17,7 @@ MEASURED = ("duration", "audio_hash", "size", "mtime_ns")  # by `prepare`, from 
 
 
 class ManifestFolder(Corpus):
-    """The corpus that a prepared manifest holds."""
+    """A prepared manifest, in the place of its corpus."""
 
     licence = "see its corpora"
     citation = "see its corpora"

@@ -37,7 +37,7 @@ Row = tuple[int, dict[str, Any]]
 
 
 class Table(Corpus):
-    """The corpus that a table of the user's describes."""
+    """Your own data: file, speaker, emotion, ..., one row an utterance."""
 
     licence = "your own"
     citation = "your own"

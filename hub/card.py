@@ -44,6 +44,7 @@ def make_card(model_folder: Path, results: Mapping[str, Any] | None, repo_id: st
         tasks=config["tasks"],
         sample_rate=preprocessor["sampling_rate"],
         corpus=_corpus_name(results),
+        variant=results.get("corpus_variant"),
         licence=results.get("licence"),
         citation=results.get("citation"),
         protocol=_protocol(results),

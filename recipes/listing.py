@@ -6,7 +6,7 @@ import importlib
 import inspect
 from typing import Any
 
-from undertone.corpora import load_corpus
+from undertone.corpora import OWN_DATA, corpus_names, load_corpus
 from undertone.corpora.corpus import Corpus
 from undertone.discovery import available, find_class, nearest
 from undertone.downstream.head import Head
@@ -35,9 +35,10 @@ def _first_line(thing: Any) -> str:
 
 
 def _corpora() -> list[tuple[str, str]]:
-    corpora = [load_corpus(name) for name in available("undertone.corpora", Corpus) if name != "table"]
-    own = ("FILE.csv / .jsonl / .parquet", "a table of your own data: file, speaker, emotion, ...")
-    return [(corpus.name, f"{_first_line(type(corpus))} {corpus.licence}") for corpus in corpora] + [own]
+    corpora = [load_corpus(name) for name in corpus_names()]
+    named = [(corpus.name, f"{_first_line(type(corpus))} {corpus.licence}") for corpus in corpora]
+    own = [(what, find_class(kind, "undertone.corpora", Corpus)) for kind, what in OWN_DATA.items()]  # type: ignore[type-abstract]
+    return named + [(what, _first_line(cls)) for what, cls in own]
 
 
 def _upstreams() -> list[tuple[str, str]]:

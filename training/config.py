@@ -18,17 +18,21 @@ class RunConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    corpus: str = Field(description="name (undertone list corpora), CSV / JSONL / Parquet table, or ./my_corpus.py")
+    corpus: str = Field(
+        description="name (undertone list corpora), CSV / JSONL / Parquet table, folder, hf:user/name or ./my_corpus.py"
+    )
+    corpus_options: dict[str, Any] = Field({}, description="options of the corpus, as corpus.NAME=value")
     root: str | None = Field(None, description="folder of the corpus' audio")
     strict: bool = Field(False, description="stop at a broken file instead of setting it aside")
     tasks: tuple[str, ...] = Field(
         (), description="columns to predict, the first one selects; empty: emotion (else the dimensions), and gender"
     )
     task_weights: dict[str, float] = Field({}, description="factor of a task's loss; 1 where not given")
-    protocol: Literal["speaker", "session", "groups", "split", "random", "auto"] | None = Field(
-        None, description="how folds are made; none: the corpus' own protocol"
+    protocol: str | None = Field(
+        None, description="speaker, session, groups, split, random, auto or the corpus' own; none: the corpus' default"
     )
     num_folds: int | None = Field(None, ge=2, description="number of folds of the protocols `groups` and `random`")
+    allow_leak: bool = Field(False, description="run folds that share speakers, and say so wherever the scores stand")
 
     upstream: str = Field("fbank", description="Hub id, folder, or fbank / mfcc / spectrogram")
     revision: str | None = Field(None, description="branch, tag or commit of the upstream on the Hub")
@@ -60,7 +64,12 @@ class RunConfig(BaseModel):
 
 
 SHORT = {"lr": "learning_rate", "epochs": "max_epochs", "folds": "num_folds", "steps": "max_steps"}
-NESTED = {"head": "head_options", "upstream": "upstream_options", "task_weights": "task_weights"}
+NESTED = {
+    "corpus": "corpus_options",
+    "head": "head_options",
+    "upstream": "upstream_options",
+    "task_weights": "task_weights",
+}
 
 
 def make_config(
@@ -87,6 +96,20 @@ def make_config(
         return RunConfig(**merged)
     except ValidationError as error:
         raise ValueError(_explain(error)) from error
+
+
+def corpus_options(words: Iterable[str]) -> dict[str, Any]:
+    """The options in `corpus.NAME=value` words, for a command that takes no other settings.
+
+    Raises:
+        ValueError: another setting, or a word without `=`.
+    """
+    merged: dict[str, Any] = {}
+    for word in words:
+        _assign(merged, word)
+        if list(merged) != ["corpus_options"]:
+            raise ValueError(f"Expected corpus.NAME=value, got {word!r}; there are no other settings here.")
+    return dict(merged.get("corpus_options", {}))
 
 
 def _read_file(file: Path) -> dict[str, Any]:

@@ -209,6 +209,7 @@ def pool(run: Run, folds: Sequence[Fold], cost: dict[str, Any]) -> dict[str, Any
     acoustic = run.upstream.spec().get("kind") != "hf"
     info = {
         "corpus": run.corpus.name,
+        "corpus_variant": run.corpus.variant,
         "upstream": run.config.upstream,
         "upstream_weights": "none" if acoustic else "random" if run.upstream.random_weights else "pretrained",
         "upstream_fingerprint": run.upstream.fingerprint(),

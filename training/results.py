@@ -95,8 +95,9 @@ def title_lines(results: Mapping[str, Any]) -> list[str]:
     """Sentences without which the numbers would be misread; the first names the run."""
     count = len(results["folds"])
     folds = f"{count} fold" + "s" * (count > 1)
+    variant = f" ({results['corpus_variant']})" if results.get("corpus_variant") else ""
     lines = [
-        f"{results['corpus']}: upstream {results['upstream']}, head {results['head']}, "
+        f"{results['corpus']}{variant}: upstream {results['upstream']}, head {results['head']}, "
         f"protocol {results['protocol']}, {folds}"
     ]
     if not results["speaker_independent"]:

@@ -13,7 +13,7 @@ from filelock import FileLock
 
 from undertone.corpora import load_corpus
 from undertone.corpora.corpus import Corpus
-from undertone.corpora.folds import Fold, check_folds
+from undertone.corpora.folds import Fold, check_folds, mark_leaks
 from undertone.corpora.manifest import Manifest, Utterance
 from undertone.corpora.prepare import prepare
 from undertone.downstream.config import UndertoneConfig
@@ -121,7 +121,8 @@ def open_run(config: RunConfig, out: Path, display: Display) -> Run:
     out = out.expanduser()
     head_class(config.head)
     check_head_options(config.head, config.head_options)
-    corpus = load_corpus(config.corpus)
+    corpus = load_corpus(config.corpus, config.corpus_options)
+    corpus.check_protocol(config.protocol)
     check_same_run(config, out / "config.json")
     upstream = load_upstream(config.upstream, revision=config.revision, options=config.upstream_options or None)
     accelerator = make_accelerator(config)
@@ -129,7 +130,8 @@ def open_run(config: RunConfig, out: Path, display: Display) -> Run:
     with FileLock(out / "start.lock"):
         manifest, warnings = _manifest(config, corpus, out, display)
         folds = corpus.folds(manifest, config.protocol, config.num_folds, config.seed)
-        warnings += check_folds(folds, manifest)
+        warnings += check_folds(folds, manifest, config.allow_leak)
+        folds = mark_leaks(folds, manifest)
         tasks = choose_tasks(manifest, config.tasks, config.task_weights)
         save_config(config, out / "config.json")
     kind = needed_states(config.head, config.layer_norm)

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from undertone.training.config import RunConfig, check_same_run, make_config, save_config
+from undertone.training.config import RunConfig, check_same_run, corpus_options, make_config, save_config
 
 
 def test_later_sources_win(tmp_path):
@@ -22,6 +22,7 @@ def test_later_sources_win(tmp_path):
         ("layer_norm=true", "layer_norm", True),
         ("max_steps=100", "max_steps", 100),
         ("upstream.num_mels=40", "upstream_options", {"num_mels": 40}),
+        ("corpus.labels=5class", "corpus_options", {"labels": "5class"}),
         ("task_weights.gender=0.5", "task_weights", {"gender": 0.5}),
         ("upstream=./a folder/wavlm", "upstream", "./a folder/wavlm"),
         ("root=2e5", "root", None),
@@ -42,7 +43,8 @@ def test_words_are_read_as_their_field_wants_them(word, field, value):
         (["seed"], "Expected key=value, got 'seed'"),
         (["lr=fast"], "Setting 'learning_rate': input should be a valid number.*got 'fast'"),
         (["lr=-1"], "Setting 'learning_rate': input should be greater than 0, got -1"),
-        (["protocol=speakers"], "Setting 'protocol': input should be 'speaker', 'session'"),
+        (["schedule=linea"], "Setting 'schedule': input should be 'linear', 'cosine'"),
+        (["allow_leak=perhaps"], "Setting 'allow_leak': input should be a valid boolean"),
         (["num_folds=1"], "greater than or equal to 2"),
     ],
 )
@@ -79,3 +81,10 @@ def test_every_field_is_described_and_survives_json():
     for name, field in RunConfig.model_fields.items():
         assert field.description, name
     assert json.loads(RunConfig(corpus="x").model_dump_json())
+
+
+def test_a_command_of_corpus_options_takes_nothing_else():
+    assert corpus_options(["corpus.labels=5class", "corpus.part=scripted"]) == {"labels": "5class", "part": "scripted"}
+    assert corpus_options([]) == {}
+    with pytest.raises(ValueError, match="Expected corpus.NAME=value, got 'seed=1'; there are no other settings here"):
+        corpus_options(["corpus.labels=all", "seed=1"])
