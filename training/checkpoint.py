@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from undertone.downstream.live import load_trained_state, trained_state
 from undertone.files import atomic_path, read_json, write_json
 
 KEPT = 2
@@ -24,8 +26,7 @@ class Progress:
         step: updates done.
         epoch: passes begun, counted from 0.
         position: batches of that pass already done.
-        best_step: the step with the best dev score; 0 before the first look.
-        best_score: that score, None before the first look.
+        best: (dev score, step) of the kept weights, best first.
         looks_since_best: looks at dev without a better score.
         finished: the training came to its end.
         history: one record a look: step, epoch, lr, train_loss, dev.
@@ -34,18 +35,28 @@ class Progress:
     step: int = 0
     epoch: int = 0
     position: int = 0
-    best_step: int = 0
-    best_score: float | None = None
+    best: list[tuple[float, int]] = field(default_factory=list)
     looks_since_best: int = 0
     finished: bool = False
     history: list[dict[str, Any]] = field(default_factory=list)
 
 
 def save_weights(module: nn.Module, path: Path) -> None:
-    """Write a module's state as safetensors, atomically."""
-    state = {name: tensor.detach().cpu().contiguous() for name, tensor in module.state_dict().items()}
+    """Write what training changes of a module as safetensors, atomically."""
+    state = {name: tensor.detach().cpu().contiguous() for name, tensor in trained_state(module).items()}
     with atomic_path(path) as draft:
         save_file(state, draft)
+
+
+def average_weights(paths: Sequence[Path]) -> dict[str, Tensor]:
+    """The mean of several saved weights, computed in float64; integers are the first one's."""
+    states = [load_file(path) for path in paths]
+    return {
+        name: torch.stack([state[name].double() for state in states]).mean(0).to(first.dtype)
+        if first.is_floating_point()
+        else first
+        for name, first in states[0].items()
+    }
 
 
 def save_checkpoint(folder: Path, module: nn.Module, optimizer: torch.optim.Optimizer, progress: Progress) -> None:
@@ -64,9 +75,10 @@ def load_checkpoint(folder: Path, module: nn.Module, optimizer: torch.optim.Opti
     found = _checkpoints(folder)
     if not found:
         return Progress()
-    module.load_state_dict(load_file(found[-1] / "weights.safetensors"))
+    load_trained_state(module, load_file(found[-1] / "weights.safetensors"))
     _restore_optimizer(optimizer, load_file(found[-1] / "optimizer.safetensors"))
-    return Progress(**read_json(found[-1] / "progress.json"))
+    saved = read_json(found[-1] / "progress.json")
+    return Progress(**saved | {"best": [(score, step) for score, step in saved["best"]]})
 
 
 def _checkpoints(folder: Path) -> list[Path]:

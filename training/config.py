@@ -37,6 +37,14 @@ class RunConfig(BaseModel):
     upstream: str = Field("fbank", description="Hub id, folder, or fbank / mfcc / spectrogram")
     revision: str | None = Field(None, description="branch, tag or commit of the upstream on the Hub")
     upstream_options: dict[str, Any] = Field({}, description="options of the upstream, as upstream.NAME=value")
+    mode: Literal["frozen", "finetune", "lora"] = Field("frozen", description="what of the upstream learns")
+    train_front_end: bool = Field(False, description="finetune: train the convolutional front-end too")
+    top_layers: int | None = Field(None, ge=1, description="finetune: only the last so many transformer blocks")
+    upstream_learning_rate: float = Field(1e-5, gt=0, description="peak rate of the upstream's or adapters' weights")
+    lora_rank: int = Field(8, ge=1, description="rank of the LoRA adapters")
+    lora_alpha: int = Field(16, ge=1, description="their scale is alpha / rank")
+    lora_dropout: float = Field(0.0, ge=0, lt=1, description="dropout before the adapters")
+    gradient_checkpointing: bool = Field(False, description="compute a block twice instead of keeping its values")
     layer_norm: bool = Field(False, description="normalise every layer before the layer sum")
     head: str = Field("attention", description="a head (undertone list heads), ./my_head.py or my_pkg.heads:MyHead")
     head_options: dict[str, Any] = Field({}, description="options of the head, as head.NAME=value")
@@ -56,6 +64,8 @@ class RunConfig(BaseModel):
     max_steps: int | None = Field(None, ge=1, description="updates; overrides max_epochs")
     eval_every: int | None = Field(None, ge=1, description="updates between two looks at dev; none: every epoch")
     patience: int = Field(15, ge=1, description="stop after this many looks at dev without a better score")
+    average_top: int = Field(1, ge=1, description="average the weights of the so many best looks at dev")
+    mixed_precision: Literal["no", "bf16", "fp16"] = Field("no", description="autocast of the training")
     select_by: Literal["uar", "wa", "macro_f1", "ccc"] | None = Field(
         None, description="dev score of the first task that selects; none: uar for classes, ccc for values"
     )

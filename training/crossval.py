@@ -16,7 +16,7 @@ from accelerate.utils import broadcast_object_list
 from filelock import FileLock, Timeout
 
 from undertone.corpora.folds import Fold
-from undertone.downstream.downstream import Downstream
+from undertone.downstream.model import UndertoneModel
 from undertone.files import read_json, write_json
 from undertone.training.config import RunConfig
 from undertone.training.cost import model_cost
@@ -94,9 +94,7 @@ def train(config: RunConfig, out: Path, fold_name: str | None = None, display: D
     _take(run, fold, f"fold {fold.name}")
     if not _is_done(run, fold):
         raise ValueError(f"Another process trains fold {fold.name} in {run.out}. Wait, or choose another --out.")
-    downstream = run.new_downstream(fold.name)
-    load_fold(run, fold, downstream)
-    model = run.model(downstream, run.manifest.select(fold.train))
+    model = UndertoneModel.from_pretrained(run.folder(fold) / "model", allow=(config.head,))
     model.save_pretrained(run.out / "model")
     results = pool(run, [fold], model_cost(model))
     write_results(run, [fold], results)
@@ -140,21 +138,23 @@ def _run_fold(run: Run, fold: Fold, accelerator: Accelerator, title: str) -> Non
     for tracker in accelerator.trackers:
         tracker.finish()
     if accelerator.is_main_process:
-        run.model(trainer.downstream, utterances).save_pretrained(folder / "model", head_only=True)
+        run.save_fold(trainer.module, utterances, folder / "model")
         predictions.save(folder / "predictions.parquet")
         write_json(folder / "history.json", trained.history)
+        layer_sum = getattr(trainer.module, "downstream", trainer.module).layer_sum
         record = {
             "best_step": trained.best_step,
             "dev_score": trained.best_score,
             "seconds": round(time.monotonic() - start, 2),
-            "layer_weights": trainer.downstream.layer_sum.layer_weights().tolist(),
+            "layer_weights": layer_sum.layer_weights().tolist(),
+            "trained_parameters": sum(weight.numel() for weight in trainer.module.parameters() if weight.requires_grad),
             "num_train": len(utterances),
             "num_dev": len(dev),
             "num_test": len(fold.test),
         }
         write_json(folder / "fold.json", record)
         shutil.rmtree(folder / "checkpoints", ignore_errors=True)
-        (folder / "best.safetensors").unlink(missing_ok=True)
+        shutil.rmtree(folder / "best", ignore_errors=True)
     accelerator.wait_for_everyone()
 
 
@@ -175,16 +175,8 @@ def _fit(
         def follow(done: int, last: int, score: float | None) -> None:
             advance(done, last, "" if score is None else f"dev {score:.3f}")
 
-        trainer = Trainer(run.config, run.tasks, run.source, run.new_downstream(name), folder, accelerator, follow)
+        trainer = Trainer(run.config, run.tasks, run.source, run.new_module(name), folder, accelerator, follow)
         return trainer, trainer.fit(utterances, dev, total, stop_at)
-
-
-def load_fold(run: Run, fold: Fold, downstream: Downstream) -> None:
-    """Fill a downstream with the weights that a finished fold kept."""
-    from safetensors.torch import load_file
-
-    state = load_file(run.folder(fold) / "model" / "model.safetensors")
-    downstream.load_state_dict({name.removeprefix("downstream."): value for name, value in state.items()})
 
 
 def _refit(run: Run, accelerator: Accelerator) -> dict[str, Any]:
@@ -195,7 +187,7 @@ def _refit(run: Run, accelerator: Accelerator) -> dict[str, Any]:
     everyone = list(run.manifest)
     folder = run.out / "refit"
     trainer, _ = _fit(run, "all", folder, accelerator, "model of all speakers", everyone, [], total, best_step)
-    model = run.model(trainer.downstream, everyone)
+    model = run.model(trainer.module, everyone)
     if accelerator.is_main_process:
         model.save_pretrained(run.out / "model")
         shutil.rmtree(folder, ignore_errors=True)

@@ -10,8 +10,6 @@ import torch
 
 Item = TypeVar("Item")
 
-BUCKET = 8  # batches whose utterances are sorted by length together
-
 
 def draw(*parts: object) -> int:
     """A 63-bit integer that depends on `parts` alone."""
@@ -25,17 +23,19 @@ def seed_everything(*parts: object) -> None:
 
 
 def epoch_batches(
-    ids: Sequence[str], durations: Sequence[float], batch_size: int, seed: int, epoch: int
+    ids: Sequence[str], durations: Sequence[float], batch_size: int, seed: int, epoch: int, jitter: float
 ) -> list[list[int]]:
     """The batches of one epoch, as positions in `ids`; every position occurs once.
 
-    The order is random; within stretches of `BUCKET` batches utterances are sorted by duration, so that a batch holds
-    clips of like length and little padding, and the batches are then shuffled.
+    Utterances are sorted by duration * (1 + u), u uniform in [-jitter, jitter] and drawn anew each epoch, cut into
+    batches, and the batches are shuffled: the smaller the jitter, the less padding and the less mixing.
     """
-    order = sorted(range(len(ids)), key=lambda position: draw(seed, "order", epoch, ids[position]))
-    batches = []
-    for stretch in chunks(order, BUCKET * batch_size):
-        batches += chunks(sorted(stretch, key=lambda position: durations[position]), batch_size)
+
+    def blurred(position: int) -> tuple[float, str]:
+        uniform = draw(seed, "order", epoch, ids[position]) / 2**63
+        return durations[position] * (1 + jitter * (2 * uniform - 1)), ids[position]
+
+    batches = chunks(sorted(range(len(ids)), key=blurred), batch_size)
     return sorted(batches, key=lambda batch: draw(seed, "batches", epoch, ids[batch[0]]))
 
 

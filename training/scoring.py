@@ -12,6 +12,7 @@ from accelerate.utils import gather_object
 
 from undertone.downstream.downstream import Downstream
 from undertone.downstream.head import HeadOutput
+from undertone.downstream.live import LiveModel
 from undertone.downstream.task import Task
 from undertone.training.feeding import Source
 from undertone.training.metrics import ccc, macro_f1, uar, wa
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 @torch.inference_mode()
 def predict(
-    downstream: Downstream,
+    module: Downstream | LiveModel,
     tasks: tuple[Task, ...],
     source: Source,
     utterances: Sequence[Utterance],
@@ -34,13 +35,13 @@ def predict(
     fold: str = "",
 ) -> Predictions:
     """Score utterances, in their order; over several processes each is scored exactly once, by one of them."""
-    downstream.eval()
+    module.eval()
     rank, world = accelerator.process_index, accelerator.num_processes
     by_length = sorted(range(len(utterances)), key=lambda index: (utterances[index].duration, utterances[index].id))
     found: list[tuple[int, dict[str, np.ndarray]]] = []
     for chunk in chunks(by_length[rank::world], batch_size):
-        hidden = source([utterances[index] for index in chunk]).to(accelerator.device)
-        scores = task_scores(tasks, downstream(hidden))
+        batch = source([utterances[index] for index in chunk]).to(accelerator.device)
+        scores = task_scores(tasks, module(batch))
         found += [(index, {name: rows[row] for name, rows in scores.items()}) for row, index in enumerate(chunk)]
     everyone = sorted(gather_object(found) if world > 1 else found, key=lambda item: item[0])
     return Predictions(

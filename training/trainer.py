@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -10,14 +11,15 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from accelerate import Accelerator
-from safetensors.torch import load_file
+from accelerate.utils.memory import should_reduce_batch_size
 from torch import Tensor
 
 from undertone.downstream.downstream import Downstream
 from undertone.downstream.head import HeadOutput
+from undertone.downstream.live import LiveModel, load_trained_state
 from undertone.downstream.losses import is_labelled, task_loss
 from undertone.downstream.task import Task
-from undertone.training.checkpoint import Progress, load_checkpoint, save_checkpoint, save_weights
+from undertone.training.checkpoint import Progress, average_weights, load_checkpoint, save_checkpoint, save_weights
 from undertone.training.config import RunConfig
 from undertone.training.feeding import Source
 from undertone.training.order import chunks, epoch_batches, seed_everything
@@ -28,6 +30,8 @@ from undertone.training.targets import targets
 
 if TYPE_CHECKING:
     from undertone.corpora.manifest import Utterance
+
+logger = logging.getLogger(__name__)
 
 Follow = Callable[[int, int, float | None], None]  # updates done, updates in all, best dev score so far
 
@@ -42,13 +46,13 @@ class Trained:
 
 
 class Trainer:
-    """Trains a downstream on the hidden states of one fold, on one process or many.
+    """Trains a module on one fold, on one process or many.
 
     Args:
         config: rates, batch size, when to stop.
         tasks: what is predicted; the first one selects.
-        source: utterances -> hidden states.
-        downstream: the module to train, its initial weights already drawn.
+        source: utterances -> the batch that the module takes.
+        module: a `Downstream` fed from the store, or a `LiveModel` fed with sound; its weights already drawn.
         folder: where checkpoints and the best weights go.
         accelerator: devices and processes.
         follow: called after every update.
@@ -59,18 +63,17 @@ class Trainer:
         config: RunConfig,
         tasks: tuple[Task, ...],
         source: Source,
-        downstream: Downstream,
+        module: Downstream | LiveModel,
         folder: Path,
         accelerator: Accelerator,
         follow: Follow = lambda done, total, score: None,
     ) -> None:
         self.config, self.tasks, self.source, self.folder = config, tasks, source, folder
         self.accelerator, self.follow = accelerator, follow
-        optimizer = torch.optim.AdamW(
-            downstream.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
-        )
-        self.model, self.optimizer = accelerator.prepare(downstream.to(accelerator.device), optimizer)
-        self.downstream: Downstream = accelerator.unwrap_model(self.model)
+        optimizer = make_optimizer(config, module.to(accelerator.device))
+        self.model, self.optimizer = accelerator.prepare(module, optimizer)
+        self.module: Downstream | LiveModel = accelerator.unwrap_model(self.model)
+        self.pieces = config.accumulation
 
     def fit(
         self, train: Sequence[Utterance], dev: Sequence[Utterance], total: int, stop_at: int | None = None
@@ -85,16 +88,18 @@ class Trainer:
             total: updates of the whole schedule (`total_steps`).
             stop_at: stop after this many of them.
         """
-        progress = load_checkpoint(self.folder / "checkpoints", self.downstream, self.optimizer.optimizer)
+        progress = load_checkpoint(self.folder / "checkpoints", self.module, self.optimizer.optimizer)
         ids, durations = [item.id for item in train], [item.duration for item in train]
         last = min(total, stop_at or total)
         losses: list[float] = []
         while progress.step < last and not progress.finished:
-            batches = epoch_batches(ids, durations, self.config.batch_size, self.config.seed, progress.epoch)
+            batches = epoch_batches(
+                ids, durations, self.config.batch_size, self.config.seed, progress.epoch, self.source.jitter
+            )
             for batch in batches[progress.position :]:
                 losses.append(self._update([train[index] for index in batch], progress.step, total))
                 progress.step, progress.position = progress.step + 1, progress.position + 1
-                self.follow(progress.step, last, progress.best_score)
+                self.follow(progress.step, last, progress.best[0][0] if progress.best else None)
                 end_of_epoch = progress.position == len(batches)
                 if end_of_epoch:
                     progress.epoch, progress.position = progress.epoch + 1, 0
@@ -103,50 +108,74 @@ class Trainer:
                     losses = []
                 if progress.step == last or progress.finished:
                     break
-        if dev and progress.best_step:
-            self.downstream.load_state_dict(load_file(self.folder / "best.safetensors"))
-        return Trained(progress.best_step or progress.step, progress.best_score, progress.history)
+        if not progress.best:
+            return Trained(progress.step, None, progress.history)
+        load_trained_state(self.module, average_weights([self._kept(step) for _, step in progress.best]))
+        return Trained(progress.best[0][1], progress.best[0][0], progress.history)
+
+    def _kept(self, step: int) -> Path:
+        return self.folder / "best" / f"step-{step:09d}.safetensors"
 
     def _is_look(self, step: int, last: int, end_of_epoch: bool) -> bool:
         every = self.config.eval_every
         return step == last or (step % every == 0 if every else end_of_epoch)
 
     def _look(self, progress: Progress, dev: Sequence[Utterance], total: int, losses: list[float]) -> None:
-        """Score dev, keep the weights if they are the best so far, write a checkpoint."""
+        """Score dev, keep the weights if they are among the best so far, write a checkpoint."""
         record: dict[str, Any] = {
             "step": progress.step,
             "epoch": progress.epoch,
-            "lr": self._rate(progress.step - 1, total),
+            "lr": self.config.learning_rate * self._factor(progress.step - 1, total),
             "train_loss": sum(losses) / len(losses) if losses else None,
         }
         if dev:
             score, record["dev"] = selection_score(self.predict(dev), self.config.select_by)
-            progress.looks_since_best += 1
-            if progress.best_score is None or score > progress.best_score:
-                progress.best_score, progress.best_step, progress.looks_since_best = score, progress.step, 0
-                self._on_main(lambda: save_weights(self.downstream, self.folder / "best.safetensors"))
+            self._rank(progress, score)
             progress.finished = progress.looks_since_best >= self.config.patience
         progress.history.append(record)
         self.accelerator.log(_flatten(record), step=progress.step)
         checkpoints = self.folder / "checkpoints"
-        self._on_main(lambda: save_checkpoint(checkpoints, self.downstream, self.optimizer.optimizer, progress))
+        self._on_main(lambda: save_checkpoint(checkpoints, self.module, self.optimizer.optimizer, progress))
+        if self.accelerator.is_main_process:
+            for path in set((self.folder / "best").glob("*")) - {self._kept(step) for _, step in progress.best}:
+                path.unlink()
+
+    def _rank(self, progress: Progress, score: float) -> None:
+        """Keep the `average_top` best weights, the earlier of two equal ones first."""
+        ranked = sorted([*progress.best, (score, progress.step)], key=lambda entry: (-entry[0], entry[1]))
+        progress.best = ranked[: self.config.average_top]
+        progress.looks_since_best = 0 if progress.best[0][1] == progress.step else progress.looks_since_best + 1
+        if (score, progress.step) in progress.best:
+            self._on_main(lambda: save_weights(self.module, self._kept(progress.step)))
 
     def _on_main(self, write: Callable[[], None]) -> None:
         if self.accelerator.is_main_process:
             write()
         self.accelerator.wait_for_everyone()
 
-    def _rate(self, step: int, total: int) -> float:
-        return self.config.learning_rate * rate_factor(step, total, self.config.warmup, self.config.schedule)
+    def _factor(self, step: int, total: int) -> float:
+        return rate_factor(step, total, self.config.warmup, self.config.schedule)
 
     def _update(self, batch: list[Utterance], step: int, total: int) -> float:
+        """One update, in smaller micro-batches from now on if the memory does not hold these; returns its loss."""
+        try:
+            return self._try_update(batch, step, total)
+        except Exception as error:
+            if not should_reduce_batch_size(error) or self.pieces >= len(batch) or self.accelerator.num_processes > 1:
+                raise
+        self.optimizer.zero_grad(set_to_none=True)
+        self.pieces *= 2
+        logger.warning("Out of memory: from update %d on a batch goes in %d micro-batches.", step, self.pieces)
+        return self._update(batch, step, total)
+
+    def _try_update(self, batch: list[Utterance], step: int, total: int) -> float:
         """One update on a global batch; returns its loss, averaged over the labelled utterances of the whole batch."""
         self.model.train()
         for group in self.optimizer.param_groups:
-            group["lr"] = self._rate(step, total)
+            group["lr"] = group["initial_lr"] * self._factor(step, total)
         counts = {task.name: max(1, int(is_labelled(task, _tensor(task, batch)).sum())) for task in self.tasks}
         rank, world = self.accelerator.process_index, self.accelerator.num_processes
-        pieces = chunks(batch, -(-len(batch) // self.config.accumulation))
+        pieces = chunks(batch, -(-len(batch) // self.pieces))
         self.optimizer.zero_grad()
         value = 0.0
         for number, piece in enumerate(pieces):
@@ -178,9 +207,20 @@ class Trainer:
 
     def predict(self, utterances: Sequence[Utterance], fold: str = "") -> Predictions:
         """Score utterances with the present weights; over several processes each is scored exactly once."""
-        return predict(
-            self.downstream, self.tasks, self.source, utterances, self.accelerator, self.config.batch_size, fold
-        )
+        return predict(self.module, self.tasks, self.source, utterances, self.accelerator, self.config.batch_size, fold)
+
+
+def make_optimizer(config: RunConfig, module: Downstream | LiveModel) -> torch.optim.AdamW:
+    """AdamW on what learns; an upstream's weights have a rate of their own."""
+    groups = [(config.learning_rate, [weight for weight in module.parameters() if weight.requires_grad])]
+    if isinstance(module, LiveModel):
+        upstream = [weight for weight in module.upstream.parameters() if weight.requires_grad]
+        groups = [
+            (config.learning_rate, list(module.downstream.parameters())),
+            (config.upstream_learning_rate, upstream),
+        ]
+    parameters = [{"params": weights, "lr": rate, "initial_lr": rate} for rate, weights in groups]
+    return torch.optim.AdamW(parameters, weight_decay=config.weight_decay, fused=True)
 
 
 def total_steps(config: RunConfig, num_utterances: int) -> int:

@@ -21,10 +21,10 @@ def test_resumed_training_gives_the_same_weights_bit_for_bit(tmp_path):
     for step in range(6):
         update(module, optimizer, step)
         if step == 2:
-            save_checkpoint(tmp_path, module, optimizer, Progress(step=3, best_score=0.5, history=[{"step": 3}]))
+            save_checkpoint(tmp_path, module, optimizer, Progress(step=3, best=[(0.5, 3)], history=[{"step": 3}]))
     again, other = make()
     progress = load_checkpoint(tmp_path, again, other)
-    assert progress == Progress(step=3, best_score=0.5, history=[{"step": 3}])
+    assert progress == Progress(step=3, best=[(0.5, 3)], history=[{"step": 3}])
     for step in range(progress.step, 6):
         update(again, other, step)
     for name, value in module.state_dict().items():

@@ -30,13 +30,15 @@ def fit(run, folder, stop_at=None, dev=True, follow=lambda done, total, score: N
     accelerator = make_accelerator(run.config)
     trainer = Trainer(run.config, run.tasks, run.source, run.new_downstream("x"), folder, accelerator, follow)
     train = run.manifest.select(fold.train)
-    trained = trainer.fit(train, run.manifest.select(fold.dev) if dev else [], total_steps(run.config, len(train)), stop_at)
+    trained = trainer.fit(
+        train, run.manifest.select(fold.dev) if dev else [], total_steps(run.config, len(train)), stop_at
+    )
     return trainer, trained
 
 
 def same(first, second, atol=0.0):
-    for name, value in first.downstream.state_dict().items():
-        torch.testing.assert_close(second.downstream.state_dict()[name], value, atol=atol, rtol=0, msg=name)
+    for name, value in first.module.state_dict().items():
+        torch.testing.assert_close(second.module.state_dict()[name], value, atol=atol, rtol=0, msg=name)
 
 
 def test_the_same_seed_gives_the_same_weights_and_another_seed_others(opened, tmp_path):
@@ -82,9 +84,19 @@ def test_dev_selects_and_patience_stops(opened, tmp_path):
     best_look = scores.index(max(scores))
     assert trained.best_step == trained.history[best_look]["step"]
     assert len(scores) == min(best_look + 1 + 2, 40)
-    best = load_file(tmp_path / "run" / "best.safetensors")
-    assert all(torch.equal(value, best[name]) for name, value in trainer.downstream.state_dict().items())
+    best = load_file(tmp_path / "run" / "best" / f"step-{trained.best_step:09d}.safetensors")
+    assert all(torch.equal(value, best[name]) for name, value in trainer.module.state_dict().items())
     assert json.loads(json.dumps(trained.history)) == trained.history
+
+
+def test_the_best_looks_are_averaged(opened, tmp_path):
+    trainer, trained = fit(opened("average_top=3", "max_epochs=6"), tmp_path / "run")
+    kept = [load_file(path) for path in sorted((tmp_path / "run" / "best").iterdir())]
+    ranked = sorted(trained.history, key=lambda record: (-record["dev"]["emotion"]["uar"], record["step"]))[:3]
+    names = {path.stem for path in (tmp_path / "run" / "best").iterdir()}
+    assert names == {f"step-{record['step']:09d}" for record in ranked} and len(kept) == 3
+    for name, value in trainer.module.state_dict().items():
+        torch.testing.assert_close(value, (kept[0][name] + kept[1][name] + kept[2][name]) / 3)
 
 
 def test_training_learns(opened, tmp_path):
@@ -105,10 +117,29 @@ def test_a_zero_weight_leaves_the_task_untrained(opened, tmp_path):
     run = opened("task_weights.gender=0", "weight_decay=0")
     trainer, _ = fit(run, tmp_path / "run", dev=False)
     before = run.new_downstream("x").state_dict()
-    after = trainer.downstream.state_dict()
+    after = trainer.module.state_dict()
     key = "head.outputs.layers.task_{}.weight"
     assert torch.equal(after[key.format("gender")], before[key.format("gender")])
     assert not torch.equal(after[key.format("emotion")], before[key.format("emotion")])
+
+
+def test_out_of_memory_halves_the_micro_batches_and_says_so(opened, tmp_path, caplog):
+    """The allocator's own error, raised where a micro-batch holds more than three clips."""
+    plain, _ = fit(opened("head.dropout=0"), tmp_path / "plain", dev=False)
+    run = opened("head.dropout=0")
+    fits = run.source
+
+    class SmallMemory(type(fits)):
+        def __call__(self, utterances):
+            if len(utterances) > 3:
+                raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate")
+            return super().__call__(utterances)
+
+    run.source = SmallMemory(fits.store)
+    halved, _ = fit(run, tmp_path / "halved", dev=False)
+    assert "from update 0 on a batch goes in 2 micro-batches" in caplog.text
+    assert "in 4 micro-batches" in caplog.text and "in 8" not in caplog.text
+    same(plain, halved, atol=2e-5)
 
 
 def test_the_schedule_does_not_change_when_stopped_early(opened, tmp_path):

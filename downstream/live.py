@@ -1,0 +1,55 @@
+"""Upstream and downstream trained together."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from undertone.downstream.downstream import Downstream
+from undertone.downstream.head import HeadOutput
+from undertone.upstream.base import Upstream
+from undertone.upstream.types import WaveBatch
+
+
+class LiveModel(nn.Module):
+    """Sound -> upstream -> layer sum -> head, as one module to train; what is frozen stays in eval mode.
+
+    Args:
+        upstream: with `requires_grad` set on what learns (`undertone.upstream.adapt`).
+        downstream: layer sum and head.
+    """
+
+    def __init__(self, upstream: Upstream, downstream: Downstream) -> None:
+        super().__init__()
+        self.upstream, self.downstream = upstream, downstream
+
+    def forward(self, batch: WaveBatch) -> HeadOutput:
+        """(B, N) samples -> logits, embedding, attention."""
+        return self.downstream(self.upstream(batch))
+
+    def train(self, mode: bool = True) -> LiveModel:
+        """Train mode where something learns; a module whose every weight is frozen drops nothing out."""
+        super().train(mode)
+        for module in self.upstream.modules():
+            weights = list(module.parameters())
+            if weights and not any(weight.requires_grad for weight in weights):
+                module.eval()
+        return self
+
+
+def trained_state(module: nn.Module) -> dict[str, Tensor]:
+    """The part of a module's state that training changes: weights that learn, and buffers."""
+    frozen = {name for name, weight in module.named_parameters() if not weight.requires_grad}
+    return {name: value for name, value in module.state_dict().items() if name not in frozen}
+
+
+def load_trained_state(module: nn.Module, state: dict[str, Tensor]) -> None:
+    """Put back what `trained_state` gave.
+
+    Raises:
+        ValueError: the state is of another module, or of other frozen parts.
+    """
+    wanted = trained_state(module).keys()
+    if wanted != state.keys():
+        differing = sorted(wanted ^ state.keys())
+        raise ValueError(f"The saved weights are not this training's: {', '.join(differing[:5])}. Start a new run.")
+    module.load_state_dict(state, strict=False)

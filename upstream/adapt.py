@@ -1,0 +1,86 @@
+"""What of an upstream learns: all of it, its top layers, or LoRA adapters beside it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from peft import LoraConfig, PeftModel, get_peft_model
+from torch import nn
+
+from undertone.upstream.base import Upstream
+from undertone.upstream.families import Family, find_family
+from undertone.upstream.hf import HFUpstream
+
+
+def finetune(upstream: Upstream, *, train_front_end: bool = False, top_layers: int | None = None) -> None:
+    """Let the upstream's weights learn, in place.
+
+    Args:
+        upstream: a Hugging Face upstream.
+        train_front_end: also the convolutional front-end; otherwise that runs without autograd.
+        top_layers: only the last so many transformer blocks, and what follows them.
+
+    Raises:
+        ValueError: the upstream has no weights to train, or fewer blocks.
+    """
+    model, family = _open(upstream)
+    model.requires_grad_(top_layers is None)
+    if top_layers is not None:
+        blocks = model.get_submodule(family.blocks)
+        if not 1 <= top_layers <= len(blocks):  # type: ignore[arg-type]
+            raise ValueError(f"top_layers must be 1..{len(blocks)} for {upstream.name!r}, got {top_layers}.")  # type: ignore[arg-type]
+        blocks[-top_layers:].requires_grad_(True)  # type: ignore[index]
+        final_norm = getattr(model.get_submodule(family.blocks.rpartition(".")[0]), "layer_norm", None)
+        if final_norm is not None and getattr(model.config, "do_stable_layer_norm", False):
+            final_norm.requires_grad_(True)  # stands after the last block; elsewhere it stands before the first
+    if not train_front_end:
+        _freeze_front_end(model, family)
+
+
+def add_lora(upstream: Upstream, *, rank: int, alpha: int, dropout: float) -> None:
+    """Freeze the upstream and put LoRA adapters beside its attention projections, in place (Hu et al. 2021).
+
+    `upstream.model` is then PEFT's model, which saves its adapters in PEFT's own format.
+
+    Raises:
+        ValueError: the upstream has no weights to adapt.
+    """
+    model, family = _open(upstream)
+    _freeze_front_end(model, family)
+    config = LoraConfig(r=rank, lora_alpha=alpha, lora_dropout=dropout, target_modules=list(family.lora_targets))
+    upstream.model = get_peft_model(model, config)  # type: ignore[arg-type]
+
+
+def save_lora(upstream: Upstream, folder: Path) -> None:
+    """Write adapter_config.json and adapter_model.safetensors, which `peft.PeftModel.from_pretrained` reads."""
+    upstream.model.peft_config["default"].base_model_name_or_path = upstream.name  # type: ignore[union-attr, index]
+    upstream.model.save_pretrained(str(folder))  # type: ignore[union-attr, operator]
+
+
+def load_lora(upstream: Upstream, folder: Path) -> None:
+    """Put the adapters saved in `folder` into the upstream and merge them."""
+    upstream.model = PeftModel.from_pretrained(_open(upstream)[0], str(folder))  # type: ignore[arg-type]
+    merge_lora(upstream)
+
+
+def merge_lora(upstream: Upstream) -> None:
+    """Replace each adapted weight W by W + (alpha / rank) BA and drop the adapters, in place."""
+    upstream.model = upstream.model.merge_and_unload()  # type: ignore[union-attr, operator]
+
+
+def _open(upstream: Upstream) -> tuple[nn.Module, Family]:
+    """The transformers model of an upstream, and its family."""
+    if not isinstance(upstream, HFUpstream):
+        raise ValueError(
+            f"Upstream {upstream.name!r} has no weights that could learn; mode=finetune and mode=lora need a "
+            f"Hugging Face model. Use mode=frozen, or another --upstream."
+        )
+    return upstream.model, find_family(upstream.model.config.model_type, upstream.name)
+
+
+def _freeze_front_end(model: nn.Module, family: Family) -> None:
+    for name in family.front_end:
+        front_end = model.get_submodule(name)
+        front_end.requires_grad_(False)
+        if hasattr(front_end, "_requires_grad"):
+            front_end._requires_grad = False  # transformers otherwise starts autograd at its input in train mode
