@@ -21,6 +21,7 @@ app = typer.Typer(
     help="Speech emotion recognition: any Hugging Face upstream, light heads, speaker-independent scores.",
 )
 console = Console()
+INTERRUPTED = 130
 
 CorpusArg = Annotated[str, typer.Argument(help="emodb, synthetic, ...; a CSV / JSONL / Parquet table; ./my_corpus.py")]
 Root = Annotated[Path | None, typer.Option(help="folder of the corpus' audio")]
@@ -47,8 +48,10 @@ def main() -> None:
     """Entry point: a user's error ends as one sentence, an interrupted run with how to go on."""
     try:
         app()
-    except KeyboardInterrupt:
-        _fail("Interrupted. What was finished is kept; the same command goes on from there.", 130)
+    except SystemExit as end:
+        if end.code == INTERRUPTED:  # what typer makes of Ctrl-C, without a word
+            _fail("Interrupted. What was finished is kept; the same command goes on from there.", INTERRUPTED)
+        raise
     except (ValueError, OSError) as error:
         _fail(str(error))
 
@@ -220,6 +223,8 @@ def evaluate(
 
     results = evaluate_model(load_model(model).model, corpus, root, device)
     _show(results_table(results))
+    for warning in results["warnings"]:
+        _print(f"note: {warning}")
     if json_file is not None:
         write_json(json_file, results)
 

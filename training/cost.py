@@ -22,8 +22,9 @@ def model_cost(model: UndertoneModel) -> dict[str, float | int]:
     generator = torch.Generator().manual_seed(0)
     samples = 0.1 * torch.randn(1, int(SECONDS * model.sample_rate), generator=generator)
     batch = WaveBatch(samples, torch.tensor([samples.shape[1]]), model.sample_rate).to(model.device)
-    with FlopCounterMode(display=False) as counter:
-        model.predict_batch(batch)
+    model.eval()
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:  # in inference mode it breaks weight norms
+        model.head_output(batch)
     return {
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "trained_parameters": sum(parameter.numel() for parameter in model.downstream.parameters()),

@@ -11,7 +11,7 @@ from undertone.corpora.manifest import Manifest
 from undertone.corpora.prepare import prepare
 from undertone.downstream.downstream import needed_states
 from undertone.downstream.model import UndertoneModel
-from undertone.training.config import RunConfig
+from undertone.training.config import make_config
 from undertone.training.progress import Display
 from undertone.training.results import summarise
 from undertone.training.run import hidden_states, make_accelerator
@@ -36,7 +36,7 @@ def evaluate_model(
     with display.bar(f"checking {source.name}") as advance:
         prepared = prepare(source, root, progress=lambda done, total: advance(done, total, ""))
     manifest = prepared.manifest
-    accelerator = make_accelerator(RunConfig(corpus=corpus, device=device))  # type: ignore[arg-type]
+    accelerator = make_accelerator(make_config({"corpus": corpus, "device": device}))
     model.to(accelerator.device).eval()
     config = model.config
     states = hidden_states(
