@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any
@@ -9,6 +10,11 @@ from typing import Any
 from torch import Tensor, nn
 
 from undertone.upstream.types import HiddenStates, WaveBatch
+
+
+def too_long(seconds: float, max_seconds: float) -> str:
+    """What to say of a sound that is longer than an upstream takes."""
+    return f"takes at most {max_seconds:g} s at once, got {seconds:.1f} s. Cut it into windows of at most {max_seconds:g} s."
 
 
 class Upstream(nn.Module, ABC):
@@ -20,6 +26,7 @@ class Upstream(nn.Module, ABC):
         sample_rate: Hz that `forward` expects.
         num_layers: L, layer 0 included.
         hidden_size: D.
+        max_seconds: the longest sound that `forward` takes; infinite for most.
         random_weights: true when the weights were drawn at random and not learned; every table says so.
     """
 
@@ -28,6 +35,7 @@ class Upstream(nn.Module, ABC):
     sample_rate: int
     num_layers: int
     hidden_size: int
+    max_seconds: float = math.inf
     random_weights: bool = False
 
     @abstractmethod
@@ -35,7 +43,7 @@ class Upstream(nn.Module, ABC):
         """(B, N) samples -> (B, L, T, D) hidden states with zeros in the padding frames.
 
         Raises:
-            ValueError: the batch has another sample rate than `sample_rate`.
+            ValueError: the batch has another sample rate than `sample_rate`, or a sound longer than `max_seconds`.
         """
 
     @abstractmethod
@@ -57,3 +65,9 @@ class Upstream(nn.Module, ABC):
                 f"Upstream {self.name!r} expects {self.sample_rate} Hz, got {batch.sample_rate} Hz. "
                 f"Read the file with read_audio(path, {self.sample_rate}), which resamples."
             )
+
+    def check_length(self, batch: WaveBatch) -> None:
+        """Refuse sound that is longer than the upstream can hear."""
+        seconds = int(batch.lengths.max()) / self.sample_rate
+        if seconds > self.max_seconds:
+            raise ValueError(f"Upstream {self.name!r} {too_long(seconds, self.max_seconds)}")

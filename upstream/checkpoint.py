@@ -13,7 +13,7 @@ import torch
 from huggingface_hub import try_to_load_from_cache
 from huggingface_hub.errors import HfHubHTTPError
 from safetensors import SafetensorError
-from transformers import AutoConfig, AutoModel, FeatureExtractionMixin, PreTrainedConfig, PreTrainedModel
+from transformers import AutoConfig, FeatureExtractionMixin, PreTrainedConfig, PreTrainedModel
 
 from undertone.upstream.families import find_family
 from undertone.upstream.quiet import quiet_transformers
@@ -21,14 +21,11 @@ from undertone.upstream.quiet import quiet_transformers
 logger = logging.getLogger(__name__)
 MASK_EMBEDDING = "masked_spec_embed"  # what SpecAugment fills with; it decides no hidden state here
 SAMPLE_RATE = 16_000
-# Every layer gives a hidden state, the last one after the final layer norm (as published; transformers 5 alone would
-# give it before), at the frame rate of the encoder and without SpecAugment.
-SETTINGS = {"layerdrop": 0.0, "apply_spec_augment": False, "tie_last_hidden_states": True, "add_adapter": False}
 
 
 def prepare_config(config: PreTrainedConfig) -> PreTrainedConfig:
     """Set what makes the list of hidden states complete and the same in every mode; changes and returns `config`."""
-    for key, value in SETTINGS.items():
+    for key, value in find_family(config.model_type, config.name_or_path).settings.items():
         setattr(config, key, value)
     return config
 
@@ -65,14 +62,15 @@ def read_model(name: str, revision: str | None, config: PreTrainedConfig) -> Pre
     Raises:
         ValueError: unreadable weights, a weight that is missing, of another shape, or that the architecture lacks.
     """
+    family = find_family(config.model_type, name)
     with _reading(name, "the weights"):
-        model, info = AutoModel.from_pretrained(
+        model, info = family.model_class(config).from_pretrained(
             name,
             config=config,
             revision=revision,
             dtype=torch.float32,
             weights_only=True,
-            trust_remote_code=False,
+            key_mapping=family.key_mapping,
             ignore_mismatched_sizes=True,  # so that check_weights can name them
             output_loading_info=True,
         )
@@ -108,14 +106,26 @@ def read_preprocessing(name: str, revision: str | None, config: PreTrainedConfig
     """Whether the model is fed normalised utterances, and its sample rate in Hz, by its preprocessor_config.json.
 
     Without that file: the family's default, and a warning says so.
+
+    Raises:
+        ValueError: it asks for other features than those that are computed here.
     """
+    family = find_family(config.model_type, name)
     try:
         with quiet_transformers():
             settings, _ = FeatureExtractionMixin.get_feature_extractor_dict(name, revision=revision)
     except OSError:
         settings = {}
-    if "do_normalize" not in settings:
-        default = find_family(config.model_type, name).normalizes(config)
+    wrong = {key: settings[key] for key, value in family.features.items() if settings.get(key, value) != value}
+    if wrong:
+        raise ValueError(
+            f"{name!r} says {wrong} in its preprocessor_config.json; {config.model_type} models are fed with "
+            f"{dict(family.features)}. Use a checkpoint with these."
+        )
+    if family.normalizes is None:
+        settings = settings | {"do_normalize": False}
+    elif "do_normalize" not in settings:
+        default = family.normalizes(config)
         logger.warning(
             "%s has no preprocessor_config.json with do_normalize: taking %s, the default of %s models.",
             name, default, config.model_type,

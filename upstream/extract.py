@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from undertone.audio.read import AudioError, read_audio
-from undertone.upstream.base import Upstream
+from undertone.upstream.base import Upstream, too_long
 from undertone.upstream.store import Store
 from undertone.upstream.types import HiddenStates, WaveBatch
 
@@ -176,7 +176,13 @@ class _Job:
         waves: list[Tensor | AudioError] = []
         for clip in batch:
             try:
-                waves.append(read_audio(clip.path, self.upstream.sample_rate, clip.start, clip.end))
+                waves.append(self._check_length(clip, read_audio(clip.path, self.upstream.sample_rate, clip.start, clip.end)))
             except AudioError as error:
                 waves.append(error)
         return waves
+
+    def _check_length(self, clip: Clip, wave: Tensor) -> Tensor:
+        seconds, limit = len(wave) / self.upstream.sample_rate, self.upstream.max_seconds
+        if seconds > limit:
+            raise AudioError(clip.path, f"{self.upstream.name} {too_long(seconds, limit)}")
+        return wave

@@ -2,14 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 from torch import Tensor
-from transformers import PreTrainedConfig
+from transformers import MODEL_MAPPING, PreTrainedConfig, PreTrainedModel
+from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
 from undertone.discovery import nearest
+from undertone.upstream import filterbank, whisper
+from undertone.upstream.conformer import forget_positions
+from undertone.upstream.masked_conv import mask_convs
+from undertone.upstream.sew import mask_blocks, squeezed_frames
+from undertone.upstream.types import length_mask
+from undertone.upstream.wavlm import call_projections
+
+# Every layer gives a hidden state, in train mode too, at the frame rate of the encoder and without SpecAugment.
+_SETTINGS = {"layerdrop": 0.0, "apply_spec_augment": False, "add_adapter": False}
+# The last hidden state is after the final layer norm (as published; transformers 5 alone would give it before) ...
+_AFTER_NORM = _SETTINGS | {"tie_last_hidden_states": True}
+# ... but what SEW and wav2vec2-BERT do after their last block is of another frame rate, or a head's.
+_LAST_BLOCK = _SETTINGS | {"tie_last_hidden_states": False}
+
+
+class FrameMask(Protocol):
+    """A module or hook that keeps padding out: (B,) valid frames of the next input, or None when all are valid."""
+
+    lengths: Tensor | None
+
+
+def _waveform(config: PreTrainedConfig, samples: Tensor, lengths: Tensor) -> dict[str, Tensor]:
+    return {"input_values": samples, "attention_mask": length_mask(lengths, samples.shape[1]).long()}
 
 
 def _convolution_frames(model: Any, lengths: Tensor) -> Tensor:
@@ -22,20 +47,111 @@ class Family:
 
     Attributes:
         normalizes: whether its models expect each utterance at zero mean and unit variance, for a checkpoint that has
-            no preprocessor_config.json to say so.
+            no preprocessor_config.json to say so. None: they are fed with features and never do.
         frame_lengths: (model, (B,) samples) -> (B,) frames of its hidden states, as the model itself counts them.
+        inputs: (config, (B, N) samples, (B,) lengths) -> the arguments of the model's forward.
+        prepare: changes the model in place where padding would reach an utterance; the masks that wait for lengths.
+        settings: set in the config.
+        features: what preprocessor_config.json says of the features, as they are computed here.
+        max_seconds: config -> the longest utterance.
+        encoder: the class to make, where transformers' base model has more than an encoder.
+        key_mapping: pattern -> replacement in a checkpoint's names, from the base model's to the encoder's.
+        front_end: dotted names of the convolutions before the first block; none if the input is filterbanks.
+        blocks: dotted name of the list of transformer blocks, the first one first.
+        lora_targets: last names of the query and value projections, which LoRA (Hu et al., 2021) adapts.
     """
 
-    normalizes: Callable[[PreTrainedConfig], bool]
+    normalizes: Callable[[PreTrainedConfig], bool] | None
     frame_lengths: Callable[[Any, Tensor], Tensor] = _convolution_frames
+    inputs: Callable[[PreTrainedConfig, Tensor, Tensor], dict[str, Tensor]] = _waveform
+    prepare: Callable[[Any], Sequence[FrameMask]] = lambda model: ()
+    settings: Mapping[str, Any] = field(default_factory=lambda: _AFTER_NORM)
+    features: Mapping[str, Any] = field(default_factory=dict)
+    max_seconds: Callable[[PreTrainedConfig], float] = lambda config: math.inf
+    encoder: type[PreTrainedModel] | None = None
+    key_mapping: dict[str, str] | None = None
+    front_end: tuple[str, ...] = ("feature_extractor",)
+    blocks: str = "encoder.layers"
+    lora_targets: tuple[str, ...] = ("q_proj", "v_proj")
+
+    def model_class(self, config: PreTrainedConfig) -> type[PreTrainedModel]:
+        """The class of transformers, never one from a repository."""
+        return self.encoder or MODEL_MAPPING[type(config)]
+
+
+def _always(config: PreTrainedConfig) -> bool:
+    return True
+
+
+def _with_layer_norm(config: PreTrainedConfig) -> bool:
+    return config.feat_extract_norm == "layer"
+
+
+def _data2vec(model: PreTrainedModel) -> Sequence[FrameMask]:
+    return mask_convs(model, "encoder.pos_conv_embed.layers.*.conv")
+
+
+def _wavlm(model: PreTrainedModel) -> Sequence[FrameMask]:
+    call_projections(model)
+    return ()
+
+
+def _bert(model: PreTrainedModel) -> Sequence[FrameMask]:
+    forget_positions(model)
+    return ()  # transformers masks its depthwise convolutions, which only look back
+
+
+def _conformer(model: PreTrainedModel) -> Sequence[FrameMask]:
+    forget_positions(model)
+    return mask_convs(model, "encoder.layers.*.conv_module.depthwise_conv")
 
 
 FAMILIES = {
-    # Wav2Vec2FeatureExtractor's own default; facebook/wav2vec2-* and facebook/hubert-* say the same.
-    "wav2vec2": Family(normalizes=lambda config: True),
-    "hubert": Family(normalizes=lambda config: True),
-    # WavLM base and base+ (group norm) were trained on samples as read, large (layer norm) on normalised ones.
-    "wavlm": Family(normalizes=lambda config: config.feat_extract_norm == "layer"),
+    # Wav2Vec2FeatureExtractor's own default; facebook/wav2vec2-*, hubert-*, data2vec-audio-* and asapp/sew-* say the same.
+    "wav2vec2": Family(normalizes=_always),
+    "hubert": Family(normalizes=_always),
+    "data2vec-audio": Family(normalizes=_always, prepare=_data2vec),
+    # Base and base+ (group norm) were trained on samples as read, large (layer norm) on normalised ones.
+    "wavlm": Family(normalizes=_with_layer_norm, prepare=_wavlm),
+    "unispeech-sat": Family(normalizes=_with_layer_norm),
+    "unispeech": Family(normalizes=_always),
+    "sew": Family(
+        normalizes=_always,
+        frame_lengths=squeezed_frames,
+        prepare=lambda model: mask_blocks(model.encoder.layers),
+        settings=_LAST_BLOCK,
+    ),
+    "sew-d": Family(
+        normalizes=_always,
+        frame_lengths=squeezed_frames,
+        prepare=lambda model: mask_blocks(model.encoder.encoder.layer),
+        settings=_LAST_BLOCK,
+        blocks="encoder.encoder.layer",
+        lora_targets=("query_proj", "value_proj"),
+    ),
+    "wav2vec2-conformer": Family(normalizes=_always, prepare=_conformer, lora_targets=("linear_q", "linear_v")),
+    "wav2vec2-bert": Family(
+        normalizes=None,
+        frame_lengths=filterbank.stacked_frames,
+        inputs=filterbank.filterbank_inputs,
+        prepare=_bert,
+        settings=_LAST_BLOCK | {"use_intermediate_ffn_before_adapter": False},
+        features=filterbank.EXPECTED,
+        front_end=(),
+        lora_targets=("linear_q", "linear_v"),
+    ),
+    "whisper": Family(
+        normalizes=None,
+        frame_lengths=whisper.own_frames,
+        inputs=whisper.whisper_inputs,
+        settings={"encoder_layerdrop": 0.0, "apply_spec_augment": False, "tie_last_hidden_states": True},
+        features=whisper.EXPECTED,
+        max_seconds=whisper.max_seconds,
+        encoder=WhisperEncoder,
+        key_mapping=whisper.ENCODER_KEYS,
+        front_end=("conv1", "conv2"),
+        blocks="layers",
+    ),
 }
 
 

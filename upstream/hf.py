@@ -8,7 +8,7 @@ from typing import Any
 import torch
 import transformers
 from torch import Tensor
-from transformers import AutoConfig, AutoModel, PreTrainedModel
+from transformers import AutoConfig, PreTrainedModel
 
 from undertone.upstream.base import Upstream
 from undertone.upstream.checkpoint import (
@@ -49,7 +49,13 @@ def normalize(samples: Tensor, lengths: Tensor) -> Tensor:
 
 
 class HFUpstream(Upstream):
-    """wav2vec 2.0, HuBERT, WavLM: all hidden states of a transformers model, the same alone or padded in a batch.
+    """All hidden states of a transformers model of a known family, the same alone or padded in a batch.
+
+    In train mode every layer still gives its hidden state and none is masked: `layerdrop` and SpecAugment are off, batch
+    norms keep their running statistics. Dropout is as the config says.
+
+    Attributes:
+        family: what is particular to its kind, such as the names of its blocks; see `Family`.
 
     Args:
         model: the base model, its config prepared by `prepare_config`.
@@ -71,14 +77,16 @@ class HFUpstream(Upstream):
         commit: str | None = None,
     ) -> None:
         super().__init__()
-        self._family = find_family(model.config.model_type, name)
+        self.family = find_family(model.config.model_type, name)
         self.name, self.revision, self.commit = name, revision, commit
         self.do_normalize, self.sample_rate = do_normalize, sample_rate
         self.num_layers, self.hidden_size = model.config.num_hidden_layers + 1, model.config.hidden_size
         self.random_weights = getattr(model.config, "undertone_random_weights", False)
+        self.max_seconds = self.family.max_seconds(model.config)
         self.model = model
-        self._group_norms, self._batch_norms = mask_norms(model)
-        frames = self._family.frame_lengths(model, torch.arange(1, sample_rate + 1))
+        self._group_norms, batch_norms = mask_norms(model)
+        self._frame_masks = [*batch_norms, *self.family.prepare(model)]
+        frames = self.family.frame_lengths(model, torch.arange(1, sample_rate + 1))
         self._receptive_field = int((frames >= 1).nonzero()[0]) + 1  # samples of the first frame
         self._fingerprint: tuple[int, str] | None = None
 
@@ -102,10 +110,11 @@ class HFUpstream(Upstream):
         Raises:
             ValueError: the config is of no known speech family.
         """
+        model_type = spec["config"]["model_type"]
         settings = {key: value for key, value in spec["config"].items() if key not in ("model_type", "auto_map")}
-        find_family(spec["config"]["model_type"], spec["name"])
-        config = prepare_config(AutoConfig.for_model(spec["config"]["model_type"], **settings))
-        model = AutoModel.from_config(config, dtype=torch.float32, trust_remote_code=False)
+        family = find_family(model_type, spec["name"])
+        config = prepare_config(AutoConfig.for_model(model_type, **settings))
+        model = family.model_class(config)(config).float()
         return cls(
             model,
             spec["name"],
@@ -117,37 +126,38 @@ class HFUpstream(Upstream):
 
     def frame_lengths(self, lengths: Tensor) -> Tensor:
         """(B,) int64 samples -> (B,) int64 frames; shorter than one frame counts as one."""
-        return self._family.frame_lengths(self.model, lengths.clamp(min=self._receptive_field))
+        return self.family.frame_lengths(self.model, lengths.clamp(min=self._receptive_field))
 
     def forward(self, batch: WaveBatch) -> HiddenStates:
         """(B, N) samples -> (B, L, T, D) hidden states in one forward of the model."""
         self.check_sample_rate(batch)
+        self.check_length(batch)
         samples = normalize(batch.samples, batch.lengths) if self.do_normalize else batch.samples  # (B, N)
         samples = torch.nn.functional.pad(samples, (0, max(0, self._receptive_field - samples.shape[1])))
         lengths = batch.lengths.clamp(min=self._receptive_field)
         frames = self.frame_lengths(lengths)
+        longest = int(frames.max())
         padded = bool((lengths < samples.shape[1]).any())
-        self._mask_norms(lengths, frames, padded)
-        mask = length_mask(lengths, samples.shape[1])  # (B, N)
-        layers = self.model(samples, attention_mask=mask.long(), output_hidden_states=True).hidden_states
+        self._set_masks(lengths, frames, padded)
+        inputs = self.family.inputs(self.model.config, samples, lengths)
+        layers = self.model(**inputs, output_hidden_states=True).hidden_states
         if len(layers) != self.num_layers:
             raise ValueError(
                 f"{self.name!r} gave {len(layers)} hidden states, expected num_hidden_layers + 1 = {self.num_layers}; "
                 f"transformers {transformers.__version__} is not supported with this model."
             )
-        states = torch.stack(layers, 1)  # (B, L, T, D)
+        states = torch.stack([layer[:, :longest] for layer in layers], 1)  # (B, L, T, D)
         if padded:
-            states = states.masked_fill(~length_mask(frames, states.shape[2])[:, None, :, None], 0)
+            states = states.masked_fill(~length_mask(frames, longest)[:, None, :, None], 0)
         return HiddenStates(states, frames)
 
-    def _mask_norms(self, lengths: Tensor, frames: Tensor, padded: bool) -> None:
-        """Tell the norms which of their frames are real; the group norm stands after the first convolution."""
-        config = self.model.config
-        first = torch.div(lengths - config.conv_kernel[0], config.conv_stride[0], rounding_mode="floor") + 1
-        for group_norm in self._group_norms:
-            group_norm.lengths = first if padded else None
-        for batch_norm in self._batch_norms:
-            batch_norm.lengths = frames if padded else None
+    def _set_masks(self, lengths: Tensor, frames: Tensor, padded: bool) -> None:
+        """Tell what was masked which of its frames are real; the group norm stands after the first convolution."""
+        for norm in self._group_norms:
+            kernel, stride = self.model.config.conv_kernel[0], self.model.config.conv_stride[0]
+            norm.lengths = torch.div(lengths - kernel, stride, rounding_mode="floor") + 1 if padded else None
+        for mask in self._frame_masks:
+            mask.lengths = frames if padded else None
 
     def spec(self) -> dict[str, Any]:
         """JSON that `build_upstream` rebuilds this upstream from, without its weights."""

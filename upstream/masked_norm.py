@@ -6,6 +6,9 @@ with or without an attention mask. Here the statistics run over the valid frames
 
 mHuBERT-147 (`conv_pos_batch_norm`) has a batch norm before its positional convolution: it turns the zeros of the
 padding frames into its bias, which the convolution then spreads over the last valid frames. Here they stay zero.
+
+In train mode too, batch norms (mHuBERT-147's, a conformer's) use the statistics that pretraining left, and leave them:
+those of a batch would make an utterance depend on what shares it. Their weight and bias are trained.
 """
 
 from __future__ import annotations
@@ -56,7 +59,7 @@ class MaskedGroupNorm(nn.GroupNorm):
 
 
 class MaskedBatchNorm(nn.BatchNorm1d):
-    """`nn.BatchNorm1d` that leaves zeros in the padding frames. Parameters, buffers and keys are the same.
+    """`nn.BatchNorm1d` by its running statistics in every mode, with zeros in the padding frames; the same keys.
 
     Attributes:
         lengths: (B,) int64 valid frames of the next input, or None when all are valid. Set before each forward.
@@ -76,7 +79,9 @@ class MaskedBatchNorm(nn.BatchNorm1d):
 
     def forward(self, input: Tensor) -> Tensor:
         """(B, D, T) -> (B, D, T)."""
-        output = super().forward(input)
+        output = torch.nn.functional.batch_norm(
+            input, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps
+        )
         if self.lengths is None:
             return output
         return output * length_mask(self.lengths, input.shape[2])[:, None]  # (B, D, T)

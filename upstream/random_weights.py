@@ -6,7 +6,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoModel, Wav2Vec2FeatureExtractor
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    FeatureExtractionMixin,
+    PreTrainedConfig,
+    SeamlessM4TFeatureExtractor,
+    Wav2Vec2FeatureExtractor,
+    WhisperFeatureExtractor,
+)
 
 from undertone.discovery import nearest
 from undertone.upstream.families import find_family
@@ -21,8 +29,25 @@ _TINY = {
     "num_conv_pos_embeddings": 16,
     "num_conv_pos_embedding_groups": 4,
 }
+_TINY_DATA2VEC = {key: value for key, value in _TINY.items() if key != "num_conv_pos_embeddings"}
+_TINY_SEW = {key: value for key, value in _TINY.items() if key != "conv_dim"} | {"conv_dim": [16] * 13}
+_TINY_WHISPER = {
+    "d_model": 32,
+    "encoder_layers": 2,
+    "encoder_attention_heads": 4,
+    "encoder_ffn_dim": 64,
+    "decoder_layers": 1,
+    "decoder_attention_heads": 4,
+    "decoder_ffn_dim": 64,
+    "vocab_size": 16,
+    **dict.fromkeys(("pad_token_id", "bos_token_id", "eos_token_id", "decoder_start_token_id"), 0),
+}
 _LAYER_NORM = {"feat_extract_norm": "layer", "do_stable_layer_norm": True, "conv_bias": True}
+_TINY_BERT = {key: _TINY[key] for key in ("num_hidden_layers", "hidden_size", "intermediate_size", "num_attention_heads")}
 _LARGE = {"num_hidden_layers": 24, "hidden_size": 1024, "intermediate_size": 4096, "num_attention_heads": 16}
+_WHISPER_BASE = {"d_model": 512, "encoder_layers": 6, "encoder_attention_heads": 8, "encoder_ffn_dim": 2048} | {
+    "decoder_layers": 6, "decoder_attention_heads": 8, "decoder_ffn_dim": 2048
+}  # fmt: skip
 
 # transformers' defaults are the base geometry of each family; kernels and strides are everywhere the true ones.
 ARCHITECTURES: dict[str, tuple[str, dict[str, Any]]] = {
@@ -33,12 +58,30 @@ ARCHITECTURES: dict[str, tuple[str, dict[str, Any]]] = {
     "hubert-large": ("hubert", _LARGE | _LAYER_NORM),
     "wavlm-base": ("wavlm", {}),
     "wavlm-large": ("wavlm", _LARGE | _LAYER_NORM | {"conv_bias": False}),
+    "data2vec-base": ("data2vec-audio", {}),
+    "unispeech-sat-base": ("unispeech-sat", {}),
+    "sew-tiny": ("sew", {}),
+    "sew-d-tiny": ("sew-d", {}),
+    "wav2vec2-conformer-large": ("wav2vec2-conformer", _LARGE | {"feat_extract_norm": "layer", "conv_bias": True}),
+    "w2v-bert-2.0": ("wav2vec2-bert", {}),
+    "whisper-tiny": ("whisper", {}),
+    "whisper-base": ("whisper", _WHISPER_BASE),
     "tiny-wav2vec2": ("wav2vec2", _TINY),
     "tiny-wav2vec2-layer": ("wav2vec2", _TINY | _LAYER_NORM | {"num_hidden_layers": 3}),
     "tiny-hubert": ("hubert", _TINY),
     "tiny-hubert-batch": ("hubert", _TINY | {"conv_pos_batch_norm": True}),
     "tiny-wavlm": ("wavlm", _TINY),
     "tiny-wavlm-layer": ("wavlm", _TINY | _LAYER_NORM),
+    "tiny-data2vec": ("data2vec-audio", _TINY_DATA2VEC),
+    "tiny-unispeech": ("unispeech", _TINY),
+    "tiny-unispeech-sat": ("unispeech-sat", _TINY),
+    "tiny-unispeech-sat-layer": ("unispeech-sat", _TINY | _LAYER_NORM),
+    "tiny-sew": ("sew", _TINY_SEW),
+    "tiny-sew-d": ("sew-d", _TINY_SEW),
+    "tiny-conformer": ("wav2vec2-conformer", _TINY),
+    "tiny-conformer-rotary": ("wav2vec2-conformer", _TINY | {"position_embeddings_type": "rotary"}),
+    "tiny-w2v-bert": ("wav2vec2-bert", _TINY_BERT),
+    "tiny-whisper": ("whisper", _TINY_WHISPER),
 }
 
 
@@ -60,6 +103,14 @@ def save_random(architecture: str, folder: Path | str, seed: int = 0) -> Path:
     with quiet_transformers(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         AutoModel.from_config(config).save_pretrained(folder)
-    do_normalize = find_family(model_type, architecture).normalizes(config)
-    Wav2Vec2FeatureExtractor(do_normalize=do_normalize, return_attention_mask=True).save_pretrained(folder)
+    _extractor(config).save_pretrained(folder)
     return Path(folder)
+
+
+def _extractor(config: PreTrainedConfig) -> FeatureExtractionMixin:
+    normalizes = find_family(config.model_type, config.model_type).normalizes
+    if normalizes is not None:
+        return Wav2Vec2FeatureExtractor(do_normalize=normalizes(config), return_attention_mask=True)
+    if config.model_type == "whisper":
+        return WhisperFeatureExtractor(feature_size=config.num_mel_bins)
+    return SeamlessM4TFeatureExtractor()

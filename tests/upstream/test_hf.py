@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from transformers import AutoModel, Wav2Vec2FeatureExtractor
+from transformers import AutoFeatureExtractor, AutoModel, Wav2Vec2FeatureExtractor
 
 from undertone.upstream import HiddenStates, WaveBatch, build_upstream, load_upstream
 from undertone.upstream.hf import normalize
@@ -27,20 +29,34 @@ def run(upstream, wave: torch.Tensor) -> HiddenStates:
         return upstream(WaveBatch.collate([wave], RATE))
 
 
+def reference(folder: Path, wave: torch.Tensor) -> torch.Tensor:
+    """(1, L, T, D) of transformers' own feature extractor and model, as published before transformers 5."""
+    inputs = AutoFeatureExtractor.from_pretrained(folder)(wave.numpy(), sampling_rate=RATE, return_tensors="pt")
+    model = AutoModel.from_pretrained(folder)
+    kind, num_samples = model.config.model_type, len(wave)
+    model = model.encoder if kind == "whisper" else model
+    with torch.inference_mode():
+        output = model(**inputs, output_hidden_states=True)
+    layers = [*output.hidden_states[:-1], output.last_hidden_state]  # the last one after its norm
+    if kind in ("sew", "sew-d", "wav2vec2-bert"):
+        layers = output.hidden_states
+    num_frames = layers[0].shape[1]
+    if kind == "whisper":
+        assert num_frames == 1500
+        num_frames = math.ceil(num_samples / 320)
+    if kind == "wav2vec2-bert":
+        num_frames = int(inputs.attention_mask.sum())
+    return torch.stack([layer[:, :num_frames] for layer in layers], 1)
+
+
 @pytest.mark.parametrize("architecture", TINY)
-@pytest.mark.parametrize("num_samples", [400, 4321, 20_000])
+@pytest.mark.parametrize("num_samples", [800, 4321, 20_160, 20_480])
 def test_same_as_transformers(architecture: str, num_samples: int, tiny) -> None:
     folder = tiny(architecture)
     upstream = load_upstream(str(folder))
-    inputs = Wav2Vec2FeatureExtractor.from_pretrained(folder)(
-        noise(num_samples).numpy(), sampling_rate=RATE, return_tensors="pt"
-    )
-    with torch.inference_mode():
-        expected = AutoModel.from_pretrained(folder)(inputs.input_values, output_hidden_states=True)
-    layers = [*expected.hidden_states[:-1], expected.last_hidden_state]  # as published: the last one after its norm
-    output = run(upstream, noise(num_samples))
-    assert upstream.num_layers == len(layers) == upstream.model.config.num_hidden_layers + 1
-    torch.testing.assert_close(output.states, torch.stack(layers, 1), rtol=0, atol=1e-5)
+    expected = reference(folder, noise(num_samples))
+    assert upstream.num_layers == expected.shape[1] == upstream.model.config.num_hidden_layers + 1
+    torch.testing.assert_close(run(upstream, noise(num_samples)).states, expected, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("architecture", ["tiny-wav2vec2-layer", "tiny-wavlm-layer"])
@@ -63,18 +79,71 @@ def test_normalize_is_the_feature_extractors() -> None:
         assert not row[len(wave) :].any()
 
 
-def test_train_mode_keeps_every_layer_and_masks_nothing(tiny) -> None:
-    upstream = load_upstream(str(tiny("tiny-wav2vec2"))).train()
-    config = upstream.model.config
-    assert (config.layerdrop, config.apply_spec_augment) == (0.0, False)
-    for module in upstream.modules():
-        if isinstance(module, torch.nn.Dropout):
-            module.p = 0.0
-    config.attention_dropout = 0.0
-    for layer in upstream.model.encoder.layers:
-        layer.attention.dropout = 0.0
-    states = run(upstream, noise(3000)).states  # SpecAugment would raise on so short a clip
-    torch.testing.assert_close(states, run(upstream.eval(), noise(3000)).states)
+def without_dropout(module: torch.nn.Module) -> None:
+    """Every rate of dropout, a module's or a number's, is 0."""
+    for child in module.modules():
+        for name in ("p", "drop_prob", "dropout", "attention_dropout", "activation_dropout"):
+            if isinstance(getattr(child, name, None), float):
+                setattr(child, name, 0.0)
+    module.model.config.attention_dropout = 0.0
+
+
+@pytest.mark.parametrize("architecture", TINY)
+def test_train_mode_keeps_every_layer_and_masks_nothing(architecture: str, tiny) -> None:
+    upstream = load_upstream(str(tiny(architecture)))
+    batch = WaveBatch.collate([noise(3000, 1), noise(5000, 2)], RATE)  # SpecAugment would raise on so short clips
+    with torch.no_grad():
+        expected = upstream(batch).states
+        before = {name: value.clone() for name, value in upstream.state_dict().items()}
+        for _ in range(8):  # layerdrop would take a layer in most of them
+            assert upstream.train()(batch).states.shape == expected.shape
+        without_dropout(upstream)
+        torch.testing.assert_close(upstream(batch).states, expected, rtol=0, atol=1e-5)
+    assert all(torch.equal(value, before[name]) for name, value in upstream.state_dict().items())
+
+
+@pytest.mark.parametrize("architecture", TINY)
+def test_every_used_parameter_learns_after_an_evaluation_of_the_same_length(architecture: str, tiny) -> None:
+    upstream = load_upstream(str(tiny(architecture)))
+    run(upstream, noise(5000))
+    states = upstream.train()(WaveBatch.collate([noise(5000)], RATE)).states
+    states.square().sum().backward()
+    for name in (*upstream.family.front_end, upstream.family.blocks):
+        for key, parameter in upstream.model.get_submodule(name).named_parameters():
+            if not key.endswith(("k_proj.bias", "linear_k.bias")):  # a softmax does not see it
+                assert parameter.grad is not None and parameter.grad.any(), f"{name}.{key}"
+
+
+@pytest.mark.parametrize("architecture", TINY)
+def test_the_named_blocks_and_projections_are_what_runs(architecture: str, tiny) -> None:
+    upstream = load_upstream(str(tiny(architecture)))
+    family, called = upstream.family, []
+    blocks = list(upstream.model.get_submodule(family.blocks))
+    assert len(blocks) == upstream.num_layers - 1
+    inside = {
+        name: [module for key, module in block.named_modules() if key.split(".")[-1] == name]
+        for block in blocks
+        for name in family.lora_targets
+    }
+    watched = [*blocks, *(module for found in inside.values() for module in found)]
+    for module in watched:
+        module.register_forward_hook(lambda module, args, output: called.append(module))
+    run(upstream, noise(5000))
+    assert all(len(found) == 1 and isinstance(found[0], torch.nn.Linear) for found in inside.values())
+    assert all(module in called for module in watched), "a LoRA adapter around one that is not called does nothing"
+    assert [module for module in called if module in blocks] == blocks, "the first one first"
+
+
+@pytest.mark.parametrize("architecture", TINY)
+def test_the_front_end_is_every_convolution_before_the_blocks(architecture: str, tiny) -> None:
+    upstream = load_upstream(str(tiny(architecture)))
+    strided = {
+        name
+        for name, module in upstream.model.named_modules()
+        if isinstance(module, torch.nn.Conv1d) and "pos_conv_embed" not in name and upstream.family.blocks not in name
+    }
+    assert all(name.startswith(upstream.family.front_end) for name in strided)
+    assert bool(strided) == bool(upstream.family.front_end) == (upstream.model.config.model_type != "wav2vec2-bert")
 
 
 def test_a_loaded_upstream_is_in_eval_mode_and_repeats_itself(tiny) -> None:
@@ -101,12 +170,13 @@ def test_spec_holds_no_path_beyond_the_name_and_is_json(tiny) -> None:
     assert spec["kind"] == "hf" and spec["config"]["model_type"] == "hubert" and spec["sample_rate"] == RATE
 
 
-def test_masked_norms_keep_the_state_dict(tiny) -> None:
-    for architecture in ("tiny-wav2vec2", "tiny-hubert-batch"):
-        plain = AutoModel.from_pretrained(tiny(architecture)).state_dict()
-        ours = load_upstream(str(tiny(architecture))).model.state_dict()
-        assert list(plain) == list(ours)
-        assert all(torch.equal(plain[name], ours[name]) for name in plain)
+@pytest.mark.parametrize("architecture", TINY)
+def test_masking_keeps_the_state_dict(architecture: str, tiny) -> None:
+    model = AutoModel.from_pretrained(tiny(architecture))
+    plain = (model.encoder if model.config.model_type == "whisper" else model).state_dict()
+    ours = load_upstream(str(tiny(architecture))).model.state_dict()
+    assert list(plain) == list(ours)
+    assert all(torch.equal(plain[name], ours[name]) for name in plain)
 
 
 def test_fingerprint_follows_weights_and_settings(tiny) -> None:
