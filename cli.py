@@ -23,7 +23,9 @@ app = typer.Typer(
 console = Console()
 INTERRUPTED = 130
 
-CorpusArg = Annotated[str, typer.Argument(help="emodb, synthetic, ...; a CSV / JSONL / Parquet table; ./my_corpus.py")]
+CORPUS_HELP = "emodb, ravdess, ...; a CSV / JSONL / Parquet table; a folder; hf:user/name; ./my_corpus.py"
+CorpusArg = Annotated[str, typer.Argument(help=CORPUS_HELP)]
+CorpusOptions = Annotated[list[str] | None, typer.Argument(help="corpus.NAME=value")]
 Root = Annotated[Path | None, typer.Option(help="folder of the corpus' audio")]
 PushOption = Annotated[str | None, typer.Option("--push", help="push the model to the Hub as user/name when done")]
 ModelArg = Annotated[str, typer.Argument(help="a RUN, a model folder, or a Hub id")]
@@ -41,6 +43,7 @@ FLAGS: dict[str, tuple[Any, str, str]] = {
     "batch-size": (int, "batch_size", "utterances an update"),
     "store": (str, "store", "folder of stored hidden states"),
     "device": (str, "device", "auto, cpu or cuda"),
+    "allow-leak": (bool, "allow_leak", "run folds that share speakers; all scores are then marked SPEAKER-DEPENDENT"),
 }
 
 
@@ -149,6 +152,7 @@ def quickstart(out: Annotated[Path, typer.Option(help="folder of the run")] = Pa
 @app.command()
 def prepare(
     corpus: CorpusArg,
+    options: CorpusOptions = None,
     root: Root = None,
     out: Annotated[Path | None, typer.Option(help="folder to write the manifest to")] = None,
     strict: Annotated[bool, typer.Option(help="stop at a broken file")] = False,
@@ -157,9 +161,10 @@ def prepare(
     from undertone.corpora import load_corpus
     from undertone.corpora.prepare import prepare as prepare_corpus
     from undertone.corpora.prepare import summary
+    from undertone.training.config import corpus_options
     from undertone.training.progress import Display
 
-    source, display = load_corpus(corpus), Display()
+    source, display = load_corpus(corpus, corpus_options(options or [])), Display()
     with display.bar(f"checking {source.name}") as advance:
         prepared = prepare_corpus(source, root, strict=strict, progress=lambda done, total: advance(done, total, ""))
     table = Table("what", "value", title=source.name)
@@ -171,6 +176,27 @@ def prepare(
     folder = out or Path("runs") / f"{source.name}-manifest"
     prepared.manifest.save(folder)
     _print(f"manifest {folder} ({len(prepared.manifest)} utterances)")
+
+
+@app.command(name="check-split")
+def check_split(
+    train: Annotated[str, typer.Argument(help="a table or a prepared manifest")],
+    test: Annotated[str, typer.Argument(help="another one")],
+) -> None:
+    """Speakers, sound and sentences that two sides share; exit status 1 if there are any."""
+    from undertone.corpora import check_split as checking
+    from undertone.training.progress import Display
+
+    display, sides = Display(), []
+    for path in (train, test):
+        with display.bar(f"checking {path}") as advance:
+            sides.append(checking.read_side(path, lambda done, total, advance=advance: advance(done, total, "")))
+    shared, notes = checking.check_split(*sides)
+    for line in [*(f"note: {note}" for note in notes), *shared]:
+        _print(str(line))
+    if shared:
+        sys.exit(1)
+    _print("Nothing is shared: no speaker, no sound, no sentence.")
 
 
 @app.command()

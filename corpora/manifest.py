@@ -7,7 +7,7 @@ import json
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -71,6 +71,14 @@ class Utterance:
     size: int = 0
     mtime_ns: int = 0
     extra: dict[str, Any] = field(default_factory=dict)
+
+    def value(self, name: str) -> Any:
+        """A field, or a column of `extra`; None if it has neither."""
+        return getattr(self, name) if name in COLUMNS else self.extra.get(name)
+
+    def with_value(self, name: str, value: Any) -> Utterance:
+        """The same utterance with another value of a field or a column of `extra`."""
+        return replace(self, **({name: value} if name in COLUMNS else {"extra": {**self.extra, name: value}}))
 
 
 COLUMNS = tuple(column.name for column in fields(Utterance))

@@ -1,0 +1,94 @@
+"""What the two sides of a split share that they should not: speakers, the very sound, sentences."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from undertone.corpora import corpus_names, load_corpus
+from undertone.corpora.leaks import listed
+from undertone.corpora.manifest import FILE_NAME, Manifest
+from undertone.corpora.prepare import prepare
+
+Keys = list[str | None]
+"""One key an utterance, None where it has no label; utterances of like keys are alike."""
+
+
+@dataclass(frozen=True)
+class Shared:
+    """What both sides have in common of one kind.
+
+    Attributes:
+        kind: `speaker`, `sound` or `sentence`.
+        names: the shared ones; of sound, `id of train = id of test`.
+        num_train: utterances of the training side that have one of them.
+        num_test: utterances of the test side.
+    """
+
+    kind: str
+    names: tuple[str, ...]
+    num_train: int
+    num_test: int
+
+    def __str__(self) -> str:
+        """`2 shared speakers, in 40 utterances of train and 12 of test: 03, 08`."""
+        count = f"{len(self.names)} shared {self.kind}{'s' * (len(self.names) > 1)}"
+        return f"{count}, in {self.num_train} utterances of train and {self.num_test} of test: {listed(self.names)}"
+
+
+def read_side(path: str, progress: Callable[[int, int], None] | None = None) -> Manifest:
+    """The manifest of one side: read where `undertone prepare` wrote one, else made from a table or another corpus.
+
+    Raises:
+        ValueError: there is no such corpus, or it cannot be read.
+    """
+    if (Path(path) / FILE_NAME).is_file():
+        return Manifest.load(path)
+    return prepare(load_corpus(path), None, progress=progress).manifest
+
+
+def check_split(train: Manifest, test: Manifest) -> tuple[list[Shared], list[str]]:
+    """Compare the two sides of a split.
+
+    A speaker is one of a corpus; where a side is no corpus of ours, as a table is not, its label alone counts. Sound is
+    the same when its decoded samples and rate are; a sentence when its letters and digits are, whatever their case.
+
+    Returns:
+        what is shared, kind by kind; and sentences about what could not be compared, for want of labels.
+    """
+    shared, notes = [], []
+    for kind, keys_of in {"speaker": _speakers, "sound": _sounds, "sentence": _sentences}.items():
+        ours, theirs = keys_of(train), keys_of(test)
+        for side, keys in (("train", ours), ("test", theirs)):
+            if missing := keys.count(None):
+                notes.append(f"{missing} of {len(keys)} utterances of {side} have no {kind}: not compared by it.")
+        both = set(ours) & set(theirs) - {None}
+        if both:
+            names = tuple(sorted(_name(kind, str(key), (train, ours), (test, theirs)) for key in both))
+            shared.append(Shared(kind, names, *(sum(key in both for key in keys) for keys in (ours, theirs))))
+    return shared, notes
+
+
+def _speakers(manifest: Manifest) -> Keys:
+    known = set(corpus_names())
+    pairs = zip(manifest.column("corpus"), manifest.column("speaker"), strict=True)
+    return [f"{corpus}/{speaker}" if corpus in known and speaker else speaker for corpus, speaker in pairs]
+
+
+def _sounds(manifest: Manifest) -> Keys:
+    return [sound or None for sound in manifest.column("audio_hash")]
+
+
+def _sentences(manifest: Manifest) -> Keys:
+    return [_words(text or "") or None for text in manifest.column("text")]
+
+
+def _words(text: str) -> str:
+    """`Don't go!` -> `don t go`."""
+    return " ".join("".join(letter if letter.isalnum() else " " for letter in text.casefold()).split())
+
+
+def _name(kind: str, key: str, *sides: tuple[Manifest, Keys]) -> str:
+    """What to call a shared key: sound has no name of its own, so the first utterance of each side that has it."""
+    return " = ".join(manifest.ids[keys.index(key)] for manifest, keys in sides) if kind == "sound" else key
