@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import functools
-import inspect
 import json
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
 from rich.table import Table
+
+from undertone.recipes.flags import CorpusArg, run_command
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -23,28 +22,10 @@ app = typer.Typer(
 console = Console()
 INTERRUPTED = 130
 
-CORPUS_HELP = "emodb, ravdess, ...; a CSV / JSONL / Parquet table; a folder; hf:user/name; ./my_corpus.py"
-CorpusArg = Annotated[str, typer.Argument(help=CORPUS_HELP)]
 CorpusOptions = Annotated[list[str] | None, typer.Argument(help="corpus.NAME=value")]
 Root = Annotated[Path | None, typer.Option(help="folder of the corpus' audio")]
 PushOption = Annotated[str | None, typer.Option("--push", help="push the model to the Hub as user/name when done")]
 ModelArg = Annotated[str, typer.Argument(help="a RUN, a model folder, or a Hub id")]
-
-# The flags of train and crossval: name -> (type, field of RunConfig, help). Every other field is set by key=value.
-FLAGS: dict[str, tuple[Any, str, str]] = {
-    "root": (str, "root", "folder of the corpus' audio"),
-    "upstream": (str, "upstream", "Hub id, folder, fbank, mfcc, spectrogram"),
-    "head": (str, "head", "attention, linear, ./my_head.py"),
-    "tasks": (str, "tasks", "columns to predict, with commas: emotion,gender,arousal"),
-    "protocol": (str, "protocol", "speaker, session, groups, split, random, auto"),
-    "seed": (int, "seed", "decides initial weights, order and dropout"),
-    "epochs": (int, "max_epochs", "passes over the training utterances"),
-    "lr": (float, "learning_rate", "peak learning rate"),
-    "batch-size": (int, "batch_size", "utterances an update"),
-    "store": (str, "store", "folder of stored hidden states"),
-    "device": (str, "device", "auto, cpu or cuda"),
-    "allow-leak": (bool, "allow_leak", "run folds that share speakers; all scores are then marked SPEAKER-DEPENDENT"),
-}
 
 
 def main() -> None:
@@ -66,51 +47,6 @@ def _fail(message: str, status: int = 2) -> NoReturn:
 
 def _print(text: str) -> None:
     console.print(text, markup=False, highlight=False, soft_wrap=True)
-
-
-def _run_command(function: Callable[..., None]) -> Callable[..., None]:
-    """Give a command `f(config, out, ...)` the arguments and flags that make a config, validated before it starts."""
-
-    @functools.wraps(function)
-    def command(corpus: str, **given: Any) -> None:
-        from undertone.recipes.systems import load_system
-        from undertone.training.config import make_config
-
-        flags = {field: given.pop(flag.replace("-", "_")) for flag, (_, field, _) in FLAGS.items()}
-        if flags["tasks"] is not None:
-            flags["tasks"] = tuple(name.strip() for name in flags["tasks"].split(",") if name.strip())
-        settings, file, system = given.pop("settings"), given.pop("config"), given.pop("system")
-        preset = load_system(system) if system is not None else None
-        config = make_config({"corpus": corpus, **flags}, settings or [], file, preset)
-        out = given.pop("out") or Path("runs") / "-".join(
-            Path(part).stem for part in (corpus, config.upstream, config.head)
-        )
-        function(config=config, out=out, **given)
-
-    def parameter(name: str, annotation: Any, default: Any = None) -> inspect.Parameter:
-        return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
-
-    shared = [
-        parameter("corpus", CorpusArg, inspect.Parameter.empty),
-        parameter(
-            "settings", Annotated[list[str] | None, typer.Argument(help="key=value for any setting, head.NAME=value")]
-        ),
-        *[
-            parameter(flag.replace("-", "_"), Annotated[kind | None, typer.Option(f"--{flag}", help=text)])
-            for flag, (kind, _, text) in FLAGS.items()
-        ],
-        parameter("system", Annotated[str | None, typer.Option(help="a preset (undertone list systems)")]),
-        parameter("config", Annotated[Path | None, typer.Option(help="YAML or JSON file of settings")]),
-        parameter(
-            "out", Annotated[Path | None, typer.Option(help="RUN, the folder of the results; taken up if begun")]
-        ),
-    ]
-    own = inspect.signature(function, eval_str=True).parameters
-    rest = [parameter(name, own[name].annotation, own[name].default) for name in own if name not in ("config", "out")]
-    signature = inspect.Signature([*shared, *rest])
-    command.__signature__ = signature  # type: ignore[attr-defined]
-    command.__annotations__ = {name: value.annotation for name, value in signature.parameters.items()}
-    return command
 
 
 def _show(table_of: tuple[list[str], list[str], list[list[str]]]) -> None:
@@ -200,7 +136,7 @@ def check_split(
 
 
 @app.command()
-@_run_command
+@run_command
 def crossval(
     config: Any,
     out: Path,
@@ -220,7 +156,7 @@ def crossval(
 
 
 @app.command()
-@_run_command
+@run_command
 def train(
     config: Any,
     out: Path,
@@ -237,18 +173,33 @@ def train(
 def evaluate(
     model: ModelArg,
     corpus: CorpusArg,
+    options: CorpusOptions = None,
     root: Root = None,
+    label_map: Annotated[str | None, typer.Option("--map", help="CORPUS_LABEL=MODEL_LABEL,...: joy=happy")] = None,
+    labels: Annotated[str | None, typer.Option(help="score these labels of the model alone: angry,happy")] = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="write the results to this file")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda")] = "auto",
 ) -> None:
-    """Score a trained model on a corpus."""
+    """Score a trained model on a corpus, whose labels may need other words."""
     from undertone.files import write_json
     from undertone.inference.predict import load_model
+    from undertone.training.config import corpus_options
     from undertone.training.evaluate_model import evaluate_model
+    from undertone.training.relabel import parse_labels, parse_map
     from undertone.training.results import results_table
 
-    results = evaluate_model(load_model(model).model, corpus, root, device)
+    results = evaluate_model(
+        load_model(model).model,
+        corpus,
+        root,
+        device,
+        options=corpus_options(options or []),
+        label_map=parse_map(label_map) if label_map is not None else None,
+        labels=parse_labels(labels or ""),
+    )
     _show(results_table(results))
+    for warning in results["warnings"]:
+        _print(f"note: {warning}")
     for warning in results["warnings"]:
         _print(f"note: {warning}")
     if json_file is not None:
@@ -297,6 +248,36 @@ def compare(
     _show(comparison_table(comparison))
     if out is not None:
         _print(f"page   {write_comparison(comparison, out)}")
+
+
+@app.command()
+def rerun(
+    run: Annotated[Path, typer.Argument(help="a finished run")],
+    out: Annotated[Path | None, typer.Option(help="folder of the new run; default: RUN-rerun")] = None,
+) -> None:
+    """Make a run again from its resolved config, and compare the metrics."""
+    from undertone.training.rerun import rerun as run_again
+    from undertone.training.rerun import rerun_table
+
+    again, results = run_again(run, out)
+    if results is not None:
+        _show(rerun_table(run, again))
+
+
+@app.command()
+def new(
+    kind: Annotated[str, typer.Argument(help="head, corpus or upstream")],
+    name: Annotated[str, typer.Argument(help="of the file and the class: my_head")],
+    out: Annotated[Path, typer.Option(help="folder to write to")] = Path("."),
+) -> None:
+    """Write NAME.py, a commented working start, and test_NAME.py, its contract test."""
+    from undertone.recipes.new import write_new
+
+    file, test = write_new(kind, name, out)
+    path = file if file.is_absolute() else f"./{file}"
+    use = {"head": f"crossval CORPUS --head {path}", "corpus": f"prepare {path} --root FOLDER"}
+    _print(f"wrote    {file}, {test}\ntry      pytest {test}")
+    _print(f"then     undertone {use.get(kind, f'crossval CORPUS --upstream {path}')}")
 
 
 @app.command()

@@ -46,7 +46,7 @@ def find_class(name: str, package: str, base: type[T]) -> type[T]:
     if ":" in name and not name.endswith(".py"):
         return _named_class(name, base)
     if name.endswith(".py"):
-        return _only_class(_module_from_file(Path(name)), base, name)
+        return _only_class(load_file(Path(name)), base, name)
     known = available(package, base)
     if name not in known:
         kind = base.__name__.lower()
@@ -100,7 +100,12 @@ def _named_class(name: str, base: type[T]) -> type[T]:
     return cls
 
 
-def _module_from_file(path: Path) -> ModuleType:
+def load_file(path: Path) -> ModuleType:
+    """A Python file as a module; one file is one module, however often it is asked for.
+
+    Raises:
+        ValueError: no such file.
+    """
     if not path.is_file():
         raise ValueError(f"No such file: {path}. Give the path of a Python file that defines the class.")
     name = f"undertone_user_{path.stem}_{abs(hash(str(path.resolve())))}"

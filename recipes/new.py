@@ -1,0 +1,46 @@
+"""`undertone new`: a head, a corpus or an upstream of your own as a commented, working file with its contract test."""
+
+from __future__ import annotations
+
+import keyword
+from pathlib import Path
+
+from undertone.discovery import nearest
+
+KINDS = ("head", "corpus", "upstream")
+
+
+def write_new(kind: str, name: str, folder: Path) -> tuple[Path, Path]:
+    """Write FOLDER/NAME.py and FOLDER/test_NAME.py; the test passes as it is written.
+
+    Args:
+        kind: head, corpus or upstream.
+        name: a Python name in lower case, such as `my_head`; the class is then `MyHead`.
+        folder: where the two files go.
+
+    Returns:
+        the paths of the file and of its test.
+
+    Raises:
+        ValueError: an unknown kind, a name that no module can have, or a file that is there already.
+    """
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    if kind not in KINDS:
+        raise ValueError(f"Cannot make a new {kind!r}.{nearest(kind, KINDS)}")
+    if not name.isidentifier() or keyword.iskeyword(name) or name != name.lower():
+        raise ValueError(f"The name must be one of a Python module in lower case, such as my_{kind}, got {name!r}.")
+    paths = (folder / f"{name}.py", folder / f"test_{name}.py")
+    for path in paths:
+        if path.exists():
+            raise ValueError(f"{path} is there already, and is left as it is. Choose another name or folder.")
+    environment = Environment(  # Python, not HTML: nothing to escape
+        loader=PackageLoader("undertone.recipes", "."), undefined=StrictUndefined, keep_trailing_newline=True
+    )
+    class_name = "".join(part.capitalize() for part in name.split("_"))
+    folder.mkdir(parents=True, exist_ok=True)
+    for path, template in zip(paths, (f"new_{kind}.py.j2", f"new_{kind}_test.py.j2"), strict=True):
+        text = environment.get_template(template).render(name=name, class_name=class_name)
+        with path.open("x", encoding="utf-8") as file:
+            file.write(text)
+    return paths
