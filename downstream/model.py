@@ -22,6 +22,7 @@ from undertone.files import atomic_path, write_json
 from undertone.upstream import Upstream, WaveBatch, build_upstream, load_upstream
 
 WEIGHTS = "model.safetensors"
+ADAPTER = "adapter"
 
 
 class UndertoneModel(PreTrainedModel):
@@ -92,12 +93,15 @@ class UndertoneModel(PreTrainedModel):
             loss = total / count.clamp(min=1)
         return SequenceClassifierOutput(loss=loss, logits=output.logits[task.name])
 
-    def save_pretrained(self, save_directory: str | Path, head_only: bool = False, **kwargs: Any) -> None:  # type: ignore[override]
+    def save_pretrained(  # type: ignore[override]
+        self, save_directory: str | Path, head_only: bool = False, adapter: Upstream | None = None, **kwargs: Any
+    ) -> None:
         """Write config.json, model.safetensors and preprocessor_config.json, atomically.
 
         Args:
             save_directory: folder to make or replace.
             head_only: leave the upstream's weights out; loading then needs the upstream that the config names.
+            adapter: the upstream with the LoRA adapters that belong to a head-only model; written to `adapter/`.
             kwargs: `push_to_hub=True` and its companions, as in transformers.
         """
         config = UndertoneConfig.from_dict(self.config.to_dict() | {"head_only": head_only})
@@ -111,6 +115,10 @@ class UndertoneModel(PreTrainedModel):
             config.save_pretrained(draft)
             save_file(state, draft / WEIGHTS, metadata={"format": "pt"})
             write_json(draft / "preprocessor_config.json", self._preprocessor_config())
+            if adapter is not None:
+                from undertone.upstream.adapt import save_lora
+
+                save_lora(adapter, draft / ADAPTER)
         if kwargs.pop("push_to_hub", False):
             self.push_to_hub(kwargs.pop("repo_id", folder.name), **kwargs)
 
@@ -153,6 +161,10 @@ class UndertoneModel(PreTrainedModel):
         )
         config = config or UndertoneConfig.from_pretrained(folder)
         upstream = _named_upstream(config) if config.head_only else None
+        if upstream is not None and (folder / ADAPTER).is_dir():
+            from undertone.upstream.adapt import load_lora  # PEFT is imported only where there is an adapter
+
+            load_lora(upstream, folder / ADAPTER)
         with no_init_weights():
             model = cls(config, upstream, allow)
         _load_weights(model, folder / WEIGHTS, ignore="upstream." if config.head_only else None)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -9,25 +11,28 @@ from urllib.parse import quote
 
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from filelock import FileLock
 
 from undertone.corpora import load_corpus
 from undertone.corpora.corpus import Corpus
-from undertone.corpora.folds import Fold, check_folds
+from undertone.corpora.folds import Fold, check_folds, mark_leaks
 from undertone.corpora.manifest import Manifest, Utterance
 from undertone.corpora.prepare import prepare
 from undertone.downstream.config import UndertoneConfig
 from undertone.downstream.downstream import Downstream, needed_states
 from undertone.downstream.head import check_head_options, head_class
+from undertone.downstream.live import LiveModel
 from undertone.downstream.model import UndertoneModel
 from undertone.downstream.task import Task
 from undertone.files import read_json, write_json
 from undertone.training.config import RunConfig, check_same_run, save_config
-from undertone.training.feeding import Source, StoreSource
+from undertone.training.feeding import Source, StoreSource, WaveSource
 from undertone.training.order import seed_everything
 from undertone.training.progress import Display
 from undertone.training.targets import choose_tasks
 from undertone.upstream import Upstream, load_upstream
+from undertone.upstream.adapt import add_lora, finetune, merge_lora
 from undertone.upstream.extract import extract
 from undertone.upstream.store import Store
 
@@ -45,8 +50,8 @@ class Run:
         manifest: the utterances that could be read.
         folds: train, dev and test of each.
         tasks: what is predicted.
-        upstream: frozen, in eval mode.
-        source: hidden states of utterances.
+        upstream: as loaded, in eval mode; a training that changes it takes a copy.
+        source: what the trained module is fed.
         display: where progress is shown.
         warnings: what the results must say about the data.
     """
@@ -78,11 +83,24 @@ class Run:
             self.config.layer_norm,
         )
 
-    def model(self, downstream: Downstream, trained_on: list[Utterance]) -> UndertoneModel:
-        """The upstream and a trained downstream as one model that says what it was trained on."""
+    def new_module(self, name: str) -> Downstream | LiveModel:
+        """What a fold trains: the downstream alone, or with a copy of the upstream in which something learns."""
+        downstream = self.new_downstream(name)
+        if self.config.mode == "frozen":
+            return downstream
+        seed_everything(self.config.seed, "adapters", name)
+        return LiveModel(adapted(self.upstream, self.config), downstream)
+
+    def model(self, module: Downstream | LiveModel, trained_on: list[Utterance]) -> UndertoneModel:
+        """Upstream and trained downstream as one model that says what it was trained on; adapters are merged."""
+        upstream, downstream = self.upstream, module
+        if isinstance(module, LiveModel):
+            upstream, downstream = copy.deepcopy(module.upstream), module.downstream
+            if self.config.mode == "lora":
+                merge_lora(upstream)
         config = UndertoneConfig(
-            upstream=self.upstream.spec(),
-            upstream_fingerprint=self.upstream.fingerprint(),
+            upstream=upstream.spec(),
+            upstream_fingerprint=upstream.fingerprint(),
             head=self.config.head,
             head_options=self.config.head_options,
             tasks=[task.to_dict() for task in self.tasks],
@@ -93,9 +111,33 @@ class Run:
                 "speakers": sorted({str(item.speaker) for item in trained_on if item.speaker is not None}),
             },
         )
-        model = UndertoneModel(config, self.upstream, allow=(self.config.head,))
+        model = UndertoneModel(config, upstream, allow=(self.config.head,))
         model.downstream = downstream
         return model
+
+    def save_fold(self, module: Downstream | LiveModel, trained_on: list[Utterance], folder: Path) -> None:
+        """Write what a fold trained: layer sum and head, and the adapters or the upstream where they learned."""
+        if not isinstance(module, LiveModel) or self.config.mode == "finetune":
+            self.model(module, trained_on).save_pretrained(folder, head_only=not isinstance(module, LiveModel))
+            return
+        frozen = dataclasses.replace(self, config=self.config.model_copy(update={"mode": "frozen"}))
+        frozen.model(module.downstream, trained_on).save_pretrained(folder, head_only=True, adapter=module.upstream)
+
+
+def adapted(upstream: Upstream, config: RunConfig) -> Upstream:
+    """A copy of the upstream, ready to learn by the config's mode.
+
+    Raises:
+        ValueError: the upstream has no weights, or not so many blocks.
+    """
+    upstream = copy.deepcopy(upstream)
+    if config.mode == "lora":
+        add_lora(upstream, rank=config.lora_rank, alpha=config.lora_alpha, dropout=config.lora_dropout)
+    else:
+        finetune(upstream, train_front_end=config.train_front_end, top_layers=config.top_layers)
+    if config.gradient_checkpointing:
+        upstream.model.gradient_checkpointing_enable({"use_reentrant": False})  # type: ignore[union-attr, operator]
+    return upstream
 
 
 def make_accelerator(config: RunConfig, project: Path | None = None) -> Accelerator:
@@ -107,7 +149,14 @@ def make_accelerator(config: RunConfig, project: Path | None = None) -> Accelera
     if config.device == "cuda" and not torch.cuda.is_available():
         raise ValueError("device=cuda, but torch sees no GPU here. Use device=cpu, or install a GPU driver.")
     log_with = [config.log_with] if project is not None and config.log_with != "none" else None
-    return Accelerator(cpu=config.device == "cpu", log_with=log_with, project_dir=str(project) if project else None)
+    if AcceleratorState._shared_state.get("_mixed_precision", config.mixed_precision) != config.mixed_precision:
+        AcceleratorState._reset_state()  # an earlier run of this process used another precision
+    return Accelerator(
+        cpu=config.device == "cpu",
+        mixed_precision=config.mixed_precision,
+        log_with=log_with,
+        project_dir=str(project) if project else None,
+    )
 
 
 def open_run(config: RunConfig, out: Path, display: Display) -> Run:
@@ -121,7 +170,8 @@ def open_run(config: RunConfig, out: Path, display: Display) -> Run:
     out = out.expanduser()
     head_class(config.head)
     check_head_options(config.head, config.head_options)
-    corpus = load_corpus(config.corpus)
+    corpus = load_corpus(config.corpus, config.corpus_options)
+    corpus.check_protocol(config.protocol)
     check_same_run(config, out / "config.json")
     upstream = load_upstream(config.upstream, revision=config.revision, options=config.upstream_options or None)
     accelerator = make_accelerator(config)
@@ -132,11 +182,22 @@ def open_run(config: RunConfig, out: Path, display: Display) -> Run:
     with FileLock(out / "start.lock"):
         manifest, warnings = _manifest(config, corpus, out, display)
         folds = corpus.folds(manifest, config.protocol, config.num_folds, config.seed)
-        warnings += check_folds(folds, manifest)
+        warnings += check_folds(folds, manifest, config.allow_leak)
+        folds = mark_leaks(folds, manifest)
         tasks = choose_tasks(manifest, config.tasks, config.task_weights)
         save_config(config, out / "config.json")
-    kind = needed_states(config.head, config.layer_norm)
-    source = hidden_states(upstream, kind, list(manifest), accelerator, display, config.store, config.store_dtype)
+    if config.mode == "frozen":
+        kind = needed_states(config.head, config.layer_norm)
+        source: Source = hidden_states(
+            upstream, kind, list(manifest), accelerator, display, config.store, config.store_dtype
+        )
+    else:
+        trial = adapted(upstream, config)
+        learning = sum(weight.numel() for weight in trial.parameters() if weight.requires_grad)
+        display.say(
+            f"{config.mode}: {learning:,} of {sum(w.numel() for w in trial.parameters()):,} upstream weights learn"
+        )
+        source = WaveSource(upstream.sample_rate)
     return Run(config, out, corpus, manifest, folds, tasks, upstream, source, display, warnings)
 
 
