@@ -123,11 +123,13 @@ def check_split(
     from undertone.corpora import check_split as checking
     from undertone.training.progress import Display
 
-    display, sides = Display(), []
-    for path in (train, test):
+    display = Display()
+
+    def read(path: str) -> Any:
         with display.bar(f"checking {path}") as advance:
-            sides.append(checking.read_side(path, lambda done, total, advance=advance: advance(done, total, "")))
-    shared, notes = checking.check_split(*sides)
+            return checking.read_side(path, lambda done, total: advance(done, total, ""))
+
+    shared, notes = checking.check_split(read(train), read(test))
     for line in [*(f"note: {note}" for note in notes), *shared]:
         _print(str(line))
     if shared:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from undertone.corpora import load_corpus
-from undertone.corpora.manifest import Manifest
+from undertone.corpora.manifest import Manifest, Utterance
 from undertone.corpora.prepare import prepare
 from undertone.downstream.downstream import needed_states
 from undertone.downstream.model import UndertoneModel
+from undertone.downstream.task import Task
 from undertone.training.config import make_config
 from undertone.training.progress import Display
+from undertone.training.relabel import relabel, restrict
 from undertone.training.results import summarise
 from undertone.training.run import hidden_states, make_accelerator
 from undertone.training.scoring import predict
@@ -21,40 +24,78 @@ BATCH_SIZE = 16
 
 
 def evaluate_model(
-    model: UndertoneModel, corpus: str, root: Path | None, device: str = "auto", display: Display | None = None
+    model: UndertoneModel,
+    corpus: str,
+    root: Path | None,
+    device: str = "auto",
+    display: Display | None = None,
+    *,
+    options: Mapping[str, Any] | None = None,
+    label_map: Mapping[str, str] | None = None,
+    labels: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Score a model on every utterance of a corpus, as results like a run's with one fold named `all`.
 
     Utterances whose label the model does not know are not scored, and counted in `warnings`. When the model was
     trained on speakers of this corpus, the results say that they are speaker-dependent.
 
+    Args:
+        model: on any device.
+        corpus: name, table, folder, ...
+        root: folder of its files; None: the corpus' default.
+        device: auto, cpu or cuda.
+        display: where progress is shown.
+        options: of the corpus.
+        label_map: {corpus' label: model's label} of the model's first task with classes.
+        labels: of that task, the only ones to score and to choose among; empty: all.
+
     Raises:
-        ValueError: the corpus cannot be read, or has no label of any task of the model.
+        ValueError: the corpus cannot be read, has no label of any task of the model, or a label is unknown.
     """
     display = display or Display()
-    source = load_corpus(corpus)
+    source = load_corpus(corpus, options)
     with display.bar(f"checking {source.name}") as advance:
         prepared = prepare(source, root, progress=lambda done, total: advance(done, total, ""))
-    manifest = prepared.manifest
+    manifest, utterances = prepared.manifest, list(prepared.manifest)
+    notes = [f"set aside {path}: {reason}" for path, reason in prepared.broken]
+    if label_map:
+        utterances = relabel(utterances, _first_with_classes(model.tasks), label_map)
+        notes.append("labels mapped: " + ", ".join(f"{ours} as {theirs}" for ours, theirs in label_map.items()))
+    notes += _unknown_labels(model.tasks, source.name, utterances)
     accelerator = make_accelerator(make_config({"corpus": corpus, "device": device}))
     model.to(accelerator.device).eval()
     config = model.config
     states = hidden_states(
-        model.upstream, needed_states(config.head, config.layer_norm), list(manifest), accelerator, display
+        model.upstream, needed_states(config.head, config.layer_norm), utterances, accelerator, display
     )
-    predictions = predict(model.downstream, model.tasks, states, list(manifest), accelerator, BATCH_SIZE, "all")
+    predictions = predict(model.downstream, model.tasks, states, utterances, accelerator, BATCH_SIZE, "all")
+    if labels:
+        task = _first_with_classes(model.tasks)
+        predictions = restrict(predictions, task, labels)
+        notes.append(f"{task.name} is scored on, and chosen among, {', '.join(labels)} alone")
     seen = _seen_speakers(model, source.name, manifest)
     info = {
         "corpus": source.name,
+        "corpus_variant": source.variant,
+        "label_map": dict(label_map or {}),
+        "labels": list(labels),
         "upstream": config.upstream.get("name"),
         "upstream_weights": "random" if model.upstream.random_weights else "pretrained",
         "head": config.head,
         "protocol": "evaluate",
         "speaker_independent": not seen,
-        "warnings": prepared.warnings + _unknown_labels(model, source.name, manifest) + seen,
+        "warnings": prepared.warnings + notes + seen,
         "manifest_hash": manifest.hash,
     }
     return summarise([("all", predictions)], info)
+
+
+def _first_with_classes(tasks: Sequence[Task]) -> Task:
+    """The task that --map and --labels are about."""
+    for task in tasks:
+        if task.kind == "classification":
+            return task
+    raise ValueError("--map and --labels are for classes, and no task of this model has any. Leave them out.")
 
 
 def _seen_speakers(model: UndertoneModel, corpus: str, manifest: Manifest) -> list[str]:
@@ -65,18 +106,15 @@ def _seen_speakers(model: UndertoneModel, corpus: str, manifest: Manifest) -> li
     return [f"the model was trained on speakers {', '.join(both)} of this corpus"] if both else []
 
 
-def _unknown_labels(model: UndertoneModel, corpus: str, manifest: Manifest) -> list[str]:
+def _unknown_labels(tasks: Sequence[Task], corpus: str, utterances: Sequence[Utterance]) -> list[str]:
     """A sentence for each task with labels that the model does not know.
 
     Raises:
         ValueError: not one label of any task is known.
     """
     sentences, known = [], 0
-    for task in model.tasks:
-        try:
-            values = [value for value in manifest.column(task.name) if value is not None]
-        except (KeyError, ValueError):
-            continue
+    for task in tasks:
+        values = [value for utterance in utterances if (value := utterance.value(task.name)) is not None]
         strange = Counter(
             str(value) for value in values if task.kind == "classification" and str(value) not in task.labels
         )
@@ -85,6 +123,9 @@ def _unknown_labels(model: UndertoneModel, corpus: str, manifest: Manifest) -> l
             counts = ", ".join(f"{label} ({count})" for label, count in sorted(strange.items()))
             sentences.append(f"not scored, the model has no such {task.name}: {counts}")
     if not known:
-        wanted = "; ".join(f"{task.name}: {', '.join(task.labels)}" for task in model.tasks)
-        raise ValueError(f"No utterance of {corpus!r} has a label that the model knows ({wanted}).")
+        wanted = "; ".join(f"{task.name}: {', '.join(task.labels)}" for task in tasks)
+        raise ValueError(
+            f"No utterance of {corpus!r} has a label that the model knows ({wanted}). Give the corpus' labels in the "
+            f"model's words: --map CORPUS_LABEL=MODEL_LABEL,..."
+        )
     return sentences
