@@ -61,7 +61,8 @@ def log_mel(samples: Tensor, num_mels: int) -> Tensor:
 def filterbank_inputs(config: PreTrainedConfig, samples: Tensor, lengths: Tensor) -> dict[str, Tensor]:
     """(B, N) samples -> `input_features` (B, T, 2 M) float32, zero in the padding, and their `attention_mask` (B, T).
 
-    Each mel band has zero mean and unit (sample) variance over the utterance's own filterbank frames.
+    Each mel band has zero mean and unit (sample) variance over the utterance's own filterbank frames, an odd last one
+    too. Both are taken in float64; transformers takes them in float32 and is off by up to 1e-5.
     """
     logs = log_mel(samples, config.feature_projection_input_dim // STACK).double()  # (B, F, M)
     counts = _filterbank_frames(lengths)  # (B,)

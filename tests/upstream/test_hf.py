@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from transformers import AutoFeatureExtractor, AutoModel, Wav2Vec2FeatureExtractor
+from transformers import AutoFeatureExtractor, AutoModel, SeamlessM4TFeatureExtractor, Wav2Vec2FeatureExtractor
 
 from undertone.upstream import HiddenStates, WaveBatch, build_upstream, load_upstream
 from undertone.upstream.hf import normalize
@@ -29,11 +29,27 @@ def run(upstream, wave: torch.Tensor) -> HiddenStates:
         return upstream(WaveBatch.collate([wave], RATE))
 
 
+def filterbank_features(wave: torch.Tensor) -> torch.Tensor:
+    """(1, T, 160) of `SeamlessM4TFeatureExtractor`, its mean and variance in float64.
+
+    Those it takes in float32, of values of about 10, are off by up to 1e-5, and so are then the hidden states.
+    """
+    extract = SeamlessM4TFeatureExtractor()
+    as_given = extract(wave.numpy(), sampling_rate=RATE)["input_features"]
+    logs = extract._extract_fbank_features(wave.numpy()).astype(np.float64)  # (F, 80)
+    features = (logs - logs.mean(0)) / np.sqrt(logs.var(0, ddof=1) + 1e-7)
+    features = np.pad(features, ((0, len(features) % 2), (0, 0))).reshape(1, -1, 160)
+    np.testing.assert_allclose(as_given, features, rtol=0, atol=1e-4)
+    return torch.from_numpy(features).float()
+
+
 def reference(folder: Path, wave: torch.Tensor) -> torch.Tensor:
     """(1, L, T, D) of transformers' own feature extractor and model, as published before transformers 5."""
-    inputs = AutoFeatureExtractor.from_pretrained(folder)(wave.numpy(), sampling_rate=RATE, return_tensors="pt")
     model = AutoModel.from_pretrained(folder)
     kind, num_samples = model.config.model_type, len(wave)
+    inputs = AutoFeatureExtractor.from_pretrained(folder)(wave.numpy(), sampling_rate=RATE, return_tensors="pt")
+    if kind == "wav2vec2-bert":
+        inputs["input_features"] = filterbank_features(wave)
     model = model.encoder if kind == "whisper" else model
     with torch.inference_mode():
         output = model(**inputs, output_hidden_states=True)
