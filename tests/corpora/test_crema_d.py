@@ -16,14 +16,14 @@ from undertone.corpora.manifest import Manifest
 from undertone.corpora.prepare import prepare
 
 NAMES = ["1001_DFA_ANG_XX", "1002_IEO_HAP_LO", "1049_TSI_NEU_XX", "1091_MTI_SAD_XX"]
-VOTES = '''"","A","D","F","H","N","S","fileName","numResponses","agreement","emoVote"
+VOTES = """"","A","D","F","H","N","S","fileName","numResponses","agreement","emoVote"
 "100001",6,1,0,0,3,0,"1001_DFA_ANG_XX",10,0.6,"A"
 "100002",0,0,0,2,7,0,"1002_IEO_HAP_LO",9,0.7778,"N"
 "100003",0,0,0,0,8,0,"1049_TSI_NEU_XX",8,1,"N"
 "100004",0,0,0,0,4,4,"1091_MTI_SAD_XX",8,0.5,"N:S"
 "200001",0,0,0,9,0,0,"1001_DFA_ANG_XX",9,1,"H"
 "300001",0,9,0,0,0,0,"1001_DFA_ANG_XX",9,1,"D"
-'''
+"""
 
 
 def write(path: Path, seed: int, level: float = 0.3) -> None:
