@@ -21,6 +21,8 @@ FLAGS: dict[str, tuple[Any, str, str]] = {
     "tasks": (str, "tasks", "columns to predict, with commas: emotion,gender,arousal"),
     "protocol": (str, "protocol", "speaker, session, groups, split, random, auto"),
     "seed": (int, "seed", "decides initial weights, order and dropout"),
+    "seeds": (str, "seeds", "train every fold with each of several seeds: 3, or 0,7,9"),
+    "sweep": (list[str], "sweep", "KEY=a,b,c: values to try, chosen on dev for each fold; may be repeated"),
     "epochs": (int, "max_epochs", "passes over the training utterances"),
     "lr": (float, "learning_rate", "peak learning rate"),
     "batch-size": (int, "batch_size", "utterances an update"),
@@ -41,6 +43,8 @@ def run_command(function: Callable[..., None]) -> Callable[..., None]:
         flags = {field: given.pop(flag.replace("-", "_")) for flag, (_, field, _) in FLAGS.items()}
         if flags["tasks"] is not None:
             flags["tasks"] = tuple(name.strip() for name in flags["tasks"].split(",") if name.strip())
+        if flags["sweep"] is not None:
+            flags["sweep"] = {key: values for key, _, values in (word.partition("=") for word in flags["sweep"])}
         settings, file, system = given.pop("settings"), given.pop("config"), given.pop("system")
         preset = load_system(system) if system is not None else None
         config = make_config({"corpus": corpus, **flags}, settings or [], file, preset)

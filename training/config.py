@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from undertone.discovery import nearest
+from undertone.training.sweep import SWEEPABLE, trials
 
 
 class RunConfig(BaseModel):
@@ -39,7 +40,7 @@ class RunConfig(BaseModel):
     upstream_options: dict[str, Any] = Field({}, description="options of the upstream, as upstream.NAME=value")
     mode: Literal["frozen", "finetune", "lora"] = Field("frozen", description="what of the upstream learns")
     train_front_end: bool = Field(False, description="finetune: train the convolutional front-end too")
-    top_layers: int | None = Field(None, ge=1, description="finetune: only the last so many transformer blocks")
+    top_layers: int | None = Field(None, ge=1, description="finetune: only the last so many blocks; the others from the store")
     upstream_learning_rate: float = Field(1e-5, gt=0, description="peak rate of the upstream's or adapters' weights")
     lora_rank: int = Field(8, ge=1, description="rank of the LoRA adapters")
     lora_alpha: int = Field(16, ge=1, description="their scale is alpha / rank")
@@ -53,6 +54,10 @@ class RunConfig(BaseModel):
     store_dtype: Literal["float16", "bfloat16", "float32"] = Field("float16", description="precision of stored frames")
 
     seed: int = Field(0, ge=0, description="decides initial weights, order, dropout and the folds' draw")
+    seeds: tuple[int, ...] = Field((), description="train every fold with each: 3 (0, 1 and 2), or 0,7,9")
+    sweep: dict[str, tuple[Any, ...]] = Field(
+        {}, description="values to try, as sweep.NAME=a,b; dev chooses one for each fold"
+    )
     learning_rate: float = Field(1e-3, gt=0, description="peak learning rate of AdamW")
     weight_decay: float = Field(0.01, ge=0, description="decoupled weight decay; 0 makes AdamW plain Adam")
     warmup: float = Field(0.1, ge=0, le=1, description="share of the steps over which the rate rises from 0")
@@ -73,8 +78,46 @@ class RunConfig(BaseModel):
     log_with: Literal["tensorboard", "none"] = Field("none", description="an Accelerate tracker that follows the run")
 
 
+    @field_validator("seeds", mode="before")
+    @classmethod
+    def _seeds(cls, value: Any) -> Any:
+        """A number of seeds counts from 0; words are split at commas."""
+        if isinstance(value, str):
+            value = _split(value) if "," in value else _parse(value)
+        value = tuple(range(value)) if isinstance(value, int) else value
+        if not isinstance(value, list | tuple):
+            return value  # which pydantic refuses
+        if len(set(value)) < len(value) or len(value) == 1:
+            raise ValueError("give two different seeds or more; one alone is seed=NUMBER")
+        return value
+
+    @field_validator("sweep", mode="before")
+    @classmethod
+    def _sweep(cls, value: Any) -> Any:
+        """Every value of a setting that can be swept, two or more of each; `a,b` is split."""
+        if not isinstance(value, Mapping):
+            return value  # which pydantic refuses
+        found = {SHORT.get(key, key): _split(some) if isinstance(some, str) else some for key, some in value.items()}
+        for key, some in found.items():
+            if key not in SWEEPABLE and not key.startswith("head."):
+                raise ValueError(f"{key!r} cannot be swept.{nearest(key, [*SWEEPABLE, 'head.NAME'])}")
+            if not isinstance(some, list | tuple) or len(some) < 2:
+                raise ValueError(f"{key!r} needs two values or more, as sweep.{key}=a,b")
+        return found
+
+    @model_validator(mode="after")
+    def _trials(self) -> RunConfig:
+        """Refuse a value of the sweep that its setting does not take, before anything starts."""
+        try:
+            trials(self)
+        except ValidationError as error:
+            raise ValueError(f"sweep: {_explain(error)}") from error
+        return self
+
+
 SHORT = {"lr": "learning_rate", "epochs": "max_epochs", "folds": "num_folds", "steps": "max_steps"}
 NESTED = {
+    "sweep": "sweep",
     "corpus": "corpus_options",
     "head": "head_options",
     "upstream": "upstream_options",
@@ -150,6 +193,10 @@ def _assign(merged: dict[str, Any], word: str) -> None:
     merged[key] = value
 
 
+def _split(text: str) -> tuple[Any, ...]:
+    return tuple(_parse(part.strip()) for part in text.split(",") if part.strip())
+
+
 def _parse(text: str) -> Any:
     try:
         return float(text) if "e" in text.lower() else yaml.safe_load(text)  # YAML 1.1 reads 3e-4 as a string
@@ -163,10 +210,13 @@ def _explain(error: ValidationError) -> str:
     """The findings of pydantic as sentences."""
     lines = []
     for item in error.errors():
+        message = item["msg"].removeprefix("Value error, ")
+        if not item["loc"]:  # of the settings together
+            lines.append(message)
+            continue
         key = ".".join(str(part) for part in item["loc"])
-        message = item["msg"][0].lower() + item["msg"][1:]
         got = "" if item["type"] == "missing" else f", got {item['input']!r}"
-        lines.append(f"Setting {key!r}: {message}{got}.")
+        lines.append(f"Setting {key!r}: {message[0].lower()}{message[1:]}{got}.")
     return " ".join(lines)
 
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import shutil
-import statistics
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from accelerate.utils import broadcast_object_list
 from filelock import FileLock, Timeout
 
 from undertone.corpora.folds import Fold
+from undertone.downstream.head import check_head_options
 from undertone.downstream.model import UndertoneModel
 from undertone.files import read_json, write_json
 from undertone.training.config import RunConfig
@@ -24,6 +25,7 @@ from undertone.training.predictions import Predictions
 from undertone.training.progress import Display
 from undertone.training.results import summarise
 from undertone.training.run import Run, make_accelerator, open_run
+from undertone.training.sweep import combine, refit_plan, sweep_info, trials
 from undertone.training.trainer import Trained, Trainer, total_steps
 
 PACKAGES = (
@@ -54,7 +56,7 @@ def crossval(config: RunConfig, out: Path, display: Display | None = None) -> di
         The content of results.json; None when another process is still busy with a fold and will finish the run.
     """
     display = display or Display()
-    run = open_run(config, out, display)
+    run = _open(config, out, display)
     for number, fold in enumerate(run.folds, 1):
         _take(run, fold, f"fold {fold.name} ({number}/{len(run.folds)})")
     open_folds = [fold.name for fold in run.folds if not _is_done(run, fold)]
@@ -86,7 +88,7 @@ def train(config: RunConfig, out: Path, fold_name: str | None = None, display: D
         ValueError: no fold of that name, or another process is training it.
     """
     display = display or Display()
-    run = open_run(config, out, display)
+    run = _open(config, out, display)
     names = [fold.name for fold in run.folds]
     if fold_name is not None and fold_name not in names:
         raise ValueError(f"No fold {fold_name!r}; the folds are: {', '.join(names)}.")
@@ -99,6 +101,13 @@ def train(config: RunConfig, out: Path, fold_name: str | None = None, display: D
     results = pool(run, [fold], model_cost(model))
     write_results(run, [fold], results)
     return results
+
+
+def _open(config: RunConfig, out: Path, display: Display) -> Run:
+    """Open the run, once every training of a sweep is known to have options that its head takes."""
+    for trial in trials(config):
+        check_head_options(trial.config.head, trial.config.head_options)
+    return open_run(config, out, display)
 
 
 def _is_done(run: Run, fold: Fold) -> bool:
@@ -128,8 +137,23 @@ def _take(run: Run, fold: Fold, title: str) -> None:
 
 
 def _run_fold(run: Run, fold: Fold, accelerator: Accelerator, title: str) -> None:
+    """Train a fold once, or once for every seed and value of the sweep; trials that are done are not repeated."""
+    plan, folder = trials(run.config), run.folder(fold)
+    if len(plan) == 1:
+        _train_fold(run, fold, folder, accelerator, title)
+        return
+    for trial in plan:
+        if not (folder / trial.name / "fold.json").is_file():
+            own = make_accelerator(trial.config, folder / trial.name)
+            _train_fold(replace(run, config=trial.config), fold, folder / trial.name, own, f"{title} {trial.name}")
+    if accelerator.is_main_process:
+        combine(folder, plan)
+    accelerator.wait_for_everyone()
+
+
+def _train_fold(run: Run, fold: Fold, folder: Path, accelerator: Accelerator, title: str) -> None:
     """Train on train, select on dev, read test once; fold.json is written last and says that the fold is done."""
-    folder, start = run.folder(fold), time.monotonic()
+    start = time.monotonic()
     utterances, dev = run.manifest.select(fold.train), run.manifest.select(fold.dev)
     accelerator.init_trackers("tensorboard")
     total = total_steps(run.config, len(utterances))
@@ -182,8 +206,8 @@ def _fit(
 def _refit(run: Run, accelerator: Accelerator) -> dict[str, Any]:
     """Train RUN/model on all speakers, for the median best step of the folds; returns what using it costs."""
     records = [read_json(run.folder(fold) / "fold.json") for fold in run.folds]
-    best_step = int(statistics.median(record["best_step"] for record in records))
-    total = total_steps(run.config, int(statistics.median(record["num_train"] for record in records)))
+    config, best_step, num_train = refit_plan(run.config, records)
+    run, total = replace(run, config=config), total_steps(config, num_train)
     everyone = list(run.manifest)
     folder = run.out / "refit"
     trainer, _ = _fit(run, "all", folder, accelerator, "model of all speakers", everyone, [], total, best_step)
@@ -209,7 +233,7 @@ def pool(run: Run, folds: Sequence[Fold], cost: dict[str, Any]) -> dict[str, Any
         "protocol": run.config.protocol or run.corpus.default_protocol,
         "speaker_independent": all(fold.speaker_independent for fold in folds),
         "dev_shares_speakers": any(fold.dev_shares_speakers for fold in folds),
-        "seeds": [run.config.seed],
+        **sweep_info(run.config, {fold.name: run.folder(fold) for fold in folds}),
         "num_utterances": len(run.manifest),
         "num_speakers": len({item.speaker for item in run.manifest if item.speaker is not None}),
         "manifest_hash": run.manifest.hash,

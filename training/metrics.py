@@ -171,7 +171,7 @@ def score(predictions: Predictions) -> dict[str, dict[str, Any]]:
 
     Returns:
         task -> {uar, wa, macro_f1, ece, recall: {label: value}, num} for a classification, {ccc, rmse, num} for a
-        regression; `num` counts the utterances scored. NaN where a value is not defined.
+        regression; `num` counts the utterances scored (with several seeds, once). NaN where a value is not defined.
     """
     with tempfile.TemporaryDirectory() as cache_dir:
         return {task.name: _score_task(predictions, task, cache_dir) for task in predictions.tasks}
@@ -181,9 +181,10 @@ def _score_task(predictions: Predictions, task: Task, cache_dir: str) -> dict[st
     from undertone.training import evaluate_metrics
 
     rows = predictions.known(task)
+    num = len({predictions.ids[row] for row in np.flatnonzero(rows)})
     values = {"predictions": predictions.predicted(task)[rows], "references": predictions.targets[task.name][rows]}
     if task.kind == "regression":
-        return evaluate_metrics.compute(("ccc", "rmse"), cache_dir, **values) | {"num": int(rows.sum())}
+        return evaluate_metrics.compute(("ccc", "rmse"), cache_dir, **values) | {"num": num}
     num_classes = len(task.labels)
     names = ("uar", "macro_f1", "recall")
     scores = evaluate_metrics.compute(names, cache_dir, **values, num_classes=num_classes)
@@ -191,7 +192,7 @@ def _score_task(predictions: Predictions, task: Task, cache_dir: str) -> dict[st
     values["predictions"] = predictions.scores[task.name][rows]
     scores |= evaluate_metrics.compute(("ece",), cache_dir, **values)
     scores["recall"] = dict(zip(task.labels, scores["recall"], strict=True))
-    return scores | {"num": int(rows.sum())}
+    return scores | {"num": num}
 
 
 def per_gender(predictions: Predictions) -> dict[str, dict[str, dict[str, Any]]]:

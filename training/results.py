@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -47,12 +48,12 @@ def summarise(per_fold: Sequence[tuple[str, Predictions]], info: Mapping[str, An
     results = {
         "tasks": [task.to_dict() for task in pooled.tasks],
         "folds": folds,
-        "mean": _over_folds(folds, np.mean),
-        "std": _over_folds(folds, _sample_std),
+        "mean": _over_parts(folds, np.mean),
+        "std": _over_parts(folds, _sample_std),
         "pooled": score(pooled),
         "ci95": intervals,
         "ci_unit": unit,
-        "ci_num_units": len(set(pooled.speakers)) if unit == "speaker" else len(pooled),
+        "ci_num_units": len(set(pooled.speakers if unit == "speaker" else pooled.ids)),
         "per_gender": per_gender(pooled),
         "chance": {task.name: _chance(pooled, task) for task in pooled.tasks},
         "confusion": {task.name: _confusion(pooled, task) for task in pooled.tasks if task.kind == "classification"},
@@ -60,6 +61,20 @@ def summarise(per_fold: Sequence[tuple[str, Predictions]], info: Mapping[str, An
     if taken := sorted(set(results) & set(info)):
         raise ValueError(f"info must not hold {', '.join(taken)}: these are computed from the predictions.")
     return dict(to_json({**info, **results}))
+
+
+def spread(parts: Sequence[tuple[str, Predictions]]) -> dict[str, Any]:
+    """How much runs that differ in their seed alone differ in their scores.
+
+    Args:
+        parts: (name, all test predictions) of each seed.
+
+    Returns:
+        `parts` [{name, metrics}], and their `mean` and `std` (of n - 1), each {task: {metric: value}}.
+    """
+    scored = [{"name": name, "metrics": score(predictions)} for name, predictions in parts]
+    means, stds = _over_parts(scored, np.mean), _over_parts(scored, _sample_std)
+    return dict(to_json({"parts": scored, "mean": means, "std": stds}))
 
 
 def results_table(results: Mapping[str, Any]) -> tuple[list[str], list[str], list[list[str]]]:
@@ -108,9 +123,31 @@ def title_lines(results: Mapping[str, Any]) -> list[str]:
         lines.append("Speaker-independent: train, dev and test of a fold share no speaker.")
     if results.get("upstream_weights") == "random":
         lines.append(f"RANDOM-WEIGHT UPSTREAM: {results['upstream']} was never trained; this run is a control.")
+    lines += _trial_lines(results)
     unit, units = results["ci_unit"], f"{results['ci_num_units']} {results['ci_unit']}s"
     note = f", for want of {MIN_SPEAKERS} known speakers" if unit == "utterance" else ""
     lines.append(f"95 % intervals: bootstrap over {units}{note}. Pooled: all test utterances as one set. Shares in %.")
+    return lines
+
+
+def _trial_lines(results: Mapping[str, Any]) -> list[str]:
+    """What a sweep chose, and what several seeds give."""
+    lines = []
+    if "sweep" in results:
+        values = "; ".join(f"{key} of {', '.join(map(str, some))}" for key, some in results["sweep"]["values"].items())
+        chosen = results["sweep"]["chosen"].values()
+        counts = Counter(", ".join(f"{key}={value}" for key, value in one.items()) for one in chosen)
+        picked = "; ".join(f"{name} in {count}" for name, count in counts.most_common())
+        lines.append(f"Sweep: {values}, chosen on dev for each fold: {picked}.")
+    if "seed_scores" in results:
+        task = results["tasks"][0]
+        metric = "uar" if task["kind"] == "classification" else "ccc"
+        mean, std = (results["seed_scores"][key][task["name"]][metric] for key in ("mean", "std"))
+        seeds = ", ".join(map(str, results["seeds"]))
+        lines.append(
+            f"Seeds {seeds}: {METRICS[metric]} of {task['name']} {number(metric, mean)} ± {number(metric, std)} over "
+            f"seeds. Below, an utterance counts once for each seed: scores are of single models, not of an ensemble."
+        )
     return lines
 
 
@@ -149,13 +186,13 @@ def to_json(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _over_folds(folds: Sequence[Mapping[str, Any]], reduce: Any) -> dict[str, dict[str, float]]:
-    """`reduce` of each task's and metric's values over the folds in which it is defined; NaN where it never is."""
+def _over_parts(parts: Sequence[Mapping[str, Any]], reduce: Any) -> dict[str, dict[str, float]]:
+    """`reduce` of each task's and metric's values over the parts in which it is defined; NaN where it never is."""
     found: dict[str, dict[str, float]] = {}
-    for task, metrics in folds[0]["metrics"].items():
+    for task, metrics in parts[0]["metrics"].items():
         found[task] = {}
         for metric in (metric for metric in METRICS if metric in metrics):
-            values = [fold["metrics"][task][metric] for fold in folds]
+            values = [part["metrics"][task][metric] for part in parts]
             defined = [value for value in values if not math.isnan(value)]
             found[task][metric] = float(reduce(defined)) if defined else math.nan
     return found
