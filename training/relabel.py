@@ -72,12 +72,13 @@ def restrict(predictions: Predictions, task: Task, labels: Sequence[str]) -> Pre
     if len(kept) < 2:
         raise ValueError(f"--labels needs two labels or more of {', '.join(task.labels)}; got {', '.join(labels)}.")
     scores = predictions.scores[task.name][:, kept]  # (N, K)
+    total = np.maximum(scores.sum(axis=1, keepdims=True), np.finfo(np.float32).tiny)  # (N, 1), never 0
     place = np.full(len(task.labels) + 1, -1)  # the last one is that of a missing target, -1
     place[kept] = np.arange(len(kept))
     fewer = replace(task, labels=tuple(task.labels[index] for index in kept))
     return replace(
         predictions,
         tasks=tuple(fewer if one.name == task.name else one for one in predictions.tasks),
-        scores={**predictions.scores, task.name: scores / scores.sum(axis=1, keepdims=True)},
+        scores={**predictions.scores, task.name: scores / total},
         targets={**predictions.targets, task.name: place[predictions.targets[task.name]]},
     )

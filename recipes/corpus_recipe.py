@@ -1,0 +1,45 @@
+"""What the recipes of corpora share: their flags, the run, its report and the push."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from undertone.hub.push import push
+from undertone.training.config import make_config
+from undertone.training.crossval import crossval
+from undertone.training.report import write_report
+
+
+def run_recipe(corpus: str, description: str | None, root: str, words: Sequence[str] | None = None) -> None:
+    """Cross-validate a corpus, write the report, push where asked.
+
+    Args:
+        corpus: its name.
+        description: of the recipe, for --help: its docstring.
+        root: which folder --root is, for --help.
+        words: the command's words; None: those it was called with.
+
+    Raises:
+        ValueError: as `crossval`.
+    """
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--root", type=Path, required=True, help=root)
+    parser.add_argument("--upstream", default="fbank", help="Hub id, folder, fbank, mfcc or spectrogram")
+    parser.add_argument("--out", type=Path, default=Path("runs") / corpus, help="folder of the run")
+    parser.add_argument("--push", metavar="user/name", help="push the model to the Hub when done")
+    parser.add_argument("settings", nargs="*", help="key=value, corpus.NAME=value")
+    arguments = parser.parse_args(words)
+
+    given = {"corpus": corpus, "root": str(arguments.root), "upstream": arguments.upstream}
+    results = crossval(make_config(given, arguments.settings), arguments.out)
+    if results is None:
+        return  # another process is busy with the last folds and will end the run
+    pooled = results["pooled"][results["tasks"][0]["name"]]
+    scores = "  ".join(
+        f"{name.upper()} {pooled[name]:.3f}" for name in ("uar", "wa", "ccc") if pooled.get(name) is not None
+    )
+    print(f"{scores}  report {write_report(arguments.out)}")
+    if arguments.push:
+        print(f"pushed {push(arguments.out, arguments.push)}")

@@ -1,0 +1,28 @@
+"""CREMA-D, five groups of speakers: six emotions and gender.
+
+    python recipes/crema_d.py --root CREMA-D --upstream facebook/wav2vec2-base --push user/name
+
+`--root` is the repository, or its folder AudioWAV. By default an utterance is labelled with what its actor was asked
+for. What was heard in the voice is another question, and often another answer:
+
+    python recipes/crema_d.py --root CREMA-D --out runs/crema_d-heard corpus.labels=perceived
+
+labels it with what most listeners named, and `soft_labels=true` beside it trains on the shares of their votes. Both
+need `processedResults/tabulatedVotes.csv` of the repository. `protocol=split` is audb's division into 56, 18 and 17
+speakers. The results name the labels that were used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from undertone.recipes.corpus_recipe import run_recipe
+
+
+def main(words: Sequence[str] | None = None) -> None:
+    """Run the recipe with these words, or with those of the command line."""
+    run_recipe("crema_d", __doc__, "CREMA-D's repository, or its folder AudioWAV", words)
+
+
+if __name__ == "__main__":
+    main()
