@@ -7,7 +7,9 @@ from torch import Tensor, nn
 from undertone.downstream.downstream import Downstream
 from undertone.downstream.head import HeadOutput
 from undertone.upstream.base import Upstream
-from undertone.upstream.types import WaveBatch
+from undertone.upstream.hf import HFUpstream
+from undertone.upstream.replay import replay_top
+from undertone.upstream.types import HiddenStates, WaveBatch
 
 
 class LiveModel(nn.Module):
@@ -34,6 +36,24 @@ class LiveModel(nn.Module):
             if weights and not any(weight.requires_grad for weight in weights):
                 module.eval()
         return self
+
+
+class TopLayersModel(LiveModel):
+    """As `LiveModel`, the frozen lower blocks' hidden states read from the store instead of computed.
+
+    Args:
+        upstream: a Hugging Face one whose last `top` blocks learn.
+        downstream: layer sum and head.
+        top: how many.
+    """
+
+    def __init__(self, upstream: HFUpstream, downstream: Downstream, top: int) -> None:
+        super().__init__(upstream, downstream)
+        self.top = top
+
+    def forward(self, batch: HiddenStates) -> HeadOutput:  # type: ignore[override]
+        """(B, L, T, D) stored states -> logits, embedding, attention."""
+        return self.downstream(replay_top(self.upstream, batch, self.top))  # type: ignore[arg-type]
 
 
 def trained_state(module: nn.Module) -> dict[str, Tensor]:

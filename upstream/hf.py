@@ -87,7 +87,7 @@ class HFUpstream(Upstream):
         self._group_norms, batch_norms = mask_norms(model)
         self._frame_masks = [*batch_norms, *self.family.prepare(model)]
         frames = self.family.frame_lengths(model, torch.arange(1, sample_rate + 1))
-        self._receptive_field = int((frames >= 1).nonzero()[0]) + 1  # samples of the first frame
+        self.receptive_field = int((frames >= 1).nonzero()[0]) + 1  # samples of the first frame
         self._fingerprint: tuple[int, str] | None = None
 
     @classmethod
@@ -126,15 +126,15 @@ class HFUpstream(Upstream):
 
     def frame_lengths(self, lengths: Tensor) -> Tensor:
         """(B,) int64 samples -> (B,) int64 frames; shorter than one frame counts as one."""
-        return self.family.frame_lengths(self.model, lengths.clamp(min=self._receptive_field))
+        return self.family.frame_lengths(self.model, lengths.clamp(min=self.receptive_field))
 
     def forward(self, batch: WaveBatch) -> HiddenStates:
         """(B, N) samples -> (B, L, T, D) hidden states in one forward of the model."""
         self.check_sample_rate(batch)
         self.check_length(batch)
         samples = normalize(batch.samples, batch.lengths) if self.do_normalize else batch.samples  # (B, N)
-        samples = torch.nn.functional.pad(samples, (0, max(0, self._receptive_field - samples.shape[1])))
-        lengths = batch.lengths.clamp(min=self._receptive_field)
+        samples = torch.nn.functional.pad(samples, (0, max(0, self.receptive_field - samples.shape[1])))
+        lengths = batch.lengths.clamp(min=self.receptive_field)
         frames = self.frame_lengths(lengths)
         longest = int(frames.max())
         padded = bool((lengths < samples.shape[1]).any())

@@ -1,0 +1,128 @@
+"""One update of a learning upstream against bare transformers: paired runs, medians, peak memory.
+
+python benchmarks/step_time.py CORPUS --root DIR --upstream FOLDER --out results.json
+
+For each mode the same clips go, in turn, through Undertone's update (reading, forward, loss, backward, clipping,
+optimiser) and through forward and backward of the bare transformers (or PEFT) model with the same weights learning.
+Each mode runs in a process of its own, so that the peak memory is its own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+MODES = {
+    "finetune": ["mode=finetune"],
+    "finetune, front-end too": ["mode=finetune", "train_front_end=true"],
+    "lora": ["mode=lora"],
+}
+
+
+def measure(arguments: argparse.Namespace, mode: str) -> dict[str, Any]:
+    """Median seconds of our update and of bare forward + backward, their ratio pair by pair, peak memory in bytes."""
+    import torch
+
+    from undertone.training.config import make_config
+    from undertone.training.progress import Display
+    from undertone.training.run import make_accelerator, open_run
+    from undertone.training.trainer import Trainer
+
+    torch.set_num_threads(arguments.threads)
+    words = [*MODES[mode], f"batch_size={arguments.batch_size}"]
+    config = make_config({"corpus": arguments.corpus, "root": arguments.root, "upstream": arguments.upstream}, words)
+    with tempfile.TemporaryDirectory() as folder:
+        run = open_run(config, Path(folder) / "run", Display(quiet=True))
+        module = run.new_module("benchmark")
+        trainer = Trainer(config, run.tasks, run.source, module, Path(folder), make_accelerator(config))
+        clips = list(run.manifest)[: arguments.batch_size]
+        trainer._update(clips, 0, 1000)
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024  # before the bare model is there
+        bare, batch = bare_model(arguments.upstream, mode), run.source(clips)
+        pairs = []
+        for step in range(arguments.warmup + arguments.pairs):
+            pairs.append((timed(partial(trainer._update, clips, step, 1000)), timed(partial(both_ways, bare, batch))))
+    pairs = pairs[arguments.warmup :]
+    return {
+        "mode": mode,
+        "ours_s": median([ours for ours, _ in pairs]),
+        "bare_s": median([bare for _, bare in pairs]),
+        "ratio": median([ours / bare for ours, bare in pairs]),
+        "peak_bytes": peak,
+    }
+
+
+def bare_model(folder: str, mode: str) -> Any:
+    """The transformers (or PEFT) model in which the same weights learn."""
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModel
+
+    model = AutoModel.from_pretrained(folder, layerdrop=0.0, apply_spec_augment=False).train()
+    if mode == "finetune":
+        model.freeze_feature_encoder()
+    if mode == "lora":
+        model.freeze_feature_encoder()
+        model = get_peft_model(model, LoraConfig(r=8, lora_alpha=16, target_modules=["q_proj", "v_proj"]))
+    return model
+
+
+def both_ways(model: Any, batch: Any) -> None:
+    """Forward and backward of the bare model: no layer sum, no head, no optimiser."""
+    from undertone.upstream.types import length_mask
+
+    model.zero_grad()
+    mask = length_mask(batch.lengths, batch.samples.shape[1]).long()
+    model(batch.samples, attention_mask=mask).last_hidden_state.square().mean().backward()
+
+
+def timed(work: Any) -> float:
+    """Seconds that a piece of work takes."""
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def median(values: list[float]) -> float:
+    """The middle value."""
+    return sorted(values)[len(values) // 2]
+
+
+def main() -> None:
+    """Measure every mode in a process of its own; print a table and write the file."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("corpus")
+    parser.add_argument("--root")
+    parser.add_argument("--upstream", required=True)
+    parser.add_argument("--out", type=Path)
+    parser.add_argument("--batch-size", type=int, default=8)
+    parser.add_argument("--pairs", type=int, default=7)
+    parser.add_argument("--warmup", type=int, default=1)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--mode", choices=MODES, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.mode:
+        print(json.dumps(measure(arguments, arguments.mode)))
+        return
+    rows = []
+    for mode in MODES:
+        done = subprocess.run(
+            [sys.executable, *sys.argv, "--mode", mode], stdout=subprocess.PIPE, text=True, check=True
+        )
+        rows.append(json.loads(done.stdout.splitlines()[-1]))
+        row = rows[-1]
+        print(f"{mode:24} ours {row['ours_s']:.3f} s  bare {row['bare_s']:.3f} s  ratio {row['ratio']:.3f}"
+              f"  peak {row['peak_bytes'] / 2**30:.2f} GiB", flush=True)  # fmt: skip
+    if arguments.out:
+        arguments.out.write_text(json.dumps(rows, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

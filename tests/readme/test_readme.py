@@ -1,0 +1,97 @@
+"""What README says is done: its commands run, its tables are those of the results in docs/results."""
+
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+README = (ROOT / "README.md").read_text()
+BLOCKS = re.findall(r"```(\w*)\n(.*?)```", README, re.DOTALL)
+COMMANDS = [
+    line.split("  #")[0].strip()
+    for language, block in BLOCKS
+    if language == "bash"
+    for line in block.splitlines()
+    if line.strip() and not line.startswith("#")
+]
+OURS = [command for command in COMMANDS if command.startswith("undertone ")]
+
+
+def run(command: str, folder: Path) -> str:
+    """A command of README in a process, `undertone` and `python` being this installation's."""
+    words = shlex.split(command)
+    start = {"undertone": [sys.executable, "-m", "undertone.cli"], "python": [sys.executable]}[words[0]]
+    done = subprocess.run([*start, *words[1:]], cwd=folder, capture_output=True, text=True)
+    assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def calls(small_corpus, tmp_path_factory) -> Path:
+    """A folder with what README's own-data section speaks of: calls.csv and two new calls."""
+    folder = tmp_path_factory.mktemp("calls")
+    shutil.copytree(small_corpus.parent, folder / "calls")
+    table = (folder / "calls" / "table.csv").read_text()
+    (folder / "calls.csv").write_text(table.replace(str(small_corpus.parent), "calls"))
+    wavs = sorted((folder / "calls").rglob("*.wav"))
+    shutil.copy(wavs[0], folder / "new_call.wav")
+    shutil.copy(wavs[1], folder / "another.flac")  # read by content, so the name does not matter
+    return folder
+
+
+def test_the_own_data_section_from_the_table_to_the_prediction(calls):
+    section = [command for command in OURS if "calls" in command]
+    assert len(section) == 5
+    for command in section:
+        if command.startswith("undertone push"):
+            continue  # tests/hub pushes to a loopback hub
+        # No pretrained weights offline, and no time: another upstream, two folds, one epoch.
+        quick = " --upstream fbank --protocol groups num_folds=2 max_epochs=1"
+        run(re.sub(r" --upstream \S+", quick, command), calls)
+    python = next(block for language, block in BLOCKS if language == "python")
+    done = subprocess.run([sys.executable, "-c", python], cwd=calls, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("command", [command for command in OURS if " crossval " in command])
+def test_every_crossval_line_is_a_valid_config(command, monkeypatch):
+    """Parsed by the command line itself, which validates the config before it starts anything."""
+    from undertone import cli
+    from undertone.training import crossval
+
+    class Reached(Exception):
+        pass
+
+    def stop(config, out, *rest, **options):
+        raise Reached
+
+    monkeypatch.setattr(crossval, "crossval", stop)
+    monkeypatch.setattr(sys, "argv", shlex.split(command))
+    with pytest.raises(Reached):
+        cli.app()
+
+
+def test_the_tables_are_those_of_the_results():
+    done = subprocess.run([sys.executable, "benchmarks/tables.py", "--check"], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_pictures_are_there():
+    for path in re.findall(r"\]\((docs/[^)]+)\)", README):
+        assert (ROOT / path).is_file(), path
+
+
+def test_ci_calls_readme_s_test_command():
+    script = (ROOT / ".ci" / "run").read_text()
+    program = re.search(r"awk '(.*)' README.md", script)
+    assert program is not None
+    found = subprocess.run(
+        ["awk", program[1], "README.md"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout
+    command = next(line for line in found.splitlines() if not line.startswith("#"))
+    assert command in README and command.endswith("&& pytest") and "-c constraints.txt" in command
