@@ -22,7 +22,7 @@ from undertone.corpora.prepare import prepare
 from undertone.downstream.config import UndertoneConfig
 from undertone.downstream.downstream import Downstream, needed_states
 from undertone.downstream.head import check_head_options, head_class
-from undertone.downstream.live import LiveModel
+from undertone.downstream.live import LiveModel, TopLayersModel
 from undertone.downstream.model import UndertoneModel
 from undertone.downstream.task import Task
 from undertone.files import read_json, write_json
@@ -34,6 +34,8 @@ from undertone.training.targets import choose_tasks
 from undertone.upstream import Upstream, load_upstream
 from undertone.upstream.adapt import add_lora, finetune, merge_lora
 from undertone.upstream.extract import extract
+from undertone.upstream.hf import HFUpstream
+from undertone.upstream.replay import can_replay
 from undertone.upstream.store import Store
 
 STORE = Path("~/.cache/undertone/store")
@@ -89,7 +91,10 @@ class Run:
         if self.config.mode == "frozen":
             return downstream
         seed_everything(self.config.seed, "adapters", name)
-        return LiveModel(adapted(self.upstream, self.config), downstream)
+        upstream = adapted(self.upstream, self.config)
+        if trains_top_from_store(self.upstream, self.config):
+            return TopLayersModel(upstream, downstream, self.config.top_layers)  # type: ignore[arg-type]
+        return LiveModel(upstream, downstream)
 
     def model(self, module: Downstream | LiveModel, trained_on: list[Utterance]) -> UndertoneModel:
         """Upstream and trained downstream as one model that says what it was trained on; adapters are merged."""
@@ -140,6 +145,11 @@ def adapted(upstream: Upstream, config: RunConfig) -> Upstream:
     return upstream
 
 
+def trains_top_from_store(upstream: Upstream, config: RunConfig) -> bool:
+    """Whether only the top layers learn and the frozen ones below them can be read from the store."""
+    return config.top_layers is not None and isinstance(upstream, HFUpstream) and can_replay(upstream, config.top_layers)
+
+
 def make_accelerator(config: RunConfig, project: Path | None = None) -> Accelerator:
     """Accelerate's view of devices and processes; with `project`, the trackers of `log_with` write there.
 
@@ -184,20 +194,16 @@ def open_run(config: RunConfig, out: Path, display: Display) -> Run:
         folds = corpus.folds(manifest, config.protocol, config.num_folds, config.seed)
         warnings += check_folds(folds, manifest, config.allow_leak)
         folds = mark_leaks(folds, manifest)
-        tasks = choose_tasks(manifest, config.tasks, config.task_weights)
+        tasks = choose_tasks(manifest, config.tasks, config.task_weights, config.soft_labels, config.adversarial)
         save_config(config, out / "config.json")
-    if config.mode == "frozen":
-        kind = needed_states(config.head, config.layer_norm)
-        source: Source = hidden_states(
-            upstream, kind, list(manifest), accelerator, display, config.store, config.store_dtype
-        )
-    else:
-        trial = adapted(upstream, config)
-        learning = sum(weight.numel() for weight in trial.parameters() if weight.requires_grad)
-        display.say(
-            f"{config.mode}: {learning:,} of {sum(w.numel() for w in trial.parameters()):,} upstream weights learn"
-        )
-        source = WaveSource(upstream.sample_rate)
+    source: Source = WaveSource(upstream.sample_rate)
+    if config.mode != "frozen":
+        weights = list(adapted(upstream, config).parameters())
+        learning = sum(weight.numel() for weight in weights if weight.requires_grad)
+        display.say(f"{config.mode}: {learning:,} of {sum(w.numel() for w in weights):,} upstream weights learn")
+    if config.mode == "frozen" or trains_top_from_store(upstream, config):
+        kind = needed_states(config.head, config.layer_norm) if config.mode == "frozen" else "frames"
+        source = hidden_states(upstream, kind, list(manifest), accelerator, display, config.store, config.store_dtype)
     return Run(config, out, corpus, manifest, folds, tasks, upstream, source, display, warnings)
 
 
