@@ -64,8 +64,8 @@ def crossval(config: RunConfig, out: Path, display: Display | None = None) -> di
         display.say(f"Another process is busy with {', '.join(open_folds)} and will write the results.")
         return None
     with FileLock(run.out / "finish.lock"):
-        if (run.out / "results.json").is_file() and (run.out / "model").is_dir():
-            return read_json(run.out / "results.json")
+        if (results := _finished(run)) is not None:
+            return results
         accelerator = make_accelerator(config)
         cost = _refit(run, accelerator)
         results = pool(run, run.folds, cost)
@@ -108,6 +108,14 @@ def _open(config: RunConfig, out: Path, display: Display) -> Run:
     for trial in trials(config):
         check_head_options(trial.config.head, trial.config.head_options)
     return open_run(config, out, display)
+
+
+def _finished(run: Run) -> dict[str, Any] | None:
+    """The results of a run that has its model of all speakers; those of `train` on one fold are not."""
+    if not (run.out / "results.json").is_file() or not (run.out / "model").is_dir():
+        return None
+    results = read_json(run.out / "results.json")
+    return results if "refit_steps" in results["cost"] else None
 
 
 def _is_done(run: Run, fold: Fold) -> bool:
