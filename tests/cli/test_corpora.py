@@ -1,0 +1,82 @@
+"""Ways in, on the command line: corpus options, folders, prepared manifests, splits, other corpora's labels."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from undertone.tests.cli.commands import TINY, undertone
+from undertone.tests.cli.runs import Train, rows_of, write_table
+
+
+def test_prepare_takes_corpus_options_and_its_manifest_is_a_corpus(tmp_path: Path, trained: Train) -> None:
+    words = (
+        "corpus.num_speakers=3",
+        "corpus.per_emotion=2",
+        "--root",
+        tmp_path / "made",
+        "--out",
+        tmp_path / "manifest",
+    )
+    outcome = undertone("prepare", "synthetic", *words)
+    assert outcome.status == 0 and "(24 utterances)" in outcome.out, outcome.err
+    run = trained(corpus=tmp_path / "manifest")
+    assert json.loads((run / "results.json").read_text())["num_speakers"] == 3
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["prepare", "synthetic", "corpus.num_speaker=3"], "has no option 'num_speaker'. Did you mean 'num_speakers'"),
+        (["prepare", "synthetic", "seed=3"], "Expected corpus.NAME=value, got 'seed=3'"),
+        (["prepare", "synthetic", "corpus.seed=x"], "needs seed >= 0"),
+        (["prepare", "iemocap", "corpus.labels=6class"], "iemocap has no labels=6class. Did you mean '5class'"),
+        (["prepare", "table"], "'table' is not a corpus by itself. Give FILE.csv / .tsv"),
+        (
+            ["crossval", "synthetic", "protocol=speakers"],
+            "synthetic has no protocol 'speakers'. Did you mean 'speaker'",
+        ),
+        (["crossval", "iemocap", "protocol=superp"], "iemocap has no protocol 'superp'. Did you mean 'superb'"),
+    ],
+)
+def test_wrong_options(words: list[str], message: str, tmp_path: Path) -> None:
+    assert undertone(*words, "--root", tmp_path, "--out", tmp_path / "out").fails_with(message)
+
+
+def test_check_split(small_corpus: Path, tmp_path: Path) -> None:
+    rows = rows_of(small_corpus)
+    women = write_table(tmp_path / "women.csv", [row for row in rows if row["gender"] == "female"])
+    men = write_table(tmp_path / "men.csv", [row for row in rows if row["gender"] == "male"])
+    half = write_table(tmp_path / "half.csv", rows[::2])
+    clean = undertone("check-split", women, men)
+    assert clean.status == 0 and "Nothing is shared: no speaker, no sound, no sentence." in clean.out
+    assert "note: 32 of 32 utterances of train have no sentence: not compared by it." in clean.out
+    leaked = undertone("check-split", women, half)
+    assert leaked.status == 1 and "Nothing" not in leaked.out
+    assert "2 shared speakers, in 32 utterances of train and 16 of test: F1, F2" in leaked.out
+    assert "16 shared sounds" in leaked.out
+    assert undertone("check-split", women, tmp_path / "gone.csv").fails_with("No such table")
+
+
+def test_evaluate_with_a_map_and_some_labels(trained: Train, small_corpus: Path, tmp_path: Path) -> None:
+    rows = [row | {"emotion": row["emotion"].replace("happy", "joy")} for row in rows_of(small_corpus)]
+    table = write_table(tmp_path / "other.csv", rows)
+    out = tmp_path / "scores.json"
+    words = ("--map", "joy=happy", "--labels", "happy,angry", "--device", "cpu", "--json", out)
+    outcome = undertone("evaluate", trained(), table, *words)
+    assert outcome.status == 0, outcome.err
+    assert "note: labels mapped: joy as happy" in outcome.out and "chosen among, happy, angry alone" in outcome.out
+    results = json.loads(out.read_text())
+    assert results["tasks"][0]["labels"] == ["angry", "happy"] and results["pooled"]["emotion"]["num"] == 32
+    turned = undertone("evaluate", trained(), table, "--map", "happy=joy", "--device", "cpu")
+    assert turned.fails_with("the corpus has no emotion 'happy'. Is it the other way round?")
+
+
+def test_a_leak_is_refused_and_allowed_by_flag(small_corpus: Path, store: Path, tmp_path: Path) -> None:
+    rows = [row | {"split": ("train", "dev", "test")[number % 3]} for number, row in enumerate(rows_of(small_corpus))]
+    words = ("crossval", write_table(tmp_path / "leaked.csv", rows), "--out", tmp_path / "run", "--store", store, *TINY)
+    assert undertone(*words).fails_with("Fold 'split': train and dev share 4 speakers: leaked/F1")
+    allowed = undertone(*words, "--allow-leak")
+    assert allowed.status == 0 and "SPEAKER-DEPENDENT: test speakers may be in training" in allowed.out, allowed.err
