@@ -45,7 +45,7 @@ class UndertoneConfig(PreTrainedConfig):
         self.layer_norm = layer_norm
         self.head_only = head_only
         self.trained_on = trained_on or {}
-        classes = next((task["labels"] for task in self.tasks if task["kind"] == "classification"), None)
+        classes = next((task["labels"] for task in self.tasks if task["kind"] != "regression"), None)
         if classes:
             kwargs["id2label"] = dict(enumerate(classes))
             kwargs["label2id"] = {label: index for index, label in enumerate(classes)}

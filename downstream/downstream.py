@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal
 
+import torch
 from torch import nn
 
 from undertone.downstream.head import HeadOutput, build_head, head_class
@@ -35,12 +36,23 @@ class Downstream(nn.Module):
         layer_norm: bool = False,
     ) -> None:
         super().__init__()
+        self.hidden_size = hidden_size
         self.layer_sum = LayerSum(num_layers, normalize=layer_norm)
         self.head = build_head(head, {"speech": hidden_size}, tasks, head_options)
 
     def forward(self, hidden: HiddenStates) -> HeadOutput:
         """Logits, embedding and attention of a batch of hidden states."""
         return self.head({"speech": self.layer_sum(hidden)})
+
+    @torch.no_grad()
+    def embedding_size(self) -> int:
+        """E of the head's embedding: asked of it, with one frame of silence."""
+        states = torch.zeros(1, len(self.layer_sum.logits), 1, self.hidden_size, device=self.layer_sum.logits.device)
+        training = self.training
+        self.eval()
+        size = self(HiddenStates(states, torch.ones(1, dtype=torch.int64, device=states.device))).embedding.shape[1]
+        self.train(training)
+        return int(size)
 
 
 def needed_states(head: str, layer_norm: bool) -> Literal["frames", "mean"]:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Literal
+
 import torch
 import torch.distributed as dist
 from torch import Tensor
@@ -10,31 +13,96 @@ from torch.nn import functional as F
 from undertone.downstream.task import Task
 
 
-def is_labelled(task: Task, targets: Tensor) -> Tensor:
-    """(B,) targets -> (B,) bool: -1 (class) and NaN (regression) mean that the label is missing."""
-    return targets >= 0 if task.kind == "classification" else ~targets.isnan()
+@dataclass(frozen=True)
+class LossOptions:
+    """How a task's loss is made.
+
+    Attributes:
+        label_smoothing: share of the target that is spread over all classes (Szegedy et al. 2016).
+        focal_gamma: a class' term counts (1 - p)^gamma, so that what is already right counts little (Lin et al. 2017).
+        regression: `ccc`, 1 - CCC; or `mse`, the squared error.
+    """
+
+    label_smoothing: float = 0.0
+    focal_gamma: float = 0.0
+    regression: Literal["ccc", "mse"] = "ccc"
 
 
-def task_loss(task: Task, logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-    """The summed loss of the labelled utterances and their number; unlabelled ones are ignored by this task alone.
+PLAIN = LossOptions()
 
-    Classification: cross-entropy. Regression: 1 - CCC over the labelled utterances of all processes' micro-batch,
-    times the local count; with fewer than two of them CCC is undefined and the loss is 0.
+
+def is_labelled(targets: Tensor) -> Tensor:
+    """(B,) indices or values, or (B, C) shares -> (B,) bool: -1 (index) and NaN mean that the label is missing."""
+    if not targets.is_floating_point():
+        return targets >= 0
+    return ~(targets if targets.ndim == 1 else targets.sum(-1)).isnan()
+
+
+def loss_count(task: Task, targets: Tensor, class_weights: Tensor | None = None) -> Tensor:
+    """What the summed loss is divided by: the number of labelled utterances, or with class weights their weights' sum.
+
+    Args:
+        task: what is predicted.
+        targets: as in `task_loss`.
+        class_weights: (C,), of a task with classes.
+    """
+    if class_weights is None or not task.has_classes:
+        return is_labelled(targets).sum()
+    return (_shares(task, targets, class_weights.dtype) * class_weights).sum()
+
+
+def task_loss(
+    task: Task, logits: Tensor, targets: Tensor, options: LossOptions = PLAIN, class_weights: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """The summed loss of the labelled utterances and their count; unlabelled ones are ignored by this task alone.
+
+    Classes: cross-entropy against the shares q of the classes (1 for the class of an index), sum over c of
+    -w_c q_c (1 - p_c)^gamma log p_c with q smoothed; its mean is torch's, smoothing and weights included. Regression:
+    1 - CCC over the labelled utterances of all processes' micro-batch, times the local count; with fewer than two of
+    them CCC is undefined and the loss is 0. Or the squared error.
 
     Args:
         task: what is predicted.
         logits: (B, C).
-        targets: (B,) int64 class indices (-1 missing) or float values (NaN missing).
+        targets: (B,) int64 class indices (-1 missing), (B, C) shares of the classes that sum to 1 (NaN missing), or
+            (B,) values (NaN missing).
+        options: how the loss is made.
+        class_weights: (C,) factor of each class.
 
     Returns:
-        sum () and count (), both on the logits' device; the sum keeps the graph even when the count is 0.
+        sum () and count (), as `loss_count` gives it, both on the logits' device; the sum keeps the graph even when
+        the count is 0.
     """
-    labelled = is_labelled(task, targets)
-    if task.kind == "classification":
-        total = F.cross_entropy(logits, targets, ignore_index=-1, reduction="sum")
-        return total, labelled.sum()
+    count = loss_count(task, targets, class_weights)
+    if task.has_classes:
+        return _cross_entropy_sum(task, logits, targets, options, class_weights), count
+    labelled = is_labelled(targets)
     predictions, truth = logits[labelled, 0], targets[labelled].to(logits.dtype)
-    return _ccc_sum(predictions, truth) + 0.0 * logits.sum(), labelled.sum()
+    if options.regression == "mse":
+        total = F.mse_loss(predictions, truth, reduction="sum")
+    else:
+        total = _ccc_sum(predictions, truth)
+    return total + 0.0 * logits.sum(), count
+
+
+def _shares(task: Task, targets: Tensor, dtype: torch.dtype) -> Tensor:
+    """(B, C) share of each class in the target; all 0 where the label is missing."""
+    if targets.is_floating_point():
+        return targets.nan_to_num(0.0).to(dtype)
+    shares = F.one_hot(targets.clamp(min=0), task.num_outputs).to(dtype)
+    return shares * (targets >= 0).unsqueeze(-1)
+
+
+def _cross_entropy_sum(
+    task: Task, logits: Tensor, targets: Tensor, options: LossOptions, class_weights: Tensor | None
+) -> Tensor:
+    shares = _shares(task, targets, logits.dtype)  # (B, C)
+    spread = is_labelled(targets).unsqueeze(-1) / task.num_outputs  # (B, 1)
+    terms = -logits.log_softmax(-1) * torch.lerp(shares, spread.to(shares.dtype), options.label_smoothing)  # (B, C)
+    if options.focal_gamma:
+        # Away from 0, where the power's gradient is infinite for gamma < 1.
+        terms = terms * (1 - logits.softmax(-1)).clamp(min=1e-6) ** options.focal_gamma
+    return (terms if class_weights is None else terms * class_weights).sum()
 
 
 def ccc(predictions: Tensor, targets: Tensor, eps: float = 1e-8) -> Tensor:

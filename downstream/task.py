@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-KINDS = ("classification", "regression")
+KINDS = ("classification", "distribution", "regression")
 
 
 @dataclass(frozen=True)
@@ -14,15 +14,16 @@ class Task:
 
     Attributes:
         name: the manifest's column: `emotion`, `gender`, `arousal`, ...
-        kind: `classification` (class indices, -1 = missing) or `regression` (floats, NaN = missing).
+        kind: `classification` (class indices, -1 = missing), `distribution` (a share of each class, NaN = missing:
+            soft labels) or `regression` (floats, NaN = missing).
         labels: class names in order; for a regression the name of its one dimension.
         level: `utterance`.
         weight: factor of the task's loss, >= 0.
-        adversarial: reserved for gradient reversal; false.
+        adversarial: what the embedding must not tell: it is trained through a reversed gradient.
     """
 
     name: str
-    kind: Literal["classification", "regression"]
+    kind: Literal["classification", "distribution", "regression"]
     labels: tuple[str, ...]
     level: Literal["utterance"] = "utterance"
     weight: float = 1.0
@@ -31,7 +32,7 @@ class Task:
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
             raise ValueError(f"Task {self.name!r}: kind must be one of {', '.join(KINDS)}, got {self.kind!r}.")
-        if self.kind == "classification" and len(self.labels) < 2:
+        if self.has_classes and len(self.labels) < 2:
             raise ValueError(
                 f"Task {self.name!r} needs two classes or more, got {list(self.labels)}. "
                 f"Check the column {self.name!r} of the manifest, or leave the task out with tasks=..."
@@ -41,9 +42,14 @@ class Task:
         object.__setattr__(self, "labels", tuple(self.labels))
 
     @property
+    def has_classes(self) -> bool:
+        """Whether the logits are those of classes; else they are values."""
+        return self.kind != "regression"
+
+    @property
     def num_outputs(self) -> int:
         """Width C of the task's logits: a class each, or one value."""
-        return len(self.labels) if self.kind == "classification" else 1
+        return len(self.labels) if self.has_classes else 1
 
     def to_dict(self) -> dict[str, Any]:
         """JSON form; `Task(**d)` reads it back."""

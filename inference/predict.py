@@ -148,7 +148,7 @@ class Predictor:
         rows: list[Prediction] = [{"duration": len(wave) / rate} for wave in waves]
         for task in self.tasks:
             values = logits[task.name].float()  # (B, C)
-            if task.kind == "classification":
+            if task.has_classes:
                 values = values.softmax(-1)
             for row, scores in zip(rows, values.tolist(), strict=True):
                 row[task.name] = _entry(task, scores)

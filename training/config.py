@@ -29,6 +29,7 @@ class RunConfig(BaseModel):
         (), description="columns to predict, the first one selects; empty: emotion (else the dimensions), and gender"
     )
     task_weights: dict[str, float] = Field({}, description="factor of a task's loss; 1 where not given")
+    soft_labels: bool = Field(False, description="learn the raters' votes as shares of the emotions, not one label")
     protocol: str | None = Field(
         None, description="speaker, session, groups, split, random, auto or the corpus' own; none: the corpus' default"
     )
@@ -52,6 +53,20 @@ class RunConfig(BaseModel):
 
     store: str | None = Field(None, description="folder of stored hidden states; none: ~/.cache/undertone/store")
     store_dtype: Literal["float16", "bfloat16", "float32"] = Field("float16", description="precision of stored frames")
+
+    class_weights: Literal["none", "balanced"] = Field(
+        "none", description="balanced: every class counts alike, however many utterances of it there are"
+    )
+    label_smoothing: float = Field(0.0, ge=0, lt=1, description="share of a target spread over all classes")
+    focal_gamma: float = Field(0.0, ge=0, description="focal loss: exponent by which what is already right counts less")
+    regression_loss: Literal["ccc", "mse"] = Field("ccc", description="of values: 1 - CCC, or the squared error")
+    task_weighting: Literal["fixed", "uncertainty"] = Field(
+        "fixed", description="uncertainty: the tasks' weights are learned (Kendall et al. 2018), times task_weights"
+    )
+    adversarial: tuple[str, ...] = Field(
+        (), description="columns that the embedding must not tell, by gradient reversal: speaker, corpus, gender"
+    )
+    adversarial_weight: float = Field(1.0, ge=0, description="the reversed gradient's factor rises from 0 to this")
 
     seed: int = Field(0, ge=0, description="decides initial weights, order, dropout and the folds' draw")
     seeds: tuple[int, ...] = Field((), description="train every fold with each: 3 (0, 1 and 2), or 0,7,9")
@@ -188,7 +203,7 @@ def _assign(merged: dict[str, Any], word: str) -> None:
         merged[NESTED[prefix]] = {**merged.get(NESTED[prefix], {}), option: value}
         return
     key = SHORT.get(key, key)
-    if key == "tasks":
+    if key in ("tasks", "adversarial"):
         value = tuple(part.strip() for part in text.split(",") if part.strip())
     merged[key] = value
 

@@ -18,13 +18,12 @@ from undertone.training.feeding import Source
 from undertone.training.metrics import ccc, macro_f1, uar, wa
 from undertone.training.order import chunks
 from undertone.training.predictions import Predictions
-from undertone.training.targets import targets
+from undertone.training.targets import scored_targets, scored_task
 
 if TYPE_CHECKING:
     from undertone.corpora.manifest import Utterance
 
 
-@torch.inference_mode()
 def predict(
     module: Downstream | LiveModel,
     tasks: tuple[Task, ...],
@@ -35,31 +34,50 @@ def predict(
     fold: str = "",
 ) -> Predictions:
     """Score utterances, in their order; over several processes each is scored exactly once, by one of them."""
+    return predict_and_embed(module, tasks, source, utterances, accelerator, batch_size, fold)[0]
+
+
+@torch.inference_mode()
+def predict_and_embed(
+    module: Downstream | LiveModel,
+    tasks: tuple[Task, ...],
+    source: Source,
+    utterances: Sequence[Utterance],
+    accelerator: Accelerator,
+    batch_size: int,
+    fold: str = "",
+) -> tuple[Predictions, np.ndarray]:
+    """What `predict` gives, and the (N, E) float32 embeddings that it comes from."""
     module.eval()
     rank, world = accelerator.process_index, accelerator.num_processes
     by_length = sorted(range(len(utterances)), key=lambda index: (utterances[index].duration, utterances[index].id))
-    found: list[tuple[int, dict[str, np.ndarray]]] = []
+    found: list[tuple[int, dict[str, np.ndarray], np.ndarray]] = []
     for chunk in chunks(by_length[rank::world], batch_size):
         batch = source([utterances[index] for index in chunk]).to(accelerator.device)
-        scores = task_scores(tasks, module(batch))
-        found += [(index, {name: rows[row] for name, rows in scores.items()}) for row, index in enumerate(chunk)]
+        output = module(batch)
+        scores, embeddings = task_scores(tasks, output), output.embedding.float().cpu().numpy()
+        found += [
+            (index, {name: rows[row] for name, rows in scores.items()}, embeddings[row])
+            for row, index in enumerate(chunk)
+        ]
     everyone = sorted(gather_object(found) if world > 1 else found, key=lambda item: item[0])
-    return Predictions(
-        tasks=tasks,
+    predictions = Predictions(
+        tasks=tuple(scored_task(task) for task in tasks),
         ids=[item.id for item in utterances],
         folds=[fold] * len(utterances),
         speakers=[item.speaker for item in utterances],
         genders=[item.gender for item in utterances],
-        scores={task.name: np.stack([scores[task.name] for _, scores in everyone]) for task in tasks},
-        targets={task.name: targets(task, utterances) for task in tasks},
+        scores={task.name: np.stack([scores[task.name] for _, scores, _ in everyone]) for task in tasks},
+        targets={task.name: scored_targets(task, utterances) for task in tasks},
     )
+    return predictions, np.stack([embedding for *_, embedding in everyone])
 
 
 def task_scores(tasks: tuple[Task, ...], output: HeadOutput) -> dict[str, np.ndarray]:
     """Logits -> {task: (B, C) float32}: probabilities of a classification, values of a regression."""
     logits = {task.name: output.logits[task.name].float() for task in tasks}
     return {
-        task.name: (logits[task.name].softmax(-1) if task.kind == "classification" else logits[task.name]).cpu().numpy()
+        task.name: (logits[task.name].softmax(-1) if task.has_classes else logits[task.name]).cpu().numpy()
         for task in tasks
     }
 

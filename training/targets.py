@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,17 +17,43 @@ if TYPE_CHECKING:
 DIMENSIONS = ("arousal", "valence", "dominance")
 
 
-def choose_tasks(manifest: Manifest, names: Sequence[str], weights: Mapping[str, float]) -> tuple[Task, ...]:
+def choose_tasks(
+    manifest: Manifest,
+    names: Sequence[str],
+    weights: Mapping[str, float],
+    soft_labels: bool = False,
+    adversarial: Sequence[str] = (),
+) -> tuple[Task, ...]:
     """The tasks to train: the named columns, or by default emotion (else the dimensions) and gender where labelled.
 
+    Args:
+        manifest: all utterances.
+        names: columns.
+        weights: {column: factor of its loss}.
+        soft_labels: learn the shares of the raters' votes as the emotion.
+        adversarial: columns that an adversary is to predict; none of them can be a task as well.
+
     Raises:
-        ValueError: a column that is absent or empty, one class only, or a weight for a task that is not trained.
+        ValueError: a column that is absent or empty, one class only, a weight for a task that is not trained, soft
+            labels without votes, or a column that is both learned and unlearned.
     """
     names = list(names) or _default_names(manifest)
+    if both := [name for name in adversarial if name in names]:
+        raise ValueError(
+            f"{both[0]!r} is a task and adversarial at once, which are opposites. Name the tasks without it "
+            f"(tasks={','.join(name for name in names if name not in both) or 'emotion'}), or leave adversarial out."
+        )
+    if soft_labels and "emotion" not in names:
+        raise ValueError(f"soft_labels=true is for the task 'emotion', which is not trained: {', '.join(names)}.")
     stray = [name for name in weights if name not in names]
     if stray:
         raise ValueError(f"task_weights names {stray[0]!r}, which is not trained.{nearest(stray[0], names)}")
-    return tuple(_make_task(manifest, name, weights.get(name, 1.0)) for name in names)
+    return tuple(
+        _make_soft_task(manifest, weights.get(name, 1.0))
+        if soft_labels and name == "emotion"
+        else _make_task(manifest, name, weights.get(name, 1.0))
+        for name in names
+    )
 
 
 def _default_names(manifest: Manifest) -> list[str]:
@@ -61,13 +88,66 @@ def _make_task(manifest: Manifest, name: str, weight: float) -> Task:
     return Task(name, "classification", labels, weight=weight)
 
 
+def _make_soft_task(manifest: Manifest, weight: float) -> Task:
+    """Emotion as shares of the votes; its classes are the emotion labels, or where there are none all that got votes.
+
+    A vote for anything else is no vote.
+    """
+    votes = [row for row in manifest.column("votes") if row]
+    if not votes:
+        raise ValueError("soft_labels=true needs raters' votes, and this corpus has none. Leave soft_labels out.")
+    labels = {str(value) for value in _present(manifest.column("emotion"))} or {label for row in votes for label in row}
+    return Task("emotion", "distribution", tuple(sorted(labels)), weight=weight)
+
+
+def adversarial_tasks(names: Sequence[str], train: Sequence[Utterance]) -> tuple[Task, ...]:
+    """The adversary's tasks; their classes are those of the training utterances alone.
+
+    Raises:
+        ValueError: a column without two classes there.
+    """
+    tasks = []
+    for name in names:
+        labels = {str(value) for value in _present([_value(utterance, name) for utterance in train])}
+        if len(labels) < 2:
+            raise ValueError(
+                f"adversarial={name}: the training utterances have {len(labels)} classes of {name!r}, and two are "
+                f"needed. Name another column, for example speaker, corpus or gender."
+            )
+        tasks.append(Task(name, "classification", tuple(sorted(labels)), adversarial=True))
+    return tuple(tasks)
+
+
 def targets(task: Task, utterances: Sequence[Utterance]) -> np.ndarray:
-    """(N,) int64 class indices, -1 = missing; or (N,) float32 values, NaN = missing."""
+    """(N,) int64 class indices, -1 = missing; (N,) float32 values, NaN = missing; or (N, C) float32 shares of votes."""
+    if task.kind == "distribution":
+        return np.array([_shares(task, utterance.votes or {}) for utterance in utterances], dtype=np.float32)
     values = [_value(utterance, task.name) for utterance in utterances]
     if task.kind == "regression":
         return np.array([np.nan if value is None else float(value) for value in values], dtype=np.float32)
     index = {label: position for position, label in enumerate(task.labels)}
     return np.array([-1 if value is None else index.get(str(value), -1) for value in values], dtype=np.int64)
+
+
+def _shares(task: Task, votes: Mapping[str, float]) -> list[float]:
+    """Share of each class in the votes for the task's classes; NaN where there are none."""
+    counts = [votes.get(label, 0.0) for label in task.labels]
+    total = sum(counts)
+    return [count / total if total else np.nan for count in counts]
+
+
+def scored_task(task: Task) -> Task:
+    """The task as which predictions are scored: soft labels as the class with most votes."""
+    return replace(task, kind="classification") if task.kind == "distribution" else task
+
+
+def scored_targets(task: Task, utterances: Sequence[Utterance]) -> np.ndarray:
+    """(N,) targets of `scored_task(task)`; where several classes have most votes, the label is missing."""
+    truth = targets(task, utterances)
+    if task.kind != "distribution":
+        return truth
+    most = truth == truth.max(axis=1, keepdims=True)  # (N, C), all False where the votes are missing
+    return np.where(most.sum(axis=1) == 1, most.argmax(axis=1), -1)
 
 
 def _value(utterance: Utterance, name: str) -> Any:

@@ -12,21 +12,20 @@ from typing import TYPE_CHECKING, Any
 import torch
 from accelerate import Accelerator
 from accelerate.utils.memory import should_reduce_batch_size
-from torch import Tensor
+from torch import nn
 
 from undertone.downstream.downstream import Downstream
 from undertone.downstream.head import HeadOutput
 from undertone.downstream.live import LiveModel, load_trained_state
-from undertone.downstream.losses import is_labelled, task_loss
 from undertone.downstream.task import Task
 from undertone.training.checkpoint import Progress, average_weights, load_checkpoint, save_checkpoint, save_weights
 from undertone.training.config import RunConfig
 from undertone.training.feeding import Source
+from undertone.training.objective import Objective
 from undertone.training.order import chunks, epoch_batches, seed_everything
 from undertone.training.predictions import Predictions
 from undertone.training.schedule import rate_factor
 from undertone.training.scoring import predict, selection_score
-from undertone.training.targets import targets
 
 if TYPE_CHECKING:
     from undertone.corpora.manifest import Utterance
@@ -88,7 +87,9 @@ class Trainer:
             total: updates of the whole schedule (`total_steps`).
             stop_at: stop after this many of them.
         """
-        progress = load_checkpoint(self.folder / "checkpoints", self.module, self.optimizer.optimizer)
+        self.objective = self._make_objective(train)
+        self.state = nn.ModuleDict({"model": self.module, "objective": self.objective})
+        progress = load_checkpoint(self.folder / "checkpoints", self.state, self.optimizer.optimizer)
         ids, durations = [item.id for item in train], [item.duration for item in train]
         last = min(total, stop_at or total)
         losses: list[float] = []
@@ -113,6 +114,15 @@ class Trainer:
         load_trained_state(self.module, average_weights([self._kept(step) for _, step in progress.best]))
         return Trained(progress.best[0][1], progress.best[0][0], progress.history)
 
+    def _make_objective(self, train: Sequence[Utterance]) -> Objective:
+        """The loss on these utterances; what it learns itself joins the optimiser, without weight decay."""
+        downstream = self.module.downstream if isinstance(self.module, LiveModel) else self.module
+        objective = Objective(self.config, self.tasks, train, downstream.embedding_size(), self.accelerator)
+        if weights := list(objective.parameters()):
+            rate = self.config.learning_rate
+            self.optimizer.add_param_group({"params": weights, "lr": rate, "initial_lr": rate, "weight_decay": 0.0})
+        return objective
+
     def _kept(self, step: int) -> Path:
         return self.folder / "best" / f"step-{step:09d}.safetensors"
 
@@ -135,7 +145,7 @@ class Trainer:
         progress.history.append(record)
         self.accelerator.log(_flatten(record), step=progress.step)
         checkpoints = self.folder / "checkpoints"
-        self._on_main(lambda: save_checkpoint(checkpoints, self.module, self.optimizer.optimizer, progress))
+        self._on_main(lambda: save_checkpoint(checkpoints, self.state, self.optimizer.optimizer, progress))
         if self.accelerator.is_main_process:
             for path in set((self.folder / "best").glob("*")) - {self._kept(step) for _, step in progress.best}:
                 path.unlink()
@@ -173,7 +183,7 @@ class Trainer:
         self.model.train()
         for group in self.optimizer.param_groups:
             group["lr"] = group["initial_lr"] * self._factor(step, total)
-        counts = {task.name: max(1, int(is_labelled(task, _tensor(task, batch)).sum())) for task in self.tasks}
+        whole = self.objective.measure(batch, step / total)
         rank, world = self.accelerator.process_index, self.accelerator.num_processes
         pieces = chunks(batch, -(-len(batch) // self.pieces))
         self.optimizer.zero_grad()
@@ -182,28 +192,16 @@ class Trainer:
             seed_everything(self.config.seed, "step", step, number, rank)
             own = piece[rank::world]
             with self.accelerator.no_sync(self.model) if number + 1 < len(pieces) else nullcontext():
-                loss = self._loss(own, piece, counts, len(batch))
+                # Where this process has no utterance of an uneven piece, one that counts for nothing takes its place.
+                output: HeadOutput = self.model(self.source(own or piece[:1]).to(self.accelerator.device))
+                loss = self.objective(whole, output, own, piece)
                 self.accelerator.backward(loss * world)  # DDP averages the processes' gradients; we want their sum
             value += float(loss.detach())
+        self.objective.average_gradients()
         self.accelerator.clip_grad_norm_(self.model.parameters(), self.config.clip_norm)
         self.optimizer.step()
+        self.objective.settle()
         return float(self.accelerator.reduce(torch.tensor(value, device=self.accelerator.device), "sum"))
-
-    def _loss(self, own: list[Utterance], piece: list[Utterance], counts: dict[str, int], batch_size: int) -> Tensor:
-        """This process's share of the loss of the global batch: sums divided by the global counts."""
-        idle = not own  # the last, uneven piece: take part in the collectives with nothing labelled
-        utterances = own or piece[:1]
-        output: HeadOutput = self.model(self.source(utterances).to(self.accelerator.device))
-        loss = output.embedding.sum() * 0.0
-        for task in self.tasks:
-            truth = _tensor(task, utterances).to(self.accelerator.device)
-            if idle:
-                truth = torch.full_like(truth, -1 if task.kind == "classification" else torch.nan)
-            loss = loss + task.weight * task_loss(task, output.logits[task.name], truth)[0] / counts[task.name]
-        for own_sum, own_count in output.losses.values():
-            count = self.accelerator.reduce(own_count.detach().float(), "sum").clamp(min=1)
-            loss = loss + own_sum / count * len(piece) / batch_size
-        return loss
 
     def predict(self, utterances: Sequence[Utterance], fold: str = "") -> Predictions:
         """Score utterances with the present weights; over several processes each is scored exactly once."""
@@ -226,10 +224,6 @@ def make_optimizer(config: RunConfig, module: Downstream | LiveModel) -> torch.o
 def total_steps(config: RunConfig, num_utterances: int) -> int:
     """Updates of a training on so many utterances."""
     return config.max_steps or config.max_epochs * -(-num_utterances // config.batch_size)
-
-
-def _tensor(task: Task, utterances: Sequence[Utterance]) -> Tensor:
-    return torch.from_numpy(targets(task, utterances))
 
 
 def _flatten(record: dict[str, Any]) -> dict[str, float]:

@@ -1,0 +1,160 @@
+"""What a training minimises: the tasks' losses, the head's own, and an adversary's."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+from undertone.downstream.gradient_reversal import Adversary, reversal_strength
+from undertone.downstream.head import HeadOutput
+from undertone.downstream.losses import LossOptions, loss_count, task_loss
+from undertone.downstream.task import Task
+from undertone.downstream.uncertainty import UncertaintyWeights
+from undertone.training.config import RunConfig
+from undertone.training.order import seed_everything
+from undertone.training.targets import adversarial_tasks, targets
+
+if TYPE_CHECKING:
+    from undertone.corpora.manifest import Utterance
+
+
+@dataclass(frozen=True)
+class Global:
+    """What a process must know of the global batch (all processes, all micro-batches) that its part belongs to.
+
+    Attributes:
+        counts: {task: the count that its summed loss is divided by}; 0 where nothing is labelled.
+        size: utterances.
+        progress: share of the training's updates that are done.
+    """
+
+    counts: dict[str, float]
+    size: int
+    progress: float
+
+
+class Objective(nn.Module):
+    """The loss of a training. What it learns itself (the tasks' weights, an adversary) is no part of the model.
+
+    Its parameters are to be trained without weight decay. Nothing of it depends on other utterances than `train`.
+
+    Args:
+        config: which losses, and their options.
+        tasks: what the model predicts.
+        train: the utterances that will be learned from; they decide class weights and an adversary's classes.
+        embedding_size: E of the head.
+        accelerator: devices and processes.
+
+    Raises:
+        ValueError: an adversarial task without two classes among `train`.
+    """
+
+    def __init__(
+        self,
+        config: RunConfig,
+        tasks: tuple[Task, ...],
+        train: Sequence[Utterance],
+        embedding_size: int,
+        accelerator: Accelerator,
+    ) -> None:
+        super().__init__()
+        self.tasks, self.accelerator = tasks, accelerator
+        self.options = LossOptions(config.label_smoothing, config.focal_gamma, config.regression_loss)
+        self.adversarial_weight = config.adversarial_weight
+        self.adversarial_tasks = adversarial_tasks(config.adversarial, train)
+        seed_everything(config.seed, "objective")
+        self.adversary = Adversary(embedding_size, self.adversarial_tasks) if self.adversarial_tasks else None
+        self.uncertainty = UncertaintyWeights(tasks) if config.task_weighting == "uncertainty" else None
+        self.class_weights: dict[str, Tensor] = {}
+        if config.class_weights == "balanced":
+            weighed = [task for task in tasks if task.has_classes]
+            self.class_weights = {task.name: balanced(task, train).to(accelerator.device) for task in weighed}
+        self.to(accelerator.device)
+
+    def measure(self, batch: Sequence[Utterance], progress: float) -> Global:
+        """What every part of this global batch must know."""
+        counts = {
+            task.name: float(loss_count(task, self._truth(task, batch), self.class_weights.get(task.name)))
+            for task in (*self.tasks, *self.adversarial_tasks)
+        }
+        return Global(counts, len(batch), progress)
+
+    def forward(
+        self, whole: Global, output: HeadOutput, own: Sequence[Utterance], piece: Sequence[Utterance]
+    ) -> Tensor:
+        """This process' share of the loss of the global batch; the shares of all processes and pieces sum to it.
+
+        Args:
+            whole: of the global batch.
+            output: of `own`; or of the piece's first utterance when this process has none, which then counts for
+                nothing and only takes part in the collectives.
+            own: this process' utterances of the piece.
+            piece: the micro-batch, over all processes.
+        """
+        embedding = output.embedding.float()
+        loss = embedding.sum() * 0.0
+        for task in self.tasks:
+            part = self._part(task, whole, output.logits[task.name].float(), own, piece)
+            if self.uncertainty is not None:
+                share = len(own) / whole.size if whole.counts[task.name] else 0.0
+                part = self.uncertainty(task, part, share)
+            loss = loss + task.weight * part
+        if self.adversary is not None:
+            strength = reversal_strength(whole.progress, self.adversarial_weight)
+            for name, logits in self.adversary(embedding, strength).items():
+                task = next(task for task in self.adversarial_tasks if task.name == name)
+                loss = loss + self._part(task, whole, logits, own, piece)
+        return loss + self._head_losses(output, own, piece) * len(piece) / whole.size
+
+    def _part(
+        self, task: Task, whole: Global, logits: Tensor, own: Sequence[Utterance], piece: Sequence[Utterance]
+    ) -> Tensor:
+        truth = self._truth(task, own or piece[:1])
+        if not own:
+            truth = torch.full_like(truth, torch.nan if truth.is_floating_point() else -1)
+        total, _ = task_loss(task, logits, truth, self.options, self.class_weights.get(task.name))
+        return total / (whole.counts[task.name] or 1.0)
+
+    def _head_losses(self, output: HeadOutput, own: Sequence[Utterance], piece: Sequence[Utterance]) -> Tensor:
+        """The head's own losses, each averaged over the piece, of which this process' share is returned."""
+        loss = output.embedding.new_zeros((), dtype=torch.float32)
+        for own_sum, own_count in output.losses.values():
+            active = 1.0 if own else 0.0
+            count = self.accelerator.reduce(own_count.detach().float() * active, "sum").clamp(min=1)
+            loss = loss + active * own_sum / count
+        return loss
+
+    def _truth(self, task: Task, utterances: Sequence[Utterance]) -> Tensor:
+        return torch.from_numpy(targets(task, utterances)).to(self.accelerator.device)
+
+    def average_gradients(self) -> None:
+        """Average the gradients of its own parameters over the processes, as DDP does the model's."""
+        for parameter in self.parameters():
+            if parameter.grad is not None:
+                parameter.grad = self.accelerator.reduce(parameter.grad, "mean")
+
+    def settle(self) -> None:
+        """After an update: put what is bounded back into its bounds."""
+        if self.uncertainty is not None:
+            self.uncertainty.clamp()
+
+
+def balanced(task: Task, utterances: Sequence[Utterance]) -> Tensor:
+    """(C,) float32 class weights N / (K N_c), scikit-learn's "balanced"; 0 for a class that no utterance has.
+
+    N_c counts the labelled utterances of class c, or sums its shares; K is the number of classes that occur.
+    """
+    truth = targets(task, utterances)
+    if task.kind == "distribution":
+        counts = np.nansum(truth, axis=0)  # (C,)
+    else:
+        counts = np.bincount(truth[truth >= 0], minlength=len(task.labels)).astype(np.float32)  # (C,)
+    occurs = counts > 0
+    weights = np.divide(counts.sum(), occurs.sum() * counts, out=np.zeros_like(counts), where=occurs)
+    return torch.from_numpy(weights.astype(np.float32))
