@@ -14,7 +14,8 @@ from undertone.upstream.types import HiddenStates, WaveBatch
 
 def too_long(seconds: float, max_seconds: float) -> str:
     """What to say of a sound that is longer than an upstream takes."""
-    return f"takes at most {max_seconds:g} s at once, got {seconds:.1f} s. Cut it into windows of at most {max_seconds:g} s."
+    limit = f"at most {max_seconds:g} s"
+    return f"takes {limit} at once, got {seconds:.1f} s. Cut it into windows of {limit}."
 
 
 class Upstream(nn.Module, ABC):

@@ -25,7 +25,7 @@ SAMPLE_RATE = 16_000
 
 def prepare_config(config: PreTrainedConfig) -> PreTrainedConfig:
     """Set what makes the list of hidden states complete and the same in every mode; changes and returns `config`."""
-    for key, value in find_family(config.model_type, config.name_or_path).settings.items():
+    for key, value in find_family(config.model_type, str(config.name_or_path)).settings.items():
         setattr(config, key, value)
     return config
 
@@ -64,7 +64,8 @@ def read_model(name: str, revision: str | None, config: PreTrainedConfig) -> Pre
     """
     family = find_family(config.model_type, name)
     with _reading(name, "the weights"):
-        model, info = family.model_class(config).from_pretrained(
+        model_class: Any = family.model_class(config)
+        model, info = model_class.from_pretrained(
             name,
             config=config,
             revision=revision,

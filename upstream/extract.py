@@ -176,13 +176,14 @@ class _Job:
         waves: list[Tensor | AudioError] = []
         for clip in batch:
             try:
-                waves.append(self._check_length(clip, read_audio(clip.path, self.upstream.sample_rate, clip.start, clip.end)))
+                wave = read_audio(clip.path, self.upstream.sample_rate, clip.start, clip.end)
+                self._check_length(clip, wave)
+                waves.append(wave)
             except AudioError as error:
                 waves.append(error)
         return waves
 
-    def _check_length(self, clip: Clip, wave: Tensor) -> Tensor:
+    def _check_length(self, clip: Clip, wave: Tensor) -> None:
         seconds, limit = len(wave) / self.upstream.sample_rate, self.upstream.max_seconds
         if seconds > limit:
             raise AudioError(clip.path, f"{self.upstream.name} {too_long(seconds, limit)}")
-        return wave

@@ -76,7 +76,10 @@ class Family:
 
     def model_class(self, config: PreTrainedConfig) -> type[PreTrainedModel]:
         """The class of transformers, never one from a repository."""
-        return self.encoder or MODEL_MAPPING[type(config)]
+        if self.encoder is not None:
+            return self.encoder
+        model_class: type[PreTrainedModel] = MODEL_MAPPING[type(config)]  # type: ignore[assignment]
+        return model_class
 
 
 def _always(config: PreTrainedConfig) -> bool:
@@ -107,7 +110,7 @@ def _conformer(model: PreTrainedModel) -> Sequence[FrameMask]:
 
 
 FAMILIES = {
-    # Wav2Vec2FeatureExtractor's own default; facebook/wav2vec2-*, hubert-*, data2vec-audio-* and asapp/sew-* say the same.
+    # The default of Wav2Vec2FeatureExtractor; facebook/wav2vec2-*, hubert-*, data2vec-audio-*, asapp/sew-* say so.
     "wav2vec2": Family(normalizes=_always),
     "hubert": Family(normalizes=_always),
     "data2vec-audio": Family(normalizes=_always, prepare=_data2vec),

@@ -34,7 +34,13 @@ def stacked_frames(model: Any, lengths: Tensor) -> Tensor:
 @lru_cache
 def _constants(num_mels: int) -> tuple[np.ndarray, np.ndarray]:
     filters = mel_filter_bank(
-        FFT_SIZE // 2 + 1, num_mels, 20.0, SAMPLE_RATE / 2, SAMPLE_RATE, mel_scale="kaldi", triangularize_in_mel_space=True
+        FFT_SIZE // 2 + 1,
+        num_mels,
+        20.0,
+        SAMPLE_RATE / 2,
+        SAMPLE_RATE,
+        mel_scale="kaldi",
+        triangularize_in_mel_space=True,
     )
     return filters, window_function(WINDOW, "povey", periodic=False)
 

@@ -51,8 +51,8 @@ def normalize(samples: Tensor, lengths: Tensor) -> Tensor:
 class HFUpstream(Upstream):
     """All hidden states of a transformers model of a known family, the same alone or padded in a batch.
 
-    In train mode every layer still gives its hidden state and none is masked: `layerdrop` and SpecAugment are off, batch
-    norms keep their running statistics. Dropout is as the config says.
+    In train mode every layer still gives its hidden state and no frame is masked: `layerdrop` and SpecAugment are off,
+    and batch norms keep their running statistics. Dropout is as the config says.
 
     Attributes:
         family: what is particular to its kind, such as the names of its blocks; see `Family`.

@@ -8,6 +8,7 @@ Here each such convolution sees zeros there, as it does beyond the end of an utt
 from __future__ import annotations
 
 from fnmatch import fnmatch
+from typing import cast
 
 from torch import Tensor, nn
 
@@ -32,9 +33,9 @@ class MaskedConv1d(nn.Conv1d):
 
 def mask_convs(module: nn.Module, pattern: str) -> list[MaskedConv1d]:
     """Make every convolution of `module` whose dotted name fits `pattern` (`*` is anything) a masked one."""
-    convs = []
+    convs: list[MaskedConv1d] = []
     for name, child in module.named_modules():
         if fnmatch(name, pattern) and isinstance(child, nn.Conv1d):
             child.__class__ = MaskedConv1d
-            convs.append(child)
+            convs.append(cast(MaskedConv1d, child))
     return convs

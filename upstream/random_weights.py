@@ -43,11 +43,17 @@ _TINY_WHISPER = {
     **dict.fromkeys(("pad_token_id", "bos_token_id", "eos_token_id", "decoder_start_token_id"), 0),
 }
 _LAYER_NORM = {"feat_extract_norm": "layer", "do_stable_layer_norm": True, "conv_bias": True}
-_TINY_BERT = {key: _TINY[key] for key in ("num_hidden_layers", "hidden_size", "intermediate_size", "num_attention_heads")}
+_TINY_BERT = {key: value for key, value in _TINY.items() if "conv" not in key}
 _LARGE = {"num_hidden_layers": 24, "hidden_size": 1024, "intermediate_size": 4096, "num_attention_heads": 16}
-_WHISPER_BASE = {"d_model": 512, "encoder_layers": 6, "encoder_attention_heads": 8, "encoder_ffn_dim": 2048} | {
-    "decoder_layers": 6, "decoder_attention_heads": 8, "decoder_ffn_dim": 2048
-}  # fmt: skip
+_WHISPER_BASE = {
+    "d_model": 512,
+    "encoder_layers": 6,
+    "encoder_attention_heads": 8,
+    "encoder_ffn_dim": 2048,
+    "decoder_layers": 6,
+    "decoder_attention_heads": 8,
+    "decoder_ffn_dim": 2048,
+}
 
 # transformers' defaults are the base geometry of each family; kernels and strides are everywhere the true ones.
 ARCHITECTURES: dict[str, tuple[str, dict[str, Any]]] = {
@@ -60,8 +66,6 @@ ARCHITECTURES: dict[str, tuple[str, dict[str, Any]]] = {
     "wavlm-large": ("wavlm", _LARGE | _LAYER_NORM | {"conv_bias": False}),
     "data2vec-base": ("data2vec-audio", {}),
     "unispeech-sat-base": ("unispeech-sat", {}),
-    "sew-tiny": ("sew", {}),
-    "sew-d-tiny": ("sew-d", {}),
     "wav2vec2-conformer-large": ("wav2vec2-conformer", _LARGE | {"feat_extract_norm": "layer", "conv_bias": True}),
     "w2v-bert-2.0": ("wav2vec2-bert", {}),
     "whisper-tiny": ("whisper", {}),

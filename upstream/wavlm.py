@@ -15,7 +15,7 @@ class ModularAttention(WavLMAttention):
     `multi_head_attention_forward` materialises attention weights that nobody asked for.
     """
 
-    def torch_multi_head_self_attention(
+    def torch_multi_head_self_attention(  # type: ignore[override]
         self, hidden_states: Tensor, attention_mask: Tensor | None, gated_position_bias: Tensor
     ) -> tuple[Tensor, None]:
         """(B, T, D), (B, T) of 1 = real, (B * heads, T, T) -> (B, T, D) and no attention weights."""

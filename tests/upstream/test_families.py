@@ -77,9 +77,7 @@ def test_adapter_and_its_feed_forward_are_left_out_of_wav2vec2_bert(tmp_path) ->
     assert upstream(WaveBatch.collate([noise(16_000)], RATE)).states.shape == (1, 3, 49, 32)
 
 
-@pytest.mark.parametrize(
-    "name", ["WhisperModel", "WhisperForConditionalGeneration", "WhisperForAudioClassification"]
-)
+@pytest.mark.parametrize("name", ["WhisperModel", "WhisperForConditionalGeneration", "WhisperForAudioClassification"])
 def test_only_whispers_encoder_is_kept(name: str, tmp_path) -> None:
     model = with_head("tiny-whisper", name, tmp_path, vocab_size=16)
     upstream = load_upstream(str(tmp_path))
@@ -126,7 +124,9 @@ def test_extraction_sets_aside_what_is_too_long_for_whisper(tiny, tmp_path) -> N
     for name, seconds in (("short", 1), ("long", 31)):
         path = tmp_path / f"{name}.wav"
         soundfile.write(path, np.random.default_rng(0).normal(0, 0.1, seconds * RATE), RATE)
-        clips.append(type("Clip", (), {"audio_hash": name, "path": path, "start": None, "end": None, "duration": seconds}))
+        clips.append(
+            type("Clip", (), {"audio_hash": name, "path": path, "start": None, "end": None, "duration": seconds})
+        )
     store = Store(tmp_path, upstream)
     report = extract(upstream, clips, store)
     assert report.computed == 1 and "short" in store
@@ -161,3 +161,11 @@ def test_training_after_an_evaluation_of_longer_sound(architecture: str, tiny) -
     states.sum().backward()
     torch.testing.assert_close(states, expected, rtol=0, atol=1e-6)
     upstream(WaveBatch.collate([noise(5000)], RATE)).states.sum().backward()
+
+
+@torch.inference_mode()
+def test_positions_follow_the_model_to_another_dtype(tiny) -> None:
+    batch = WaveBatch.collate([noise(9000).double()], RATE)
+    used, fresh = (load_upstream(str(tiny("tiny-conformer-rotary"))) for _ in range(2))
+    used(WaveBatch.collate([noise(9000)], RATE))
+    torch.testing.assert_close(used.double()(batch).states, fresh.double()(batch).states, rtol=0, atol=1e-12)
