@@ -21,10 +21,12 @@ from undertone.downstream.model import UndertoneModel
 from undertone.files import read_json, write_json
 from undertone.training.config import RunConfig
 from undertone.training.cost import model_cost
+from undertone.training.embeddings import save_embeddings
 from undertone.training.predictions import Predictions
 from undertone.training.progress import Display
 from undertone.training.results import summarise
 from undertone.training.run import Run, make_accelerator, open_run
+from undertone.training.scoring import predict_and_embed
 from undertone.training.sweep import combine, refit_plan, sweep_info, trials
 from undertone.training.trainer import Trained, Trainer, total_steps
 
@@ -166,12 +168,16 @@ def _train_fold(run: Run, fold: Fold, folder: Path, accelerator: Accelerator, ti
     accelerator.init_trackers("tensorboard")
     total = total_steps(run.config, len(utterances))
     trainer, trained = _fit(run, fold.name, folder, accelerator, title, utterances, dev, total)
-    predictions = trainer.predict(run.manifest.select(fold.test), fold.name)
+    test, size = run.manifest.select(fold.test), run.config.batch_size
+    predictions, embeddings = predict_and_embed(
+        trainer.module, run.tasks, run.source, test, accelerator, size, fold.name
+    )
     for tracker in accelerator.trackers:
         tracker.finish()
     if accelerator.is_main_process:
         run.save_fold(trainer.module, utterances, folder / "model")
         predictions.save(folder / "predictions.parquet")
+        save_embeddings(folder, predictions.ids, embeddings)
         write_json(folder / "history.json", trained.history)
         layer_sum = getattr(trainer.module, "downstream", trainer.module).layer_sum
         record = {

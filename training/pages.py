@@ -1,7 +1,8 @@
-"""HTML pages from the templates of this folder: no script, nothing from outside, everything of a user's escaped."""
+"""Pages from the templates of this folder: no script, nothing from outside, everything of a user's escaped."""
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from undertone.training.results import number
@@ -21,6 +22,13 @@ def render(template: str, **content: Any) -> str:
         autoescape=lambda name: name is not None and name.endswith(".html.j2"),
         undefined=StrictUndefined,
         trim_blocks=True,
+        keep_trailing_newline=True,
     )
     environment.filters["number"] = lambda value, metric: number(metric, value)
+    environment.filters["cell"] = _cell
     return environment.get_template(template).render(content)
+
+
+def _cell(text: object) -> str:
+    """One line of Markdown in which nothing of `text` is markup, in a table as elsewhere."""
+    return re.sub(r"([\\`*_\[\]<>|#~])", r"\\\1", " ".join(str(text).split()))

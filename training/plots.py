@@ -19,7 +19,11 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 INK, MUTED, GRID, ACCENT, SECOND = "#010101", "#020202", "#030303", "#040404", "#050505"
+NUM_COLOURS = 10
+CATEGORIES = [f"#0a0a{number:02x}" for number in range(NUM_COLOURS)]
+MARKERS = ("o", "s", "^")  # beyond ten categories the next marker begins with the first colour again
 _VARIABLES = {INK: "ink", MUTED: "muted", GRID: "grid", ACCENT: "accent", SECOND: "second"}
+_VARIABLES |= {colour: f"c{number}" for number, colour in enumerate(CATEGORIES)}
 _STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",  # text stays text, in the page's font
     "svg.hashsalt": "undertone",
@@ -99,14 +103,48 @@ def reliability(count: np.ndarray, accuracy: np.ndarray, confidence: np.ndarray)
         return _svg(figure, "reliability", "Share of correct answers against confidence")
 
 
+def risk_coverage(coverage: np.ndarray, risk: np.ndarray) -> str:
+    """The share of wrong answers among the most confident ones, against how many are answered.
+
+    Args:
+        coverage: (K,) share of utterances that are answered, rising, in 0..1.
+        risk: (K,) share of these that is wrong, in 0..1.
+    """
+    with _drawing() as (figure, axes):
+        axes.axhline(100 * risk[-1], color=SECOND, linewidth=1.2, linestyle=(0, (4, 3)))
+        axes.plot(100 * coverage, 100 * risk, color=ACCENT, linewidth=1.8, drawstyle="steps-post")
+        axes.fill_between(100 * coverage, 100 * risk, color=ACCENT, alpha=0.12, linewidth=0, step="post")
+        axes.set(xlabel="answered, the surest first (%)", ylabel="wrong (%)", xlim=(0, 102), ylim=(0, None))
+        return _svg(figure, "risk", "Share of wrong answers among the most confident ones")
+
+
+def scatter(points: np.ndarray, categories: np.ndarray, name: str) -> str:
+    """Points on a plane without axes, coloured by category.
+
+    Args:
+        points: (N, 2).
+        categories: (N,) numbers from 0; -1 = unknown, drawn faintly.
+        name: of the picture, unique in the page.
+    """
+    with _drawing(height=4.2) as (figure, axes):
+        axes.set_axis_off()
+        axes.set_aspect("equal", adjustable="datalim")
+        for number in np.unique(categories):
+            rows = categories == number
+            colour = CATEGORIES[number % NUM_COLOURS] if number >= 0 else GRID
+            marker = MARKERS[number // NUM_COLOURS % len(MARKERS)] if number >= 0 else "o"
+            axes.scatter(*points[rows].T, s=22, c=colour, marker=marker, alpha=0.85, linewidth=0)
+        return _svg(figure, name, "Map of the embeddings of the test utterances")
+
+
 @contextmanager
-def _drawing() -> Iterator[tuple[Figure, Axes]]:
+def _drawing(height: float = 3.0) -> Iterator[tuple[Figure, Axes]]:
     """A figure and its axes in the report's style, with no backend chosen and nothing global changed."""
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
     with rc_context(_STYLE):
-        figure = Figure(figsize=(5.0, 3.0), layout="constrained")
+        figure = Figure(figsize=(5.0, height), layout="constrained")
         yield figure, figure.add_subplot()
 
 

@@ -1,25 +1,23 @@
-"""A run as one self-contained HTML page: no script, no address outside it, light and dark, readable on a phone."""
+"""A run as one self-contained HTML page (no script, no address outside it, light and dark) and as Markdown."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 import numpy as np
 
 from undertone.downstream.task import Task
-from undertone.files import atomic_path, read_json
-from undertone.training import plots
+from undertone.files import atomic_path
 from undertone.training.command import command_line
-from undertone.training.metrics import calibration_bins
+from undertone.training.figures import MAIN, embedding_maps, figures
+from undertone.training.intervals import positions, unit_sums
 from undertone.training.pages import render
-from undertone.training.predictions import Predictions
+from undertone.training.raters import rater_agreement
 from undertone.training.results import METRICS, number, results_table, verdict
+from undertone.training.run_files import RunFiles, read_run
 
-_MAIN = {"classification": ("uar", "wa", "macro_f1"), "regression": ("ccc", "rmse")}
 _METRIC_OF_NAME = {name: metric for metric, name in METRICS.items()}
 _COST = {
     "parameters": "parameters",
@@ -29,66 +27,25 @@ _COST = {
 }
 
 
-@dataclass(frozen=True)
-class _RunFiles:
-    """What the report reads of a finished run."""
-
-    path: Path
-    results: dict[str, Any]
-    config: dict[str, Any]
-    predictions: Predictions
-    histories: list[list[dict[str, Any]]]  # of each fold, in the order of results["folds"]
-
-    @property
-    def tasks(self) -> tuple[Task, ...]:
-        return self.predictions.tasks
-
-
 def write_report(run: Path) -> Path:
-    """Write RUN/report.html from RUN's results.json, predictions.parquet, config.json and folds/NAME/history.json.
-
-    The same files give the same bytes.
+    """Write RUN/report.html and RUN/report.md from the files of a finished run; the same files give the same bytes.
 
     Returns:
-        The path of the page.
+        The path of the HTML page.
 
     Raises:
         ValueError: there is no run, or one of these files is missing (with the command that resumes the run) or
             cannot be read.
     """
-    files = _read(Path(run))
-    page = render("report.html.j2", **_content(files))
-    with atomic_path(files.path / "report.html") as draft:
-        draft.write_text(page, encoding="utf-8")
+    files = read_run(Path(run))
+    content = _content(files)
+    for name in ("report.html", "report.md"):
+        with atomic_path(files.path / name) as draft:
+            draft.write_text(render(f"{name}.j2", **content), encoding="utf-8")
     return files.path / "report.html"
 
 
-def _read(run: Path) -> _RunFiles:
-    if not run.is_dir():
-        raise ValueError(f"There is no run at {run}. Give the folder that `undertone crossval ... --out` wrote.")
-    _need(run, [run / name for name in ("results.json", "predictions.parquet", "config.json")])
-    results = read_json(run / "results.json")
-    histories = [run / "folds" / quote(fold["name"], safe=" ") / "history.json" for fold in results["folds"]]
-    _need(run, histories)
-    predictions = Predictions.load(run / "predictions.parquet")
-    return _RunFiles(run, results, read_json(run / "config.json"), predictions, [read_json(path) for path in histories])
-
-
-def _need(run: Path, paths: list[Path]) -> None:
-    """Refuse an unfinished run with what is missing, what is done, and the command that does the rest."""
-    missing = [str(path.relative_to(run)) for path in paths if not path.is_file()]
-    if not missing:
-        return
-    config = run / "config.json"
-    command = command_line(read_json(config), run) if config.is_file() else f"undertone crossval CORPUS --out {run}"
-    done = len(list(run.glob("folds/*/fold.json")))
-    raise ValueError(
-        f"The run {run} is not finished: {', '.join(missing)} missing, {done} folds done. "
-        f"This resumes it, then ask for the report again: {command}"
-    )
-
-
-def _content(files: _RunFiles) -> dict[str, Any]:
+def _content(files: RunFiles) -> dict[str, Any]:
     """Everything that the template shows."""
     results = files.results
     titles, header, rows = results_table(results)
@@ -100,22 +57,25 @@ def _content(files: _RunFiles) -> dict[str, Any]:
         "rows": [(row, _strip(results, row[0], row[1])) for row in rows],
         "tiles": _tiles(files),
         "tasks": files.tasks,
-        "main": _MAIN,
+        "main": MAIN,
         "names": METRICS,
         "confusions": [_confusion(results, task) for task in files.tasks if task.kind == "classification"],
         "recalls": [_recalls(results, task) for task in files.tasks if task.kind == "classification"],
         "fold_bars": _fold_bars(results, files.tasks[0]),
-        "figures": _figures(files),
+        "speaker_bars": _speaker_bars(files),
+        "raters": rater_agreement(files.predictions, files.votes()),
+        "figures": figures(files),
+        "embedding_maps": embedding_maps(files),
         "cost": [(name, _short(results["cost"][key])) for key, name in _COST.items() if key in results.get("cost", {})],
         "config": files.config,
         "commands": results.get("commands") or [command_line(files.config, files.path)],
     }
 
 
-def _tiles(files: _RunFiles) -> list[dict[str, str]]:
+def _tiles(files: RunFiles) -> list[dict[str, str]]:
     """The large numbers at the top: the first task's metrics, then each other task's first one."""
     first, *others = files.tasks
-    wanted = [(first, metric) for metric in _MAIN[first.kind]] + [(task, _MAIN[task.kind][0]) for task in others]
+    wanted = [(first, metric) for metric in MAIN[first.kind]] + [(task, MAIN[task.kind][0]) for task in others]
     tiles = []
     for task, metric in wanted[:4]:
         low, high = files.results["ci95"][task.name].get(metric, (None, None))
@@ -153,7 +113,7 @@ def _recalls(results: Mapping[str, Any], task: Task) -> dict[str, Any]:
 
 
 def _fold_bars(results: Mapping[str, Any], task: Task) -> dict[str, Any]:
-    metric = _MAIN[task.kind][0]
+    metric = MAIN[task.kind][0]
     bars = [(fold["name"], fold["metrics"][task.name][metric]) for fold in results["folds"]]
     return {
         "task": task.name,
@@ -164,52 +124,16 @@ def _fold_bars(results: Mapping[str, Any], task: Task) -> dict[str, Any]:
     }
 
 
-def _figures(files: _RunFiles) -> list[dict[str, str]]:
-    """The pictures of the report: title, SVG and caption of each."""
-    return [*_layer_figures(files), *_calibration_figures(files), *_training_figures(files)]
-
-
-def _layer_figures(files: _RunFiles) -> list[dict[str, str]]:
-    weights = [fold["layer_weights"] for fold in files.results["folds"] if fold.get("layer_weights")]
-    if not weights or len(weights[0]) < 2:
+def _speaker_bars(files: RunFiles) -> list[tuple[str, float | None]]:
+    """(speaker, first metric of the first task over its utterances), the best first; empty where one is unknown."""
+    predictions, task = files.predictions, files.tasks[0]
+    names = sorted({speaker for speaker in predictions.speakers if speaker is not None})
+    if not names or None in predictions.speakers:
         return []
-    text = "Weight of each layer: bars are means over folds, dots single folds, the dashed line equal weights."
-    return [{"title": "Layer weights", "svg": plots.layer_weights(np.array(weights)), "text": text}]
-
-
-def _calibration_figures(files: _RunFiles) -> list[dict[str, str]]:
-    task = files.tasks[0]
-    rows = files.predictions.known(task)
-    if task.kind != "classification" or not rows.any():
-        return []
-    bins = calibration_bins(files.predictions.targets[task.name][rows], files.predictions.scores[task.name][rows])
-    ece = number("ece", files.results["pooled"][task.name]["ece"])
-    text = f"How often {task.name} is right at each confidence; on the dashed line, as often as it says. ECE {ece} %."
-    return [{"title": "Calibration", "svg": plots.reliability(*bins), "text": text}]
-
-
-def _training_figures(files: _RunFiles) -> list[dict[str, str]]:
-    task = files.tasks[0]
-    metric = _MAIN[task.kind][0]
-    scale, unit = (100, " (%)") if task.kind == "classification" else (1, "")
-    marks = [fold.get("best_step") for fold in files.results["folds"]]
-    dev = [
-        [(item["step"], scale * item["dev"][task.name][metric]) for item in history if task.name in item.get("dev", {})]
-        for history in files.histories
-    ]
-    loss = [
-        [(item["step"], item["train_loss"]) for item in history if item["train_loss"] is not None]
-        for history in files.histories
-    ]
-    found = []
-    if any(dev):
-        text = f"{METRICS[metric]} of {task.name} on dev; a line for each fold, a dot where its model was taken."
-        svg = plots.curves(dev, marks, f"dev {METRICS[metric]}{unit}", "dev")
-        found.append({"title": "Dev score", "svg": svg, "text": text})
-    if any(loss):
-        svg = plots.curves(loss, [None] * len(loss), "train loss", "loss")
-        found.append({"title": "Training loss", "svg": svg, "text": "Mean loss on train, a line for each fold."})
-    return found
+    sums, metrics = unit_sums(predictions, task, positions(predictions.speakers, names), len(names))
+    values = metrics[MAIN[task.kind][0]](sums)  # (S,)
+    bars = [(name, None if np.isnan(value) else float(value)) for name, value in zip(names, values, strict=True)]
+    return sorted(bars, key=lambda bar: -1.0 if bar[1] is None else bar[1], reverse=True)
 
 
 def _short(value: float) -> str:

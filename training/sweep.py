@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from undertone.files import atomic_path, read_json, write_json
+from undertone.training.embeddings import load_embeddings, save_embeddings
 from undertone.training.predictions import Predictions
 
 if TYPE_CHECKING:
@@ -86,7 +87,7 @@ def combine(folder: Path, plan: Sequence[Trial]) -> None:
 
     Of the sweep's values the one with the best mean dev score over the seeds is chosen (the first of equals); the test
     part is not looked at. `predictions.parquet` then holds its predictions with every seed, one after the other, so
-    that an utterance has a row for each; model, history, layer weights and best step are those of the seed whose dev
+    that an utterance has a row for each; model, history, embeddings, layer weights and best step are those of the seed whose dev
     score is the median.
 
     Args:
@@ -104,6 +105,7 @@ def combine(folder: Path, plan: Sequence[Trial]) -> None:
     with atomic_path(folder / "model") as draft:
         shutil.copytree(source / "model", draft)
     write_json(folder / "history.json", read_json(source / "history.json"))
+    save_embeddings(folder, *load_embeddings(source))
     Predictions.concat([trial_predictions(folder, plan[place]) for place in chosen]).save(
         folder / "predictions.parquet"
     )

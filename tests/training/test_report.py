@@ -16,6 +16,7 @@ from undertone.files import read_json, write_json
 from undertone.training import plots
 from undertone.training.command import command_line
 from undertone.training.config import RunConfig, make_config, save_config
+from undertone.training.embeddings import save_embeddings
 from undertone.training.predictions import Predictions
 from undertone.training.report import write_report
 from undertone.training.results import summarise, verdict
@@ -101,15 +102,18 @@ def make_run(
         },
     )
     peak = -0.5 * (np.arange(num_layers) - 0.6 * num_layers) ** 2 / num_layers
-    for entry in results["folds"]:
+    for entry, (name, found) in zip(results["folds"], per_fold, strict=True):
+        centres = rng.normal(0, 1, (len(tasks[0].labels), 16))
+        of_class = centres[np.nan_to_num(found.targets[tasks[0].name]).astype(int) % len(centres)]
+        save_embeddings(folder / "folds" / name, found.ids, of_class + rng.normal(0, 0.6, (len(found), 16)))
         records = history(rng, tasks, int(rng.integers(15, 26)))
         best = max(records, key=lambda record: max(record["dev"][tasks[0].name].values()))
         entry |= {
             "best_step": best["step"],
             "layer_weights": softmax(peak + rng.normal(0, 0.2, (1, num_layers)))[0].tolist(),
         }
-        write_json(folder / "folds" / entry["name"] / "history.json", records)
-        write_json(folder / "folds" / entry["name"] / "fold.json", {"best_step": best["step"]})
+        write_json(folder / "folds" / name / "history.json", records)
+        write_json(folder / "folds" / name / "fold.json", {"best_step": best["step"]})
     write_json(folder / "results.json", results)
     Predictions.concat([predictions for _, predictions in per_fold]).save(folder / "predictions.parquet")
     save_config(config, folder / "config.json")
@@ -166,7 +170,7 @@ def test_page_is_whole_and_refers_to_nothing_outside(html: str) -> None:
     assert "http" not in html
     assert "@import" not in html
     assert set(re.findall(r"url\((.)", html)) <= {"#"}
-    assert html.count("<svg ") == 4
+    assert html.count("<svg ") == 6
     assert "#0" + "10101" not in html  # every stand-in colour became a variable
 
 
