@@ -1,0 +1,128 @@
+"""Every setting of a training does what it says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from undertone.tests.cli.commands import TINY, undertone
+from undertone.tests.cli.runs import LAST, Train, distance, fold, history, weights
+
+
+def rates(run: Path) -> list[float]:
+    return [record["lr"] for record in history(run)]
+
+
+def norm(run: Path) -> float:
+    return sum(float(value.square().sum()) for value in weights(run).values())
+
+
+def test_seed_decides_the_weights(trained: Train) -> None:
+    assert distance(trained(), trained("seed=0")) == 0
+    assert distance(trained(), trained("seed=1")) > 1e-2
+
+
+def test_learning_rate_is_the_peak(trained: Train) -> None:
+    assert max(rates(trained())) == 1e-3
+    assert max(rates(trained("learning_rate=2e-5"))) == 2e-5
+    assert distance(trained("lr=1e-12", LAST), trained(LAST)) > 1e-3
+
+
+def test_weight_decay_shrinks_the_weights(trained: Train) -> None:
+    assert norm(trained("weight_decay=100", LAST)) < 0.8 * norm(trained("weight_decay=0", LAST))
+
+
+def test_warmup_is_the_share_of_steps_with_a_rising_rate(trained: Train) -> None:
+    assert rates(trained("warmup=1")) == pytest.approx([0.25e-3, 0.5e-3, 0.75e-3, 1e-3])
+    assert rates(trained("warmup=0")) == pytest.approx([1e-3, 0.75e-3, 0.5e-3, 0.25e-3])
+
+
+def test_schedule_is_how_the_rate_falls(trained: Train) -> None:
+    assert rates(trained("warmup=0", "schedule=constant")) == pytest.approx([1e-3] * 4)
+    assert rates(trained("warmup=0", "schedule=cosine")) == pytest.approx(
+        [1e-3, 0.853553e-3, 0.5e-3, 0.146447e-3], rel=1e-5
+    )
+
+
+def test_clip_norm_bounds_the_gradient(trained: Train) -> None:
+    """Far below AdamW's epsilon, a gradient moves nothing: the weights stay as they are at a rate of almost 0."""
+    untrained = trained("lr=1e-12", "weight_decay=0", LAST)
+    assert distance(trained("clip_norm=1e-14", "weight_decay=0", LAST), untrained) < 1e-6
+    assert distance(trained("weight_decay=0", LAST), untrained) > 1e-3
+
+
+def test_batch_size_is_utterances_an_update(trained: Train) -> None:
+    assert len(history(trained())) == 4  # 2 epochs of 32 utterances in batches of 16
+    assert len(history(trained("batch_size=12"))) == 6
+
+
+def test_accumulation_divides_a_batch_without_changing_its_gradient(trained: Train) -> None:
+    """Dropout is drawn for each micro-batch anew, so that it tells whether there were several."""
+    assert distance(trained("accumulation=2", LAST), trained(LAST)) > 1e-3
+    calm = ("head.dropout=0", LAST)
+    assert distance(trained("accumulation=2", *calm), trained(*calm)) < 1e-4
+
+
+def test_max_epochs_is_passes_over_the_training_utterances(trained: Train) -> None:
+    assert len(history(trained("max_epochs=3"))) == 6
+    assert history(trained("max_epochs=3"))[-1]["epoch"] == 3
+
+
+def test_max_steps_overrides_max_epochs(trained: Train) -> None:
+    assert [record["step"] for record in history(trained("max_steps=3"))] == [1, 2, 3]
+
+
+def test_eval_every_is_the_steps_between_two_looks(trained: Train) -> None:
+    assert [record["step"] for record in history(trained("max_steps=5", "eval_every=2"))] == [2, 4, 5]
+    assert [record["step"] for record in history(trained("eval_every=null"))] == [2, 4]  # none: every epoch
+
+
+def test_patience_stops_a_training_that_does_not_improve(trained: Train) -> None:
+    assert len(history(trained("lr=1e-12"))) == 4
+    assert len(history(trained("lr=1e-12", "patience=2"))) == 3  # the first look is the best
+
+
+def test_average_top_averages_the_weights_of_the_best_looks(trained: Train) -> None:
+    assert distance(trained("average_top=3"), trained()) > 1e-5
+    still = ("lr=1e-12", "weight_decay=0")
+    assert distance(trained("average_top=3", *still), trained(*still)) < 1e-6
+
+
+def test_mixed_precision_computes_in_another_precision(trained: Train) -> None:
+    assert 0 < distance(trained("mixed_precision=bf16", LAST), trained(LAST)) < 0.01
+
+
+def test_select_by_is_the_dev_score_that_selects(trained: Train) -> None:
+    for metric, run in {"macro_f1": trained("select_by=macro_f1"), "uar": trained()}.items():
+        assert fold(run)["dev_score"] == max(record["dev"]["emotion"][metric] for record in history(run))
+    assert fold(trained("select_by=macro_f1"))["dev_score"] != fold(trained())["dev_score"]
+
+
+def test_device_cuda_is_a_sentence_where_there_is_none(small_corpus: Path, tmp_path: Path) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU here; test_device_cuda_trains_on_the_gpu runs instead (-m gpu)")
+    outcome = undertone("train", small_corpus, "--out", tmp_path / "run", *TINY, "device=cuda")
+    assert outcome.fails_with("device=cuda, but torch sees no GPU here. Use device=cpu")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.gpu
+def test_device_cuda_trains_on_the_gpu(trained: Train) -> None:
+    torch.cuda.reset_peak_memory_stats()
+    run = trained("device=cuda", "head.dropout=0", LAST)
+    assert torch.cuda.max_memory_allocated() > 0
+    assert distance(run, trained("head.dropout=0", LAST)) < 1e-3
+
+
+def test_log_with_tensorboard_writes_what_it_can_show(trained: Train) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    assert not list(trained().rglob("*tfevents*"))
+    run = trained("log_with=tensorboard")
+    (events,) = run.rglob("*tfevents*")
+    accumulator = EventAccumulator(str(events))
+    accumulator.Reload()
+    shown = [event.value for event in accumulator.Scalars("dev/emotion/uar")]
+    assert shown == pytest.approx([record["dev"]["emotion"]["uar"] for record in history(run)])

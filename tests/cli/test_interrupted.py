@@ -1,0 +1,78 @@
+"""A run that is killed goes on as if nothing had been; one that is interrupted says how to go on."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from undertone.tests.cli.commands import finish, start, undertone
+from undertone.tests.cli.runs import results
+
+WORDS = ("tasks=arousal,emotion", "head.hidden_size=8", "batch_size=8", "max_steps=40", "eval_every=2", "patience=100")
+WORDS += ("device=cpu",)
+Begin = Callable[..., "subprocess.Popen[str]"]
+
+
+@pytest.fixture
+def begin(small_corpus: Path, store: Path) -> Begin:
+    return lambda out: start("crossval", small_corpus, "--out", out, f"store={store}", *WORDS)
+
+
+def wait_for(pattern: str, folder: Path, process: subprocess.Popen[str]) -> None:
+    """Until a file of this pattern is there; the process must still be at work."""
+    end = time.monotonic() + 90
+    while not any(folder.glob(pattern)):
+        assert process.poll() is None, f"ended before {pattern} was there: {process.communicate()}"
+        assert time.monotonic() < end, f"no {pattern} after 90 s"
+        time.sleep(0.002)
+
+
+def kill(process: subprocess.Popen[str]) -> None:
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL  # it was at work until then
+
+
+def test_a_run_killed_twice_ends_with_the_same_bytes(
+    begin: Begin, small_corpus: Path, store: Path, tmp_path: Path
+) -> None:
+    """Killed in the middle of the first fold, and in the middle of the training of RUN/model."""
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    assert undertone("crossval", small_corpus, "--out", whole, f"store={store}", *WORDS).status == 0
+    assert results(whole)["cost"]["refit_steps"] >= 20  # else the second kill could come too late
+
+    process = begin(killed)
+    wait_for("folds/F1/checkpoints/step-*6", killed, process)
+    kill(process)
+    assert not list(killed.glob("folds/*/fold.json"))
+    process = begin(killed)
+    wait_for("refit/checkpoints/step-*4", killed, process)
+    kill(process)
+    assert len(list(killed.glob("folds/*/fold.json"))) == 4 and not (killed / "results.json").exists()
+
+    outcome = undertone("crossval", small_corpus, "--out", killed, f"store={store}", *WORDS)
+    assert outcome.status == 0 and not re.findall(r"^fold", outcome.err, re.MULTILINE)
+    for name in ("model/model.safetensors", *(f"folds/{fold}/model/model.safetensors" for fold in ("F1", "M2"))):
+        assert (killed / name).read_bytes() == (whole / name).read_bytes(), name
+    for key in ("mean", "pooled", "ci95", "confusion"):
+        assert results(killed)[key] == results(whole)[key], key
+    assert not list(killed.rglob("*.tmp")) and not (killed / "refit").exists()
+
+
+def test_ctrl_c_says_how_to_go_on(begin: Begin, tmp_path: Path) -> None:
+    process = begin(tmp_path / "run")
+    wait_for("folds/F1/checkpoints/step-*", tmp_path / "run", process)
+    os.kill(process.pid, signal.SIGINT)
+    outcome = finish(process)
+    assert outcome.status == 130, outcome
+    assert outcome.err.splitlines()[-1] == (
+        "undertone: Interrupted. What was finished is kept; the same command goes on from there."
+    )
+    assert "Traceback" not in outcome.err and not (tmp_path / "run" / "results.json").exists()
