@@ -27,7 +27,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def trained(small_corpus: Path, store: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
-    """`trained("seed=1")`: the folder of a tiny `undertone train` with these words; the same words give the same one."""
+    """`trained("seed=1")`: the folder of a tiny `undertone train` with these words, made once."""
     made: dict[tuple[str, ...], Path] = {}
 
     def train(*words: str, corpus: Path = small_corpus) -> Path:
