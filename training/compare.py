@@ -148,11 +148,12 @@ def _title_lines(comparison: Mapping[str, Any]) -> list[str]:
     ]
     if not comparison["speaker_independent"]:
         lines.append("SPEAKER-DEPENDENT: test speakers may be in training; differences may not hold for new speakers.")
+    count = len(comparison["runs"]) - 1
     smallest = f", so that no p is below {2 / 2 ** entry['num_units']:.2g}" if entry["exact"] else ""
     lines.append(
         f"95 % intervals: paired bootstrap over {entry['ci_unit']}s. p: {how} exchanges of the two runs' predictions "
         f"over {entry['num_units']} {entry['p_unit']}s, two-sided{smallest}. Holm: adjusted for the "
-        f"{len(comparison['runs']) - 1} comparisons of a task. Shares and their differences in %."
+        f"{count} comparison{'s' * (count > 1)} of a task. Shares and their differences in %."
     )
     return lines
 

@@ -168,9 +168,14 @@ def _train_fold(run: Run, fold: Fold, folder: Path, accelerator: Accelerator, ti
     accelerator.init_trackers("tensorboard")
     total = total_steps(run.config, len(utterances))
     trainer, trained = _fit(run, fold.name, folder, accelerator, title, utterances, dev, total)
-    test, size = run.manifest.select(fold.test), run.config.batch_size
     predictions, embeddings = predict_and_embed(
-        trainer.module, run.tasks, run.source, test, accelerator, size, fold.name
+        trainer.module,
+        run.tasks,
+        run.source,
+        run.manifest.select(fold.test),
+        accelerator,
+        run.config.batch_size,
+        fold.name,
     )
     for tracker in accelerator.trackers:
         tracker.finish()

@@ -11,7 +11,8 @@ import numpy as np
 from undertone.files import atomic_path
 
 FILE_NAME = "embeddings.safetensors"
-FEWEST = 10  # utterances worth a map
+FEWEST = 10  # different embeddings worth a map
+MOST = 2000  # utterances on a map
 _LARGEST = float(np.finfo(np.float16).max)
 
 
@@ -32,10 +33,15 @@ def load_embeddings(folder: Path) -> tuple[list[str], np.ndarray]:
         return json.loads(file.metadata()["ids"]), file.get_tensor("embeddings")
 
 
-def embedding_map(embeddings: np.ndarray) -> np.ndarray:
-    """(N, E) -> (N, 2) by t-SNE (van der Maaten and Hinton 2008) of the standardised features, seeded; N >= 10."""
+def embedding_map(embeddings: np.ndarray) -> np.ndarray | None:
+    """(N, E) -> (N, 2) by t-SNE (van der Maaten and Hinton 2008) of the standardised features, seeded.
+
+    None where fewer than ten embeddings differ, as of a model that collapsed: there is nothing to lay out.
+    """
     from sklearn.manifold import TSNE
 
+    if len(np.unique(embeddings, axis=0)) < FEWEST:
+        return None
     values = embeddings.astype(np.float64)
     values = (values - values.mean(axis=0)) / np.maximum(values.std(axis=0), 1e-6)
     perplexity = min(30.0, (len(values) - 1) / 3)

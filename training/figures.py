@@ -8,7 +8,7 @@ import numpy as np
 
 from undertone.training import plots
 from undertone.training.confidence import risk_area, risk_coverage
-from undertone.training.embeddings import FEWEST, embedding_map, load_embeddings
+from undertone.training.embeddings import MOST, embedding_map, load_embeddings
 from undertone.training.metrics import calibration_bins
 from undertone.training.results import METRICS, number
 from undertone.training.run_files import RunFiles
@@ -32,19 +32,21 @@ def embedding_maps(files: RunFiles) -> dict[str, Any] | None:
 
     Returns:
         `caption`, and `maps`: title, svg and legend [(colour number, marker number, text)] of each; None without
-        embeddings or with too few utterances.
+        embeddings, or where too few of them differ.
     """
     fold = files.embedded_fold()
     if fold is None:
         return None
     ids, embeddings = load_embeddings(files.fold_folder(fold))
-    if len(ids) < FEWEST:
+    whole, drawn = len(ids), np.unique(np.linspace(0, len(ids) - 1, min(len(ids), MOST)).astype(int))
+    ids, points = [ids[row] for row in drawn], embedding_map(embeddings[drawn])
+    if points is None:
         return None
-    points = embedding_map(embeddings)
     colourings = _colourings(files, ids).items()
     maps = [_map(points, values, title, number) for number, (title, values) in enumerate(colourings)]
+    shown = f"the {whole}" if len(ids) == whole else f"{len(ids)} of the {whole}"
     caption = (
-        f"The embeddings of the {len(ids)} test utterances of fold {fold}, laid out by t-SNE: neighbours are alike, "
+        f"The embeddings of {shown} test utterances of fold {fold}, laid out by t-SNE: neighbours are alike, "
         f"larger distances mean little. Every fold's model has a space of its own, so one fold is shown."
     )
     return {"caption": caption, "maps": [found for found in maps if found is not None]}

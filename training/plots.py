@@ -133,7 +133,7 @@ def scatter(points: np.ndarray, categories: np.ndarray, name: str) -> str:
             rows = categories == number
             colour = CATEGORIES[number % NUM_COLOURS] if number >= 0 else GRID
             marker = MARKERS[number // NUM_COLOURS % len(MARKERS)] if number >= 0 else "o"
-            axes.scatter(*points[rows].T, s=22, c=colour, marker=marker, alpha=0.85, linewidth=0)
+            axes.scatter(points[rows, 0], points[rows, 1], s=52, c=colour, marker=marker, alpha=0.85, linewidth=0)
         return _svg(figure, name, "Map of the embeddings of the test utterances")
 
 

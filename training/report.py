@@ -125,10 +125,14 @@ def _fold_bars(results: Mapping[str, Any], task: Task) -> dict[str, Any]:
 
 
 def _speaker_bars(files: RunFiles) -> list[tuple[str, float | None]]:
-    """(speaker, first metric of the first task over its utterances), the best first; empty where one is unknown."""
+    """(speaker, first metric of the first task over its utterances), the best first.
+
+    Empty where a speaker is unknown, and where every fold tests one speaker: its bars are then the folds'.
+    """
     predictions, task = files.predictions, files.tasks[0]
     names = sorted({speaker for speaker in predictions.speakers if speaker is not None})
-    if not names or None in predictions.speakers:
+    pairs = set(zip(predictions.folds, predictions.speakers, strict=True))
+    if not names or None in predictions.speakers or len(pairs) == len(set(predictions.folds)):
         return []
     sums, metrics = unit_sums(predictions, task, positions(predictions.speakers, names), len(names))
     values = metrics[MAIN[task.kind][0]](sums)  # (S,)

@@ -87,8 +87,8 @@ def combine(folder: Path, plan: Sequence[Trial]) -> None:
 
     Of the sweep's values the one with the best mean dev score over the seeds is chosen (the first of equals); the test
     part is not looked at. `predictions.parquet` then holds its predictions with every seed, one after the other, so
-    that an utterance has a row for each; model, history, embeddings, layer weights and best step are those of the seed whose dev
-    score is the median.
+    that an utterance has a row for each. Model, history, embeddings, layer weights and best step are those of the seed
+    whose dev score is the median.
 
     Args:
         folder: RUN/folds/FOLD.

@@ -11,15 +11,17 @@ from typing import Any
 import numpy as np
 import pytest
 
+from undertone.corpora.manifest import Manifest
 from undertone.downstream.task import Task
 from undertone.files import read_json, write_json
 from undertone.training import plots
 from undertone.training.command import command_line
 from undertone.training.config import RunConfig, make_config, save_config
 from undertone.training.embeddings import save_embeddings
+from undertone.training.metrics import uar
 from undertone.training.predictions import Predictions
 from undertone.training.report import write_report
-from undertone.training.results import summarise, verdict
+from undertone.training.results import results_table, summarise, verdict
 
 EMOTION = Task("emotion", "classification", ("angry", "bored", "disgusted", "fearful", "happy", "neutral", "sad"))
 GENDER = Task("gender", "classification", ("female", "male"))
@@ -193,6 +195,53 @@ def test_page_shows_the_numbers_of_the_results(run: Path, html: str) -> None:
         assert page.has(f"{100 * max(row) / sum(row):.0f}")
     assert page.has(command_line(read_json(run / "config.json"), run))
     assert page.has("microsoft/wavlm-base-plus")  # among the settings
+
+
+def test_markdown_has_the_same_tables(run: Path, html: str) -> None:
+    text, results = (run / "report.md").read_text("utf-8"), read_json(run / "results.json")
+    assert verdict(results) in text
+    lines = text.splitlines()
+    assert f"| {' | '.join(results_table(results)[2][0])} |" in lines
+    for label, row in zip(EMOTION.labels, results["confusion"]["emotion"], strict=True):
+        assert f"| {label} | {' | '.join(map(str, row))} |" in lines
+    assert command_line(read_json(run / "config.json"), run) in lines
+    tables = "\n".join(lines).split("\n\n")
+    for table in (part.splitlines() for part in tables if part.startswith("|")):
+        assert len({row.replace("\\|", "").count("|") for row in table}) == 1
+    assert "\n\n\n" not in text
+
+
+def test_speakers_have_bars_of_their_own_where_folds_hold_several(tmp_path: Path, run: Path, html: str) -> None:
+    assert "<h2>Speakers</h2>" not in html  # each fold has one: the folds' bars say it already
+    run = shutil.copytree(run, tmp_path / "run")
+    predictions = Predictions.load(run / "predictions.parquet")
+    halves = [f"{name}-{place % 2}" for place, name in enumerate(predictions.speakers)]
+    replace(predictions, speakers=halves).save(run / "predictions.parquet")
+    page = Page(write_report(run).read_text("utf-8"))
+    assert page.has("Speakers")
+    rows = np.array(halves) == "08-1"
+    part = predictions.select(rows)
+    value = uar(part.targets["emotion"], part.predicted(EMOTION), 7)
+    assert page.texts[page.texts.index("08-1") :].index(f"{100 * value:.1f}") < 8
+    assert page.has("by speaker")  # and two colours in the map of a fold
+
+
+def test_raters_stand_beside_the_model(tmp_path: Path, run: Path) -> None:
+    run = shutil.copytree(run, tmp_path / "run")
+    predictions = Predictions.load(run / "predictions.parquet")
+    votes = {"sad": 3.0, "happy": 1.0}
+    sound = {"duration": 1.0, "size": 1, "mtime_ns": 1}
+    rows = [
+        {"id": name, "path": f"{name}.wav", "votes": votes, "audio_hash": name, **sound} for name in predictions.ids
+    ]
+    Manifest.from_rows("emodb", rows).save(run / "manifest")
+    page = Page(write_report(run).read_text("utf-8"))
+    start = page.texts.index("as another rater")
+    shown = [float(text) for text in page.texts[start : start + 40] if re.fullmatch(r"\d+\.\d", text)][:3]
+    said = predictions.predicted(EMOTION)
+    share = np.mean(np.select([said == 6, said == 4], [0.75, 0.25], 0.0))
+    assert shown == [50.0, 75.0, pytest.approx(100 * share, abs=0.06)]
+    assert "another rater" in (run / "report.md").read_text("utf-8")
 
 
 def test_same_run_same_bytes(run: Path, html: str) -> None:
