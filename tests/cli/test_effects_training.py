@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from undertone.tests.cli.commands import TINY, undertone
-from undertone.tests.cli.runs import LAST, Train, distance, fold, history, weights
+from undertone.tests.cli.runs import LAST, Train, distance, fold, history, results, weights
 
 
 def rates(run: Path) -> list[float]:
@@ -22,6 +22,26 @@ def norm(run: Path) -> float:
 def test_seed_decides_the_weights(trained: Train) -> None:
     assert distance(trained(), trained("seed=0")) == 0
     assert distance(trained(), trained("seed=1")) > 1e-2
+
+
+def test_seeds_train_every_fold_with_each(trained: Train) -> None:
+    run = trained("seeds=0,1")
+    assert [trial["seed"] for trial in fold(run)["trials"]] == results(run)["seeds"] == [0, 1]
+    for seed in (0, 1):
+        alone, among = trained(f"seed={seed}"), next(run.glob(f"folds/F1/seed={seed}"))
+        assert (among / "model" / "model.safetensors").read_bytes() == (
+            alone / "folds" / "F1" / "model" / "model.safetensors"
+        ).read_bytes()
+
+
+def test_sweep_takes_the_value_that_is_best_on_dev(trained: Train) -> None:
+    words = ("tasks=arousal", "max_epochs=4")
+    tried = {rate: fold(trained(*words, f"lr={rate}"))["dev_score"] for rate in (1e-12, 0.01)}
+    run = trained(*words, "sweep.learning_rate=1e-12,0.01")
+    best = max(tried, key=tried.__getitem__)
+    assert [trial["dev_score"] for trial in fold(run)["trials"]] == list(tried.values())
+    assert fold(run)["chosen"] == {"learning_rate": best} == {"learning_rate": 0.01}
+    assert distance(run, trained(*words, f"lr={best}")) == 0
 
 
 def test_learning_rate_is_the_peak(trained: Train) -> None:
