@@ -32,7 +32,8 @@ def run(out: Path) -> tuple[dict[str, Any], Path, dict[str, Any]]:
         protocol="groups",
         num_folds=4,
         max_epochs=15,
-        learning_rate=3e-3,
+        batch_size=16,
+        learning_rate=2e-3,
     )
     results = crossval(config, out, display)
     if results is None:

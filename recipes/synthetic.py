@@ -1,6 +1,6 @@
 """The synthetic corpus, four groups of speakers: a run that needs no data, to try an upstream or a head of your own.
 
-    python recipes/synthetic.py --upstream fbank head=linear max_epochs=10
+Usage: python recipes/synthetic.py --upstream fbank head=linear max_epochs=10
 """
 
 from __future__ import annotations

@@ -40,5 +40,6 @@ def small_corpus(tmp_path_factory) -> Path:
         writer.writeheader()
         for row in rows:
             aroused = row["emotion"] in ("angry", "happy")
-            writer.writerow({name: row.get(name) for name in columns} | {"file": row["path"], "arousal": 0.8 if aroused else 0.2})
+            own = {"file": row["path"], "arousal": 0.8 if aroused else 0.2}
+            writer.writerow({name: row.get(name) for name in columns} | own)
     return table

@@ -41,7 +41,7 @@ class RunConfig(BaseModel):
     upstream_options: dict[str, Any] = Field({}, description="options of the upstream, as upstream.NAME=value")
     mode: Literal["frozen", "finetune", "lora"] = Field("frozen", description="what of the upstream learns")
     train_front_end: bool = Field(False, description="finetune: train the convolutional front-end too")
-    top_layers: int | None = Field(None, ge=1, description="finetune: only the last so many blocks; the others from the store")
+    top_layers: int | None = Field(None, ge=1, description="finetune: only so many last blocks; the rest is stored")
     upstream_learning_rate: float = Field(1e-5, gt=0, description="peak rate of the upstream's or adapters' weights")
     lora_rank: int = Field(8, ge=1, description="rank of the LoRA adapters")
     lora_alpha: int = Field(16, ge=1, description="their scale is alpha / rank")

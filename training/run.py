@@ -147,7 +147,8 @@ def adapted(upstream: Upstream, config: RunConfig) -> Upstream:
 
 def trains_top_from_store(upstream: Upstream, config: RunConfig) -> bool:
     """Whether only the top layers learn and the frozen ones below them can be read from the store."""
-    return config.top_layers is not None and isinstance(upstream, HFUpstream) and can_replay(upstream, config.top_layers)
+    top = config.top_layers
+    return top is not None and isinstance(upstream, HFUpstream) and can_replay(upstream, top)
 
 
 def make_accelerator(config: RunConfig, project: Path | None = None) -> Accelerator:

@@ -29,10 +29,15 @@ SWEEPABLE = (
     "max_epochs",
     "max_steps",
     "average_top",
-    "top_layers",
     "lora_rank",
     "lora_alpha",
     "lora_dropout",
+    "class_weights",
+    "label_smoothing",
+    "focal_gamma",
+    "regression_loss",
+    "task_weighting",
+    "adversarial_weight",
 )
 """Settings that change a training and neither the data nor the hidden states; besides, `head.NAME`, a head's option."""
 

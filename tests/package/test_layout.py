@@ -13,7 +13,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 SOURCES = sorted(
     path
     for path in ROOT.rglob("*.py")
-    if not any(part.startswith(".") or part in ("tests", "build", "benchmarks") for part in path.relative_to(ROOT).parts)
+    if not any(part[0] == "." or part in ("tests", "build", "benchmarks") for part in path.relative_to(ROOT).parts)
 )
 FOLDERS = {"audio", "corpora", "downstream", "hub", "inference", "recipes", "training", "upstream"}
 EVERYWHERE = {"discovery", "files"}
@@ -39,7 +39,8 @@ def imports(path: Path) -> set[str]:
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}:{node.lineno}: relative imports make a second copy of the package"
-            names = [f"{node.module}.{alias.name}" if node.module == "undertone" else node.module or "" for alias in node.names]
+            module = node.module or ""
+            names = [f"{module}.{alias.name}" if module == "undertone" else module for alias in node.names]
         elif isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
         else:
