@@ -232,7 +232,7 @@ def predict(
 
 @app.command()
 def report(run: Annotated[Path, typer.Argument(help="RUN, the folder of a finished run")]) -> None:
-    """Write RUN/report.html: table, confusion matrix, layer weights, curves."""
+    """Write RUN/report.html and RUN/report.md: tables, confusions, speakers, calibration, embeddings, raters."""
     from undertone.training.report import write_report
 
     _print(f"report {write_report(run)}")
