@@ -44,6 +44,7 @@ def measure(arguments: argparse.Namespace, mode: str) -> dict[str, Any]:
         module = run.new_module("benchmark")
         trainer = Trainer(config, run.tasks, run.source, module, Path(folder), make_accelerator(config))
         clips = list(run.manifest)[: arguments.batch_size]
+        trainer.objective = trainer._make_objective(clips)
         trainer._update(clips, 0, 1000)
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024  # before the bare model is there
         bare, batch = bare_model(arguments.upstream, mode), run.source(clips)
