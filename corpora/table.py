@@ -1,8 +1,9 @@
 """Your own data as a table: CSV, TSV, JSON lines or Parquet, one row an utterance.
 
 Columns: `file` and at least one target (`emotion`, `gender`, `arousal`, `valence`, `dominance` or a column of your
-own); `speaker`, `start` and `end` (seconds), `session`, `split` and `text` where known. Other columns are kept. An
-empty cell is a missing value. A file is relative to --root, or to the table's own folder.
+own); `speaker`, `start` and `end` (seconds), `session`, `split` and `text` where known; `series`, a CSV of `time`
+(seconds into the sound file) and values over time. Other columns are kept. An empty cell is a missing value. A file is
+relative to --root, or to the table's own folder.
 
 Rows are numbered in messages as a spreadsheet or an editor does: the header of a CSV is row 1.
 """
@@ -27,7 +28,7 @@ SPLITS = {
     "dev": ("dev", "development", "val", "valid", "validation"),
     "test": ("test", "testing"),
 }
-TARGETS = ("emotion", "gender", *DIMENSIONS)
+TARGETS = ("emotion", "gender", *DIMENSIONS, "series")
 COLUMNS = ("file", "speaker", *TARGETS, "start", "end", "session", "split", "text")
 
 _JSON_NUMBER = re.compile(r"-?(0|[1-9]\d*)(\.\d+)?([eE][+-]?\d+)?")
@@ -81,6 +82,7 @@ class Table(Corpus):
                 **{name: _text(cells.get(name)) for name in ("speaker", "emotion", "session", "text")},
                 **{name: self._dimension(number, cells, name) for name in DIMENSIONS},
                 "gender": genders.get(_text(cells.get("gender"))),
+                "series": str(root / cells["series"]) if cells.get("series") else None,
                 "split": splits.get(_text(cells.get("split"))),
                 "extra": {name: cells.get(name) for name in columns if name not in COLUMNS},
             }

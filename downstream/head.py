@@ -20,17 +20,19 @@ class HeadOutput:
     """What a head returns.
 
     Attributes:
-        logits: {task: (B, C)}; a regression's C is 1 and its logit is the value.
+        logits: {task: (B, C)}, of a task of the level `frame` (B, T, C); a regression's C is 1, its logit the value.
         embedding: (B, E), the vector that the outputs are computed from.
         losses: {name: (sum (), count ())}, the head's own losses besides the tasks'.
         attention: weights of the pooling at the head's frame rate, (B, T) or fewer frames; they sum to 1 over the real
             ones and are zero on padding; None where there are none.
+        lengths: (B,) int64, real frames of each row of the logits of the level `frame`; None where there are none.
     """
 
     logits: dict[str, Tensor]
     embedding: Tensor
     losses: dict[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
     attention: Tensor | None = None
+    lengths: Tensor | None = None
 
 
 class Head(nn.Module, ABC):
@@ -41,9 +43,11 @@ class Head(nn.Module, ABC):
     Attributes:
         needs: `frames`, or `mean` when the head is linear before its mean pooling: it is then trained and scored
             on the means over the frames alone, which gives the same numbers from a thousandth of the data.
+        levels: of the tasks that it can be given.
     """
 
     needs: ClassVar[Literal["frames", "mean"]] = "frames"
+    levels: ClassVar[tuple[str, ...]] = ("utterance",)
 
     def __init__(self, input_sizes: Mapping[str, int], tasks: tuple[Task, ...]) -> None:
         super().__init__()
@@ -96,8 +100,27 @@ def check_head_options(name: str, options: Mapping[str, Any]) -> None:
             raise ValueError(f"Head {name!r} has no option {option!r}.{nearest(option, known)}")
 
 
+def check_head_tasks(name: str, tasks: tuple[Task, ...]) -> None:
+    """Refuse tasks of a level that the head does not predict.
+
+    Raises:
+        ValueError: names the task and a head that can.
+    """
+    for task in tasks:
+        if task.level not in head_class(name).levels:
+            raise ValueError(
+                f"Head {name!r} gives one output an utterance, but {task.name!r} is predicted frame by frame. "
+                f"Use head=frames."
+            )
+
+
 def build_head(name: str, input_sizes: Mapping[str, int], tasks: tuple[Task, ...], options: Mapping[str, Any]) -> Head:
-    """A new head by name, its weights drawn from torch's current random state."""
+    """A new head by name, its weights drawn from torch's current random state.
+
+    Raises:
+        ValueError: an option that it has not, or a task of a level that it does not predict.
+    """
     check_head_options(name, options)
+    check_head_tasks(name, tasks)
     cls: Any = head_class(name)
     return cls(input_sizes, tasks, **options)

@@ -17,7 +17,7 @@ class Task:
         kind: `classification` (class indices, -1 = missing), `distribution` (a share of each class, NaN = missing:
             soft labels) or `regression` (floats, NaN = missing).
         labels: class names in order; for a regression the name of its one dimension.
-        level: `utterance`.
+        level: `utterance`, or `frame` for a regression of values that are annotated over time.
         weight: factor of the task's loss, >= 0.
         adversarial: what the embedding must not tell: it is trained through a reversed gradient.
     """
@@ -25,7 +25,7 @@ class Task:
     name: str
     kind: Literal["classification", "distribution", "regression"]
     labels: tuple[str, ...]
-    level: Literal["utterance"] = "utterance"
+    level: Literal["utterance", "frame"] = "utterance"
     weight: float = 1.0
     adversarial: bool = False
 
@@ -37,6 +37,8 @@ class Task:
                 f"Task {self.name!r} needs two classes or more, got {list(self.labels)}. "
                 f"Check the column {self.name!r} of the manifest, or leave the task out with tasks=..."
             )
+        if self.level == "frame" and self.kind != "regression":
+            raise ValueError(f"Task {self.name!r}: only values are predicted frame by frame, not a {self.kind}.")
         if self.weight < 0:
             raise ValueError(f"Task {self.name!r}: weight must be >= 0, got {self.weight}.")
         object.__setattr__(self, "labels", tuple(self.labels))

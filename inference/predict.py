@@ -14,8 +14,9 @@ from torch import Tensor
 from undertone.audio.read import AudioError, audio_info, read_audio
 from undertone.downstream.find import find_model
 from undertone.downstream.model import UndertoneModel
+from undertone.downstream.pooling import masked_mean
 from undertone.downstream.task import Task
-from undertone.upstream.types import WaveBatch
+from undertone.upstream.types import Frames, WaveBatch
 
 Prediction = dict[str, Any]
 
@@ -144,10 +145,12 @@ class Predictor:
         if not waves:
             return []
         rate = self.model.sample_rate
-        logits = self.model.predict_batch(WaveBatch.collate(waves, rate)).logits
+        output = self.model.predict_batch(WaveBatch.collate(waves, rate))
         rows: list[Prediction] = [{"duration": len(wave) / rate} for wave in waves]
         for task in self.tasks:
-            values = logits[task.name].float()  # (B, C)
+            values = output.logits[task.name].float()  # (B, C)
+            if output.lengths is not None and task.level == "frame":
+                values = masked_mean(Frames(values, output.lengths))  # (B, 1), from (B, T, 1)
             if task.has_classes:
                 values = values.softmax(-1)
             for row, scores in zip(rows, values.tolist(), strict=True):

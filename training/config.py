@@ -26,7 +26,9 @@ class RunConfig(BaseModel):
     root: str | None = Field(None, description="folder of the corpus' audio")
     strict: bool = Field(False, description="stop at a broken file instead of setting it aside")
     tasks: tuple[str, ...] = Field(
-        (), description="columns to predict, the first one selects; empty: emotion (else the dimensions), and gender"
+        (),
+        description="columns to predict, the first one selects, series.NAME over time; empty: emotion (else the "
+        "dimensions), and gender",
     )
     task_weights: dict[str, float] = Field({}, description="factor of a task's loss; 1 where not given")
     soft_labels: bool = Field(False, description="learn the raters' votes as shares of the emotions, not one label")

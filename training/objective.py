@@ -18,6 +18,7 @@ from undertone.downstream.task import Task
 from undertone.downstream.uncertainty import UncertaintyWeights
 from undertone.training.config import RunConfig
 from undertone.training.order import seed_everything
+from undertone.training.series import annotation, at_annotations
 from undertone.training.targets import adversarial_tasks, targets
 
 if TYPE_CHECKING:
@@ -100,7 +101,7 @@ class Objective(nn.Module):
         embedding = output.embedding.float()
         loss = embedding.sum() * 0.0
         for task in self.tasks:
-            part = self._part(task, whole, output.logits[task.name].float(), own, piece)
+            part = self._part(task, whole, self._logits(task, output, own or piece[:1]), own, piece)
             if self.uncertainty is not None:
                 share = len(own) / whole.size if whole.counts[task.name] else 0.0
                 part = self.uncertainty(task, part, share)
@@ -111,6 +112,12 @@ class Objective(nn.Module):
                 task = next(task for task in self.adversarial_tasks if task.name == name)
                 loss = loss + self._part(task, whole, logits, own, piece)
         return loss + self._head_losses(output, own, piece) * len(piece) / whole.size
+
+    def _logits(self, task: Task, output: HeadOutput, utterances: Sequence[Utterance]) -> Tensor:
+        """(N, C), as many as `_truth` has targets."""
+        if task.level == "frame":
+            return torch.cat(at_annotations(task, output, utterances))
+        return output.logits[task.name].float()
 
     def _part(
         self, task: Task, whole: Global, logits: Tensor, own: Sequence[Utterance], piece: Sequence[Utterance]
@@ -131,6 +138,10 @@ class Objective(nn.Module):
         return loss
 
     def _truth(self, task: Task, utterances: Sequence[Utterance]) -> Tensor:
+        """The targets of all utterances; of a task of the level `frame`, those at all times of their annotations."""
+        if task.level == "frame":
+            values = [annotation(task, utterance)[1] for utterance in utterances]
+            return torch.from_numpy(np.concatenate(values)).to(self.accelerator.device)
         return torch.from_numpy(targets(task, utterances)).to(self.accelerator.device)
 
     def average_gradients(self) -> None:

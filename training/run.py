@@ -21,7 +21,7 @@ from undertone.corpora.manifest import Manifest, Utterance
 from undertone.corpora.prepare import prepare
 from undertone.downstream.config import UndertoneConfig
 from undertone.downstream.downstream import Downstream, needed_states
-from undertone.downstream.head import check_head_options, head_class
+from undertone.downstream.head import check_head_options, check_head_tasks, head_class
 from undertone.downstream.live import LiveModel, TopLayersModel
 from undertone.downstream.model import UndertoneModel
 from undertone.downstream.task import Task
@@ -196,6 +196,7 @@ def open_run(config: RunConfig, out: Path, display: Display) -> Run:
         warnings += check_folds(folds, manifest, config.allow_leak)
         folds = mark_leaks(folds, manifest)
         tasks = choose_tasks(manifest, config.tasks, config.task_weights, config.soft_labels, config.adversarial)
+        check_head_tasks(config.head, tasks)
         save_config(config, out / "config.json")
     source: Source = WaveSource(upstream.sample_rate)
     if config.mode != "frozen":

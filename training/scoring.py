@@ -18,6 +18,7 @@ from undertone.training.feeding import Source
 from undertone.training.metrics import ccc, macro_f1, uar, wa
 from undertone.training.order import chunks
 from undertone.training.predictions import Predictions
+from undertone.training.series import annotation, at_annotations
 from undertone.training.targets import scored_targets, scored_task
 
 if TYPE_CHECKING:
@@ -33,7 +34,10 @@ def predict(
     batch_size: int,
     fold: str = "",
 ) -> Predictions:
-    """Score utterances, in their order; over several processes each is scored exactly once, by one of them."""
+    """Score utterances, in their order; over several processes each is scored exactly once, by one of them.
+
+    With tasks of the level `frame` a row is a time of an utterance's annotation, and ids repeat.
+    """
     return predict_and_embed(module, tasks, source, utterances, accelerator, batch_size, fold)[0]
 
 
@@ -55,22 +59,38 @@ def predict_and_embed(
     for chunk in chunks(by_length[rank::world], batch_size):
         batch = source([utterances[index] for index in chunk]).to(accelerator.device)
         output = module(batch)
-        scores, embeddings = task_scores(tasks, output), output.embedding.float().cpu().numpy()
+        scores = _rows(tasks, output, [utterances[index] for index in chunk])
+        embeddings = output.embedding.float().cpu().numpy()
         found += [
             (index, {name: rows[row] for name, rows in scores.items()}, embeddings[row])
             for row, index in enumerate(chunk)
         ]
     everyone = sorted(gather_object(found) if world > 1 else found, key=lambda item: item[0])
+    owner = [index for index, scores, _ in everyone for _ in scores[tasks[0].name]]  # the utterance of each row
     predictions = Predictions(
         tasks=tuple(scored_task(task) for task in tasks),
-        ids=[item.id for item in utterances],
-        folds=[fold] * len(utterances),
-        speakers=[item.speaker for item in utterances],
-        genders=[item.gender for item in utterances],
-        scores={task.name: np.stack([scores[task.name] for _, scores, _ in everyone]) for task in tasks},
-        targets={task.name: scored_targets(task, utterances) for task in tasks},
+        ids=[utterances[index].id for index in owner],
+        folds=[fold] * len(owner),
+        speakers=[utterances[index].speaker for index in owner],
+        genders=[utterances[index].gender for index in owner],
+        scores={task.name: np.concatenate([scores[task.name] for _, scores, _ in everyone]) for task in tasks},
+        targets={task.name: _targets(task, utterances) for task in tasks},
     )
-    return predictions, np.stack([embedding for *_, embedding in everyone])
+    return predictions, np.stack([embedding for *_, embedding in everyone])[owner]
+
+
+def _rows(tasks: tuple[Task, ...], output: HeadOutput, utterances: Sequence[Utterance]) -> dict[str, list[np.ndarray]]:
+    """{task: (rows, C) scores of each utterance}: one row, or one for each time of its annotation."""
+    if tasks[0].level == "frame":
+        return {task.name: [rows.cpu().numpy() for rows in at_annotations(task, output, utterances)] for task in tasks}
+    return {name: list(scores[:, None]) for name, scores in task_scores(tasks, output).items()}
+
+
+def _targets(task: Task, utterances: Sequence[Utterance]) -> np.ndarray:
+    """(rows,) targets, as `_rows` has scores."""
+    if task.level == "frame":
+        return np.concatenate([annotation(task, utterance)[1] for utterance in utterances])
+    return scored_targets(task, utterances)
 
 
 def task_scores(tasks: tuple[Task, ...], output: HeadOutput) -> dict[str, np.ndarray]:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from undertone.corpora.manifest import Manifest, Utterance
 
 DIMENSIONS = ("arousal", "valence", "dominance")
+SERIES = "series."  # before the name of a value that is annotated over time
 
 
 def choose_tasks(
@@ -28,16 +29,20 @@ def choose_tasks(
 
     Args:
         manifest: all utterances.
-        names: columns.
+        names: columns; `series.NAME` is the column NAME of the utterances' series, predicted frame by frame.
         weights: {column: factor of its loss}.
         soft_labels: learn the shares of the raters' votes as the emotion.
         adversarial: columns that an adversary is to predict; none of them can be a task as well.
 
     Raises:
         ValueError: a column that is absent or empty, one class only, a weight for a task that is not trained, soft
-            labels without votes, or a column that is both learned and unlearned.
+            labels without votes, a column that is both learned and unlearned, or values over time beside others.
     """
     names = list(names) or _default_names(manifest)
+    if len({name.startswith(SERIES) for name in names}) > 1:
+        raise ValueError(
+            f"Values over time ({SERIES}NAME) and of whole utterances cannot be learned at once: {', '.join(names)}."
+        )
     if both := [name for name in adversarial if name in names]:
         raise ValueError(
             f"{both[0]!r} is a task and adversarial at once, which are opposites. Name the tasks without it "
@@ -71,6 +76,8 @@ def _present(values: Sequence[Any]) -> list[Any]:
 
 
 def _make_task(manifest: Manifest, name: str, weight: float) -> Task:
+    if name.startswith(SERIES):
+        return _make_frame_task(manifest, name, weight)
     try:
         values = _present(manifest.column(name))
     except (KeyError, ValueError) as error:
@@ -86,6 +93,13 @@ def _make_task(manifest: Manifest, name: str, weight: float) -> Task:
             f"Add utterances of another class, or choose other tasks with tasks=..."
         )
     return Task(name, "classification", labels, weight=weight)
+
+
+def _make_frame_task(manifest: Manifest, name: str, weight: float) -> Task:
+    if not _present(manifest.column("series")):
+        raise ValueError(f"Task {name!r}: no utterance has a series. Fill in the column series, or predict others.")
+    value = name.removeprefix(SERIES)
+    return Task(value, "regression", (value,), level="frame", weight=weight)
 
 
 def _make_soft_task(manifest: Manifest, weight: float) -> Task:
