@@ -111,6 +111,17 @@ def test_poolings_stand_side_by_side():
     assert head(batch(clips(9, 4))).losses.keys() == {"overlap"}
 
 
+def test_outputs_frame_by_frame_do_not_change_with_padding():
+    torch.manual_seed(0)
+    task = Task("arousal", "regression", ("arousal",), level="frame")
+    head, features = build_head("frames", {"speech": 6}, (task,), {}).eval(), clips(1, 30, 7)
+    together = head(batch(features, padding=50.0))
+    assert together.lengths.tolist() == [1, 30, 7] and together.logits["arousal"].shape == (3, 30, 1)
+    for row, clip in enumerate(features):
+        alone = head(batch([clip])).logits["arousal"][0]
+        torch.testing.assert_close(together.logits["arousal"][row, : len(clip)], alone, atol=1e-5, rtol=0)
+
+
 def test_unknown_head_and_option_name_the_nearest():
     with pytest.raises(ValueError, match="Did you mean 'attention'"):
         make("atention")
