@@ -18,6 +18,7 @@ FLAGS: dict[str, tuple[Any, str, str]] = {
     "root": (str, "root", "folder of the corpus' audio"),
     "upstream": (str, "upstream", "Hub id, folder, fbank, mfcc, spectrogram"),
     "head": (str, "head", "attention, linear, ./my_head.py"),
+    "mode": (str, "mode", "what of the upstream learns: frozen, finetune, lora"),
     "tasks": (str, "tasks", "columns to predict, with commas: emotion,gender,arousal"),
     "protocol": (str, "protocol", "speaker, session, groups, split, random, auto"),
     "seed": (int, "seed", "decides initial weights, order and dropout"),
