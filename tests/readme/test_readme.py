@@ -71,6 +71,7 @@ def test_every_crossval_line_is_a_valid_config(command, monkeypatch):
         raise Reached
 
     monkeypatch.setattr(crossval, "crossval", stop)
+    command = re.sub(r" --compare \S+", "", command)  # refused before anything starts where there is no such run
     monkeypatch.setattr(sys, "argv", shlex.split(command))
     with pytest.raises(Reached):
         cli.app()
