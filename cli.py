@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from undertone.recipes.flags import CorpusArg, run_command
+from undertone.training.progress import is_first_process
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -19,7 +20,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Speech emotion recognition: any Hugging Face upstream, light heads, speaker-independent scores.",
 )
-console = Console()
+console = Console(quiet=not is_first_process())
 INTERRUPTED = 130
 
 CorpusOptions = Annotated[list[str] | None, typer.Argument(help="corpus.NAME=value")]
@@ -64,7 +65,7 @@ def _finish(results: dict[str, Any] | None, out: Path, push_to: str | None) -> N
     """The results of a run, where they are, what to type next, and the push that was asked for."""
     from undertone.training.results import results_table
 
-    if results is None:
+    if results is None or not is_first_process():
         return
     _show(results_table(results))
     _print(f"results  {out / 'results.json'}\nmodel    {out / 'model'}")

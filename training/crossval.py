@@ -5,11 +5,11 @@ from __future__ import annotations
 import shutil
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, cast
 
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
@@ -29,6 +29,8 @@ from undertone.training.run import Run, make_accelerator, open_run
 from undertone.training.scoring import predict_and_embed
 from undertone.training.sweep import combine, refit_plan, sweep_info, trials
 from undertone.training.trainer import Trained, Trainer, total_steps
+
+Answer = TypeVar("Answer")
 
 PACKAGES = (
     "undertone",
@@ -61,20 +63,27 @@ def crossval(config: RunConfig, out: Path, display: Display | None = None) -> di
     run = _open(config, out, display)
     for number, fold in enumerate(run.folds, 1):
         _take(run, fold, f"fold {fold.name} ({number}/{len(run.folds)})")
-    open_folds = [fold.name for fold in run.folds if not _is_done(run, fold)]
+    accelerator = make_accelerator(config)
+    open_folds = _first_decides(accelerator, lambda: [fold.name for fold in run.folds if not _is_done(run, fold)])
     if open_folds:
         display.say(f"Another process is busy with {', '.join(open_folds)} and will write the results.")
         return None
-    with FileLock(run.out / "finish.lock"):
-        if (results := _finished(run)) is not None:
-            return results
-        accelerator = make_accelerator(config)
-        cost = _refit(run, accelerator)
-        results = pool(run, run.folds, cost)
-        if accelerator.is_main_process:
-            write_results(run, run.folds, results)
+    lock = FileLock(run.out / "finish.lock")
+
+    def finished() -> dict[str, Any] | None:
+        lock.acquire()
+        return _finished(run)
+
+    try:
+        results = _first_decides(accelerator, finished)
+        if results is None:
+            results = pool(run, run.folds, _refit(run, accelerator))
+            if accelerator.is_main_process:
+                write_results(run, run.folds, results)
         accelerator.wait_for_everyone()
         return results
+    finally:
+        lock.release()
 
 
 def train(config: RunConfig, out: Path, fold_name: str | None = None, display: Display | None = None) -> dict[str, Any]:
@@ -99,9 +108,12 @@ def train(config: RunConfig, out: Path, fold_name: str | None = None, display: D
     if not _is_done(run, fold):
         raise ValueError(f"Another process trains fold {fold.name} in {run.out}. Wait, or choose another --out.")
     model = UndertoneModel.from_pretrained(run.folder(fold) / "model", allow=(config.head,))
-    model.save_pretrained(run.out / "model")
     results = pool(run, [fold], model_cost(model))
-    write_results(run, [fold], results)
+    accelerator = make_accelerator(config)
+    if accelerator.is_main_process:
+        model.save_pretrained(run.out / "model")
+        write_results(run, [fold], results)
+    accelerator.wait_for_everyone()
     return results
 
 
@@ -120,27 +132,34 @@ def _finished(run: Run) -> dict[str, Any] | None:
     return results if "refit_steps" in results["cost"] else None
 
 
+def _first_decides(accelerator: Accelerator, decide: Callable[[], Answer]) -> Answer:
+    """The first process's answer, in all of them: each looking for itself could find the files in another state."""
+    answer = [decide() if accelerator.is_main_process else None]
+    broadcast_object_list(answer)
+    return cast(Answer, answer[0])
+
+
 def _is_done(run: Run, fold: Fold) -> bool:
     return (run.folder(fold) / "fold.json").is_file()
 
 
 def _take(run: Run, fold: Fold, title: str) -> None:
     """Train the fold unless it is done or another process holds its lock; a dead process holds none."""
-    if _is_done(run, fold):
-        return
     folder = run.folder(fold)
-    folder.mkdir(parents=True, exist_ok=True)
     accelerator = make_accelerator(run.config, folder)
     lock = FileLock(folder.parent / f"{folder.name}.lock")
-    taken = [False]
-    if accelerator.is_main_process:
+
+    def take() -> bool:
+        if _is_done(run, fold):
+            return False
+        folder.mkdir(parents=True, exist_ok=True)
         try:
             lock.acquire(timeout=0)
-            taken = [not _is_done(run, fold)]
         except Timeout:
-            pass
-    broadcast_object_list(taken)
-    if taken[0]:
+            return False
+        return not _is_done(run, fold)  # it may have been finished in between
+
+    if _first_decides(accelerator, take):
         _run_fold(run, fold, accelerator, title)
     lock.release()
     accelerator.wait_for_everyone()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -11,11 +12,16 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 Advance = Callable[[float, float, str], None]  # done, total, note
 
 
+def is_first_process() -> bool:
+    """Whether this is the process that speaks, of those that `accelerate launch` or torchrun started together."""
+    return os.environ.get("RANK", "0") == "0"
+
+
 class Display:
-    """Lines and progress bars on a console; silent when `quiet` (the other processes of one run, or tests)."""
+    """Lines and progress bars on a console; silent when `quiet`, and in all but the first of several processes."""
 
     def __init__(self, quiet: bool = False) -> None:
-        self.console = Console(stderr=True, quiet=quiet)
+        self.console = Console(stderr=True, quiet=quiet or not is_first_process())
 
     def say(self, text: str) -> None:
         """Print one line; text in square brackets is text, not markup."""

@@ -17,7 +17,9 @@ from accelerate.state import AcceleratorState
 from undertone.cli import main
 
 TINY = ("head.hidden_size=8", "max_epochs=2", "batch_size=16", "eval_every=1", "device=cpu")
-COMMAND = (sys.executable, "-c", "from undertone.cli import main; main()")
+# Ctrl-C as in a terminal, also where the tests run in the background, which is started with SIGINT ignored.
+MAIN = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); from undertone.cli import main; main()"
+COMMAND = (sys.executable, "-c", MAIN)
 
 
 @dataclass(frozen=True)

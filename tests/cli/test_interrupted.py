@@ -15,7 +15,7 @@ import pytest
 from undertone.tests.cli.commands import finish, start, undertone
 from undertone.tests.cli.runs import results
 
-WORDS = ("tasks=arousal,emotion", "head.hidden_size=8", "batch_size=8", "max_steps=40", "eval_every=2", "patience=100")
+WORDS = ("tasks=arousal,emotion", "head.hidden_size=8", "batch_size=8", "max_steps=40", "eval_every=5", "patience=100")
 WORDS += ("device=cpu",)
 Begin = Callable[..., "subprocess.Popen[str]"]
 
@@ -49,11 +49,11 @@ def test_a_run_killed_twice_ends_with_the_same_bytes(
     assert results(whole)["cost"]["refit_steps"] >= 20  # else the second kill could come too late
 
     process = begin(killed)
-    wait_for("folds/F1/checkpoints/step-*6", killed, process)
+    wait_for("folds/F1/checkpoints/step-*5", killed, process)
     kill(process)
     assert not list(killed.glob("folds/*/fold.json"))
     process = begin(killed)
-    wait_for("refit/checkpoints/step-*4", killed, process)
+    wait_for("refit/checkpoints/step-*5", killed, process)
     kill(process)
     assert len(list(killed.glob("folds/*/fold.json"))) == 4 and not (killed / "results.json").exists()
 

@@ -1,4 +1,4 @@
-"""Several processes train one model: `accelerate launch` gives what one process gives."""
+"""Several processes that train one model give what one process gives."""
 
 from __future__ import annotations
 
@@ -10,9 +10,8 @@ import pytest
 from undertone.tests.cli.commands import finish, start, undertone
 from undertone.tests.cli.runs import distance, results, rows_of, write_table
 
-LAUNCH = (sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2", "--num_machines", "1")
-LAUNCH += ("--mixed_precision", "no", "--dynamo_backend", "no", "--num_cpu_threads_per_process", "1")
-LAUNCH += ("--module", "undertone.cli")
+# What `accelerate launch` starts for several GPUs; for --cpu it starts one process, whatever --num_processes says.
+LAUNCH = (sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--standalone", "-m", "undertone.cli")
 WORDS = ("tasks=emotion,arousal", "head.hidden_size=8", "head.dropout=0", "batch_size=7", "max_epochs=2", "device=cpu")
 
 
@@ -26,11 +25,12 @@ def test_two_processes_give_what_one_gives(small_corpus: Path, store: Path, tmp_
         row["emotion"] = ""
     for number, row in enumerate(rows):
         row["arousal"] = f"{(number * 7 % 11) / 10}" if number % 4 else ""
-    words = ("crossval", write_table(tmp_path / "gaps.csv", rows), "protocol=speaker", f"store={store}", *WORDS)
+    words = ("crossval", write_table(tmp_path / "gaps.csv", rows), "protocol=speaker", *WORDS)
 
-    one = undertone(*words, "--out", tmp_path / "one")
-    two = finish(start(*words, "--out", tmp_path / "two", command=LAUNCH))
+    one = undertone(*words, f"store={store}", "--out", tmp_path / "one")
+    two = finish(start(*words, f"store={tmp_path / 'store'}", "--out", tmp_path / "two", command=LAUNCH))
     assert one.status == 0 and two.status == 0, (one.err, two.err)
+    assert len(list((tmp_path / "store").rglob("*.safetensors"))) == 2  # each process put its share there
     assert distance(tmp_path / "one", tmp_path / "two") < 1e-4
     assert results(tmp_path / "two")["cost"]["refit_steps"] == results(tmp_path / "one")["cost"]["refit_steps"]
     for task, metrics in results(tmp_path / "one")["mean"].items():
