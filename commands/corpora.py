@@ -1,0 +1,63 @@
+"""Commands on corpora: prepare, check-split."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from undertone.commands.terminal import CorpusOptions, Root, console, say
+from undertone.recipes.flags import CorpusArg
+
+
+def prepare(
+    corpus: CorpusArg,
+    options: CorpusOptions = None,
+    root: Root = None,
+    out: Annotated[Path | None, typer.Option(help="folder to write the manifest to")] = None,
+    strict: Annotated[bool, typer.Option(help="stop at a broken file")] = False,
+) -> None:
+    """Check every file of a corpus, write its manifest, print a table."""
+    from undertone.corpora import load_corpus
+    from undertone.corpora.prepare import prepare as prepare_corpus
+    from undertone.corpora.prepare import summary
+    from undertone.training.config import corpus_options
+    from undertone.training.progress import Display
+
+    source, display = load_corpus(corpus, corpus_options(options or [])), Display()
+    with display.bar(f"checking {source.name}") as advance:
+        prepared = prepare_corpus(source, root, strict=strict, progress=lambda done, total: advance(done, total, ""))
+    table = Table("what", "value", title=source.name)
+    for name, value in summary(prepared):
+        table.add_row(str(name), str(value))
+    console.print(table)
+    for line in [*prepared.warnings, *(f"set aside {path}: {reason}" for path, reason in prepared.broken)]:
+        say(f"note: {line}")
+    folder = out or Path("runs") / f"{source.name}-manifest"
+    prepared.manifest.save(folder)
+    say(f"manifest {folder} ({len(prepared.manifest)} utterances)")
+
+
+def check_split(
+    train: Annotated[str, typer.Argument(help="a table or a prepared manifest")],
+    test: Annotated[str, typer.Argument(help="another one")],
+) -> None:
+    """Speakers, sound and sentences that two sides share; exit status 1 if there are any."""
+    from undertone.corpora import check_split as checking
+    from undertone.training.progress import Display
+
+    display = Display()
+
+    def read(path: str) -> Any:
+        with display.bar(f"checking {path}") as advance:
+            return checking.read_side(path, lambda done, total: advance(done, total, ""))
+
+    shared, notes = checking.check_split(read(train), read(test))
+    for line in [*(f"note: {note}" for note in notes), *shared]:
+        say(str(line))
+    if shared:
+        sys.exit(1)
+    say("Nothing is shared: no speaker, no sound, no sentence.")

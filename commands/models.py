@@ -1,0 +1,79 @@
+"""Commands on trained models: predict, evaluate, push."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from undertone.commands.terminal import CorpusOptions, ModelArg, Root, console, fail, say, show
+from undertone.recipes.flags import CorpusArg
+
+
+def predict(
+    model: ModelArg,
+    files: Annotated[list[Path], typer.Argument(help="sound files")],
+    as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="print CSV")] = False,
+) -> None:
+    """Predict emotion, gender, ... of sound files."""
+    from undertone.inference import format as formats
+    from undertone.inference.predict import load_model
+
+    rows = load_model(model).predict(files)
+    if as_json:
+        sys.stdout.write(json.dumps(rows, indent=2, ensure_ascii=False) + "\n")
+    elif as_csv:
+        sys.stdout.write(formats.as_csv(rows))
+    else:
+        console.print(formats.as_table(rows))
+    if all("error" in row for row in rows):
+        fail("no file could be read.", 1)
+
+
+def evaluate(
+    model: ModelArg,
+    corpus: CorpusArg,
+    options: CorpusOptions = None,
+    root: Root = None,
+    label_map: Annotated[str | None, typer.Option("--map", help="CORPUS_LABEL=MODEL_LABEL,...: joy=happy")] = None,
+    labels: Annotated[str | None, typer.Option(help="score these labels of the model alone: angry,happy")] = None,
+    json_file: Annotated[Path | None, typer.Option("--json", help="write the results to this file")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda")] = "auto",
+) -> None:
+    """Score a trained model on a corpus, whose labels may need other words."""
+    from undertone.files import write_json
+    from undertone.inference.predict import load_model
+    from undertone.training.config import corpus_options
+    from undertone.training.evaluate_model import evaluate_model
+    from undertone.training.relabel import parse_labels, parse_map
+    from undertone.training.results import results_table
+
+    results = evaluate_model(
+        load_model(model).model,
+        corpus,
+        root,
+        device,
+        options=corpus_options(options or []),
+        label_map=parse_map(label_map) if label_map is not None else None,
+        labels=parse_labels(labels or ""),
+    )
+    show(results_table(results))
+    for warning in results["warnings"]:
+        say(f"note: {warning}")
+    if json_file is not None:
+        write_json(json_file, results)
+
+
+def push(
+    run: Annotated[Path, typer.Argument(help="RUN or a model folder")],
+    repo_id: Annotated[str, typer.Argument(help="user/name on the Hub")],
+    public: Annotated[bool, typer.Option(help="make the repository public; default: private")] = False,
+) -> None:
+    """Upload a model with its scores and card to the Hub."""
+    from undertone.hub.push import push as push_run
+
+    say(f"pushed {push_run(run, repo_id, private=not public)}")

@@ -1,0 +1,104 @@
+"""Commands that make runs and read them: quickstart, crossval, train, report, compare, rerun."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from undertone.commands.terminal import say, show
+from undertone.recipes.flags import run_command
+from undertone.training.progress import is_first_process
+
+PushOption = Annotated[str | None, typer.Option("--push", help="push the model to the Hub as user/name when done")]
+
+
+def finish(results: dict[str, Any] | None, out: Path, push_to: str | None) -> None:
+    """The results of a run, where they are, what to type next, and the push that was asked for."""
+    from undertone.training.results import results_table
+
+    if results is None or not is_first_process():
+        return
+    show(results_table(results))
+    say(f"results  {out / 'results.json'}\nmodel    {out / 'model'}")
+    say(f"next     undertone report {out}\n         undertone predict {out} FILE.wav")
+    if push_to is not None:
+        from undertone.hub.push import push as push_run
+
+        say(f"pushed   {push_run(out, push_to)}")
+
+
+def quickstart(out: Annotated[Path, typer.Option(help="folder of the run")] = Path("runs/quickstart")) -> None:
+    """Everything once, with no data and no network: make a corpus, cross-validate, save, predict a file."""
+    from undertone.recipes.quickstart import run
+
+    results, example, prediction = run(out)
+    finish(results, out, None)
+    say(f"predicted {example}\n{json.dumps(prediction, indent=2)}")
+
+
+@run_command
+def crossval(
+    config: Any,
+    out: Path,
+    compare: Annotated[Path | None, typer.Option(help="a finished run to compare the results with")] = None,
+    push: PushOption = None,
+) -> None:
+    """Train and test every fold, pool the scores, train RUN/model on all speakers."""
+    from undertone.training import compare as comparing
+    from undertone.training.crossval import crossval as run
+
+    if compare is not None:
+        comparing.read_finished(compare)  # a wrong path is noticed before the training, not after it
+    results = run(config, out)
+    finish(results, out, push)
+    if compare is not None and results is not None:
+        show(comparing.comparison_table(comparing.compare_runs([compare, out])))
+
+
+@run_command
+def train(
+    config: Any,
+    out: Path,
+    fold: Annotated[str | None, typer.Option(help="which fold; default: the first")] = None,
+    push: PushOption = None,
+) -> None:
+    """Train and test one fold; RUN/model is the one with the best dev score."""
+    from undertone.training.crossval import train as run
+
+    finish(run(config, out, fold), out, push)
+
+
+def report(run: Annotated[Path, typer.Argument(help="RUN, the folder of a finished run")]) -> None:
+    """Write RUN/report.html and RUN/report.md: tables, confusions, speakers, calibration, embeddings, raters."""
+    from undertone.training.report import write_report
+
+    say(f"report {write_report(run)}")
+
+
+def compare(
+    runs: Annotated[list[Path], typer.Argument(help="folders of finished runs, the baseline first")],
+    out: Annotated[Path | None, typer.Option(help="folder for compare.json and compare.html")] = None,
+) -> None:
+    """Paired differences between runs on the same folds: interval, permutation p, Holm."""
+    from undertone.training.compare import compare_runs, comparison_table, write_comparison
+
+    comparison = compare_runs(runs)
+    show(comparison_table(comparison))
+    if out is not None:
+        say(f"page   {write_comparison(comparison, out)}")
+
+
+def rerun(
+    run: Annotated[Path, typer.Argument(help="a finished run")],
+    out: Annotated[Path | None, typer.Option(help="folder of the new run; default: RUN-rerun")] = None,
+) -> None:
+    """Make a run again from its resolved config, and compare the metrics."""
+    from undertone.training.rerun import rerun as run_again
+    from undertone.training.rerun import rerun_table
+
+    again, results = run_again(run, out)
+    if results is not None:
+        show(rerun_table(run, again))

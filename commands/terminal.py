@@ -1,0 +1,41 @@
+"""What commands print: lines, tables, the sentence that ends a failed one; and the arguments that several share."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from undertone.training.progress import is_first_process
+
+console = Console(quiet=not is_first_process())
+
+CorpusOptions = Annotated[list[str] | None, typer.Argument(help="corpus.NAME=value")]
+Root = Annotated[Path | None, typer.Option(help="folder of the corpus' audio")]
+ModelArg = Annotated[str, typer.Argument(help="a RUN, a model folder, or a Hub id")]
+
+
+def say(text: str) -> None:
+    """Print lines as they are: no markup, no wrapping."""
+    console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+def show(table_of: tuple[list[str], list[str], list[list[str]]]) -> None:
+    """Print title lines and a table of a header and rows."""
+    titles, header, rows = table_of
+    for title in titles:
+        say(title)
+    table = Table(*header)
+    for row in rows:
+        table.add_row(*row)
+    console.print(table)
+
+
+def fail(message: str, status: int = 2) -> NoReturn:
+    """End the process with one sentence on stderr."""
+    Console(stderr=True).print(f"undertone: {message}", markup=False, highlight=False, soft_wrap=True)
+    sys.exit(status)
