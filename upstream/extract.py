@@ -93,7 +93,7 @@ def extract(
     for clip in clips:
         distinct.setdefault(clip.audio_hash, clip)
     todo = [distinct[key] for key in store.missing(distinct)]
-    job = _Job(upstream, torch.device(device), store.kind == "mean", progress, sum(clip.duration for clip in todo))
+    job = _Job(upstream, torch.device(device), store, progress, sum(clip.duration for clip in todo))
     limit = 0.0 if job.device.type == "cpu" else batch_seconds
     store.add(job.states(plan_batches(todo, limit)))
     return ExtractionReport(
@@ -123,11 +123,11 @@ class _Job:
         self,
         upstream: Upstream,
         device: torch.device,
-        mean: bool,
+        store: Store,
         progress: Callable[[float], None] | None,
         total_seconds: float,
     ) -> None:
-        self.upstream, self.device, self.mean = upstream, device, mean
+        self.upstream, self.device, self.store = upstream, device, store
         self.progress, self.total_seconds = progress, total_seconds
         self.computed, self.audio_seconds = 0, 0.0
         self.broken: list[tuple[str, str]] = []
@@ -148,7 +148,7 @@ class _Job:
         with torch.inference_mode():
             batch = WaveBatch.collate(waves, self.upstream.sample_rate).to(self.device)
             output: HiddenStates = self.upstream(batch)
-            output = (output.means() if self.mean else output).to("cpu")
+            output = self.store.reduce(output).to("cpu")
         for clip, wave, states, length in zip(clips, waves, output.states, output.lengths.tolist(), strict=True):
             if not torch.isfinite(states).all():
                 self.broken.append((str(clip.path), f"{self.upstream.name} {NOT_FINITE}"))
