@@ -49,6 +49,8 @@ class MaskedGroupNorm(nn.GroupNorm):
         """(B, C, T) -> (B, C, T); what stands in the padding is finite and means nothing."""
         if self.lengths is None:
             return super().forward(input)
+        if input.is_cpu and not (torch.compiler.is_compiling() or torch.jit.is_tracing()):
+            return self._one_by_one(input, self.lengths.tolist())
         mask = length_mask(self.lengths, input.shape[2])[:, None]  # (B, 1, T)
         counts = self.lengths[:, None, None]  # (B, 1, 1)
         mean = (input * mask).sum(2, keepdim=True) / counts  # (B, C, 1)
@@ -56,6 +58,14 @@ class MaskedGroupNorm(nn.GroupNorm):
         variance = centred.square().sum(2, keepdim=True) / counts  # (B, C, 1)
         scale = self.weight[:, None] * torch.rsqrt(variance + self.eps)  # (B, C, 1)
         return torch.addcmul(self.bias[:, None], centred, scale)  # (B, C, T)
+
+    def _one_by_one(self, input: Tensor, lengths: list[int]) -> Tensor:
+        """The same by the plain norm of each utterance: a CPU goes over the memory once instead of five times."""
+        frames = input.shape[2]
+        return torch.stack([
+            nn.functional.pad(super(MaskedGroupNorm, self).forward(one[None, :, :length])[0], (0, frames - length))
+            for one, length in zip(input, lengths, strict=True)
+        ])  # (B, C, T)  # fmt: skip
 
 
 class MaskedBatchNorm(nn.BatchNorm1d):
