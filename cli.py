@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from undertone.commands import corpora, models, parts, runs
+from undertone.commands import corpora, export, models, parts, runs
 from undertone.commands.terminal import fail
 
 INTERRUPTED = 130
@@ -22,6 +22,7 @@ for verb in (
     models.predict,
     models.evaluate,
     models.push,
+    export.export,
     runs.report,
     runs.compare,
     runs.rerun,

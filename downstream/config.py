@@ -14,10 +14,10 @@ class UndertoneConfig(PreTrainedConfig):
 
     Args:
         upstream: the upstream's `spec()`: architecture, input normalisation, sample rate; no weights.
-        upstream_fingerprint: digest of the upstream's weights and settings; a head-only folder is refused with others.
+        upstream_hash: digest of the upstream's weights; a head-only folder is refused with others.
         head: name of the head: a module of `undertone.downstream.heads`, or `my_pkg.heads:MyHead`.
         head_options: options of the head.
-        tasks: the tasks as dicts, in order; the first classification gives `id2label`.
+        tasks: the tasks as dicts, in order; `shown_task` gives `id2label` and `problem_type`.
         layer_norm: whether each layer is normalised before the sum.
         head_only: true when the folder holds the layer sum and the head alone, and names the upstream.
         trained_on: corpus, manifest hash, folds and speakers that the weights have seen.
@@ -28,7 +28,7 @@ class UndertoneConfig(PreTrainedConfig):
     def __init__(
         self,
         upstream: dict[str, Any] | None = None,
-        upstream_fingerprint: str = "",
+        upstream_hash: str = "",
         head: str = "attention",
         head_options: dict[str, Any] | None = None,
         tasks: list[dict[str, Any]] | None = None,
@@ -38,18 +38,25 @@ class UndertoneConfig(PreTrainedConfig):
         **kwargs: Any,
     ) -> None:
         self.upstream = upstream or {}
-        self.upstream_fingerprint = upstream_fingerprint
+        self.upstream_hash = upstream_hash
         self.head = head
         self.head_options = head_options or {}
         self.tasks = tasks or []
         self.layer_norm = layer_norm
         self.head_only = head_only
         self.trained_on = trained_on or {}
-        classes = next((task["labels"] for task in self.tasks if task["kind"] != "regression"), None)
-        if classes:
-            kwargs["id2label"] = dict(enumerate(classes))
-            kwargs["label2id"] = {label: index for index, label in enumerate(classes)}
+        shown = next((task for task in self.tasks if task["name"] == self.shown_task), None)
+        if shown is not None:
+            kwargs["id2label"] = dict(enumerate(shown["labels"]))
+            kwargs["label2id"] = {label: index for index, label in enumerate(shown["labels"])}
+            kwargs["problem_type"] = "regression" if shown["kind"] == "regression" else "single_label_classification"
         super().__init__(**kwargs)
+
+    @property
+    def shown_task(self) -> str:
+        """The one task that transformers' interfaces show: the first with classes, or the first; "" without tasks."""
+        order = sorted(self.tasks, key=lambda task: task["kind"] == "regression")
+        return str(order[0]["name"]) if order else ""
 
     def make_tasks(self) -> tuple[Task, ...]:
         """The tasks as `Task` objects."""

@@ -18,9 +18,7 @@ REPO_ID = re.compile(
 )  # user/name, the Hub's rule
 
 
-def find_model(
-    where: str | Path, *, fold: str | None = None, revision: str | None = None, **download: Any
-) -> Path:
+def find_model(where: str | Path, *, fold: str | None = None, revision: str | None = None, **download: Any) -> Path:
     """The local folder of the model that `where` stands for.
 
     Args:

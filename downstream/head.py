@@ -73,9 +73,13 @@ class TaskOutputs(nn.Module):
         # Prefixed, because nn.ModuleDict refuses names that are its own methods ("type", "items"), and dots.
         self.layers = nn.ModuleDict({_key(task.name): nn.Linear(input_size, task.num_outputs) for task in tasks})
 
+    def layer(self, task: str) -> nn.Module:
+        """The linear layer of one task."""
+        return self.layers[_key(task)]
+
     def forward(self, embedding: Tensor) -> dict[str, Tensor]:
         """(B, E) -> {task: (B, C)}."""
-        return {name: self.layers[_key(name)](embedding) for name in self.names}
+        return {name: self.layer(name)(embedding) for name in self.names}
 
 
 def _key(task_name: str) -> str:

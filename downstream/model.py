@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -18,11 +22,14 @@ from undertone.downstream.downstream import Downstream
 from undertone.downstream.find import find_model
 from undertone.downstream.head import HeadOutput
 from undertone.downstream.losses import task_loss
+from undertone.downstream.named_upstream import named_upstream
+from undertone.downstream.pooling import masked_mean
 from undertone.files import atomic_path, write_json
-from undertone.upstream import Upstream, WaveBatch, build_upstream, load_upstream
+from undertone.upstream import Frames, Upstream, WaveBatch, build_upstream
 
 WEIGHTS = "model.safetensors"
 ADAPTER = "adapter"
+OWN_FILES = ("config.json", WEIGHTS, "preprocessor_config.json", ADAPTER)
 
 
 class UndertoneModel(PreTrainedModel):
@@ -37,6 +44,7 @@ class UndertoneModel(PreTrainedModel):
     config_class = UndertoneConfig
     base_model_prefix = "model"
     main_input_name = "input_values"
+    accepts_loss_kwargs = False  # `forward` gives a mean: transformers' Trainer must average over accumulation steps
 
     def __init__(self, config: UndertoneConfig, upstream: Upstream | None = None, allow: tuple[str, ...] = ()) -> None:
         super().__init__(config)
@@ -72,31 +80,49 @@ class UndertoneModel(PreTrainedModel):
         return self.head_output(batch.to(self.device))
 
     def forward(
-        self, input_values: Tensor, attention_mask: Tensor | None = None, labels: Tensor | None = None, **_: Any
+        self,
+        input_values: Tensor,
+        attention_mask: Tensor | None = None,
+        labels: Tensor | Mapping[str, Tensor] | None = None,
+        **_: Any,
     ) -> SequenceClassifierOutput:
-        """The interface of transformers' models: the first task's logits.
+        """The interface of transformers' models: the logits of the task that `config.shown_task` names.
 
         Args:
             input_values: (B, N) float32 samples, as read; the upstream's normalisation is part of the model.
             attention_mask: (B, N), 1 = real sample; None: all are.
-            labels: (B,) targets of the first task.
+            labels: (B,) targets of that task, or {task: targets} of several, as `task_loss` takes them; the loss is
+                then the weighted sum of the tasks' means and of the head's own losses.
+
+        Raises:
+            ValueError: labels of no task of the model, or of one that is predicted frame by frame.
         """
         if attention_mask is None:
             lengths = torch.full(input_values.shape[:1], input_values.shape[1], device=input_values.device)
         else:
             lengths = attention_mask.sum(1)
         output = self.head_output(WaveBatch(input_values, lengths, self.sample_rate))
-        task = self.tasks[0]
+        shown = self.config.shown_task
         loss = None
         if labels is not None:
-            total, count = task_loss(task, output.logits[task.name], labels)
-            loss = total / count.clamp(min=1)
-        return SequenceClassifierOutput(loss=loss, logits=output.logits[task.name])
+            loss = self._loss(output, labels if isinstance(labels, Mapping) else {shown: labels})
+        return SequenceClassifierOutput(loss=loss, logits=utterance_logits(output, shown))
+
+    def _loss(self, output: HeadOutput, labels: Mapping[str, Tensor]) -> Tensor:
+        tasks = {task.name: task for task in self.tasks if task.level == "utterance"}
+        if unknown := sorted(labels.keys() - tasks.keys()):
+            raise ValueError(f"Labels of {unknown[0]!r}; an utterance's labels are of {', '.join(tasks) or 'no task'}.")
+        parts = [
+            (tasks[name].weight, *task_loss(tasks[name], output.logits[name], values))
+            for name, values in labels.items()
+        ]
+        parts += [(1.0, total, count) for total, count in output.losses.values()]
+        return torch.stack([weight * total / count.clamp(min=1) for weight, total, count in parts]).sum()
 
     def save_pretrained(  # type: ignore[override]
         self, save_directory: str | Path, head_only: bool = False, adapter: Upstream | None = None, **kwargs: Any
     ) -> None:
-        """Write config.json, model.safetensors and preprocessor_config.json, atomically.
+        """Write config.json, model.safetensors and preprocessor_config.json, atomically; other files are left alone.
 
         Args:
             save_directory: folder to make or replace.
@@ -110,15 +136,14 @@ class UndertoneModel(PreTrainedModel):
         if head_only:
             state = {name: tensor for name, tensor in state.items() if not name.startswith("upstream.")}
         folder = Path(save_directory)
-        with atomic_path(folder) as draft:
-            draft.mkdir()
-            config.save_pretrained(draft)
+        with _own_files(folder) as draft:
             save_file(state, draft / WEIGHTS, metadata={"format": "pt"})
             write_json(draft / "preprocessor_config.json", self._preprocessor_config())
             if adapter is not None:
                 from undertone.upstream.adapt import save_lora
 
                 save_lora(adapter, draft / ADAPTER)
+            config.save_pretrained(draft)
         if kwargs.pop("push_to_hub", False):
             self.push_to_hub(kwargs.pop("repo_id", folder.name), **kwargs)
 
@@ -149,8 +174,8 @@ class UndertoneModel(PreTrainedModel):
         """Load a model from a folder or the Hub. A missing or unexpected weight is an error, never initialised anew.
 
         Raises:
-            ValueError: no model there, weights that do not fit, an upstream with another fingerprint, or a class of a
-                package that is not in `allow`.
+            ValueError: no model there, weights that do not fit, another upstream than a head-only folder's, or a class
+                of a package that is not in `allow`.
         """
         folder = find_model(
             pretrained_model_name_or_path,
@@ -160,7 +185,7 @@ class UndertoneModel(PreTrainedModel):
             local_files_only=local_files_only,
         )
         config = config or UndertoneConfig.from_pretrained(folder)
-        upstream = _named_upstream(config) if config.head_only else None
+        upstream = named_upstream(config) if config.head_only else None
         if upstream is not None and (folder / ADAPTER).is_dir():
             from undertone.upstream.adapt import load_lora  # PEFT is imported only where there is an adapter
 
@@ -169,6 +194,32 @@ class UndertoneModel(PreTrainedModel):
             model = cls(config, upstream, allow)
         _load_weights(model, folder / WEIGHTS, ignore="upstream." if config.head_only else None)
         return model.eval()
+
+
+def utterance_logits(output: HeadOutput, task: str) -> Tensor:
+    """(B, C) logits of a task; of one that is predicted frame by frame, their mean over the real frames."""
+    logits = output.logits[task]
+    if output.lengths is not None and logits.ndim == 3:
+        return masked_mean(Frames(logits, output.lengths))  # (B, C), from (B, T, C)
+    return logits
+
+
+@contextmanager
+def _own_files(folder: Path) -> Iterator[Path]:
+    """A draft of what `save_pretrained` writes; it becomes `folder` in one step, or file by file if that holds others.
+
+    transformers' Trainer, for one, saves the model into the folder that holds its checkpoints.
+    """
+    if not folder.is_dir() or all(path.name in OWN_FILES for path in folder.iterdir()):
+        with atomic_path(folder) as draft:
+            draft.mkdir()
+            yield draft
+        return
+    with TemporaryDirectory(prefix=".model.", dir=folder) as name:
+        yield Path(name)
+        shutil.rmtree(folder / ADAPTER, ignore_errors=True)
+        for path in sorted(Path(name).iterdir(), key=lambda path: path.name == "config.json"):  # which is then the last
+            path.replace(folder / path.name)
 
 
 def _load_weights(model: UndertoneModel, path: Path, ignore: str | None) -> None:
@@ -186,21 +237,6 @@ def _load_weights(model: UndertoneModel, path: Path, ignore: str | None) -> None
         text = "; ".join(f"{kind}: {', '.join(names[:5])}" for kind, names in problems.items() if names)
         raise ValueError(f"The weights in {path} do not fit their config.json ({text}). Get the model again.")
     model.load_state_dict(state, strict=ignore is None)
-
-
-def _named_upstream(config: UndertoneConfig) -> Upstream:
-    """The upstream that a head-only folder names, refused if its weights are not those the head was trained on."""
-    spec = config.upstream
-    upstream = load_upstream(
-        spec["name"], revision=spec.get("commit") or spec.get("revision"), options=spec.get("options")
-    )
-    if config.upstream_fingerprint != upstream.fingerprint():
-        raise ValueError(
-            f"This head was trained on upstream {spec['name']!r} with fingerprint "
-            f"{config.upstream_fingerprint[:12]}, but what is there now has {upstream.fingerprint()[:12]}. "
-            f"Use the self-contained model, or train again."
-        )
-    return upstream
 
 
 def _check_allowed(name: str, allow: tuple[str, ...]) -> None:

@@ -34,6 +34,20 @@ def atomic_path(target: Path) -> Iterator[Path]:
         shutil.rmtree(beside, ignore_errors=True)
 
 
+@contextmanager
+def new_folder(target: Path) -> Iterator[Path]:
+    """As `atomic_path` for a folder, made already; one that holds anything is refused, not replaced.
+
+    Raises:
+        ValueError: `target` is a file, or a folder that is not empty.
+    """
+    if target.is_file() or (target.is_dir() and any(target.iterdir())):
+        raise ValueError(f"{target} is there already and is not empty. Give a new folder, or remove it first.")
+    with atomic_path(target) as draft:
+        draft.mkdir()
+        yield draft
+
+
 def write_json(path: Path, value: Any) -> None:
     """Write `value` as indented JSON, atomically. NaN is refused: JSON has none."""
     with atomic_path(path) as draft:

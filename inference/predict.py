@@ -13,10 +13,9 @@ from torch import Tensor
 
 from undertone.audio.read import AudioError, audio_info, read_audio
 from undertone.downstream.find import find_model
-from undertone.downstream.model import UndertoneModel
-from undertone.downstream.pooling import masked_mean
+from undertone.downstream.model import UndertoneModel, utterance_logits
 from undertone.downstream.task import Task
-from undertone.upstream.types import Frames, WaveBatch
+from undertone.upstream.types import WaveBatch
 
 Prediction = dict[str, Any]
 
@@ -148,9 +147,7 @@ class Predictor:
         output = self.model.predict_batch(WaveBatch.collate(waves, rate))
         rows: list[Prediction] = [{"duration": len(wave) / rate} for wave in waves]
         for task in self.tasks:
-            values = output.logits[task.name].float()  # (B, C)
-            if output.lengths is not None and task.level == "frame":
-                values = masked_mean(Frames(values, output.lengths))  # (B, 1), from (B, T, 1)
+            values = utterance_logits(output, task.name).float()  # (B, C)
             if task.has_classes:
                 values = values.softmax(-1)
             for row, scores in zip(rows, values.tolist(), strict=True):

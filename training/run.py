@@ -105,7 +105,7 @@ class Run:
                 merge_lora(upstream)
         config = UndertoneConfig(
             upstream=upstream.spec(),
-            upstream_fingerprint=upstream.fingerprint(),
+            upstream_hash=upstream.weights_hash(),
             head=self.config.head,
             head_options=self.config.head_options,
             tasks=[task.to_dict() for task in self.tasks],

@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from undertone.upstream.fingerprint import fingerprint
 from undertone.upstream.types import HiddenStates, WaveBatch
 
 
@@ -54,6 +55,10 @@ class Upstream(nn.Module, ABC):
     @abstractmethod
     def fingerprint(self) -> str:
         """Hex digest of everything that decides the hidden states: weights, settings, library version."""
+
+    def weights_hash(self) -> str:
+        """Hex digest of the weights alone, whatever version of a library reads them."""
+        return fingerprint({}, self.state_dict())
 
     def spec(self) -> dict[str, Any]:
         """JSON that `build_upstream` rebuilds this upstream from, without its weights."""

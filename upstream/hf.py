@@ -124,6 +124,11 @@ class HFUpstream(Upstream):
             commit=spec["commit"],
         )
 
+    @property
+    def masks_padding(self) -> bool:
+        """Whether transformers' own forward lets padding reach an utterance, so that it is kept out here."""
+        return bool(self._group_norms or self._frame_masks)
+
     def frame_lengths(self, lengths: Tensor) -> Tensor:
         """(B,) int64 samples -> (B,) int64 frames; shorter than one frame counts as one."""
         return self.family.frame_lengths(self.model, lengths.clamp(min=self.receptive_field))
@@ -173,9 +178,16 @@ class HFUpstream(Upstream):
             "sample_rate": self.sample_rate,
         }
 
+    def _computing_state(self) -> dict[str, Tensor]:
+        return {name: tensor for name, tensor in self.model.state_dict().items() if name != MASK_EMBEDDING}
+
+    def weights_hash(self) -> str:
+        """Hex digest of the weights alone, but for SpecAugment's vector, which no hidden state needs."""
+        return fingerprint({}, self._computing_state())
+
     def fingerprint(self) -> str:
         """Hex digest of weights, config, preprocessing, transformers' version; made again when weights change."""
-        state = {name: tensor for name, tensor in self.model.state_dict().items() if name != MASK_EMBEDDING}
+        state = self._computing_state()
         version = sum(tensor._version for tensor in state.values())
         if self._fingerprint is None or self._fingerprint[0] != version:
             config = {key: value for key, value in self.model.config.to_dict().items() if key not in NOT_COMPUTED}

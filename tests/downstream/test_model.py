@@ -22,7 +22,7 @@ TASKS = [
 
 def config_of(upstream, head="attention", tasks=TASKS, **fields) -> UndertoneConfig:
     return UndertoneConfig(
-        upstream=upstream.spec(), upstream_fingerprint=upstream.fingerprint(), head=head, tasks=tasks, **fields
+        upstream=upstream.spec(), upstream_hash=upstream.weights_hash(), head=head, tasks=tasks, **fields
     )
 
 
@@ -95,7 +95,7 @@ def test_a_head_only_folder_refuses_an_upstream_with_other_weights(model, tiny, 
     UndertoneModel(config_of(upstream), upstream).save_pretrained(tmp_path / "m", head_only=True)
     shutil.rmtree(moved)
     save_random("tiny-wav2vec2", moved, seed=1)
-    with pytest.raises(ValueError, match="was trained on upstream .* with fingerprint"):
+    with pytest.raises(ValueError, match="trained on another upstream than .*: weights [0-9a-f]{12}, not [0-9a-f]{12}. Use the self"):
         UndertoneModel.from_pretrained(tmp_path / "m")
 
 

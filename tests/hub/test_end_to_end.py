@@ -42,7 +42,7 @@ def folder(tmp_path):
     upstream = load_upstream(str(save_random("tiny-wav2vec2", tmp_path / "upstream")))
     tasks = [Task("emotion", "classification", ("angry", "sad")), Task("arousal", "regression", ("arousal",))]
     config = UndertoneConfig(
-        upstream=upstream.spec(), upstream_fingerprint=upstream.fingerprint(), tasks=[task.to_dict() for task in tasks]
+        upstream=upstream.spec(), upstream_hash=upstream.weights_hash(), tasks=[task.to_dict() for task in tasks]
     )
     UndertoneModel(config, upstream).save_pretrained(tmp_path / "model")
     return tmp_path / "model"

@@ -30,7 +30,7 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     upstream = load_upstream("fbank")
     config = UndertoneConfig(
         upstream=upstream.spec(),
-        upstream_fingerprint=upstream.fingerprint(),
+        upstream_hash=upstream.weights_hash(),
         tasks=[task.to_dict() for task in TASKS],
     )
     folder = tmp_path_factory.mktemp("model") / "model"
