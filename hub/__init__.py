@@ -9,7 +9,6 @@ id of ours; no code from a repository is run, so none needs `trust_remote_code`.
 """
 
 from transformers import AutoFeatureExtractor, Wav2Vec2FeatureExtractor
-from transformers.models.auto.modeling_auto import MODEL_FOR_AUDIO_CLASSIFICATION_MAPPING_NAMES
 
 from undertone.downstream.config import UndertoneConfig
 from undertone.downstream.model import UndertoneModel
@@ -18,5 +17,3 @@ __all__ = ["UndertoneConfig", "UndertoneModel"]
 
 # AutoConfig and AutoModelForAudioClassification are registered where these classes are defined.
 AutoFeatureExtractor.register(UndertoneConfig, Wav2Vec2FeatureExtractor, exist_ok=True)
-# The list of the classes that the pipeline says it supports; without the name it logs an error, and works.
-MODEL_FOR_AUDIO_CLASSIFICATION_MAPPING_NAMES[UndertoneConfig.model_type] = UndertoneModel.__name__
