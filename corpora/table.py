@@ -1,9 +1,10 @@
 """Your own data as a table: CSV, TSV, JSON lines or Parquet, one row an utterance.
 
 Columns: `file` and at least one target (`emotion`, `gender`, `arousal`, `valence`, `dominance` or a column of your
-own); `speaker`, `start` and `end` (seconds), `session`, `split` and `text` where known; `series`, a CSV of `time`
-(seconds into the sound file) and values over time. Other columns are kept. An empty cell is a missing value. A file is
-relative to --root, or to the table's own folder.
+own); `speaker`, `start` and `end` (seconds), `session`, `split` and `text` where known; `votes`, how many raters heard
+what: `angry:3;neutral:1`, in JSON lines and Parquet also an object; `series`, a CSV of `time` (seconds into the sound
+file) and values over time. Other columns are kept. An empty cell is a missing value. A file is relative to --root, or
+to the table's own folder.
 
 Rows are numbered in messages as a spreadsheet or an editor does: the header of a CSV is row 1.
 """
@@ -28,7 +29,7 @@ SPLITS = {
     "dev": ("dev", "development", "val", "valid", "validation"),
     "test": ("test", "testing"),
 }
-TARGETS = ("emotion", "gender", *DIMENSIONS, "series")
+TARGETS = ("emotion", "gender", *DIMENSIONS, "votes", "series")
 COLUMNS = ("file", "speaker", *TARGETS, "start", "end", "session", "split", "text")
 
 _JSON_NUMBER = re.compile(r"-?(0|[1-9]\d*)(\.\d+)?([eE][+-]?\d+)?")
@@ -82,6 +83,7 @@ class Table(Corpus):
                 **{name: _text(cells.get(name)) for name in ("speaker", "emotion", "session", "text")},
                 **{name: self._dimension(number, cells, name) for name in DIMENSIONS},
                 "gender": genders.get(_text(cells.get("gender"))),
+                "votes": self._votes(number, cells.get("votes")),
                 "series": str(root / cells["series"]) if cells.get("series") else None,
                 "split": splits.get(_text(cells.get("split"))),
                 "extra": {name: cells.get(name) for name in columns if name not in COLUMNS},
@@ -127,6 +129,25 @@ class Table(Corpus):
             unit = "seconds" if column in ("start", "end") else "a number from 0 to 1"
             raise ValueError(f"{self.path}, row {row}: {column} is {value!r}; it must be {unit}, or empty.")
         return number
+
+    def _votes(self, row: int, cell: Any) -> dict[str, float] | None:
+        """{label: raters} of `angry:3;neutral:1` or of an object."""
+        if cell is None:
+            return None
+        pairs = (
+            cell.items()
+            if isinstance(cell, Mapping)
+            else (part.rpartition(":")[::2] for part in re.split("[;,]", str(cell)))
+        )
+        try:
+            votes = {str(label).strip(): float(count) for label, count in pairs if count is not None}
+        except (TypeError, ValueError):
+            votes = {}
+        if not votes or "" in votes or not all(math.isfinite(count) and count >= 0 for count in votes.values()):
+            raise ValueError(
+                f"{self.path}, row {row}: votes is {cell!r}; write how many raters heard what, as in angry:3;neutral:1."
+            )
+        return votes
 
     def _dimension(self, row: int, cells: Mapping[str, Any], column: str) -> float | None:
         value = self._number(row, cells, column)

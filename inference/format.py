@@ -16,6 +16,8 @@ FIXED = ("file", "duration", "error")
 def as_csv(rows: Sequence[Mapping[str, Any]]) -> str:
     """One line a file: `file,duration,emotion,emotion_angry,...,arousal`, and `error` if any file has one.
 
+    Of values over time it has the mean; `--json` has them all.
+
     Args:
         rows: what `Predictor.predict` returned.
     """
@@ -52,6 +54,7 @@ def _flat(row: Mapping[str, Any]) -> dict[str, str]:
     """{column: text} of one prediction."""
     flat: dict[str, str] = {}
     for name, value in row.items():
+        value = _mean_if_over_time(value)
         if isinstance(value, Mapping):
             flat[name] = value["label"]
             flat |= {f"{name}_{label}": f"{score:.6f}" for label, score in value["scores"].items()}
@@ -61,8 +64,13 @@ def _flat(row: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _cell(value: Any) -> str:
+    value = _mean_if_over_time(value)
     if value is None:
         return ""
     if isinstance(value, Mapping):
         return f"{value['label']} {value['scores'][value['label']]:.2f}"
     return f"{value:.2f}"
+
+
+def _mean_if_over_time(value: Any) -> Any:
+    return value["mean"] if isinstance(value, Mapping) and "mean" in value else value

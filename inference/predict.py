@@ -13,6 +13,7 @@ from torch import Tensor
 
 from undertone.audio.read import AudioError, audio_info, read_audio
 from undertone.downstream.find import find_model
+from undertone.downstream.head import HeadOutput
 from undertone.downstream.model import UndertoneModel, utterance_logits
 from undertone.downstream.task import Task
 from undertone.upstream.types import WaveBatch
@@ -78,7 +79,8 @@ class Predictor:
 
         Returns:
             `{"file", "duration": seconds, task: prediction, ...}`, a prediction being `{"label", "scores": {label:
-            probability}}` for classes, else the value; `{"file", "error": reason}` for a file that cannot be read.
+            probability}}` for classes, the value, or for values over time `{"mean", "times": seconds, "values"}`, one
+            a frame; `{"file", "error": reason}` for a file that cannot be read.
 
         Raises:
             AudioError: with `strict`, the first file found unreadable.
@@ -152,6 +154,9 @@ class Predictor:
                 values = values.softmax(-1)
             for row, scores in zip(rows, values.tolist(), strict=True):
                 row[task.name] = _entry(task, scores)
+            if task.level == "frame":
+                for number, row in enumerate(rows):
+                    row[task.name] = _over_time(output, task.name, number, row)
         return rows
 
 
@@ -189,3 +194,10 @@ def _entry(task: Task, scores: list[float]) -> dict[str, Any] | float:
         "label": task.labels[max(range(len(scores)), key=scores.__getitem__)],
         "scores": dict(zip(task.labels, scores, strict=True)),
     }
+
+
+def _over_time(output: HeadOutput, task: str, number: int, row: Prediction) -> dict[str, Any]:
+    """The values of one utterance's frames, each at the frame's middle, and their mean."""
+    length = len(output.logits[task][number]) if output.lengths is None else int(output.lengths[number])
+    times = [(frame + 0.5) * row["duration"] / length for frame in range(length)]
+    return {"mean": row[task], "times": times, "values": output.logits[task][number, :length, 0].tolist()}

@@ -22,6 +22,7 @@ from undertone.files import read_json, write_json
 from undertone.training.config import RunConfig
 from undertone.training.cost import model_cost
 from undertone.training.embeddings import save_embeddings
+from undertone.training.leakage import leakage
 from undertone.training.predictions import Predictions
 from undertone.training.progress import Display
 from undertone.training.results import summarise
@@ -198,6 +199,7 @@ def _train_fold(run: Run, fold: Fold, folder: Path, accelerator: Accelerator, ti
     )
     for tracker in accelerator.trackers:
         tracker.finish()
+    leaks = _leakage(run, trainer, accelerator, utterances)
     if accelerator.is_main_process:
         run.save_fold(trainer.module, utterances, folder / "model")
         predictions.save(folder / "predictions.parquet")
@@ -213,11 +215,26 @@ def _train_fold(run: Run, fold: Fold, folder: Path, accelerator: Accelerator, ti
             "num_train": len(utterances),
             "num_dev": len(dev),
             "num_test": len(fold.test),
+            **leaks,
         }
         write_json(folder / "fold.json", record)
         shutil.rmtree(folder / "checkpoints", ignore_errors=True)
         shutil.rmtree(folder / "best", ignore_errors=True)
     accelerator.wait_for_everyone()
+
+
+def _leakage(run: Run, trainer: Trainer, accelerator: Accelerator, train: Sequence[Any]) -> dict[str, Any]:
+    """`leakage` {column: what a fresh probe finds of it in the training embeddings}, where there is an adversary."""
+    adversarial = trainer.objective.adversarial_tasks
+    if not adversarial:
+        return {}
+    predictions, embeddings = predict_and_embed(
+        trainer.module, run.tasks, run.source, train, accelerator, run.config.batch_size
+    )
+    row_of = {name: row for row, name in enumerate(predictions.ids)}  # values over time have any number of rows an id
+    known = [item for item in train if item.id in row_of]
+    embeddings = embeddings[[row_of[item.id] for item in known]]  # (N, E)
+    return {"leakage": {task.name: leakage(embeddings, task, known) for task in adversarial}}
 
 
 def _fit(

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+from accelerate import Accelerator
 
 from undertone.corpora import load_corpus
 from undertone.corpora.manifest import Manifest, Utterance
@@ -14,11 +17,14 @@ from undertone.downstream.downstream import needed_states
 from undertone.downstream.model import UndertoneModel
 from undertone.downstream.task import Task
 from undertone.training.config import make_config
+from undertone.training.predictions import Predictions
 from undertone.training.progress import Display
 from undertone.training.relabel import relabel, restrict
 from undertone.training.results import summarise
 from undertone.training.run import hidden_states, make_accelerator
 from undertone.training.scoring import predict
+from undertone.training.series import annotation
+from undertone.training.targets import scored_targets, scored_task
 
 BATCH_SIZE = 16
 
@@ -36,7 +42,8 @@ def evaluate_model(
 ) -> dict[str, Any]:
     """Score a model on every utterance of a corpus, as results like a run's with one fold named `all`.
 
-    Utterances whose label the model does not know are not scored, and counted in `warnings`. When the model was
+    Utterances whose label the model does not know are not scored, and counted in `warnings`; soft labels are scored by
+    the class with most votes, or by the label where the corpus has no votes. When the model was
     trained on speakers of this corpus, the results say that they are speaker-dependent.
 
     Args:
@@ -56,44 +63,60 @@ def evaluate_model(
     source = load_corpus(corpus, options)
     with display.bar(f"checking {source.name}") as advance:
         prepared = prepare(source, root, progress=lambda done, total: advance(done, total, ""))
-    manifest, utterances = prepared.manifest, list(prepared.manifest)
+    utterances, tasks = list(prepared.manifest), _scored_as(model.tasks, prepared.manifest)
     notes = [f"set aside {path}: {reason}" for path, reason in prepared.broken]
     if label_map:
-        utterances = relabel(utterances, _first_with_classes(model.tasks), label_map)
+        utterances = relabel(utterances, _first_with_classes(tasks), label_map)
         notes.append("labels mapped: " + ", ".join(f"{ours} as {theirs}" for ours, theirs in label_map.items()))
-    notes += _unknown_labels(model.tasks, source.name, utterances)
-    accelerator = make_accelerator(make_config({"corpus": corpus, "device": device}))
-    model.to(accelerator.device).eval()
-    config = model.config
-    states = hidden_states(
-        model.upstream, needed_states(config.head, config.layer_norm), utterances, accelerator, display
+    notes += _unknown_labels(tasks, source.name, utterances)
+    predictions = _predict(
+        model, tasks, utterances, make_accelerator(make_config({"corpus": corpus, "device": device})), display
     )
-    predictions = predict(model.downstream, model.tasks, states, utterances, accelerator, BATCH_SIZE, "all")
     if labels:
-        task = _first_with_classes(model.tasks)
+        task = _first_with_classes(predictions.tasks)
         predictions = restrict(predictions, task, labels)
         notes.append(f"{task.name} is scored on, and chosen among, {', '.join(labels)} alone")
-    seen = _seen_speakers(model, source.name, manifest)
+    seen = _seen_speakers(model, source.name, prepared.manifest)
     info = {
         "corpus": source.name,
         "corpus_variant": source.variant,
         "label_map": dict(label_map or {}),
         "labels": list(labels),
-        "upstream": config.upstream.get("name"),
+        "upstream": model.config.upstream.get("name"),
         "upstream_weights": "random" if model.upstream.random_weights else "pretrained",
-        "head": config.head,
+        "head": model.config.head,
         "protocol": "evaluate",
         "speaker_independent": not seen,
         "warnings": prepared.warnings + notes + seen,
-        "manifest_hash": manifest.hash,
+        "manifest_hash": prepared.manifest.hash,
     }
     return summarise([("all", predictions)], info)
+
+
+def _predict(
+    model: UndertoneModel,
+    tasks: tuple[Task, ...],
+    utterances: list[Utterance],
+    accelerator: Accelerator,
+    display: Display,
+) -> Predictions:
+    """The model's predictions for the utterances, its upstream run over them once."""
+    model.to(accelerator.device).eval()
+    needed = needed_states(model.config.head, model.config.layer_norm)
+    states = hidden_states(model.upstream, needed, utterances, accelerator, display)
+    return predict(model.downstream, tasks, states, utterances, accelerator, BATCH_SIZE, "all")
+
+
+def _scored_as(tasks: Sequence[Task], utterances: Iterable[Utterance]) -> tuple[Task, ...]:
+    """Soft labels are scored by the votes, and by the labels where the corpus has no votes."""
+    voted = any(utterance.votes for utterance in utterances)
+    return tuple(task if voted else scored_task(task) for task in tasks)
 
 
 def _first_with_classes(tasks: Sequence[Task]) -> Task:
     """The task that --map and --labels are about."""
     for task in tasks:
-        if task.kind == "classification":
+        if task.has_classes:
             return task
     raise ValueError("--map and --labels are for classes, and no task of this model has any. Leave them out.")
 
@@ -114,18 +137,27 @@ def _unknown_labels(tasks: Sequence[Task], corpus: str, utterances: Sequence[Utt
     """
     sentences, known = [], 0
     for task in tasks:
-        values = [value for utterance in utterances if (value := utterance.value(task.name)) is not None]
-        strange = Counter(
-            str(value) for value in values if task.kind == "classification" and str(value) not in task.labels
-        )
-        known += len(values) - sum(strange.values())
-        if strange:
-            counts = ", ".join(f"{label} ({count})" for label, count in sorted(strange.items()))
-            sentences.append(f"not scored, the model has no such {task.name}: {counts}")
+        known += _num_known(task, utterances)
+        if task.kind == "classification":
+            labels = [str(value) for item in utterances if (value := item.value(task.name)) is not None]
+            strange = Counter(label for label in labels if label not in task.labels)
+            if strange:
+                counts = ", ".join(f"{label} ({count})" for label, count in sorted(strange.items()))
+                sentences.append(f"not scored, the model has no such {task.name}: {counts}")
     if not known:
-        wanted = "; ".join(f"{task.name}: {', '.join(task.labels)}" for task in tasks)
+        wanted = "; ".join(
+            f"{task.name}: {', '.join(task.labels)}" if task.has_classes else task.name for task in tasks
+        )
         raise ValueError(
             f"No utterance of {corpus!r} has a label that the model knows ({wanted}). Give the corpus' labels in the "
             f"model's words: --map CORPUS_LABEL=MODEL_LABEL,..."
         )
     return sentences
+
+
+def _num_known(task: Task, utterances: Sequence[Utterance]) -> int:
+    """How many targets the utterances have; of a task frame by frame, at how many times."""
+    if task.level == "frame":
+        return sum(int(np.isfinite(annotation(task, utterance)[1]).sum()) for utterance in utterances)
+    truth = scored_targets(task, utterances)
+    return int((truth >= 0).sum()) if task.has_classes else int(np.isfinite(truth).sum())

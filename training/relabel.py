@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -14,6 +15,8 @@ from undertone.training.predictions import Predictions
 
 if TYPE_CHECKING:
     from undertone.corpora.manifest import Utterance
+
+EMOTION = "emotion"  # what votes are about
 
 
 def parse_map(text: str) -> dict[str, str]:
@@ -39,13 +42,15 @@ def parse_labels(text: str) -> tuple[str, ...]:
 
 
 def relabel(utterances: Sequence[Utterance], task: Task, mapping: Mapping[str, str]) -> list[Utterance]:
-    """The utterances with the task's labels in the model's words; labels that are not mapped stay as they are.
+    """The utterances with the task's labels, and votes for them, in the model's words; what is not mapped stays.
 
     Raises:
         ValueError: the corpus has no such label, or the model has not.
     """
     labels = [utterance.value(task.name) for utterance in utterances]
     present = {str(label) for label in labels if label is not None}
+    if task.name == EMOTION:
+        present |= {label for utterance in utterances for label in utterance.votes or {}}
     for ours, model in mapping.items():
         turned = " Is it the other way round?" if ours in task.labels and model in present else ""
         for word, known, owner in ((ours, present, "corpus"), (model, task.labels, "model")):
@@ -53,10 +58,23 @@ def relabel(utterances: Sequence[Utterance], task: Task, mapping: Mapping[str, s
                 raise ValueError(
                     f"--map {ours}={model}: the {owner} has no {task.name} {word!r}.{turned}{nearest(word, known)}"
                 )
-    return [
+    renamed = [
         utterance.with_value(task.name, mapping[str(label)]) if str(label) in mapping else utterance
         for utterance, label in zip(utterances, labels, strict=True)
     ]
+    if task.name != EMOTION:
+        return renamed
+    return [replace(utterance, votes=_rename(utterance.votes, mapping)) for utterance in renamed]
+
+
+def _rename(votes: Mapping[str, float] | None, mapping: Mapping[str, str]) -> dict[str, float] | None:
+    """The votes under the model's labels; those for several labels that become one add up."""
+    if votes is None:
+        return None
+    named: Counter[str] = Counter()
+    for label, count in votes.items():
+        named[mapping.get(label, label)] += count  # type: ignore[assignment]  # a share of a rater counts too
+    return dict(named)
 
 
 def restrict(predictions: Predictions, task: Task, labels: Sequence[str]) -> Predictions:

@@ -123,10 +123,24 @@ def title_lines(results: Mapping[str, Any]) -> list[str]:
         lines.append("Speaker-independent: train, dev and test of a fold share no speaker.")
     if results.get("upstream_weights") == "random":
         lines.append(f"RANDOM-WEIGHT UPSTREAM: {results['upstream']} was never trained; this run is a control.")
-    lines += _trial_lines(results)
+    lines += _leakage_lines(results) + _trial_lines(results)
     unit, units = results["ci_unit"], f"{results['ci_num_units']} {results['ci_unit']}s"
     note = f", for want of {MIN_SPEAKERS} known speakers" if unit == "utterance" else ""
     lines.append(f"95 % intervals: bootstrap over {units}{note}. Pooled: all test utterances as one set. Shares in %.")
+    return lines
+
+
+def _leakage_lines(results: Mapping[str, Any]) -> list[str]:
+    """What a fresh probe still finds of what an adversary was to remove, averaged over the folds."""
+    lines = []
+    for name in results["folds"][0].get("leakage", {}):
+        found = [fold["leakage"][name] for fold in results["folds"] if fold.get("leakage", {}).get(name)]
+        if found:
+            value, chance = (float(np.mean([one[key] for one in found])) for key in ("uar", "chance"))
+            lines.append(
+                f"Adversarial {name}: a fresh linear probe still tells it from the training embeddings with UAR "
+                f"{number('uar', value)} (chance {number('uar', chance)})."
+            )
     return lines
 
 

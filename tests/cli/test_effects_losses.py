@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from undertone.tests.cli.commands import TINY, undertone
-from undertone.tests.cli.runs import LAST, Train, distance, history, model_config, results, rows_of, write_table
+from undertone.tests.cli.runs import LAST, Train, distance, fold, history, model_config, results, rows_of, write_table
 
 ONE = ("tasks=emotion", "max_steps=1", "batch_size=64", "head.dropout=0")  # the loss of the weights as they are drawn
 
@@ -78,6 +78,9 @@ def test_adversarial_columns_are_unlearned(trained: Train, small_corpus: Path, t
     run = trained("tasks=emotion", "adversarial=speaker", LAST)
     assert distance(run, trained("tasks=emotion", LAST)) > 1e-5
     assert [task["name"] for task in model_config(run)["tasks"]] == ["emotion"]
+    probe = fold(run)["leakage"]["speaker"]
+    assert 0 <= probe["uar"] <= 1 and probe["chance"] < 1
+    assert "a fresh linear probe still tells it" in (undertone("report", run).out + (run / "report.md").read_text())
     outcome = undertone("train", small_corpus, "--out", tmp_path / "run", *TINY, "adversarial=gender")
     assert outcome.fails_with("'gender' is a task and adversarial at once")
 

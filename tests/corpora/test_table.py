@@ -111,6 +111,28 @@ def test_a_missing_file_is_set_aside(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("name", "votes"),
+    [
+        ("t.csv", "angry:3; neutral:1"),
+        ("t.jsonl", {"angry": 3, "neutral": 1}),
+        ("t.parquet", {"angry": 3, "neutral": 1}),
+    ],
+)
+def test_votes_are_a_target_of_their_own(folder: Path, name: str, votes: Any) -> None:
+    rows = [{"file": "a.wav", "votes": votes}, {"file": "sub/b.wav", "votes": None}]
+    manifest = prepare(load_corpus(str(write(folder / name, rows))), None).manifest
+    assert manifest.column("votes") == [{"angry": 3.0, "neutral": 1.0}, None]
+
+
+@pytest.mark.parametrize("votes", ["angry", "angry:many", ":3", "angry:-1", "angry:nan", [1, 2], {"angry": [1]}, {}])
+def test_votes_that_are_none(folder: Path, votes: Any) -> None:
+    with pytest.raises(
+        ValueError, match=r"row 1: votes is .*; write how many raters heard what, as in angry:3;neutral:1"
+    ):
+        prepare(load_corpus(str(write(folder / "t.jsonl", [{"file": "a.wav", "votes": votes}]))), None)
+
+
+@pytest.mark.parametrize(
     ("rows", "message"),
     [
         ([{"fiel": "a.wav", "emotion": "sad"}], "column 'fiel' looks like 'file'.*Rename it"),

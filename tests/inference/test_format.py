@@ -49,3 +49,11 @@ def test_the_table_shows_label_and_probability():
     for shown in ("a [b], c.wav", "1.25", "sad 0.75", "0.50", "error", 'truncated: "half" of it.'):
         assert shown in text
     assert [column.header for column in as_table(ROWS[:1]).columns] == ["file", "seconds", "emotion", "arousal"]
+
+
+def test_of_values_over_time_the_mean_is_shown() -> None:
+    row = {"file": "a.wav", "duration": 1.0, "arousal": {"mean": 0.25, "times": [0.5], "values": [0.25]}}
+    assert as_csv([row]) == "file,duration,arousal\na.wav,1.000000,0.250000\n"
+    console = Console(file=io.StringIO(), width=80)
+    console.print(as_table([row]))
+    assert "0.25" in console.file.getvalue()

@@ -92,6 +92,29 @@ def test_the_training_speakers_are_known_again(model: UndertoneModel, small_corp
     assert evaluate(model, small_corpus)["speaker_independent"] is False
 
 
+def test_soft_labels_are_scored_by_votes_or_by_labels(
+    model: UndertoneModel, small_corpus: Path, elsewhere: Any
+) -> None:
+    own = evaluate(model, elsewhere({}))
+    model.save_pretrained(small_corpus.parent / "soft")
+    soft = UndertoneModel.from_pretrained(small_corpus.parent / "soft")
+    soft.tasks = (replace(soft.tasks[0], kind="distribution"), *soft.tasks[1:])
+    assert evaluate(soft, elsewhere({}))["pooled"] == own["pooled"]  # no votes there
+    table = small_corpus.parent / "heard.csv"
+    rows = list(csv.DictReader(small_corpus.open()))
+    for row in rows:
+        word = {"happy": "joy"}.get(row["emotion"], row["emotion"])
+        row |= {"votes": f"{word}:2;neutral:1" if word != "neutral" else "neutral:3", "emotion": ""}
+    with table.open("w", newline="") as file:
+        writer = csv.DictWriter(file, ["file", "votes"], extrasaction="ignore")
+        writer.writeheader()
+        writer.writerows(rows)
+    voted = evaluate(soft, table, label_map={"joy": "happy"})
+    assert voted["pooled"]["emotion"] == own["pooled"]["emotion"]
+    some = evaluate(soft, table, label_map={"joy": "happy"}, labels=("happy", "sad"))
+    assert some["pooled"]["emotion"]["num"] == 32
+
+
 def utterances(*labels: str | None) -> list[Utterance]:
     return [Utterance(str(number), "x", emotion=label, extra={"mood": label}) for number, label in enumerate(labels)]
 

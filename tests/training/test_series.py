@@ -13,6 +13,7 @@ from undertone.downstream.head import HeadOutput
 from undertone.downstream.task import Task
 from undertone.training.config import make_config
 from undertone.training.crossval import crossval
+from undertone.training.evaluate_model import evaluate_model
 from undertone.training.metrics import ccc
 from undertone.training.predictions import Predictions
 from undertone.training.progress import Display
@@ -102,7 +103,7 @@ def config_of(table, tmp_path, *words):
     return make_config({"corpus": str(table)}, [*settings, *words])
 
 
-def test_a_whole_run_is_scored_over_all_times_at_once(traced, tmp_path):
+def test_a_whole_run_is_scored_over_all_times_at_once(traced, tmp_path, monkeypatch):
     out = tmp_path / "run"
     results = crossval(config_of(traced, tmp_path), out, Display(quiet=True))
     predictions = Predictions.load(out / "predictions.parquet")
@@ -111,10 +112,22 @@ def test_a_whole_run_is_scored_over_all_times_at_once(traced, tmp_path):
     assert len(predictions) > 10 * len(set(predictions.ids))
     model = load_model(out)
     assert model.tasks == (AROUSAL,)
+    monkeypatch.setattr("undertone.training.run.STORE", tmp_path / "store")
+    evaluated = evaluate_model(model.model, str(traced), None, "cpu", Display(quiet=True))
     with traced.open() as file:
-        files = [row["file"] for row in csv.DictReader(file)][:2]
-    one, two = model.predict(files)
-    assert isinstance(one["arousal"], float) and one["arousal"] != two["arousal"]
+        rows = list(csv.DictReader(file))
+    truth, values = [], []
+    for row, found in zip(rows, model.predict([row["file"] for row in rows]), strict=True):
+        curve = found["arousal"]
+        assert curve["mean"] == pytest.approx(np.mean(curve["values"]), abs=1e-5)
+        if not row["series"]:
+            continue
+        series = read_series(str(traced.parent / row["series"]))
+        inside = series["time"] <= found["duration"]
+        truth.append(series["arousal"][inside])
+        values.append(np.interp(series["time"][inside], curve["times"], curve["values"]))
+    by_hand = ccc(np.concatenate(truth), np.concatenate(values))
+    assert evaluated["pooled"]["arousal"]["ccc"] == pytest.approx(by_hand, abs=1e-4)
 
 
 def test_training_learns_and_accumulation_gives_the_gradient_of_the_whole_batch(traced, tmp_path):
