@@ -1,10 +1,11 @@
-"""One update of a learning upstream against bare transformers: paired runs, medians, peak memory.
+"""One update of each mode against bare transformers: paired runs, medians, peak memory.
 
 python benchmarks/step_time.py CORPUS --root DIR --upstream FOLDER --out results.json
 
-For each mode the same clips go, in turn, through Undertone's update (reading, forward, loss, backward, clipping,
-optimiser) and through forward and backward of the bare transformers (or PEFT) model with the same weights learning.
-Each mode runs in a process of its own, so that the peak memory is its own.
+The same clips go, in turn, through Undertone's update (reading, forward, loss, backward, clipping, optimiser) and
+through forward and backward of the bare transformers (or PEFT) model with the same weights learning; a frozen mode's
+update, which reads the store, is held against the bare forward alone, which it saves. Only a part of the corpus is
+taken, spread over its speakers. Each mode runs in a process of its own, so that the peak memory is its own.
 """
 
 from __future__ import annotations
@@ -16,11 +17,13 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 MODES = {
+    "frozen": ["mode=frozen"],
     "finetune": ["mode=finetune"],
     "finetune, front-end too": ["mode=finetune", "train_front_end=true"],
     "lora": ["mode=lora"],
@@ -32,13 +35,14 @@ def measure(arguments: argparse.Namespace, mode: str) -> dict[str, Any]:
     import torch
 
     from undertone.training.config import make_config
+    from undertone.training.feeding import WaveSource
     from undertone.training.progress import Display
     from undertone.training.run import make_accelerator, open_run
     from undertone.training.trainer import Trainer
 
     torch.set_num_threads(arguments.threads)
-    words = [*MODES[mode], f"batch_size={arguments.batch_size}"]
-    config = make_config({"corpus": arguments.corpus, "root": arguments.root, "upstream": arguments.upstream}, words)
+    words = [*MODES[mode], f"batch_size={arguments.batch_size}", f"store={arguments.part}-store"]
+    config = make_config({"corpus": arguments.part, "upstream": arguments.upstream}, words)
     with tempfile.TemporaryDirectory() as folder:
         run = open_run(config, Path(folder) / "run", Display(quiet=True))
         module = run.new_module("benchmark")
@@ -47,10 +51,11 @@ def measure(arguments: argparse.Namespace, mode: str) -> dict[str, Any]:
         trainer.objective = trainer._make_objective(clips)
         trainer._update(clips, 0, 1000)
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024  # before the bare model is there
-        bare, batch = bare_model(arguments.upstream, mode), run.source(clips)
+        bare, batch = bare_model(arguments.upstream, mode), WaveSource(run.upstream.sample_rate)(clips)
+        work = partial(forward if mode == "frozen" else both_ways, bare, batch)
         pairs = []
         for step in range(arguments.warmup + arguments.pairs):
-            pairs.append((timed(partial(trainer._update, clips, step, 1000)), timed(partial(both_ways, bare, batch))))
+            pairs.append((timed(partial(trainer._update, clips, step, 1000)), timed(work)))
     pairs = pairs[arguments.warmup :]
     return {
         "mode": mode,
@@ -67,7 +72,7 @@ def bare_model(folder: str, mode: str) -> Any:
     from transformers import AutoModel
 
     model = AutoModel.from_pretrained(folder, layerdrop=0.0, apply_spec_augment=False).train()
-    if mode == "finetune":
+    if mode in ("finetune", "frozen"):
         model.freeze_feature_encoder()
     if mode == "lora":
         model.freeze_feature_encoder()
@@ -75,13 +80,37 @@ def bare_model(folder: str, mode: str) -> Any:
     return model
 
 
+def forward(model: Any, batch: Any) -> Any:
+    """Forward of the bare model without autograd."""
+    import torch
+
+    with torch.inference_mode():
+        return last_states(model.eval(), batch)
+
+
 def both_ways(model: Any, batch: Any) -> None:
     """Forward and backward of the bare model: no layer sum, no head, no optimiser."""
+    model.zero_grad()
+    last_states(model, batch).square().mean().backward()
+
+
+def last_states(model: Any, batch: Any) -> Any:
+    """(B, T, D) of the bare model, padding masked."""
     from undertone.upstream.types import length_mask
 
-    model.zero_grad()
     mask = length_mask(batch.lengths, batch.samples.shape[1]).long()
-    model(batch.samples, attention_mask=mask).last_hidden_state.square().mean().backward()
+    return model(batch.samples, attention_mask=mask).last_hidden_state
+
+
+def save_part(corpus: str, root: Path | None, clips: int, folder: Path) -> None:
+    """A prepared manifest of so many clips, evenly spread over the corpus."""
+    from undertone.corpora import load_corpus
+    from undertone.corpora.manifest import Manifest
+    from undertone.corpora.prepare import prepare
+
+    manifest = prepare(load_corpus(corpus), root).manifest
+    rows = [asdict(manifest[place * len(manifest) // clips]) for place in range(clips)]
+    Manifest.from_rows(corpus, rows).save(folder)
 
 
 def timed(work: Any) -> float:
@@ -100,27 +129,31 @@ def main() -> None:
     """Measure every mode in a process of its own; print a table and write the file."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("corpus")
-    parser.add_argument("--root")
+    parser.add_argument("--root", type=Path)
     parser.add_argument("--upstream", required=True)
     parser.add_argument("--out", type=Path)
     parser.add_argument("--batch-size", type=int, default=8)
     parser.add_argument("--pairs", type=int, default=7)
     parser.add_argument("--warmup", type=int, default=1)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--clips", type=int, default=64, help="of the corpus, spread over its speakers")
     parser.add_argument("--mode", choices=MODES, help=argparse.SUPPRESS)
+    parser.add_argument("--part", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.mode:
         print(json.dumps(measure(arguments, arguments.mode)))
         return
     rows = []
-    for mode in MODES:
-        done = subprocess.run(
-            [sys.executable, *sys.argv, "--mode", mode], stdout=subprocess.PIPE, text=True, check=True
-        )
-        rows.append(json.loads(done.stdout.splitlines()[-1]))
-        row = rows[-1]
-        print(f"{mode:24} ours {row['ours_s']:.3f} s  bare {row['bare_s']:.3f} s  ratio {row['ratio']:.3f}"
-              f"  peak {row['peak_bytes'] / 2**30:.2f} GiB", flush=True)  # fmt: skip
+    with tempfile.TemporaryDirectory() as folder:
+        part = Path(folder) / "part"
+        save_part(arguments.corpus, arguments.root, arguments.clips, part)
+        for mode in MODES:
+            words = [sys.executable, *sys.argv, "--mode", mode, "--part", str(part)]
+            done = subprocess.run(words, stdout=subprocess.PIPE, text=True, check=True)
+            rows.append(json.loads(done.stdout.splitlines()[-1]))
+            row = rows[-1]
+            print(f"{mode:24} ours {row['ours_s']:.3f} s  bare {row['bare_s']:.3f} s  ratio {row['ratio']:.3f}"
+                  f"  peak {row['peak_bytes'] / 2**30:.2f} GiB", flush=True)  # fmt: skip
     if arguments.out:
         arguments.out.write_text(json.dumps(rows, indent=2) + "\n")
 
