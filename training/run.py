@@ -250,13 +250,13 @@ def hidden_states(
     """
     folder = Path(store or STORE).expanduser()
     share = utterances[accelerator.process_index :: accelerator.num_processes]
-    with display.bar(f"{upstream.name}: hidden states, %") as advance:
+    with display.bar(f"{upstream.name}: hidden states, s") as advance:
         report = extract(
             upstream.to(accelerator.device),
             share,
             Store(folder, upstream, kind, dtype),
             device=str(accelerator.device),
-            progress=lambda share_done: advance(100 * share_done, 100, ""),
+            progress=lambda done, total: advance(done, total, ""),
         )
     if report.broken:
         listing = "; ".join(f"{path}: {reason}" for path, reason in report.broken[:3])

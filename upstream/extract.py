@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -15,11 +18,14 @@ from torch import Tensor
 
 from undertone.audio.read import AudioError, read_audio
 from undertone.upstream.base import Upstream, too_long
+from undertone.upstream.packed import packed
 from undertone.upstream.store import Store
-from undertone.upstream.types import HiddenStates, WaveBatch
+from undertone.upstream.types import WaveBatch
 
 BATCH_SECONDS = 80.0  # padded sound in a batch on an accelerator
 READ_AHEAD = 3  # batches decoded while the upstream works
+READERS = min(8, os.cpu_count() or 1)  # threads that decode and resample
+AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 NOT_FINITE = "gives hidden states with NaN or infinity for it; if it does so for every file, its weights are broken."
 
 
@@ -73,7 +79,7 @@ def extract(
     *,
     device: torch.device | str = "cpu",
     batch_seconds: float = BATCH_SECONDS,
-    progress: Callable[[float], None] | None = None,
+    progress: Callable[[float, float], None] | None = None,
 ) -> ExtractionReport:
     """Put the hidden states of all `clips` into `store`; what is there is left, what is broken is set aside.
 
@@ -85,7 +91,10 @@ def extract(
         store: made for `upstream`.
         device: on `cpu` utterances go one by one, which is faster than padding them.
         batch_seconds: s of padded sound in a batch on other devices.
-        progress: called with the share done, 0..1, after each batch.
+        progress: called with s of sound done and s in all, after each batch.
+
+    Raises:
+        OSError: the disk is full; what was stored before is kept.
     """
     began = time.monotonic()
     upstream.to(device).eval()
@@ -95,7 +104,8 @@ def extract(
     todo = [distinct[key] for key in store.missing(distinct)]
     job = _Job(upstream, torch.device(device), store, progress, sum(clip.duration for clip in todo))
     limit = 0.0 if job.device.type == "cpu" else batch_seconds
-    store.add(job.states(plan_batches(todo, limit)))
+    with packed(upstream) if todo and store.precision == "no" else nullcontext():
+        store.add(job.states(plan_batches(todo, limit)))
     return ExtractionReport(
         audio_seconds=job.audio_seconds,
         seconds=time.monotonic() - began,
@@ -103,6 +113,15 @@ def extract(
         reused=len(distinct) - len(todo),
         broken=job.broken,
     )
+
+
+def share_of(clips: Iterable[Clip], rank: int, num_processes: int) -> list[Clip]:
+    """The distinct sounds that one of several processes computes: about the same seconds in as many sounds for each."""
+    distinct = {clip.audio_hash: clip for clip in clips}
+    by_length = sorted(distinct.values(), key=lambda clip: (-clip.duration, clip.audio_hash))
+    turns = [by_length[start : start + num_processes] for start in range(0, len(by_length), num_processes)]
+    ordered = [turn if number % 2 == 0 else turn[::-1] for number, turn in enumerate(turns)]  # 0 1 1 0 0 1 1 0
+    return [turn[rank] for turn in ordered if rank < len(turn)]
 
 
 def plan_batches(clips: Sequence[Clip], batch_seconds: float) -> list[list[Clip]]:
@@ -116,6 +135,9 @@ def plan_batches(clips: Sequence[Clip], batch_seconds: float) -> list[list[Clip]
     return batches
 
 
+Read = list[Tensor | AudioError]  # the waves of a batch, or why there is none
+
+
 class _Job:
     """One extraction: counts, and the stream of states that the store takes."""
 
@@ -124,7 +146,7 @@ class _Job:
         upstream: Upstream,
         device: torch.device,
         store: Store,
-        progress: Callable[[float], None] | None,
+        progress: Callable[[float, float], None] | None,
         total_seconds: float,
     ) -> None:
         self.upstream, self.device, self.store = upstream, device, store
@@ -133,7 +155,7 @@ class _Job:
         self.broken: list[tuple[str, str]] = []
 
     def states(self, batches: list[list[Clip]]) -> Iterator[tuple[str, Tensor]]:
-        """(audio_hash, (L, T, D) or (L, 1, D)) of every sound that gives finite states."""
+        """(audio_hash, what the store keeps of its states) of every sound that gives finite ones."""
         done = 0.0
         for batch, waves in self._read_ahead(batches):
             good = [(clip, wave) for clip, wave in zip(batch, waves, strict=True) if isinstance(wave, Tensor)]
@@ -142,48 +164,46 @@ class _Job:
                 yield from self._forward([clip for clip, _ in good], [wave for _, wave in good])
             done += sum(clip.duration for clip in batch)
             if self.progress is not None:
-                self.progress(min(1.0, done / self.total_seconds) if self.total_seconds else 1.0)
+                self.progress(done, self.total_seconds)
 
     def _forward(self, clips: list[Clip], waves: list[Tensor]) -> Iterator[tuple[str, Tensor]]:
+        precision = AUTOCAST.get(self.store.precision)
         with torch.inference_mode():
             batch = WaveBatch.collate(waves, self.upstream.sample_rate).to(self.device)
-            output: HiddenStates = self.upstream(batch)
-            output = self.store.reduce(output).to("cpu")
-        for clip, wave, states, length in zip(clips, waves, output.states, output.lengths.tolist(), strict=True):
-            if not torch.isfinite(states).all():
+            with torch.autocast(self.device.type, precision) if precision is not None else nullcontext():
+                hidden = self.upstream(batch)
+            output = self.store.reduce(hidden.to(self.device, torch.float32))
+            finite = torch.isfinite(output.states.abs().amax((1, 2, 3))).tolist()
+            output = output.to("cpu")
+        for row, (clip, wave, length) in enumerate(zip(clips, waves, output.lengths.tolist(), strict=True)):
+            if not finite[row]:
                 self.broken.append((str(clip.path), f"{self.upstream.name} {NOT_FINITE}"))
                 continue
             self.computed += 1
             self.audio_seconds += len(wave) / self.upstream.sample_rate
-            yield clip.audio_hash, states[:, :length]  # (L, T, D)
+            yield clip.audio_hash, output.states[row, :, :length]  # (L, T, D)
 
-    def _read_ahead(self, batches: list[list[Clip]]) -> Iterator[tuple[list[Clip], list[Tensor | AudioError]]]:
-        """Each batch with its decoded waves, or the errors instead; a thread decodes the next ones meanwhile."""
-        waiting: deque[tuple[list[Clip], Future[list[Tensor | AudioError]]]] = deque()
-        with ThreadPoolExecutor(1) as pool:
+    def _read_ahead(self, batches: list[list[Clip]]) -> Iterator[tuple[list[Clip], Read]]:
+        """Each batch with its decoded waves, or the errors instead; threads decode the next ones meanwhile."""
+        waiting: deque[tuple[list[Clip], list[Future[Tensor | AudioError]]]] = deque()
+        num_threads = torch.get_num_threads()
+        with ThreadPoolExecutor(READERS, initializer=partial(torch.set_num_threads, 1)) as pool:
             try:
                 for batch in batches:
-                    waiting.append((batch, pool.submit(self._read, batch)))
+                    waiting.append((batch, [pool.submit(self._read, clip) for clip in batch]))
                     if len(waiting) > READ_AHEAD:
-                        first, future = waiting.popleft()
-                        yield first, future.result()
-                for first, future in waiting:
-                    yield first, future.result()
+                        first, futures = waiting.popleft()
+                        yield first, [future.result() for future in futures]
+                for first, futures in waiting:
+                    yield first, [future.result() for future in futures]
             finally:
                 pool.shutdown(cancel_futures=True)
+                torch.set_num_threads(num_threads)  # what a thread sets holds for all that start later
 
-    def _read(self, batch: list[Clip]) -> list[Tensor | AudioError]:
-        waves: list[Tensor | AudioError] = []
-        for clip in batch:
-            try:
-                wave = read_audio(clip.path, self.upstream.sample_rate, clip.start, clip.end)
-                self._check_length(clip, wave)
-                waves.append(wave)
-            except AudioError as error:
-                waves.append(error)
-        return waves
-
-    def _check_length(self, clip: Clip, wave: Tensor) -> None:
-        seconds, limit = len(wave) / self.upstream.sample_rate, self.upstream.max_seconds
-        if seconds > limit:
-            raise AudioError(clip.path, f"{self.upstream.name} {too_long(seconds, limit)}")
+    def _read(self, clip: Clip) -> Tensor | AudioError:
+        try:
+            wave = read_audio(clip.path, self.upstream.sample_rate, clip.start, clip.end)
+            seconds, limit = len(wave) / self.upstream.sample_rate, self.upstream.max_seconds
+        except AudioError as error:
+            return error
+        return wave if seconds <= limit else AudioError(clip.path, f"{self.upstream.name} {too_long(seconds, limit)}")

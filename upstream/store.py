@@ -50,6 +50,7 @@ class Store:
         dtype: of stored frames; an utterance that float16 cannot hold is kept as bfloat16, int8 has a scale for each
             layer and feature of an utterance.
         mixtures: (F, L) layer weights of the kind `mixture`.
+        precision: of the upstream's own arithmetic: `no`, or autocast to `bf16` or `fp16`.
 
     Raises:
         ValueError: unknown kind or dtype.
@@ -63,6 +64,7 @@ class Store:
         kind: Kind = "frames",
         dtype: str = "float16",
         mixtures: Sequence[Sequence[float]] | None = None,
+        precision: str = "no",
     ) -> None:
         if kind not in get_args(Kind) or dtype not in DTYPES or (kind == "mixture") != (mixtures is not None):
             raise ValueError(
@@ -70,9 +72,10 @@ class Store:
                 f"{', '.join(DTYPES)}; got {kind!r} and {dtype!r}, mixtures {mixtures}."
             )
         self.kind, self.dtype = kind, "float32" if kind == "mean" else dtype
-        self.mixtures = mixtures
+        self.mixtures, self.precision = mixtures, precision
         settings = {"format": FORMAT, "fingerprint": upstream.fingerprint(), "kind": self.kind, "dtype": self.dtype}
         settings |= {"mixtures": mixtures} if mixtures is not None else {}
+        settings |= {"precision": precision} if precision != "no" else {}
         self.folder = Path(root) / hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
         self._shards: dict[str, Path] = {}  # key -> shard
         self._known: set[Path] = set()

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import hashlib
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import torch
 
 from undertone.audio.read import read_audio
 from undertone.upstream import WaveBatch, load_upstream
-from undertone.upstream.extract import extract, plan_batches
+from undertone.upstream.extract import extract, plan_batches, share_of
 from undertone.upstream.store import Store
 
 RATE = 16_000
@@ -51,16 +52,17 @@ def calls_of(upstream) -> list[int]:
 
 def test_states_are_the_upstreams(tmp_path, clips, upstream) -> None:
     store = Store(tmp_path / "store", upstream, dtype="float32")
-    shares: list[float] = []
-    report = extract(upstream, clips, store, progress=shares.append)
+    calls: list[tuple[float, float]] = []
+    report = extract(upstream, clips, store, progress=lambda done, total: calls.append((done, total)))
     assert (report.computed, report.reused, report.broken) == (4, 0, [])
     assert report.audio_seconds == pytest.approx(0.5 + 1.2 + 0.03 + 0.9)
     assert report.seconds > 0
-    assert shares == sorted(shares) and len(shares) == 4 and shares[-1] == pytest.approx(1.0)
+    assert calls == sorted(calls) and len(calls) == 4
+    assert calls[0] == pytest.approx((1.2, 2.63)) and calls[-1] == pytest.approx((2.63, 2.63))
     for clip in clips:
         with torch.inference_mode():
             expected = upstream(WaveBatch.collate([read_audio(clip.path, RATE)], RATE)).states[0]
-        assert torch.equal(store.get(clip.audio_hash), expected)
+        torch.testing.assert_close(store.get(clip.audio_hash), expected, rtol=0, atol=1e-5)
 
 
 def test_means_are_the_means_of_the_frames(tmp_path, clips, upstream) -> None:
@@ -84,7 +86,7 @@ def test_each_distinct_sound_is_computed_once(tmp_path, clips, upstream) -> None
 def test_an_interrupted_extraction_goes_on(tmp_path, clips, upstream) -> None:
     calls = calls_of(upstream)
 
-    def stop(share: float) -> None:
+    def stop(done: float, total: float) -> None:
         if len(calls) == 2:
             raise KeyboardInterrupt
 
@@ -134,6 +136,39 @@ def test_batches_are_of_like_length_within_the_budget() -> None:
     batches = plan_batches(clips, 10.0)
     assert [[clip.duration for clip in batch] for batch in batches] == [[30.0], [9.0], [4.5, 4.0], [2.0, 1.0]]
     assert all(len(batch) == 1 for batch in plan_batches(clips, 0.0))
+
+
+def test_processes_share_the_seconds() -> None:
+    clips = [Stretch(str(i), 1.0 + i, str(i)) for i in range(10)] + [Stretch("copy", 10.0, "9")]
+    shares = [share_of(clips, rank, 3) for rank in range(3)]
+    assert sorted(clip.audio_hash for share in shares for clip in share) == [str(i) for i in range(10)]
+    seconds = [sum(clip.duration for clip in share) for share in shares]
+    assert max(seconds) - min(seconds) <= 4.0 and sum(seconds) == 55.0
+    assert share_of(clips, 0, 1) == sorted(share_of(clips, 0, 1), key=lambda clip: -clip.duration)
+
+
+def test_an_extraction_in_bf16_has_a_store_of_its_own_and_is_close(tmp_path, clips, upstream) -> None:
+    exact = Store(tmp_path / "store", upstream, dtype="float32")
+    rough = Store(tmp_path / "store", upstream, dtype="float32", precision="bf16")
+    assert exact.folder != rough.folder
+    extract(upstream, clips, exact)
+    extract(upstream, clips, rough)
+    for clip in clips:
+        expected, got = exact.get(clip.audio_hash), rough.get(clip.audio_hash)
+        assert 1e-5 < (got - expected).norm() / expected.norm() < 0.05
+
+
+def test_the_upstream_is_left_as_it_was(tmp_path, clips, upstream) -> None:
+    threads = torch.get_num_threads()
+    before = upstream(WaveBatch.collate([torch.ones(8000)], RATE)).states
+    extract(upstream, clips, Store(tmp_path / "store", upstream))
+    assert torch.equal(upstream(WaveBatch.collate([torch.ones(8000)], RATE)).states, before) and before.requires_grad
+    assert torch.get_num_threads() == threads
+    started: list[int] = []
+    thread = threading.Thread(target=lambda: started.append(torch.get_num_threads()))
+    thread.start()
+    thread.join()
+    assert started == [threads]
 
 
 @pytest.mark.gpu
