@@ -40,6 +40,6 @@ class LayerSum(nn.Module):
             raise ValueError(f"The layer sum was built for {len(self.logits)} layers, got states of {num_layers}.")
         states = hidden.states
         if self.normalize:
-            states = F.layer_norm(states, states.shape[-1:])
+            states = F.layer_norm(states, (int(states.shape[-1]),))  # a number for the tracer too
         features = torch.einsum("l,bltd->btd", self.layer_weights().to(states.dtype), states)  # (B, T, D)
         return Frames(features, hidden.lengths)

@@ -74,6 +74,11 @@ class Family:
     blocks: str = "encoder.layers"
     lora_targets: tuple[str, ...] = ("q_proj", "v_proj")
 
+    @property
+    def waveform(self) -> bool:
+        """Whether the model is fed with samples, not with spectral features of them."""
+        return self.inputs is _waveform
+
     def model_class(self, config: PreTrainedConfig) -> type[PreTrainedModel]:
         """The class of transformers, never one from a repository."""
         if self.encoder is not None:

@@ -137,12 +137,26 @@ class HFUpstream(Upstream):
         """(B, N) samples -> (B, L, T, D) hidden states in one forward of the model."""
         self.check_sample_rate(batch)
         self.check_length(batch)
-        samples = normalize(batch.samples, batch.lengths) if self.do_normalize else batch.samples  # (B, N)
-        samples = torch.nn.functional.pad(samples, (0, max(0, self.receptive_field - samples.shape[1])))
-        lengths = batch.lengths.clamp(min=self.receptive_field)
-        frames = self.frame_lengths(lengths)
-        longest = int(frames.max())
-        padded = bool((lengths < samples.shape[1]).any())
+        samples = torch.nn.functional.pad(batch.samples, (0, max(0, self.receptive_field - batch.samples.shape[1])))
+        frames = self.frame_lengths(batch.lengths)
+        padded = bool((batch.lengths.clamp(min=self.receptive_field) < samples.shape[1]).any())
+        return HiddenStates(self.states(samples, batch.lengths, frames, padded, int(frames.max())), frames)
+
+    def states(self, samples: Tensor, lengths: Tensor, frames: Tensor, padded: bool, longest: int | Tensor) -> Tensor:
+        """What `forward` computes, with nothing in it that depends on the lengths' values: it can be traced.
+
+        Args:
+            samples: (B, N), N >= `receptive_field`.
+            lengths: (B,) samples.
+            frames: (B,) `frame_lengths` of them.
+            padded: whether any row is padded.
+            longest: () or int, frames of the longest row.
+
+        Returns:
+            (B, L, longest, D) with zeros in the padding frames.
+        """
+        samples = normalize(samples, lengths) if self.do_normalize else samples  # (B, N)
+        lengths = lengths.clamp(min=self.receptive_field)
         self._set_masks(lengths, frames, padded)
         inputs = self.family.inputs(self.model.config, samples, lengths)
         layers = self.model(**inputs, output_hidden_states=True).hidden_states
@@ -152,9 +166,7 @@ class HFUpstream(Upstream):
                 f"transformers {transformers.__version__} is not supported with this model."
             )
         states = torch.stack([layer[:, :longest] for layer in layers], 1)  # (B, L, T, D)
-        if padded:
-            states = states.masked_fill(~length_mask(frames, longest)[:, None, :, None], 0)
-        return HiddenStates(states, frames)
+        return states.masked_fill(~length_mask(frames, longest)[:, None, :, None], 0) if padded else states
 
     def _set_masks(self, lengths: Tensor, frames: Tensor, padded: bool) -> None:
         """Tell what was masked which of its frames are real; the group norm stands after the first convolution."""

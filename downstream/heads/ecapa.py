@@ -103,7 +103,8 @@ class _Convolution(nn.Module):
 
     def __init__(self, input_size: int, output_size: int, kernel_size: int = 1, dilation: int = 1) -> None:
         super().__init__()
-        self.convolution = nn.Conv1d(input_size, output_size, kernel_size, dilation=dilation, padding="same")
+        padding = dilation * (kernel_size // 2)  # as many frames out as in; onnxruntime has no "same" with dilation
+        self.convolution = nn.Conv1d(input_size, output_size, kernel_size, dilation=dilation, padding=padding)
         self.norm = MaskedBatchNorm(output_size)
 
     def forward(self, features: Tensor, mask: Tensor) -> Tensor:

@@ -53,7 +53,7 @@ print(json.dumps(answers))
 """
 
 
-def make_model(upstream_name, head="linear", tasks=TASKS, **fields):
+def make_model(upstream_name, head="linear", tasks=TASKS, scale=3, **fields):
     """A model with weights that are neither zero nor alike."""
     upstream = load_upstream(str(upstream_name))
     torch.manual_seed(0)
@@ -68,7 +68,7 @@ def make_model(upstream_name, head="linear", tasks=TASKS, **fields):
     with torch.no_grad():
         model.downstream.layer_sum.logits.normal_()
         for parameter in model.downstream.head.parameters():
-            parameter.mul_(3)
+            parameter.mul_(scale)
     return model
 
 

@@ -1,0 +1,174 @@
+"""A model as an ONNX graph: it then predicts with onnxruntime, without PyTorch."""
+
+from __future__ import annotations
+
+import shutil
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from undertone.downstream.model import UndertoneModel, utterance_logits
+from undertone.downstream.task import Task
+from undertone.files import new_folder, write_json
+from undertone.upstream import HiddenStates, WaveBatch
+from undertone.upstream.hf import HFUpstream
+
+if TYPE_CHECKING:
+    import numpy as np
+
+GRAPH, QUANTISED, ABOUT, SCRIPT = "model.onnx", "model.int8.onnx", "model.json", "predict.py"
+CHECK_SECONDS = (0.5, 3.0, 15.0)
+TOLERANCE = 1e-4
+OPSET = 17
+INSTALL = "Install what it needs: pip install 'undertone[onnx]'."
+
+
+@dataclass(frozen=True)
+class OnnxModel:
+    """What `to_onnx` made.
+
+    Attributes:
+        folder: model.onnx, model.int8.onnx, model.json (tasks, sample rate), predict.py.
+        size, int8_size: bytes of the graphs.
+        difference, int8_difference: the largest one between a score of the graph and of PyTorch, over a padded batch
+            of noises of `CHECK_SECONDS`.
+    """
+
+    folder: Path
+    size: int
+    int8_size: int
+    difference: float
+    int8_difference: float
+
+
+class ScoreGraph(nn.Module):
+    """Samples and lengths -> the scores of each task, with nothing in it that depends on the lengths' values.
+
+    Args:
+        model: on a Hugging Face upstream that is fed with the waveform.
+    """
+
+    def __init__(self, model: UndertoneModel) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, samples: Tensor, lengths: Tensor) -> tuple[Tensor, ...]:
+        """(B, N) float32, (B,) int64 -> probabilities (B, C) or values (B, 1), a tensor a task."""
+        upstream: Any = self.model.upstream
+        frames = upstream.frame_lengths(lengths)
+        longest = upstream.frame_lengths(torch.scalar_tensor(samples.shape[1], dtype=torch.int64))
+        states = upstream.states(samples, lengths, frames, padded=True, longest=longest)  # (B, L, T, D)
+        output = self.model.downstream(HiddenStates(states, frames))
+        return tuple(_scores(task, utterance_logits(output, task.name)) for task in self.model.tasks)
+
+
+def to_onnx(model: UndertoneModel, folder: str | Path) -> OnnxModel:
+    """Write a model as ONNX, whole and with its matrices in int8, beside a script that predicts with it.
+
+    Batch and length are dynamic; `lengths` is an input, so that padding changes nothing there either. The graph is run
+    by onnxruntime and compared with PyTorch before the folder is there.
+
+    Args:
+        model: with any head, on a Hugging Face upstream that is fed with the waveform.
+        folder: a new folder.
+
+    Raises:
+        ValueError: another upstream, the packages are not installed, the folder is not empty, or onnxruntime does not
+            give PyTorch's scores.
+    """
+    upstream = _waveform_upstream(model)
+    try:
+        import onnx  # noqa: F401  # quantisation and torch's exporter import it
+        import onnxruntime
+    except ImportError as error:
+        raise ValueError(f"ONNX export: no {error.name} here. {INSTALL}") from error
+    model = model.cpu().eval()
+    waves = _noises(model.sample_rate)
+    with new_folder(Path(folder)) as draft:
+        _trace(model, draft / GRAPH)
+        _quantise(draft / GRAPH, draft / QUANTISED)
+        write_json(draft / ABOUT, _about(model, upstream))
+        shutil.copyfile(Path(__file__).parent / "predict_onnx.py.j2", draft / SCRIPT)
+        expected = _run_torch(model, waves)
+        differences = [
+            max(float(abs(found - wanted).max()) for found, wanted in zip(scores, expected, strict=True))
+            for scores in (_run_onnx(onnxruntime, draft / name, waves) for name in (GRAPH, QUANTISED))
+        ]
+        if not differences[0] <= TOLERANCE:
+            raise ValueError(
+                f"onnxruntime {onnxruntime.__version__} gives scores that differ from PyTorch's by "
+                f"{differences[0]:.2g}; nothing was exported. Report this with the upstream's model_type and the head {model.config.head!r}."
+            )
+        sizes = [(draft / name).stat().st_size for name in (GRAPH, QUANTISED)]
+    return OnnxModel(Path(folder), *sizes, *differences)
+
+
+def _waveform_upstream(model: UndertoneModel) -> HFUpstream:
+    upstream = model.upstream
+    if not isinstance(upstream, HFUpstream) or not upstream.family.waveform:
+        raise ValueError(
+            f"Upstream {upstream.name!r} cannot be exported to ONNX: it starts with a Fourier transform or with code "
+            f"of its own. What works: every head on a Hugging Face upstream that hears the waveform (wav2vec 2.0, HuBERT, "
+            f"WavLM, data2vec, UniSpeech, SEW, Conformer)."
+        )
+    return upstream
+
+
+def _trace(model: UndertoneModel, path: Path) -> None:
+    """By torch's TorchScript exporter: ten times as fast as the dynamo one, whose graphs gave the same scores."""
+    size = model.sample_rate // 2
+    example = torch.zeros(2, size), torch.tensor([size, size // 2])
+    dynamic = {0: "batch", 1: "num_samples"}
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the tracer: what it took for constant is what the comparison checks
+        torch.onnx.export(
+            ScoreGraph(model),
+            example,
+            path,
+            dynamo=False,
+            opset_version=OPSET,
+            input_names=["samples", "lengths"],
+            output_names=[task.name for task in model.tasks],
+            dynamic_axes={"samples": dynamic, "lengths": {0: "batch"}}
+            | {task.name: {0: "batch"} for task in model.tasks},
+        )
+
+
+def _quantise(graph: Path, path: Path) -> None:
+    """Matrices in int8, inputs quantised as they come; convolutions stay, which int8 makes slower and wrong."""
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    quantize_dynamic(graph, path, op_types_to_quantize=["MatMul", "Gemm"], weight_type=QuantType.QInt8)
+
+
+def _about(model: UndertoneModel, upstream: HFUpstream) -> dict[str, Any]:
+    return {
+        "sample_rate": model.sample_rate,
+        "min_samples": upstream.receptive_field,
+        "tasks": [task.to_dict() for task in model.tasks],
+    }
+
+
+def _noises(sample_rate: int) -> list[Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    return [0.1 * torch.randn(int(seconds * sample_rate), generator=generator) for seconds in CHECK_SECONDS]
+
+
+def _run_torch(model: UndertoneModel, waves: Sequence[Tensor]) -> list[np.ndarray]:
+    output = model.predict_batch(WaveBatch.collate(list(waves), model.sample_rate))
+    return [_scores(task, utterance_logits(output, task.name)).numpy() for task in model.tasks]
+
+
+def _run_onnx(onnxruntime: Any, path: Path, waves: Sequence[Tensor]) -> list[np.ndarray]:
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    batch = WaveBatch.collate(list(waves), 1)
+    return list(session.run(None, {"samples": batch.samples.numpy(), "lengths": batch.lengths.numpy()}))
+
+
+def _scores(task: Task, logits: Tensor) -> Tensor:
+    return logits.softmax(-1) if task.has_classes else logits
