@@ -61,7 +61,7 @@ class ScoreGraph(nn.Module):
         """(B, N) float32, (B,) int64 -> probabilities (B, C) or values (B, 1), a tensor a task."""
         upstream: Any = self.model.upstream
         frames = upstream.frame_lengths(lengths)
-        longest = upstream.frame_lengths(torch.scalar_tensor(samples.shape[1], dtype=torch.int64))
+        longest: Any = upstream.frame_lengths(torch.scalar_tensor(samples.shape[1], dtype=torch.int64))
         states = upstream.states(samples, lengths, frames, padded=True, longest=longest)  # (B, L, T, D)
         output = self.model.downstream(HiddenStates(states, frames))
         return tuple(_scores(task, utterance_logits(output, task.name)) for task in self.model.tasks)
@@ -102,7 +102,7 @@ def to_onnx(model: UndertoneModel, folder: str | Path) -> OnnxModel:
         if not differences[0] <= TOLERANCE:
             raise ValueError(
                 f"onnxruntime {onnxruntime.__version__} gives scores that differ from PyTorch's by "
-                f"{differences[0]:.2g}; nothing was exported. Report this with the upstream's model_type and the head {model.config.head!r}."
+                f"{differences[0]:.2g}; nothing was exported. Report this with the upstream's model_type and the head."
             )
         sizes = [(draft / name).stat().st_size for name in (GRAPH, QUANTISED)]
     return OnnxModel(Path(folder), *sizes, *differences)
@@ -113,8 +113,8 @@ def _waveform_upstream(model: UndertoneModel) -> HFUpstream:
     if not isinstance(upstream, HFUpstream) or not upstream.family.waveform:
         raise ValueError(
             f"Upstream {upstream.name!r} cannot be exported to ONNX: it starts with a Fourier transform or with code "
-            f"of its own. What works: every head on a Hugging Face upstream that hears the waveform (wav2vec 2.0, HuBERT, "
-            f"WavLM, data2vec, UniSpeech, SEW, Conformer)."
+            f"of its own. What works: every head on a Hugging Face upstream that hears the waveform (wav2vec 2.0, "
+            f"HuBERT, WavLM, data2vec, UniSpeech, SEW, Conformer)."
         )
     return upstream
 

@@ -142,7 +142,7 @@ class HFUpstream(Upstream):
         padded = bool((batch.lengths.clamp(min=self.receptive_field) < samples.shape[1]).any())
         return HiddenStates(self.states(samples, batch.lengths, frames, padded, int(frames.max())), frames)
 
-    def states(self, samples: Tensor, lengths: Tensor, frames: Tensor, padded: bool, longest: int | Tensor) -> Tensor:
+    def states(self, samples: Tensor, lengths: Tensor, frames: Tensor, padded: bool, longest: int) -> Tensor:
         """What `forward` computes, with nothing in it that depends on the lengths' values: it can be traced.
 
         Args:
@@ -150,7 +150,7 @@ class HFUpstream(Upstream):
             lengths: (B,) samples.
             frames: (B,) `frame_lengths` of them.
             padded: whether any row is padded.
-            longest: () or int, frames of the longest row.
+            longest: frames of the longest row; what a tracer has for a number will do.
 
         Returns:
             (B, L, longest, D) with zeros in the padding frames.

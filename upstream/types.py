@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 
-def length_mask(lengths: Tensor, size: int | Tensor) -> Tensor:
+def length_mask(lengths: Tensor, size: int) -> Tensor:
     """(B,) lengths -> (B, size) bool, True where the position is real."""
     return torch.arange(size, device=lengths.device)[None, :] < lengths[:, None]
 
