@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -17,6 +19,7 @@ import numpy as np
 from undertone.audio.read import AudioError, audio_info, read_samples
 from undertone.corpora.corpus import Corpus
 from undertone.corpora.manifest import Manifest
+from undertone.files import read_json, write_json
 
 FAINT_PEAK = 10 ** (-60 / 20)
 """Peak below which a file is warned about: -60 dBFS. One that is zero throughout is set aside."""
@@ -50,6 +53,7 @@ def prepare(
     *,
     strict: bool = False,
     progress: Callable[[int, int], None] | None = None,
+    trusted: Path | None = None,
 ) -> Prepared:
     """Read every file of a corpus, set the broken ones aside, and build the manifest of the others.
 
@@ -58,6 +62,8 @@ def prepare(
         root: the folder with its files; None = the corpus' default.
         strict: stop at broken files.
         progress: called with (files done, files in all) after each.
+        trusted: folder that keeps what was found; a file found good there is not read again while its size and its
+            time of change are the same. None: every file is read.
 
     Raises:
         ValueError: the corpus is not under `root`; all files are broken, or any with `strict`; ids repeat.
@@ -67,8 +73,10 @@ def prepare(
         raise ValueError(f"{corpus.name} needs --root, the folder with its files. Get them from {corpus.url}.")
     rows = list(corpus.rows(root))
     checks = []
+    notes = None if trusted is None else _notes_file(trusted, corpus, root)
+    known = read_json(notes) if notes is not None and notes.is_file() else {}
     with ThreadPoolExecutor(_THREADS) as pool:
-        for check in pool.map(_check, rows):
+        for check in pool.map(partial(_check, known=known), rows):
             checks.append(check)
             if progress is not None:
                 progress(len(checks), len(rows))
@@ -76,6 +84,9 @@ def prepare(
     if broken and (strict or len(broken) == len(rows)):
         raise ValueError(_refusal(corpus, broken, len(rows)))
     good = [(row, check) for row, check in zip(rows, checks, strict=True) if isinstance(check, _Sound)]
+    found = {_stretch(row): asdict(check) for row, check in good}
+    if notes is not None and found != known:
+        write_json(notes, found)
     manifest = Manifest.from_rows(corpus.name, [row | check.fields for row, check in good])
     warnings = [*_unexpected(corpus, rows), *(line for row, check in good for line in check.warnings(row))]
     warnings += _duplicates(manifest)
@@ -87,6 +98,28 @@ def hash_audio(samples: np.ndarray, sample_rate: int) -> str:
     digest = hashlib.sha256(str(sample_rate).encode())
     digest.update(np.ascontiguousarray(samples, dtype="<f4").data)
     return digest.hexdigest()
+
+
+def check_unchanged(manifest: Manifest) -> None:
+    """Refuse files that sound otherwise than when the manifest was made; one that is gone may not be needed any more.
+
+    A file's recorded hash is trusted while its size and its time of change are the recorded ones.
+
+    Raises:
+        ValueError: names some of the files.
+    """
+    changed = []
+    columns = ("path", "start", "end", "size", "mtime_ns", "audio_hash")
+    for name, start, end, size, mtime_ns, known in zip(*(manifest.column(name) for name in columns), strict=True):
+        if _stamp(Path(name)) not in ((size, mtime_ns), (0, 0)):
+            sound = _check({"path": name, "start": start, "end": end}, {})
+            if isinstance(sound, AudioError) or sound.fields["audio_hash"] != known:
+                changed.append(name)
+    if changed:
+        raise ValueError(
+            f"{len(changed)} of {len(manifest)} files hold another sound than when this manifest was made: "
+            f"{', '.join(changed[:3])}. Restore them, or begin anew with another --out."
+        )
 
 
 def summary(prepared: Prepared) -> list[tuple[str, str]]:
@@ -129,13 +162,35 @@ class _Sound:
             yield f"{row['id']} has samples up to {self.peak:.3g}; sound should lie between -1 and 1."
 
 
-def _check(row: Mapping[str, Any]) -> _Sound | AudioError:
-    """Read one utterance; a broken one is returned, not raised, so that the others go on."""
+def _notes_file(folder: Path, corpus: Corpus, root: Path) -> Path:
+    name = hashlib.sha256(f"{corpus.name} {Path(root).absolute()}".encode()).hexdigest()
+    return folder / f"{name[:32]}.json"
+
+
+def _stretch(row: Mapping[str, Any]) -> str:
+    """A file and the span of it, as the key of what was found."""
+    return json.dumps([str(Path(row["path"]).absolute()), row.get("start"), row.get("end")])
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    """Bytes, and the time of change in ns; of a file that is not there (0, 0), and reading it says so."""
+    try:
+        status = path.stat()
+    except OSError:
+        return 0, 0
+    return status.st_size, status.st_mtime_ns
+
+
+def _check(row: Mapping[str, Any], known: Mapping[str, Any]) -> _Sound | AudioError:
+    """What is `known` of an unchanged file, or read it; a broken one is returned, not raised: the others go on."""
     path = Path(row["path"])
+    stamp = _stamp(path)  # before it is read: a change meanwhile shows next time
+    before = known.get(_stretch(row))
+    if before is not None and (before["fields"]["size"], before["fields"]["mtime_ns"]) == stamp:
+        return _Sound(**before)
     try:
         samples, sample_rate = read_samples(path, row.get("start"), row.get("end"))
         channels = audio_info(path).channels
-        status = path.stat()
         peak = float(np.abs(samples).max())
         if peak == 0:
             return AudioError(path, "digital silence: every sample is 0.")
@@ -145,8 +200,8 @@ def _check(row: Mapping[str, Any]) -> _Sound | AudioError:
         "path": str(path.absolute()),
         "duration": len(samples) / sample_rate,
         "audio_hash": hash_audio(samples, sample_rate),
-        "size": status.st_size,
-        "mtime_ns": status.st_mtime_ns,
+        "size": stamp[0],
+        "mtime_ns": stamp[1],
     }
     return _Sound(sample_rate, channels, peak, fields)
 
