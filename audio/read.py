@@ -120,7 +120,8 @@ def read_audio(
     from torchaudio.functional import resample
 
     samples, file_rate = read_samples(path, start, end)
-    return resample(torch.from_numpy(samples), file_rate, sample_rate)
+    wave: Tensor = resample(torch.from_numpy(samples), file_rate, sample_rate)
+    return wave
 
 
 @contextmanager

@@ -86,7 +86,8 @@ def speak(voice: Voice, prosody: Prosody, rng: np.random.Generator) -> np.ndarra
     sound += _fricatives(sound.std(), syllable, place, rng)
     level = _LEVEL * 10 ** ((voice.gain_db + prosody.energy_db) / 20)
     sound = level * sound / np.sqrt(np.mean(sound**2)) + _FLOOR * rng.standard_normal(len(sound))
-    return np.clip(sound, -1, 1).astype(np.float32)
+    clipped: np.ndarray = np.clip(sound, -1, 1).astype(np.float32)
+    return clipped
 
 
 def _contour(prosody: Prosody, syllable: np.ndarray, place: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -95,7 +96,8 @@ def _contour(prosody: Prosody, syllable: np.ndarray, place: np.ndarray, rng: np.
     accented = (np.arange(syllable[-1] + 1) + rng.integers(2)) % 2 * rng.uniform(0.6, 1.4, syllable[-1] + 1)  # (S,)
     accents = prosody.accent_st * accented[syllable] * np.sin(np.pi * place)
     drift = np.interp(time, np.linspace(-0.5, 0.5, 12), 0.25 * rng.standard_normal(12))
-    return prosody.pitch_st + prosody.slope_st * time + accents + drift
+    pitch: np.ndarray = prosody.pitch_st + prosody.slope_st * time + accents + drift
+    return pitch
 
 
 def _pulses(pitch: np.ndarray) -> np.ndarray:
@@ -109,7 +111,8 @@ def _tilted(source: np.ndarray, tilt_db: float) -> np.ndarray:
     gain = 10 ** (-max(tilt_db, 0.1) / 10)
     middle = 1 - gain * np.cos(2 * np.pi * 3000 / SAMPLE_RATE)
     pole = (middle - np.sqrt(middle**2 - (1 - gain) ** 2)) / (1 - gain)
-    return lfilter([1 - pole], [1, -pole], source)
+    filtered: np.ndarray = lfilter([1 - pole], [1, -pole], source)
+    return filtered
 
 
 def _resonate(source: np.ndarray, formants: np.ndarray, syllable: np.ndarray) -> np.ndarray:
@@ -142,4 +145,5 @@ def _fricatives(level: float, syllable: np.ndarray, place: np.ndarray, rng: np.r
     """High-passed noise at the beginning of about half of the syllables, (N,)."""
     hissed = rng.uniform(0, 0.06, syllable[-1] + 1) * rng.integers(2, size=syllable[-1] + 1)  # (S,)
     noise = lfilter([1, -0.95], [1], rng.standard_normal(len(syllable)))
-    return level * hissed[syllable] * noise * np.maximum(0, 1 - 4 * place)
+    hiss: np.ndarray = level * hissed[syllable] * noise * np.maximum(0, 1 - 4 * place)
+    return hiss

@@ -42,7 +42,8 @@ class Downstream(nn.Module):
 
     def forward(self, hidden: HiddenStates) -> HeadOutput:
         """Logits, embedding and attention of a batch of hidden states."""
-        return self.head({"speech": self.layer_sum(hidden)})
+        output: HeadOutput = self.head({"speech": self.layer_sum(hidden)})
+        return output
 
     @torch.no_grad()
     def embedding_size(self) -> int:

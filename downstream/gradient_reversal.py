@@ -25,7 +25,8 @@ class _Reversal(torch.autograd.Function):
 
 def reverse_gradient(values: Tensor, strength: float) -> Tensor:
     """The same values; their gradient is multiplied by -strength (Ganin & Lempitsky 2015, arXiv 1409.7495)."""
-    return _Reversal.apply(values, strength)
+    same: Tensor = _Reversal.apply(values, strength)
+    return same
 
 
 def reversal_strength(progress: float, maximum: float = 1.0) -> float:
@@ -51,4 +52,5 @@ class Adversary(nn.Module):
 
     def forward(self, embedding: Tensor, strength: float) -> dict[str, Tensor]:
         """(B, E) -> {task: (B, C)}."""
-        return self.outputs(self.hidden(reverse_gradient(embedding, strength)).relu())
+        logits: dict[str, Tensor] = self.outputs(self.hidden(reverse_gradient(embedding, strength)).relu())
+        return logits

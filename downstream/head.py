@@ -88,7 +88,7 @@ def _key(task_name: str) -> str:
 
 def head_class(name: str) -> type[Head]:
     """The head that `name` stands for: a module of `undertone.downstream.heads`, ./file.py or pkg.mod:Class."""
-    return find_class(name, "undertone.downstream.heads", Head)
+    return find_class(name, "undertone.downstream.heads", Head)  # type: ignore[type-abstract]
 
 
 def check_head_options(name: str, options: Mapping[str, Any]) -> None:
@@ -127,4 +127,5 @@ def build_head(name: str, input_sizes: Mapping[str, int], tasks: tuple[Task, ...
     check_head_options(name, options)
     check_head_tasks(name, tasks)
     cls: Any = head_class(name)
-    return cls(input_sizes, tasks, **options)
+    head: Head = cls(input_sizes, tasks, **options)
+    return head

@@ -26,7 +26,8 @@ class LiveModel(nn.Module):
 
     def forward(self, batch: WaveBatch) -> HeadOutput:
         """(B, N) samples -> logits, embedding, attention."""
-        return self.downstream(self.upstream(batch))
+        output: HeadOutput = self.downstream(self.upstream(batch))
+        return output
 
     def train(self, mode: bool = True) -> LiveModel:
         """Train mode where something learns; a module whose every weight is frozen drops nothing out."""
@@ -53,7 +54,8 @@ class TopLayersModel(LiveModel):
 
     def forward(self, batch: HiddenStates) -> HeadOutput:  # type: ignore[override]
         """(B, L, T, D) stored states -> logits, embedding, attention."""
-        return self.downstream(replay_top(self.upstream, batch, self.top))  # type: ignore[arg-type]
+        output: HeadOutput = self.downstream(replay_top(self.upstream, batch, self.top))  # type: ignore[arg-type]
+        return output
 
 
 def trained_state(module: nn.Module) -> dict[str, Tensor]:

@@ -65,7 +65,8 @@ class Predictor:
     @property
     def tasks(self) -> tuple[Task, ...]:
         """What is predicted, with the order of the classes."""
-        return self.model.tasks
+        tasks: tuple[Task, ...] = self.model.tasks
+        return tasks
 
     def predict(
         self, files: str | Path | Sequence[str | Path], *, batch_seconds: float = 60.0, strict: bool = False

@@ -5,23 +5,25 @@ from __future__ import annotations
 import shutil
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any
 
 from accelerate import Accelerator
-from accelerate.utils import broadcast_object_list
 from filelock import FileLock, Timeout
 
 from undertone.corpora.folds import Fold
+from undertone.downstream.downstream import Downstream
 from undertone.downstream.head import check_head_options
 from undertone.downstream.model import UndertoneModel
 from undertone.files import read_json, write_json
 from undertone.training.config import RunConfig
 from undertone.training.cost import model_cost
 from undertone.training.embeddings import save_embeddings
+from undertone.training.fallback import EVERYONE
+from undertone.training.frozen import first_decides
 from undertone.training.leakage import leakage
 from undertone.training.predictions import Predictions
 from undertone.training.progress import Display
@@ -30,8 +32,6 @@ from undertone.training.run import Run, make_accelerator, open_run
 from undertone.training.scoring import predict_and_embed
 from undertone.training.sweep import combine, refit_plan, sweep_info, trials
 from undertone.training.trainer import Trained, Trainer, total_steps
-
-Answer = TypeVar("Answer")
 
 PACKAGES = (
     "undertone",
@@ -65,7 +65,7 @@ def crossval(config: RunConfig, out: Path, display: Display | None = None) -> di
     for number, fold in enumerate(run.folds, 1):
         _take(run, fold, f"fold {fold.name} ({number}/{len(run.folds)})")
     accelerator = make_accelerator(config)
-    open_folds = _first_decides(accelerator, lambda: [fold.name for fold in run.folds if not _is_done(run, fold)])
+    open_folds = first_decides(accelerator, lambda: [fold.name for fold in run.folds if not _is_done(run, fold)])
     if open_folds:
         display.say(f"Another process is busy with {', '.join(open_folds)} and will write the results.")
         return None
@@ -76,7 +76,7 @@ def crossval(config: RunConfig, out: Path, display: Display | None = None) -> di
         return _finished(run)
 
     try:
-        results = _first_decides(accelerator, finished)
+        results = first_decides(accelerator, finished)
         if results is None:
             results = pool(run, run.folds, _refit(run, accelerator))
             if accelerator.is_main_process:
@@ -133,13 +133,6 @@ def _finished(run: Run) -> dict[str, Any] | None:
     return results if "refit_steps" in results["cost"] else None
 
 
-def _first_decides(accelerator: Accelerator, decide: Callable[[], Answer]) -> Answer:
-    """The first process's answer, in all of them: each looking for itself could find the files in another state."""
-    answer = [decide() if accelerator.is_main_process else None]
-    broadcast_object_list(answer)
-    return cast(Answer, answer[0])
-
-
 def _is_done(run: Run, fold: Fold) -> bool:
     return (run.folder(fold) / "fold.json").is_file()
 
@@ -160,7 +153,7 @@ def _take(run: Run, fold: Fold, title: str) -> None:
             return False
         return not _is_done(run, fold)  # it may have been finished in between
 
-    if _first_decides(accelerator, take):
+    if first_decides(accelerator, take):
         _run_fold(run, fold, accelerator, title)
     lock.release()
     accelerator.wait_for_everyone()
@@ -183,7 +176,7 @@ def _run_fold(run: Run, fold: Fold, accelerator: Accelerator, title: str) -> Non
 
 def _train_fold(run: Run, fold: Fold, folder: Path, accelerator: Accelerator, title: str) -> None:
     """Train on train, select on dev, read test once; fold.json is written last and says that the fold is done."""
-    start = time.monotonic()
+    start, run = time.monotonic(), run.of(fold.name)
     utterances, dev = run.manifest.select(fold.train), run.manifest.select(fold.dev)
     accelerator.init_trackers("tensorboard")
     total = total_steps(run.config, len(utterances))
@@ -205,12 +198,13 @@ def _train_fold(run: Run, fold: Fold, folder: Path, accelerator: Accelerator, ti
         predictions.save(folder / "predictions.parquet")
         save_embeddings(folder, predictions.ids, embeddings)
         write_json(folder / "history.json", trained.history)
-        layer_sum = getattr(trainer.module, "downstream", trainer.module).layer_sum
+        module: Any = trainer.module
+        downstream: Downstream = getattr(module, "downstream", module)
         record = {
             "best_step": trained.best_step,
             "dev_score": trained.best_score,
             "seconds": round(time.monotonic() - start, 2),
-            "layer_weights": layer_sum.layer_weights().tolist(),
+            "layer_weights": downstream.layer_sum.layer_weights().tolist(),
             "trained_parameters": sum(weight.numel() for weight in trainer.module.parameters() if weight.requires_grad),
             "num_train": len(utterances),
             "num_dev": len(dev),
@@ -262,10 +256,10 @@ def _refit(run: Run, accelerator: Accelerator) -> dict[str, Any]:
     """Train RUN/model on all speakers, for the median best step of the folds; returns what using it costs."""
     records = [read_json(run.folder(fold) / "fold.json") for fold in run.folds]
     config, best_step, num_train = refit_plan(run.config, records)
-    run, total = replace(run, config=config), total_steps(config, num_train)
+    run, total = replace(run, config=config).of(EVERYONE), total_steps(config, num_train)
     everyone = list(run.manifest)
     folder = run.out / "refit"
-    trainer, _ = _fit(run, "all", folder, accelerator, "model of all speakers", everyone, [], total, best_step)
+    trainer, _ = _fit(run, EVERYONE, folder, accelerator, "model of all speakers", everyone, [], total, best_step)
     model = run.model(trainer.module, everyone)
     if accelerator.is_main_process:
         model.save_pretrained(run.out / "model")
@@ -284,6 +278,7 @@ def pool(run: Run, folds: Sequence[Fold], cost: dict[str, Any]) -> dict[str, Any
         "upstream": run.config.upstream,
         "upstream_weights": "none" if acoustic else "random" if run.upstream.random_weights else "pretrained",
         "upstream_fingerprint": run.upstream.fingerprint(),
+        "hidden_states": run.stored,
         "head": run.config.head,
         "protocol": run.config.protocol or run.corpus.default_protocol,
         "speaker_independent": all(fold.speaker_independent for fold in folds),

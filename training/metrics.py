@@ -255,7 +255,9 @@ def _recalls(confusion: np.ndarray) -> np.ndarray:
 def _ratio(numerator: ArrayLike, denominator: ArrayLike) -> np.ndarray:
     """The quotient, NaN where the denominator is 0."""
     shape = np.broadcast_shapes(np.shape(numerator), np.shape(denominator))
-    return np.divide(numerator, denominator, out=np.full(shape, np.nan), where=np.not_equal(denominator, 0))
+    quotient = np.full(shape, np.nan)
+    np.divide(numerator, denominator, out=quotient, where=np.not_equal(denominator, 0))
+    return quotient
 
 
 def _mean_of_defined(values: np.ndarray) -> np.ndarray:

@@ -48,7 +48,7 @@ def add_lora(upstream: Upstream, *, rank: int, alpha: int, dropout: float) -> No
     model, family = _open(upstream)
     _freeze_front_end(model, family)
     config = LoraConfig(r=rank, lora_alpha=alpha, lora_dropout=dropout, target_modules=list(family.lora_targets))
-    upstream.model = get_peft_model(model, config)  # type: ignore[arg-type]
+    upstream.model = get_peft_model(model, config)
 
 
 def save_lora(upstream: Upstream, folder: Path) -> None:
@@ -59,7 +59,7 @@ def save_lora(upstream: Upstream, folder: Path) -> None:
 
 def load_lora(upstream: Upstream, folder: Path) -> None:
     """Put the adapters saved in `folder` into the upstream and merge them."""
-    upstream.model = PeftModel.from_pretrained(_open(upstream)[0], str(folder))  # type: ignore[arg-type]
+    upstream.model = PeftModel.from_pretrained(_open(upstream)[0], str(folder))
     merge_lora(upstream)
 
 
@@ -83,4 +83,5 @@ def _freeze_front_end(model: nn.Module, family: Family) -> None:
         front_end = model.get_submodule(name)
         front_end.requires_grad_(False)
         if hasattr(front_end, "_requires_grad"):
-            front_end._requires_grad = False  # transformers otherwise starts autograd at its input in train mode
+            # transformers otherwise starts autograd at its input in train mode
+            front_end._requires_grad = False  # type: ignore[assignment]

@@ -76,7 +76,8 @@ def read_model(name: str, revision: str | None, config: PreTrainedConfig) -> Pre
             output_loading_info=True,
         )
     check_weights(name, model, info)
-    return model.eval()
+    evaluating: PreTrainedModel = model.eval()
+    return evaluating
 
 
 def check_weights(name: str, model: PreTrainedModel, info: dict[str, Any]) -> None:

@@ -38,7 +38,8 @@ def _waveform(config: PreTrainedConfig, samples: Tensor, lengths: Tensor) -> dic
 
 
 def _convolution_frames(model: Any, lengths: Tensor) -> Tensor:
-    return model._get_feat_extract_output_lengths(lengths)
+    frames: Tensor = model._get_feat_extract_output_lengths(lengths)
+    return frames
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,7 @@ def _always(config: PreTrainedConfig) -> bool:
 
 
 def _with_layer_norm(config: PreTrainedConfig) -> bool:
-    return config.feat_extract_norm == "layer"
+    return bool(config.feat_extract_norm == "layer")
 
 
 def _data2vec(model: PreTrainedModel) -> Sequence[FrameMask]:

@@ -49,7 +49,8 @@ class MaskedGroupNorm(nn.GroupNorm):
         """(B, C, T) -> (B, C, T); what stands in the padding is finite and means nothing."""
         if self.lengths is None:
             return super().forward(input)
-        if input.is_cpu and not (torch.compiler.is_compiling() or torch.jit.is_tracing()):
+        tracing = torch.compiler.is_compiling() or torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
+        if input.is_cpu and not tracing:
             return self._one_by_one(input, self.lengths.tolist())
         mask = length_mask(self.lengths, input.shape[2])[:, None]  # (B, 1, T)
         counts = self.lengths[:, None, None]  # (B, 1, 1)

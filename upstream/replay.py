@@ -52,7 +52,7 @@ def _lower_blocks_replaced(upstream: HFUpstream, stored: HiddenStates, top: int)
     """While it lasts, the front-end gives zeros and block i of the prefix gives stored layer i + 1."""
     model = upstream.model
     front_end = model.get_submodule("feature_extractor")
-    prefix = list(model.get_submodule(upstream.family.blocks))[:-top]  # type: ignore[arg-type]
+    prefix = list(model.get_submodule(upstream.family.blocks).children())[:-top]
     batch, _, frames, _ = stored.states.shape
     silence = stored.states.new_zeros(batch, model.config.conv_dim[-1], frames)
     try:
@@ -71,7 +71,8 @@ def _stored_layer(block: nn.Module, state: Tensor, hidden_states: Tensor, *_: An
         return state
     bias = inputs["position_bias"]
     if bias is None:
-        batch, frames, _ = state.shape
-        bias = block.attention.compute_bias(frames, frames)  # type: ignore[union-attr, operator]  # (heads, T, T)
+        batch, frames = state.shape[:2]
+        attention: Any = block.attention
+        bias = attention.compute_bias(frames, frames)  # (heads, T, T)
         bias = bias.unsqueeze(0).repeat(batch, 1, 1, 1).view(-1, frames, frames)  # (B * heads, T, T)
     return state, bias

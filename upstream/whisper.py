@@ -22,12 +22,13 @@ ENCODER_KEYS = {r"^(model\.)?encoder\.": ""}
 
 def max_seconds(config: PreTrainedConfig) -> float:
     """What the encoder's positions hold: 30 s."""
-    return config.max_source_positions * STRIDE * HOP / SAMPLE_RATE
+    return float(config.max_source_positions * STRIDE * HOP / SAMPLE_RATE)
 
 
 def own_frames(model: Any, lengths: Tensor) -> Tensor:
     """(B,) samples -> (B,) hidden states that the clip reaches: one every 320 samples, a begun one counts."""
-    return model._get_feat_extract_output_lengths((lengths + HOP - 1) // HOP)
+    frames: Tensor = model._get_feat_extract_output_lengths((lengths + HOP - 1) // HOP)
+    return frames
 
 
 @lru_cache

@@ -108,7 +108,9 @@ class _Convolution(nn.Module):
         self.norm = MaskedBatchNorm(output_size)
 
     def forward(self, features: Tensor, mask: Tensor) -> Tensor:
-        return self.norm(self.convolution(features.transpose(1, 2)).transpose(1, 2).relu(), mask)
+        hidden = self.convolution(features.transpose(1, 2)).transpose(1, 2)  # (B, T, C)
+        normed: Tensor = self.norm(hidden.relu(), mask)
+        return normed
 
 
 class _Block(nn.Module):
@@ -132,4 +134,5 @@ class _Block(nn.Module):
         hidden = self.leave(torch.cat(parts, dim=-1), mask)  # (B, T, C)
         mean = hidden.sum(1) / mask.sum(1, keepdim=True)  # (B, C), hidden is 0 on padding
         gate = self.excite(self.squeeze(mean).relu()).sigmoid()  # (B, C)
-        return features + hidden * gate.unsqueeze(1)
+        added: Tensor = features + hidden * gate.unsqueeze(1)
+        return added

@@ -32,7 +32,8 @@ def log_mel(wave: Tensor, num_mels: int) -> Tensor:
     previous = torch.cat([frames[:, :1], frames[:, :-1]], 1)  # (T, window)
     frames = (frames - PREEMPHASIS * previous) * _povey_window(wave.device)
     power = torch.fft.rfft(frames, n=FFT).abs().square()  # (T, FFT / 2 + 1)
-    return (power @ _mel_bank(num_mels, wave.device)).clamp(min=FLOOR).log()  # (T, mels)
+    mels: Tensor = (power @ _mel_bank(num_mels, wave.device)).clamp(min=FLOOR).log()  # (T, mels)
+    return mels
 
 
 def with_deltas(features: Tensor, gains: tuple[float, float]) -> Tensor:

@@ -19,7 +19,8 @@ MELS, COEFFICIENTS, LIFTER = 23, 13, 22
 def _liftered_dct(device: torch.device) -> Tensor:
     order = torch.arange(COEFFICIENTS)
     lifter = 1 + LIFTER / 2 * torch.sin(math.pi * order / LIFTER)  # (C,)
-    return (create_dct(COEFFICIENTS, MELS, "ortho") * lifter).to(device)  # (mels, C)
+    basis: Tensor = create_dct(COEFFICIENTS, MELS, "ortho") * lifter  # (mels, C)
+    return basis.to(device)
 
 
 class Mfcc(Acoustic):

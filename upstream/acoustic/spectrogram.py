@@ -36,4 +36,5 @@ class Spectrogram(Acoustic):
             normalized=False,
             center=False,
         )  # (201, T)
-        return (power.clamp(min=FLOOR).log().T + 8) / 4  # (T, 201)
+        levels: Tensor = (power.clamp(min=FLOOR).log().T + 8) / 4  # (T, 201)
+        return levels
