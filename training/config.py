@@ -158,7 +158,7 @@ def make_config(
     merged = {**(preset or {}), **(_read_file(file) if file is not None else {})}
     merged |= {key: value for key, value in values.items() if value is not None}
     for word in assignments:
-        _assign(merged, word)
+        assign(merged, word)
     unknown = [key for key in merged if key not in RunConfig.model_fields]
     if unknown:
         raise ValueError(f"Unknown setting {unknown[0]!r}.{nearest(unknown[0], [*RunConfig.model_fields, *SHORT])}")
@@ -176,7 +176,7 @@ def corpus_options(words: Iterable[str]) -> dict[str, Any]:
     """
     merged: dict[str, Any] = {}
     for word in words:
-        _assign(merged, word)
+        assign(merged, word)
         if list(merged) != ["corpus_options"]:
             raise ValueError(f"Expected corpus.NAME=value, got {word!r}; there are no other settings here.")
     return dict(merged.get("corpus_options", {}))
@@ -194,7 +194,7 @@ def _read_file(file: Path) -> dict[str, Any]:
     return {SHORT.get(key, key): value for key, value in content.items()}
 
 
-def _assign(merged: dict[str, Any], word: str) -> None:
+def assign(merged: dict[str, Any], word: str) -> None:
     """Apply one `key=value`; `head.NAME=value` sets a head option; a value is read as YAML, lists with commas."""
     key, equals, text = word.partition("=")
     if not equals or not key:
