@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -24,6 +26,13 @@ class LayerSum(nn.Module):
         super().__init__()
         self.logits = nn.Parameter(torch.zeros(num_layers))
         self.normalize = normalize
+        self.fixed = False
+
+    def fix(self, weights: Sequence[float]) -> None:
+        """Learn no more: keep these L weights, and take states that they have mixed already, (B, 1, T, D), as well."""
+        self.logits.data = torch.tensor(weights).log()
+        self.logits.requires_grad_(False)
+        self.fixed = True
 
     def layer_weights(self) -> Tensor:
         """(L,) weights, each > 0, summing to 1."""
@@ -36,6 +45,8 @@ class LayerSum(nn.Module):
             ValueError: the states have another number of layers than the layer sum.
         """
         num_layers = hidden.states.shape[1]
+        if self.fixed and num_layers == 1:
+            return Frames(hidden.states[:, 0], hidden.lengths)  # (B, T, D)
         if num_layers != len(self.logits):
             raise ValueError(f"The layer sum was built for {len(self.logits)} layers, got states of {num_layers}.")
         states = hidden.states

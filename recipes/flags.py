@@ -28,6 +28,7 @@ FLAGS: dict[str, tuple[Any, str, str]] = {
     "lr": (float, "learning_rate", "peak learning rate"),
     "batch-size": (int, "batch_size", "utterances an update"),
     "store": (str, "store", "folder of stored hidden states"),
+    "store-budget": (str, "store_budget", "room for hidden states yet to be stored: 20GB; default: half of the free"),
     "device": (str, "device", "auto, cpu or cuda"),
     "allow-leak": (bool, "allow_leak", "run folds that share speakers; all scores are then marked SPEAKER-DEPENDENT"),
 }

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ByteSize, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from undertone.discovery import nearest
 from undertone.training.sweep import SWEEPABLE, trials
@@ -54,7 +54,15 @@ class RunConfig(BaseModel):
     head_options: dict[str, Any] = Field({}, description="options of the head, as head.NAME=value")
 
     store: str | None = Field(None, description="folder of stored hidden states; none: ~/.cache/undertone/store")
-    store_dtype: Literal["float16", "bfloat16", "float32"] = Field("float16", description="precision of stored frames")
+    store_dtype: Literal["float16", "bfloat16", "float32", "int8"] = Field(
+        "float16", description="precision of stored frames; int8 has a scale for each layer and feature of an utterance"
+    )
+    store_budget: ByteSize | None = Field(
+        None, ge=0, description="room for hidden states yet to be stored, as 20GB; none: half of the free disk"
+    )
+    memory: float | None = Field(
+        None, ge=0, description="GB of stored hidden states kept in memory, the rest is read again; none: half of it"
+    )
 
     class_weights: Literal["none", "balanced"] = Field(
         "none", description="balanced: every class counts alike, however many utterances of it there are"
@@ -87,7 +95,7 @@ class RunConfig(BaseModel):
     eval_every: int | None = Field(None, ge=1, description="updates between two looks at dev; none: every epoch")
     patience: int = Field(15, ge=1, description="stop after this many looks at dev without a better score")
     average_top: int = Field(1, ge=1, description="average the weights of the so many best looks at dev")
-    mixed_precision: Literal["no", "bf16", "fp16"] = Field("no", description="autocast of the training")
+    mixed_precision: Literal["no", "bf16", "fp16"] = Field("no", description="autocast, of a frozen upstream too")
     select_by: Literal["uar", "wa", "macro_f1", "ccc"] | None = Field(
         None, description="dev score of the first task that selects; none: uar for classes, ccc for values"
     )
@@ -255,7 +263,7 @@ def check_same_run(config: RunConfig, path: Path) -> None:
     from undertone.files import read_json
 
     before, now = read_json(path), json.loads(config.model_dump_json())
-    where_only = {"store", "device", "log_with"}
+    where_only = {"store", "store_budget", "memory", "device", "log_with"}
     changed = [key for key in now if before.get(key) != now[key] and key not in where_only]
     if changed:
         listing = ", ".join(f"{key} was {before.get(key)!r}, now {now[key]!r}" for key in changed)

@@ -17,14 +17,17 @@ from undertone.downstream.downstream import needed_states
 from undertone.downstream.model import UndertoneModel
 from undertone.downstream.task import Task
 from undertone.training.config import make_config
+from undertone.training.feeding import StoreSource
+from undertone.training.frozen import fill_store, store_folder
 from undertone.training.predictions import Predictions
 from undertone.training.progress import Display
 from undertone.training.relabel import relabel, restrict
 from undertone.training.results import summarise
-from undertone.training.run import hidden_states, make_accelerator
+from undertone.training.run import make_accelerator
 from undertone.training.scoring import predict
 from undertone.training.series import annotation
 from undertone.training.targets import scored_targets, scored_task
+from undertone.upstream.store import Store
 
 BATCH_SIZE = 16
 
@@ -103,7 +106,9 @@ def _predict(
     """The model's predictions for the utterances, its upstream run over them once."""
     model.to(accelerator.device).eval()
     needed = needed_states(model.config.head, model.config.layer_norm)
-    states = hidden_states(model.upstream, needed, utterances, accelerator, display)
+    store = Store(store_folder(None), model.upstream, needed)
+    fill_store(model.upstream, utterances, store, accelerator, display)
+    states = StoreSource(store, device=accelerator.device)
     return predict(model.downstream, tasks, states, utterances, accelerator, BATCH_SIZE, "all")
 
 

@@ -8,7 +8,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
+import psutil
 import torch
+from torch import Tensor
 
 from undertone.audio.read import read_audio
 from undertone.upstream.types import HiddenStates, WaveBatch
@@ -32,17 +34,57 @@ class Source(Protocol):
 
 
 class StoreSource:
-    """Hidden states (B, L, T, D) float32 read from a store; T is 1 where the store holds means."""
+    """Hidden states (B, L, T, D) float32 of a store; T is 1 where it holds means.
+
+    What was read once stays in memory, as it is stored, until the allowance is used up; the rest is read from the
+    store every time.
+
+    Args:
+        store: holds all that will be asked for.
+        allowance: bytes of memory on `device`; None: half of what is free there.
+        device: where states are kept and batches are made.
+    """
 
     jitter: ClassVar[float] = 0.3  # padding frames cost little here, mixing helps
 
-    def __init__(self, store: Store) -> None:
-        self.store = store
+    def __init__(self, store: Store, allowance: int | None = None, device: torch.device | str = "cpu") -> None:
+        self.store, self.device = store, torch.device(device)
+        self.room = _free_memory(self.device) // 2 if allowance is None else allowance
+        self.held: dict[str, Tensor] = {}
 
     def __call__(self, utterances: Sequence[Utterance]) -> HiddenStates:
         """Read and pad."""
-        states = [self.store.get(str(utterance.audio_hash)) for utterance in utterances]
+        states = [self._states(str(utterance.audio_hash)) for utterance in utterances]
         return HiddenStates.collate([state.to(torch.float32) for state in states])
+
+    def _states(self, key: str) -> Tensor:
+        if key in self.held:
+            return self.held[key]
+        states = self.store.get(key)
+        if states.nbytes > self.room:
+            return states.to(self.device)
+        self.room -= states.nbytes
+        self.held[key] = states.to(self.device, copy=True)  # what the store gives is a view of a mapped file
+        return self.held[key]
+
+    def can_hold(self, utterances: Sequence[Utterance]) -> bool:
+        """Whether `means` of these fit into the allowance."""
+        states = self.store.get(str(utterances[0].audio_hash))
+        return states.numel() * torch.float32.itemsize * len(utterances) <= self.room
+
+    def means(self, utterances: Sequence[Utterance]) -> Tensor:
+        """(L, N, D) float32, of a store of means."""
+        num_layers, _, size = self.store.get(str(utterances[0].audio_hash)).shape
+        found = torch.empty(num_layers, len(utterances), size)
+        for row, utterance in enumerate(utterances):
+            states = self.store.get(str(utterance.audio_hash))  # (L, 1, D)
+            found[:, row] = states[:, 0]
+        return found.to(self.device)
+
+
+def _free_memory(device: torch.device) -> int:
+    """Bytes."""
+    return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else psutil.virtual_memory().available
 
 
 class WaveSource:

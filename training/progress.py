@@ -24,8 +24,8 @@ class Display:
         self.console = Console(stderr=True, quiet=quiet or not is_first_process())
 
     def say(self, text: str) -> None:
-        """Print one line; text in square brackets is text, not markup."""
-        self.console.print(text, markup=False, highlight=False)
+        """Print one line, unbroken; text in square brackets is text, not markup."""
+        self.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     @contextmanager
     def bar(self, title: str) -> Iterator[Advance]:

@@ -123,6 +123,11 @@ def title_lines(results: Mapping[str, Any]) -> list[str]:
         lines.append("Speaker-independent: train, dev and test of a fold share no speaker.")
     if results.get("upstream_weights") == "random":
         lines.append(f"RANDOM-WEIGHT UPSTREAM: {results['upstream']} was never trained; this run is a control.")
+    if results.get("hidden_states") == "mixture":
+        lines.append(
+            "APPROXIMATION: the head was trained on one mixture of the layers a fold, whose weights a linear probe "
+            "learned on means; there was no room to store all layers."
+        )
     lines += _leakage_lines(results) + _trial_lines(results)
     unit, units = results["ci_unit"], f"{results['ci_num_units']} {results['ci_unit']}s"
     note = f", for want of {MIN_SPEAKERS} known speakers" if unit == "utterance" else ""

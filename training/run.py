@@ -6,7 +6,6 @@ import copy
 import dataclasses
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
 from urllib.parse import quote
 
 import torch
@@ -18,27 +17,25 @@ from undertone.corpora import load_corpus
 from undertone.corpora.corpus import Corpus
 from undertone.corpora.folds import Fold, check_folds, mark_leaks
 from undertone.corpora.manifest import Manifest, Utterance
-from undertone.corpora.prepare import prepare
+from undertone.corpora.prepare import check_unchanged, prepare
 from undertone.downstream.config import UndertoneConfig
-from undertone.downstream.downstream import Downstream, needed_states
+from undertone.downstream.downstream import Downstream
 from undertone.downstream.head import check_head_options, check_head_tasks, head_class
 from undertone.downstream.live import LiveModel, TopLayersModel
 from undertone.downstream.model import UndertoneModel
 from undertone.downstream.task import Task
 from undertone.files import read_json, write_json
 from undertone.training.config import RunConfig, check_same_run, save_config
+from undertone.training.fallback import MixtureSource
 from undertone.training.feeding import Source, StoreSource, WaveSource
+from undertone.training.frozen import frozen_source, store_folder
 from undertone.training.order import seed_everything
 from undertone.training.progress import Display
 from undertone.training.targets import choose_tasks
 from undertone.upstream import Upstream, load_upstream
 from undertone.upstream.adapt import add_lora, finetune, merge_lora
-from undertone.upstream.extract import extract
 from undertone.upstream.hf import HFUpstream
 from undertone.upstream.replay import can_replay
-from undertone.upstream.store import Store
-
-STORE = Path("~/.cache/undertone/store")
 
 
 @dataclass
@@ -56,6 +53,7 @@ class Run:
         source: what the trained module is fed.
         display: where progress is shown.
         warnings: what the results must say about the data.
+        stored: of the hidden states: `frames`, `mean`, `mixture` or `none`.
     """
 
     config: RunConfig
@@ -68,6 +66,7 @@ class Run:
     source: Source
     display: Display
     warnings: list[str] = field(default_factory=list)
+    stored: str = "none"
 
     def folder(self, fold: Fold) -> Path:
         """RUN/folds/NAME; letters that a file system may refuse are quoted."""
@@ -76,7 +75,7 @@ class Run:
     def new_downstream(self, name: str) -> Downstream:
         """An untrained downstream whose weights depend on the seed and `name` alone."""
         seed_everything(self.config.seed, "init", name)
-        return Downstream(
+        downstream = Downstream(
             self.upstream.num_layers,
             self.upstream.hidden_size,
             self.tasks,
@@ -84,6 +83,15 @@ class Run:
             self.config.head_options,
             self.config.layer_norm,
         )
+        if isinstance(self.source, MixtureSource):
+            downstream.layer_sum.fix(self.source.weights[name])
+        return downstream
+
+    def of(self, name: str) -> Run:
+        """The run as one training sees it: the fold's, or `EVERYONE`'s."""
+        if not isinstance(self.source, MixtureSource):
+            return self
+        return dataclasses.replace(self, source=self.source.of(name))
 
     def new_module(self, name: str) -> Downstream | LiveModel:
         """What a fold trains: the downstream alone, or with a copy of the upstream in which something learns."""
@@ -92,7 +100,7 @@ class Run:
             return downstream
         seed_everything(self.config.seed, "adapters", name)
         upstream = adapted(self.upstream, self.config)
-        if trains_top_from_store(self.upstream, self.config):
+        if isinstance(self.source, StoreSource):
             return TopLayersModel(upstream, downstream, self.config.top_layers)  # type: ignore[arg-type]
         return LiveModel(upstream, downstream)
 
@@ -203,66 +211,31 @@ def open_run(config: RunConfig, out: Path, display: Display) -> Run:
         weights = list(adapted(upstream, config).parameters())
         learning = sum(weight.numel() for weight in weights if weight.requires_grad)
         display.say(f"{config.mode}: {learning:,} of {sum(w.numel() for w in weights):,} upstream weights learn")
+    run = Run(config, out, corpus, manifest, folds, tasks, upstream, source, display, warnings)
     if config.mode == "frozen" or trains_top_from_store(upstream, config):
-        kind = needed_states(config.head, config.layer_norm) if config.mode == "frozen" else "frames"
-        source = hidden_states(upstream, kind, list(manifest), accelerator, display, config.store, config.store_dtype)
-    return Run(config, out, corpus, manifest, folds, tasks, upstream, source, display, warnings)
+        run.stored, run.source = frozen_source(run, accelerator)
+    return run
 
 
 def _manifest(config: RunConfig, corpus: Corpus, out: Path, display: Display) -> tuple[Manifest, list[str]]:
     """The run's manifest and what was noticed when it was made."""
     folder, notes = out / "manifest", out / "manifest_notes.json"
     if folder.is_dir() and notes.is_file():
-        return Manifest.load(folder), list(read_json(notes))
+        manifest = Manifest.load(folder)
+        check_unchanged(manifest)
+        return manifest, list(read_json(notes))
     with display.bar(f"checking {corpus.name}") as advance:
         root = Path(config.root).expanduser() if config.root else None
-        prepared = prepare(corpus, root, strict=config.strict, progress=lambda done, total: advance(done, total, ""))
+        prepared = prepare(
+            corpus,
+            root,
+            strict=config.strict,
+            progress=lambda done, total: advance(done, total, ""),
+            trusted=store_folder(config.store) / "audio",
+        )
     warnings = prepared.warnings + [f"set aside {path}: {reason}" for path, reason in prepared.broken]
     for warning in warnings:
         display.say(f"note: {warning}")
     prepared.manifest.save(folder)
     write_json(notes, warnings)
     return prepared.manifest, warnings
-
-
-def hidden_states(
-    upstream: Upstream,
-    kind: Literal["frames", "mean"],
-    utterances: list[Utterance],
-    accelerator: Accelerator,
-    display: Display,
-    store: str | None = None,
-    dtype: str = "float16",
-) -> Source:
-    """Run a frozen upstream once over what the store lacks, each process its share, and read from there.
-
-    Args:
-        upstream: on any device.
-        kind: all frames, or their means.
-        utterances: what will be asked for.
-        accelerator: device and processes.
-        display: where progress is shown.
-        store: folder of stored hidden states; None: `STORE`.
-        dtype: precision of stored frames.
-
-    Raises:
-        ValueError: a file that could be read when the manifest was made cannot be read now.
-    """
-    folder = Path(store or STORE).expanduser()
-    share = utterances[accelerator.process_index :: accelerator.num_processes]
-    with display.bar(f"{upstream.name}: hidden states, s") as advance:
-        report = extract(
-            upstream.to(accelerator.device),
-            share,
-            Store(folder, upstream, kind, dtype),
-            device=str(accelerator.device),
-            progress=lambda done, total: advance(done, total, ""),
-        )
-    if report.broken:
-        listing = "; ".join(f"{path}: {reason}" for path, reason in report.broken[:3])
-        raise ValueError(f"{len(report.broken)} files cannot be read any more: {listing}. Restore them, or begin anew.")
-    if report.computed:
-        speed = report.audio_seconds / max(report.seconds, 1e-9)
-        display.say(f"{report.computed} utterances through {upstream.name}: {speed:.1f} audio seconds per second")
-    accelerator.wait_for_everyone()
-    return StoreSource(Store(folder, upstream, kind, dtype))  # opened anew: the other processes' shards are there too

@@ -20,7 +20,7 @@ from undertone.audio.read import AudioError, read_audio
 from undertone.upstream.base import Upstream, too_long
 from undertone.upstream.packed import packed
 from undertone.upstream.store import Store
-from undertone.upstream.types import WaveBatch
+from undertone.upstream.types import HiddenStates, WaveBatch
 
 BATCH_SECONDS = 80.0  # padded sound in a batch on an accelerator
 READ_AHEAD = 3  # batches decoded while the upstream works
@@ -171,7 +171,7 @@ class _Job:
         with torch.inference_mode():
             batch = WaveBatch.collate(waves, self.upstream.sample_rate).to(self.device)
             with torch.autocast(self.device.type, precision) if precision is not None else nullcontext():
-                hidden = self.upstream(batch)
+                hidden: HiddenStates = self.upstream(batch)
             output = self.store.reduce(hidden.to(self.device, torch.float32))
             finite = torch.isfinite(output.states.abs().amax((1, 2, 3))).tolist()
             output = output.to("cpu")

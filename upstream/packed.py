@@ -46,4 +46,5 @@ def can_pack(layer: nn.Linear) -> bool:
 
 def _linear(weight: Tensor, bias: Tensor | None, input: Tensor) -> Tensor:
     """(..., K) -> (..., N)."""
-    return torch.ops.mkldnn._linear_pointwise(input, weight, bias, "none", [], "")
+    output: Tensor = torch.ops.mkldnn._linear_pointwise(input, weight, bias, "none", [], "")
+    return output

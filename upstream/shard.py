@@ -82,7 +82,7 @@ class Shard:
 
     def get(self, key: str) -> Tensor:
         """(L, T, D) states in the stored dtype; those stored as int8 in float32."""
-        states = self._tensors.get_tensor(key)
+        states: Tensor = self._tensors.get_tensor(key)
         return states * self._tensors.get_tensor(_SCALE + key) if _SCALE + key in self._names else states
 
 
