@@ -76,13 +76,10 @@ def task_loss(
     count = loss_count(task, targets, class_weights)
     if task.has_classes:
         return _cross_entropy_sum(task, logits, targets, options, class_weights), count
-    labelled = is_labelled(targets)
-    predictions, truth = logits[labelled, 0], targets[labelled].to(logits.dtype)
+    predictions, truth = logits[:, 0], targets.to(logits.dtype)
     if options.regression == "mse":
-        total = F.mse_loss(predictions, truth, reduction="sum")
-    else:
-        total = _ccc_sum(predictions, truth)
-    return total + 0.0 * logits.sum(), count
+        return ((predictions - truth.nan_to_num()) ** 2 * is_labelled(targets)).sum(), count
+    return _ccc_sum(predictions, truth), count
 
 
 def _shares(task: Task, targets: Tensor, dtype: torch.dtype) -> Tensor:
@@ -110,23 +107,24 @@ def ccc(predictions: Tensor, targets: Tensor, eps: float = 1e-8) -> Tensor:
 
     Args:
         predictions: (N,).
-        targets: (N,), N >= 2.
+        targets: (N,), NaN where there is none, which then counts for nothing; two or more are needed.
         eps: added to the denominator; two equal constants score 0.
     """
-    mean_p, mean_t = predictions.mean(), targets.mean()
-    covariance = ((predictions - mean_p) * (targets - mean_t)).mean()
-    spread = predictions.var(correction=0) + targets.var(correction=0) + (mean_p - mean_t) ** 2
-    return 2 * covariance / (spread + eps)
+    # By weights and not by picking, so that many trainings can be stacked over it.
+    labelled = is_labelled(targets).to(targets.dtype)
+    share = labelled / labelled.sum().clamp(min=1)  # (N,)
+    targets = targets.nan_to_num()
+    mean_p, mean_t = (share * predictions).sum(), (share * targets).sum()
+    from_p, from_t = predictions - mean_p, targets - mean_t  # (N,)
+    spread = (share * (from_p**2 + from_t**2)).sum() + (mean_p - mean_t) ** 2
+    return 2 * (share * from_p * from_t).sum() / (spread + eps)
 
 
 def _ccc_sum(predictions: Tensor, targets: Tensor) -> Tensor:
     """(1 - CCC over all processes) * local count, with a gradient that sums to the exact one over the processes."""
-    local = len(predictions)
     everyone_p, everyone_t = _gather(predictions), _gather(targets)
-    total = len(everyone_p)
-    if total < 2:
-        return predictions.sum() * 0.0
-    loss = 1 - ccc(everyone_p, everyone_t)
+    local, total = is_labelled(targets).sum(), is_labelled(everyone_t).sum()
+    loss = torch.where(total < 2, 0.0, 1 - ccc(everyone_p, everyone_t))
     # The gradient flows only through this process's predictions; the others' parts come from the other processes.
     # Processes' gradients are summed and divided by the total count, so each must carry the total as its factor.
     return loss * local + (total - local) * (loss - loss.detach())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -40,6 +40,13 @@ class Progress:
     finished: bool = False
     history: list[dict[str, Any]] = field(default_factory=list)
 
+    def rank(self, score: float, top: int) -> bool:
+        """Whether the present weights are among the `top` best by their dev score, the earlier of equals first."""
+        ranked = sorted([*self.best, (score, self.step)], key=lambda entry: (-entry[0], entry[1]))
+        self.best = ranked[:top]
+        self.looks_since_best = 0 if self.best[0][1] == self.step else self.looks_since_best + 1
+        return (score, self.step) in self.best
+
 
 def save_weights(module: nn.Module, path: Path) -> None:
     """Write what training changes of a module as safetensors, atomically."""
@@ -48,9 +55,8 @@ def save_weights(module: nn.Module, path: Path) -> None:
         save_file(state, draft)
 
 
-def average_weights(paths: Sequence[Path]) -> dict[str, Tensor]:
-    """The mean of several saved weights, computed in float64; integers are the first one's."""
-    states = [load_file(path) for path in paths]
+def average_weights(states: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    """The mean of several weights, computed in float64; integers are the first one's."""
     return {
         name: torch.stack([state[name].double() for state in states]).mean(0).to(first.dtype)
         if first.is_floating_point()

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object
+from torch import Tensor
 
 from undertone.downstream.downstream import Downstream
 from undertone.downstream.head import HeadOutput
@@ -83,7 +84,7 @@ def _rows(tasks: tuple[Task, ...], output: HeadOutput, utterances: Sequence[Utte
     """{task: (rows, C) scores of each utterance}: one row, or one for each time of its annotation."""
     if tasks[0].level == "frame":
         return {task.name: [rows.cpu().numpy() for rows in at_annotations(task, output, utterances)] for task in tasks}
-    return {name: list(scores[:, None]) for name, scores in task_scores(tasks, output).items()}
+    return {name: list(scores[:, None]) for name, scores in task_scores(tasks, output.logits).items()}
 
 
 def _targets(task: Task, utterances: Sequence[Utterance]) -> np.ndarray:
@@ -93,11 +94,11 @@ def _targets(task: Task, utterances: Sequence[Utterance]) -> np.ndarray:
     return scored_targets(task, utterances)
 
 
-def task_scores(tasks: tuple[Task, ...], output: HeadOutput) -> dict[str, np.ndarray]:
-    """Logits -> {task: (B, C) float32}: probabilities of a classification, values of a regression."""
-    logits = {task.name: output.logits[task.name].float() for task in tasks}
+def task_scores(tasks: tuple[Task, ...], logits: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
+    """(..., C) logits -> {task: (..., C) float32}: probabilities of a classification, values of a regression."""
+    scores = {task.name: logits[task.name].float() for task in tasks}
     return {
-        task.name: (logits[task.name].softmax(-1) if task.has_classes else logits[task.name]).cpu().numpy()
+        task.name: (scores[task.name].softmax(-1) if task.has_classes else scores[task.name]).cpu().numpy()
         for task in tasks
     }
 

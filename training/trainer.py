@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from accelerate import Accelerator
 from accelerate.utils.memory import should_reduce_batch_size
+from safetensors.torch import load_file
 from torch import nn
 
 from undertone.downstream.downstream import Downstream
@@ -104,14 +105,15 @@ class Trainer:
                 end_of_epoch = progress.position == len(batches)
                 if end_of_epoch:
                     progress.epoch, progress.position = progress.epoch + 1, 0
-                if self._is_look(progress.step, last, end_of_epoch):
+                if is_look(self.config, progress.step, last, end_of_epoch):
                     self._look(progress, dev, total, losses)
                     losses = []
                 if progress.step == last or progress.finished:
                     break
         if not progress.best:
             return Trained(progress.step, None, progress.history)
-        load_trained_state(self.module, average_weights([self._kept(step) for _, step in progress.best]))
+        best = [load_file(self._kept(step)) for _, step in progress.best]
+        load_trained_state(self.module, average_weights(best))
         return Trained(progress.best[0][1], progress.best[0][0], progress.history)
 
     def _make_objective(self, train: Sequence[Utterance]) -> Objective:
@@ -126,12 +128,8 @@ class Trainer:
     def _kept(self, step: int) -> Path:
         return self.folder / "best" / f"step-{step:09d}.safetensors"
 
-    def _is_look(self, step: int, last: int, end_of_epoch: bool) -> bool:
-        every = self.config.eval_every
-        return step == last or (step % every == 0 if every else end_of_epoch)
-
     def _look(self, progress: Progress, dev: Sequence[Utterance], total: int, losses: list[float]) -> None:
-        """Score dev, keep the weights if they are among the best so far, write a checkpoint."""
+        """Score dev, keep the weights if they are among the `average_top` best so far, write a checkpoint."""
         record: dict[str, Any] = {
             "step": progress.step,
             "epoch": progress.epoch,
@@ -140,23 +138,16 @@ class Trainer:
         }
         if dev:
             score, record["dev"] = selection_score(self.predict(dev), self.config.select_by)
-            self._rank(progress, score)
+            if progress.rank(score, self.config.average_top):
+                self._on_main(lambda: save_weights(self.module, self._kept(progress.step)))
             progress.finished = progress.looks_since_best >= self.config.patience
         progress.history.append(record)
-        self.accelerator.log(_flatten(record), step=progress.step)
+        self.accelerator.log(flatten_record(record), step=progress.step)
         checkpoints = self.folder / "checkpoints"
         self._on_main(lambda: save_checkpoint(checkpoints, self.state, self.optimizer.optimizer, progress))
         if self.accelerator.is_main_process:
             for path in set((self.folder / "best").glob("*")) - {self._kept(step) for _, step in progress.best}:
                 path.unlink()
-
-    def _rank(self, progress: Progress, score: float) -> None:
-        """Keep the `average_top` best weights, the earlier of two equal ones first."""
-        ranked = sorted([*progress.best, (score, progress.step)], key=lambda entry: (-entry[0], entry[1]))
-        progress.best = ranked[: self.config.average_top]
-        progress.looks_since_best = 0 if progress.best[0][1] == progress.step else progress.looks_since_best + 1
-        if (score, progress.step) in progress.best:
-            self._on_main(lambda: save_weights(self.module, self._kept(progress.step)))
 
     def _on_main(self, write: Callable[[], None]) -> None:
         if self.accelerator.is_main_process:
@@ -226,7 +217,12 @@ def total_steps(config: RunConfig, num_utterances: int) -> int:
     return config.max_steps or config.max_epochs * -(-num_utterances // config.batch_size)
 
 
-def _flatten(record: dict[str, Any]) -> dict[str, float]:
+def is_look(config: RunConfig, step: int, last: int, end_of_epoch: bool) -> bool:
+    """Whether dev is scored after this many updates."""
+    return step == last or (step % config.eval_every == 0 if config.eval_every else end_of_epoch)
+
+
+def flatten_record(record: dict[str, Any]) -> dict[str, float]:
     """A history record as the flat `dev/task/metric` scalars that a tracker takes."""
     flat = {key: value for key, value in record.items() if isinstance(value, int | float)}
     for task, metrics in record.get("dev", {}).items():
