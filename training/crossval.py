@@ -17,12 +17,13 @@ from filelock import FileLock, Timeout
 from undertone.corpora.folds import Fold
 from undertone.downstream.downstream import Downstream
 from undertone.downstream.head import check_head_options
+from undertone.downstream.live import LiveModel
 from undertone.downstream.model import UndertoneModel
 from undertone.files import read_json, write_json
 from undertone.training.config import RunConfig
 from undertone.training.cost import model_cost
-from undertone.training.embeddings import save_embeddings
 from undertone.training.fallback import EVERYONE
+from undertone.training.fold import fold_lock, is_done, write_fold
 from undertone.training.frozen import first_decides
 from undertone.training.leakage import leakage
 from undertone.training.predictions import Predictions
@@ -30,6 +31,7 @@ from undertone.training.progress import Display
 from undertone.training.results import summarise
 from undertone.training.run import Run, make_accelerator, open_run
 from undertone.training.scoring import predict_and_embed
+from undertone.training.stacked import can_stack, refit_stacked, train_stacked
 from undertone.training.sweep import combine, refit_plan, sweep_info, trials
 from undertone.training.trainer import Trained, Trainer, total_steps
 
@@ -62,10 +64,13 @@ def crossval(config: RunConfig, out: Path, display: Display | None = None) -> di
     """
     display = display or Display()
     run = _open(config, out, display)
-    for number, fold in enumerate(run.folds, 1):
-        _take(run, fold, f"fold {fold.name} ({number}/{len(run.folds)})")
     accelerator = make_accelerator(config)
-    open_folds = first_decides(accelerator, lambda: [fold.name for fold in run.folds if not _is_done(run, fold)])
+    if can_stack(run, accelerator):
+        train_stacked(run, run.folds)
+    else:
+        for number, fold in enumerate(run.folds, 1):
+            _take(run, fold, f"fold {fold.name} ({number}/{len(run.folds)})")
+    open_folds = first_decides(accelerator, lambda: [fold.name for fold in run.folds if not is_done(run, fold)])
     if open_folds:
         display.say(f"Another process is busy with {', '.join(open_folds)} and will write the results.")
         return None
@@ -105,12 +110,15 @@ def train(config: RunConfig, out: Path, fold_name: str | None = None, display: D
     if fold_name is not None and fold_name not in names:
         raise ValueError(f"No fold {fold_name!r}; the folds are: {', '.join(names)}.")
     fold = run.folds[names.index(fold_name) if fold_name is not None else 0]
-    _take(run, fold, f"fold {fold.name}")
-    if not _is_done(run, fold):
+    accelerator = make_accelerator(config)
+    if can_stack(run, accelerator):
+        train_stacked(run, [fold])
+    else:
+        _take(run, fold, f"fold {fold.name}")
+    if not is_done(run, fold):
         raise ValueError(f"Another process trains fold {fold.name} in {run.out}. Wait, or choose another --out.")
     model = UndertoneModel.from_pretrained(run.folder(fold) / "model", allow=(config.head,))
     results = pool(run, [fold], model_cost(model))
-    accelerator = make_accelerator(config)
     if accelerator.is_main_process:
         model.save_pretrained(run.out / "model")
         write_results(run, [fold], results)
@@ -133,25 +141,19 @@ def _finished(run: Run) -> dict[str, Any] | None:
     return results if "refit_steps" in results["cost"] else None
 
 
-def _is_done(run: Run, fold: Fold) -> bool:
-    return (run.folder(fold) / "fold.json").is_file()
-
-
 def _take(run: Run, fold: Fold, title: str) -> None:
     """Train the fold unless it is done or another process holds its lock; a dead process holds none."""
-    folder = run.folder(fold)
-    accelerator = make_accelerator(run.config, folder)
-    lock = FileLock(folder.parent / f"{folder.name}.lock")
+    accelerator = make_accelerator(run.config, run.folder(fold))
+    lock = fold_lock(run, fold)
 
     def take() -> bool:
-        if _is_done(run, fold):
+        if is_done(run, fold):
             return False
-        folder.mkdir(parents=True, exist_ok=True)
         try:
             lock.acquire(timeout=0)
         except Timeout:
             return False
-        return not _is_done(run, fold)  # it may have been finished in between
+        return not is_done(run, fold)  # it may have been finished in between
 
     if first_decides(accelerator, take):
         _run_fold(run, fold, accelerator, title)
@@ -175,46 +177,14 @@ def _run_fold(run: Run, fold: Fold, accelerator: Accelerator, title: str) -> Non
 
 
 def _train_fold(run: Run, fold: Fold, folder: Path, accelerator: Accelerator, title: str) -> None:
-    """Train on train, select on dev, read test once; fold.json is written last and says that the fold is done."""
-    start, run = time.monotonic(), run.of(fold.name)
+    """Train on train, select on dev, and write the fold's files."""
+    began, run = time.monotonic(), run.of(fold.name)
     utterances, dev = run.manifest.select(fold.train), run.manifest.select(fold.dev)
     accelerator.init_trackers("tensorboard")
     total = total_steps(run.config, len(utterances))
     trainer, trained = _fit(run, fold.name, folder, accelerator, title, utterances, dev, total)
-    predictions, embeddings = predict_and_embed(
-        trainer.module,
-        run.tasks,
-        run.source,
-        run.manifest.select(fold.test),
-        accelerator,
-        run.config.batch_size,
-        fold.name,
-    )
-    for tracker in accelerator.trackers:
-        tracker.finish()
     leaks = _leakage(run, trainer, accelerator, utterances)
-    if accelerator.is_main_process:
-        run.save_fold(trainer.module, utterances, folder / "model")
-        predictions.save(folder / "predictions.parquet")
-        save_embeddings(folder, predictions.ids, embeddings)
-        write_json(folder / "history.json", trained.history)
-        module: Any = trainer.module
-        downstream: Downstream = getattr(module, "downstream", module)
-        record = {
-            "best_step": trained.best_step,
-            "dev_score": trained.best_score,
-            "seconds": round(time.monotonic() - start, 2),
-            "layer_weights": downstream.layer_sum.layer_weights().tolist(),
-            "trained_parameters": sum(weight.numel() for weight in trainer.module.parameters() if weight.requires_grad),
-            "num_train": len(utterances),
-            "num_dev": len(dev),
-            "num_test": len(fold.test),
-            **leaks,
-        }
-        write_json(folder / "fold.json", record)
-        shutil.rmtree(folder / "checkpoints", ignore_errors=True)
-        shutil.rmtree(folder / "best", ignore_errors=True)
-    accelerator.wait_for_everyone()
+    write_fold(run, fold, folder, accelerator, trainer.module, trained, began, **leaks)
 
 
 def _leakage(run: Run, trainer: Trainer, accelerator: Accelerator, train: Sequence[Any]) -> dict[str, Any]:
@@ -257,10 +227,12 @@ def _refit(run: Run, accelerator: Accelerator) -> dict[str, Any]:
     records = [read_json(run.folder(fold) / "fold.json") for fold in run.folds]
     config, best_step, num_train = refit_plan(run.config, records)
     run, total = replace(run, config=config).of(EVERYONE), total_steps(config, num_train)
-    everyone = list(run.manifest)
-    folder = run.out / "refit"
-    trainer, _ = _fit(run, EVERYONE, folder, accelerator, "model of all speakers", everyone, [], total, best_step)
-    model = run.model(trainer.module, everyone)
+    everyone, folder, title = list(run.manifest), run.out / "refit", "model of all speakers"
+    if can_stack(run, accelerator):
+        module: Downstream | LiveModel = refit_stacked(run, total, best_step, title)
+    else:
+        module = _fit(run, EVERYONE, folder, accelerator, title, everyone, [], total, best_step)[0].module
+    model = run.model(module, everyone)
     if accelerator.is_main_process:
         model.save_pretrained(run.out / "model")
         shutil.rmtree(folder, ignore_errors=True)

@@ -85,6 +85,14 @@ def test_accumulation_divides_a_batch_without_changing_its_gradient(trained: Tra
     assert distance(trained("accumulation=2", *calm), trained(*calm)) < 1e-4
 
 
+def test_memory_decides_whether_trainings_go_side_by_side(trained: Train) -> None:
+    """Without memory for the means they go one by one, each with checkpoints on the way; the numbers are the same."""
+    words = ("head=linear", "sweep.lr=1e-3,1e-4", LAST)
+    assert distance(trained("memory=0", *words), trained(*words)) < 1e-5
+    frames = [trained(word, LAST) for word in ("memory=0", "memory=0.0001", "memory=1")]
+    assert distance(frames[0], frames[1]) == distance(frames[0], frames[2]) == 0
+
+
 def test_max_epochs_is_passes_over_the_training_utterances(trained: Train) -> None:
     assert len(history(trained("max_epochs=3"))) == 6
     assert history(trained("max_epochs=3"))[-1]["epoch"] == 3
