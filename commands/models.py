@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.table import Table
 
 from undertone.commands.terminal import CorpusOptions, ModelArg, Root, console, fail, say, show
 from undertone.recipes.flags import CorpusArg
@@ -72,8 +73,20 @@ def push(
     run: Annotated[Path, typer.Argument(help="RUN or a model folder")],
     repo_id: Annotated[str, typer.Argument(help="user/name on the Hub")],
     public: Annotated[bool, typer.Option(help="make the repository public; default: private")] = False,
+    head_only: Annotated[
+        bool, typer.Option(help="leave the frozen upstream out and name it; LoRA: adapters go")
+    ] = False,
+    dry_run: Annotated[bool, typer.Option(help="write what would go to RUN-published, and ask nobody")] = False,
 ) -> None:
-    """Upload a model with its scores and card to the Hub."""
-    from undertone.hub.push import push as push_run
+    """Upload a model with its scores, pictures and card to the Hub, in one commit."""
+    from undertone.publish import push as publishing
 
-    say(f"pushed {push_run(run, repo_id, private=not public)}")
+    if not dry_run:
+        say(f"pushed {publishing.push(run, repo_id, private=not public, head_only=head_only)}")
+        return
+    folder, sizes = publishing.dry_run(run, repo_id, head_only=head_only)
+    table = Table("file", "kB")
+    for name, size in sizes.items():
+        table.add_row(name, f"{size / 1e3:.1f}")
+    console.print(table)
+    say(f"nothing was sent; {'public' if public else 'private'} {repo_id} would hold what is in {folder}")

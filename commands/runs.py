@@ -25,9 +25,16 @@ def finish(results: dict[str, Any] | None, out: Path, push_to: str | None) -> No
     say(f"results  {out / 'results.json'}\nmodel    {out / 'model'}")
     say(f"next     undertone report {out}\n         undertone predict {out} FILE.wav")
     if push_to is not None:
-        from undertone.hub.push import push as push_run
+        from undertone.publish.push import push as push_run
 
         say(f"pushed   {push_run(out, push_to)}")
+
+
+def _check_push(push_to: str | None) -> None:
+    if push_to is not None and is_first_process():
+        from undertone.publish.push import check_target
+
+        check_target(push_to)
 
 
 def quickstart(out: Annotated[Path, typer.Option(help="folder of the run")] = Path("runs/quickstart")) -> None:
@@ -52,6 +59,7 @@ def crossval(
 
     if compare is not None:
         comparing.read_finished(compare)  # a wrong path is noticed before the training, not after it
+    _check_push(push)
     results = run(config, out)
     finish(results, out, push)
     if compare is not None and results is not None:
@@ -68,6 +76,7 @@ def train(
     """Train and test one fold; RUN/model is the one with the best dev score."""
     from undertone.training.crossval import train as run
 
+    _check_push(push)
     finish(run(config, out, fold), out, push)
 
 

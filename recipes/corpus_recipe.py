@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from undertone.hub.push import push
+from undertone.publish.push import check_target, push
 from undertone.training.config import make_config
 from undertone.training.crossval import crossval
 from undertone.training.report import write_report
@@ -32,6 +32,8 @@ def run_recipe(corpus: str, description: str | None, root: str, words: Sequence[
     parser.add_argument("settings", nargs="*", help="key=value, corpus.NAME=value")
     arguments = parser.parse_args(words)
 
+    if arguments.push:
+        check_target(arguments.push)
     given = {"corpus": corpus, "root": str(arguments.root), "upstream": arguments.upstream}
     results = crossval(make_config(given, arguments.settings), arguments.out)
     if results is None:

@@ -15,7 +15,7 @@ SOURCES = sorted(
     for path in ROOT.rglob("*.py")
     if not any(part[0] == "." or part in ("tests", "build", "benchmarks") for part in path.relative_to(ROOT).parts)
 )
-FOLDERS = {"audio", "corpora", "downstream", "hub", "inference", "recipes", "training", "upstream"}
+FOLDERS = {"audio", "corpora", "downstream", "hub", "inference", "publish", "recipes", "training", "upstream"}
 EVERYWHERE = {"discovery", "files"}
 MAY_IMPORT = {
     "audio": set(),
@@ -24,6 +24,7 @@ MAY_IMPORT = {
     "downstream": {"audio", "upstream"},
     "inference": {"audio", "upstream", "downstream"},
     "hub": {"audio", "upstream", "downstream"},
+    "publish": {"audio", "upstream", "downstream"},
     "training": {"audio", "corpora", "upstream", "downstream"},
     "recipes": FOLDERS,
     "commands": FOLDERS,

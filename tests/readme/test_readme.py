@@ -49,7 +49,7 @@ def test_the_own_data_section_from_the_table_to_the_prediction(calls):
     assert len(section) == 5
     for command in section:
         if command.startswith("undertone push"):
-            continue  # tests/hub pushes to a loopback hub
+            continue  # tests/publish pushes to a loopback hub
         # No pretrained weights offline, and no time: another upstream, two folds, one epoch.
         quick = " --upstream fbank --protocol groups num_folds=2 max_epochs=1"
         run(re.sub(r" --upstream \S+", quick, command), calls)

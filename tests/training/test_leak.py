@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from undertone.corpora.folds import LeakError
-from undertone.hub.card import make_card
+from undertone.publish.card import make_card
 from undertone.training.config import make_config
 from undertone.training.crossval import crossval
 from undertone.training.progress import Display

@@ -8,8 +8,8 @@ import pytest
 import yaml
 from huggingface_hub import ModelCard
 
-from undertone.hub.card import make_card
-from undertone.tests.hub.example import make_results, write_model
+from undertone.publish.card import make_card
+from undertone.tests.publish.example import make_results, write_model
 
 NOT_TESTED = (
     "The scores are the cross-validation's; this very model was trained on all speakers and was not itself tested."
@@ -50,7 +50,7 @@ def test_the_sections_are_those_that_were_measured(model):
     def headings(results):
         return re.findall(r"^## (.*)$", make_card(model, results, "me/x"), re.MULTILINE)
 
-    always = ["What it predicts", "How to use it", "Limits", "Versions"]
+    always = ["What it predicts", "How to use it", "Limits and misuse", "Versions"]
     measured = ["What it was trained on", "Scores", "Recall of each class", "By gender of the speaker"]
     assert headings(None) == headings(NOTHING_KNOWN) == always
     assert headings(make_results()) == always[:2] + measured + always[2:]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeGuard
@@ -19,32 +20,51 @@ Scores = Mapping[str, Mapping[str, Any]]
 """{task: {metric: value}}"""
 
 
-def make_card(model_folder: Path, results: Mapping[str, Any] | None, repo_id: str) -> str:
+def make_card(
+    model_folder: Path,
+    results: Mapping[str, Any] | None,
+    repo_id: str,
+    *,
+    pictures: Sequence[str] = (),
+    upstream_licence: str | None = None,
+    head_only: bool = False,
+) -> str:
     """README.md of a published model: YAML metadata with a `model-index`, then the page.
 
     Args:
         model_folder: what `UndertoneModel.save_pretrained` wrote.
         results: the run's `results.json`; None: the card gives no scores.
         repo_id: `user/name` that the page tells readers to load.
+        pictures: names of the pictures beside the card: `confusion_TASK.png`, `layer_weights.png`.
+        upstream_licence: as the Hub says it.
+        head_only: whether the upstream is left out of what is published.
 
     Raises:
         FileNotFoundError: there is no config.json in `model_folder`.
     """
     config = read_json(model_folder / "config.json")
     preprocessor = read_json(model_folder / "preprocessor_config.json")
+    adapter = (model_folder / "adapter").is_dir()
     results = {key: value for key, value in (results or {}).items() if value is not None}
     random_upstream = _random_upstream(config, results)
     versions = {name: version for name, version in results.get("versions", {}).items() if version}
+    confusions = {task["name"]: confusion_file(task["name"]) for task in config["tasks"]}
+    shown = next((task for task in config["tasks"] if task["kind"] != "regression"), config["tasks"][0])
     body = _template().render(
         name=repo_id.split("/")[-1],
         repo_id=repo_id,
         upstream=upstream_name(config),
+        upstream_licence=upstream_licence,
         head=config["head"],
+        head_only=head_only or config.get("head_only", False),
+        adapter=adapter,
         random_upstream=random_upstream,
         tasks=config["tasks"],
+        shown=shown["name"],
         sample_rate=preprocessor["sampling_rate"],
         corpus=_corpus_name(results),
         variant=results.get("corpus_variant"),
+        counts=_counts(results),
         licence=results.get("licence"),
         citation=results.get("citation"),
         protocol=_protocol(results),
@@ -52,11 +72,18 @@ def make_card(model_folder: Path, results: Mapping[str, Any] | None, repo_id: st
         scores=_scores_table(results),
         interval=_interval(results),
         recalls=_recall_table(results.get("pooled", {})),
+        confusions={task: name for task, name in confusions.items() if name in pictures},
         genders=_gender_table(results.get("per_gender", {})),
+        layer_weights="layer_weights.png" in pictures,
         versions=versions or {"transformers": config["transformers_version"]},
     )
-    card = ModelCard(f"---\n{_metadata(config, results, repo_id, random_upstream).to_yaml()}\n---\n\n{body}")
-    return str(card)
+    metadata = _metadata(config, results, repo_id, random_upstream, adapter)
+    return str(ModelCard(f"---\n{metadata.to_yaml()}\n---\n\n{body}"))
+
+
+def confusion_file(task: str) -> str:
+    """Name of the picture of a task's confusion matrix."""
+    return f"confusion_{re.sub(r'[^0-9A-Za-z-]', '_', task)}.png"
 
 
 def _template() -> Any:
@@ -68,7 +95,7 @@ def _template() -> Any:
 
 
 def _metadata(
-    config: Mapping[str, Any], results: Mapping[str, Any], repo_id: str, random_upstream: bool
+    config: Mapping[str, Any], results: Mapping[str, Any], repo_id: str, random_upstream: bool, adapter: bool
 ) -> ModelCardData:
     eval_results = _eval_results(results)
     tags = ["undertone", "speech-emotion-recognition", "speech", "emotion"]
@@ -76,11 +103,13 @@ def _metadata(
         tags.append("speaker-dependent")
     if random_upstream:
         tags.append("random-upstream")
+    base = upstream_name(config) if _from_hub(config) and not random_upstream else None
     return ModelCardData(
         library_name="undertone",
         pipeline_tag="audio-classification",
         tags=tags,
-        base_model=upstream_name(config) if _from_hub(config) and not random_upstream else None,
+        base_model=base,
+        base_model_relation=("adapter" if adapter else "finetune") if base else None,
         model_name=repo_id.split("/")[-1] if eval_results else None,
         eval_results=eval_results or None,
     )
@@ -114,6 +143,12 @@ def _corpus_name(results: Mapping[str, Any]) -> str | None:
     """A corpus' name, or the last part of the path of a table of the user's own."""
     corpus = results.get("corpus")
     return Path(corpus).name if corpus else None
+
+
+def _counts(results: Mapping[str, Any]) -> str:
+    """`535 utterances of 10 speakers`, as far as it is known."""
+    counts = [f"{results[f'num_{what}']} {what}" for what in ("utterances", "speakers") if results.get(f"num_{what}")]
+    return " of ".join(counts)
 
 
 def _from_hub(config: Mapping[str, Any]) -> bool:

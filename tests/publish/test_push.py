@@ -11,11 +11,11 @@ from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id
 
 from undertone.downstream.find import REPO_ID
-from undertone.hub.push import push
-from undertone.tests.hub.example import write_model, write_run
+from undertone.publish.push import push
+from undertone.tests.publish.example import write_model, write_run
 
 CODE = """
-from undertone.hub.push import push
+from undertone.publish.push import push
 try:
     print(push({folder!r}, {repo!r}, private={private}, token={token!r}, message={message!r}))
 except (ValueError, OSError) as error:
@@ -185,5 +185,5 @@ def test_no_model_names_the_command_that_makes_it(tmp_path, run):
 
 
 def test_pushing_imports_no_torch(client, run):
-    answer = client("import sys, undertone.hub.push; print('torch' in sys.modules, 'transformers' in sys.modules)")
+    answer = client("import sys, undertone.publish.push; print('torch' in sys.modules, 'transformers' in sys.modules)")
     assert answer.stdout.split() == ["False", "False"], answer.stderr

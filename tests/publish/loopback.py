@@ -6,15 +6,17 @@ import base64
 import hashlib
 import json
 import re
+import socket
 import threading
 from collections.abc import Callable
 from fnmatch import fnmatch
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import yaml
 
-from undertone.tests.hub.repository import Blob, Commit, Repo
+from undertone.tests.publish.repository import Blob, Commit, Repo
 
 TOKEN = "hf_loopback"
 USER = "tester"
@@ -52,13 +54,16 @@ class LoopbackHub:
         repos: {repo id: Repo}.
         blobs: {sha256: bytes} of the uploaded large files.
         requests: `METHOD /path` of every request, in order.
+        ranges: the Range headers among them.
     """
 
     def __init__(self) -> None:
         self.repos: dict[str, Repo] = {}
         self.blobs: dict[str, bytes] = {}
         self.requests: list[str] = []
+        self.ranges: list[str] = []
         self._failures: list[tuple[str, int]] = []
+        self._drops: list[list[Any]] = []
         handler = type("Handler", (_Handler,), {"hub": self})
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
         self.endpoint = f"http://127.0.0.1:{self._server.server_port}"
@@ -83,6 +88,18 @@ class LoopbackHub:
         """From now on answer `status` to every request whose `METHOD /path` matches the glob `pattern`."""
         self._failures.append((pattern, status))
 
+    def drop(self, pattern: str, times: int = 1_000_000) -> None:
+        """Close the connection in the middle of the next `times` matching requests: of what is sent or answered."""
+        self._drops.append([pattern, times])
+
+    def dropped(self, request: str) -> bool:
+        """Whether `drop` asked for this request to break off."""
+        for drop in self._drops:
+            if drop[1] and fnmatch(request, drop[0]):
+                drop[1] -= 1
+                return True
+        return False
+
     def planned_failure(self, request: str) -> int | None:
         """The status that `fail` asked for, or None."""
         return next((status for pattern, status in self._failures if fnmatch(request, pattern)), None)
@@ -96,9 +113,15 @@ class _Handler(BaseHTTPRequestHandler):
         """Keep the tests' output clean."""
 
     def _dispatch(self) -> None:
-        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         path = unquote(urlsplit(self.path).path)
+        size = int(self.headers.get("Content-Length", 0))
+        self._breaks_off = self.hub.dropped(f"{self.command} {path}")
         self.hub.requests.append(f"{self.command} {path}")
+        self.hub.ranges += filter(None, [self.headers.get("Range")])
+        body = self.rfile.read(size // 2 if self._breaks_off else size)
+        if self._breaks_off and size:
+            self._hang_up()
+            return
         try:
             if status := self.hub.planned_failure(f"{self.command} {path}"):
                 raise Refused(status, "a failure that the test asked for")
@@ -123,7 +146,14 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header(name, value)
         self.end_headers()
         if self.command != "HEAD":
-            self.wfile.write(body)
+            self.wfile.write(body[: len(body) // 2] if self._breaks_off else body)
+        if self._breaks_off:
+            self._hang_up()
+
+    def _hang_up(self) -> None:
+        self.close_connection = True
+        self.wfile.flush()
+        self.connection.shutdown(socket.SHUT_RDWR)
 
     def _json(self, value: object) -> None:
         self._send(200, json.dumps(value).encode(), {"Content-Type": "application/json"})
@@ -142,6 +172,8 @@ class _Handler(BaseHTTPRequestHandler):
         repo = self.hub.repos.get(repo_id)
         if repo is None or (repo.private and not self._signed_in):
             raise Refused(404 if self._signed_in else 401, "Repository not found", "RepoNotFound")
+        if repo.gated:
+            raise Refused(403, f"Access to model {repo_id} is restricted", "GatedRepo")
         return repo
 
     def _commit_at(self, repo_id: str, revision: str | None) -> Commit:

@@ -1,0 +1,156 @@
+"""What of a run or a model folder is published, and what stays."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from undertone.downstream.find import PUBLISHED, local_model
+from undertone.files import atomic_path, read_json
+from undertone.publish.card import confusion_file, make_card, upstream_name
+from undertone.publish.pictures import confusion_picture, layer_weights_picture
+
+WEIGHTS = "model.safetensors"
+ADAPTER_RUN = "adapter"  # RUN/adapter, beside RUN/model: the same training, its adapters not merged
+NOT_PUBLISHED = ("warnings",)  # of results.json: they name files
+
+Files = dict[str, Path | bytes]
+"""{path in the repository: a file of this machine, or content}"""
+
+
+def collect(folder: Path, repo_id: str, *, head_only: bool = False, upstream_licence: str | None = None) -> Files:
+    """The files of a published model: weights, configs, results, pictures and the card that shows them.
+
+    Args:
+        folder: a run, or a model folder.
+        repo_id: `user/name` that the card tells readers to load.
+        head_only: leave the upstream out; its Hub id and commit are named instead, and a LoRA run's adapters go along.
+        upstream_licence: for the card, where the Hub knows it.
+
+    Raises:
+        ValueError: there is no model, or its upstream cannot be left out; the message says why and what to do.
+    """
+    model = head_only_model(folder) if head_only else local_model(folder)
+    files: Files = {
+        path.relative_to(model).as_posix(): path for pattern in PUBLISHED for path in sorted(model.rglob(pattern))
+    }
+    config = read_json(model / "config.json")
+    if config["upstream"]["kind"] == "hf":  # a local folder's path is nobody's business; loading does not need it
+        config["upstream"] = config["upstream"] | {"name": upstream_name(config)}
+        if head_only and not config["head_only"]:
+            config["head_only"] = True
+            files[WEIGHTS] = _without_upstream(model / WEIGHTS)
+        files["config.json"] = _json(config)
+    if "adapter/adapter_config.json" in files:
+        adapter = read_json(model / "adapter" / "adapter_config.json")
+        files["adapter/adapter_config.json"] = _json(adapter | {"base_model_name_or_path": upstream_name(config)})
+    results = _results(folder, config)
+    if results is not None:
+        files["results.json"] = _json(results)
+    files |= (pictures := _pictures(model, results))
+    files["README.md"] = make_card(
+        model,
+        results,
+        repo_id,
+        pictures=tuple(pictures),
+        upstream_licence=upstream_licence,
+        head_only=config.get("head_only", False),
+    ).encode()
+    return files
+
+
+def write_folder(files: Mapping[str, Path | bytes], folder: Path) -> None:
+    """Write what `collect` returned; a folder that is there is replaced."""
+    with atomic_path(folder) as draft:
+        for name, content in files.items():
+            path = draft / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content if isinstance(content, bytes) else content.read_bytes())
+
+
+def head_only_model(folder: Path) -> Path:
+    """The model folder of a run or a model folder, from which the upstream can be left out.
+
+    Raises:
+        ValueError: the upstream was trained, is on nobody else's machine, or it is not known whether it was trained.
+    """
+    if (folder / ADAPTER_RUN / "config.json").is_file():
+        return _with_hub_upstream(folder / ADAPTER_RUN)
+    model = local_model(folder)
+    config = read_json(model / "config.json")
+    if config.get("head_only"):
+        return _with_hub_upstream(model)
+    run_config = folder / "config.json"
+    if model == folder or not run_config.is_file():
+        raise ValueError(
+            f"{folder} holds a whole model, which does not say whether its upstream was trained. For --head-only give "
+            f"the RUN that made it."
+        )
+    mode = read_json(run_config).get("mode", "frozen")
+    if mode != "frozen":
+        raise ValueError(
+            f"This run was made with mode={mode}, so that its upstream is part of the model. Push it without "
+            f"--head-only."
+        )
+    return _with_hub_upstream(model)
+
+
+def _with_hub_upstream(model: Path) -> Path:
+    upstream = read_json(model / "config.json")["upstream"]
+    if upstream["kind"] == "hf" and not upstream.get("commit"):
+        raise ValueError(
+            f"The upstream {Path(upstream['name']).name!r} is a folder of this machine, which nobody else has. Push "
+            f"the model without --head-only."
+        )
+    return model
+
+
+def _without_upstream(weights: Path) -> bytes:
+    from safetensors import safe_open
+    from safetensors.numpy import save
+
+    with safe_open(weights, framework="numpy") as tensors:
+        kept = {name: tensors.get_tensor(name) for name in tensors.keys() if not name.startswith("upstream.")}
+    return save(kept, metadata={"format": "pt"})
+
+
+def _results(folder: Path, config: Mapping[str, Any]) -> dict[str, Any] | None:
+    if not (folder / "results.json").is_file():
+        return None
+    results = read_json(folder / "results.json")
+    return {key: value for key, value in results.items() if key not in NOT_PUBLISHED} | {
+        "upstream": upstream_name(config)
+    }
+
+
+def _pictures(model: Path, results: Mapping[str, Any] | None) -> dict[str, bytes]:
+    """{file name: PNG} of what was measured."""
+    pictures: dict[str, bytes] = {}
+    tasks = {task["name"]: task for task in read_json(model / "config.json")["tasks"]}
+    for name, confusion in ((results or {}).get("confusion") or {}).items():
+        if name in tasks and any(map(any, confusion)):
+            pictures[confusion_file(name)] = confusion_picture(tasks[name]["labels"], confusion)
+    weights = layer_weights(model / WEIGHTS)
+    if len(weights) > 1:
+        pictures["layer_weights.png"] = layer_weights_picture(weights)
+    return pictures
+
+
+def layer_weights(weights: Path) -> list[float]:
+    """The (L,) softmaxed layer weights of a saved model; none if it holds no layer sum."""
+    import numpy as np
+    from safetensors import safe_open
+
+    name = "downstream.layer_sum.logits"
+    with safe_open(weights, framework="numpy") as tensors:
+        if name not in tensors.keys():
+            return []
+        logits = tensors.get_tensor(name)  # (L,)
+    powers = np.exp(logits - logits.max())
+    return [float(value) for value in powers / powers.sum()]
+
+
+def _json(value: Mapping[str, Any]) -> bytes:
+    return (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode()

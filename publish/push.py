@@ -1,0 +1,159 @@
+"""Publish a trained model: its files, its results and its card in one commit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, get_token
+from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError
+
+from undertone.downstream.find import REPO_ID, local_model
+from undertone.downstream.hub_errors import hub_errors
+from undertone.files import read_json
+from undertone.publish.collect import collect, head_only_model, write_folder
+
+OURS = (".json", ".safetensors", ".png")  # kinds of files that a push replaces and removes
+
+
+def push(
+    run_or_model: str | Path,
+    repo_id: str,
+    *,
+    private: bool = True,
+    head_only: bool = False,
+    token: str | None = None,
+    message: str | None = None,
+) -> str:
+    """Send a model to the Hub; the repository is made if it does not exist.
+
+    What goes: the model folder's JSON and safetensors files, the run's `results.json`, pictures of the confusions and
+    layer weights, and a card as `README.md`, in one commit that also removes what an earlier push left. What stays:
+    predictions, checkpoints, audio, and the names of files and folders.
+
+    Args:
+        run_or_model: a run (its `model/` and `results.json`) or a model folder.
+        repo_id: `user/name` or `organisation/name`.
+        private: whether a *new* repository is private; one that exists stays as it is.
+        head_only: leave the frozen upstream out and name it; of a LoRA run, its adapters go instead.
+        token: Hub token; None takes the one of `hf auth login` or HF_TOKEN.
+        message: of the commit.
+
+    Returns:
+        The URL of the commit; of the latest one when nothing has changed since.
+
+    Raises:
+        ValueError: a malformed `repo_id`, no model there, no token, an upstream that cannot be left out, or a
+            repository of that name that holds something else.
+        HubError: the Hub refused, or was not reached.
+    """
+    folder = _check(run_or_model, repo_id)
+    api = HfApi(token=_token(token), library_name="undertone")
+    licence = _upstream_licence(api, head_only_model(folder) if head_only else local_model(folder), needed=head_only)
+    files = collect(folder, repo_id, head_only=head_only, upstream_licence=licence)
+    with hub_errors(repo_id):
+        there = _files_there(api, repo_id, private)
+        stale = [name for name in there if name.endswith(OURS) and name not in files]
+        commit = api.create_commit(
+            repo_id,
+            [*(CommitOperationAdd(*item) for item in files.items()), *map(CommitOperationDelete, stale)],
+            commit_message=message or "Push a model with Undertone",
+        )
+    return commit.commit_url
+
+
+def dry_run(run_or_model: str | Path, repo_id: str, *, head_only: bool = False) -> tuple[Path, dict[str, int]]:
+    """Write what `push` would send into a folder beside the run, and ask nobody.
+
+    Returns:
+        the folder, and {path in the repository: bytes}.
+
+    Raises:
+        ValueError: as `push`, but for the token and the repository.
+    """
+    folder = _check(run_or_model, repo_id)
+    target = folder.absolute().with_name(f"{folder.absolute().name}-published")
+    write_folder(collect(folder, repo_id, head_only=head_only), target)
+    paths = sorted(path for path in target.rglob("*") if path.is_file())
+    return target, {path.relative_to(target).as_posix(): path.stat().st_size for path in paths}
+
+
+def check_target(repo_id: str) -> None:
+    """Notice before a training, not after it, that its model could not be pushed.
+
+    Raises:
+        ValueError: a malformed `repo_id`, or no token.
+        HubError: the Hub does not accept the token, or was not reached.
+    """
+    _check_name(repo_id)
+    api = HfApi(token=_token(None), library_name="undertone")
+    with hub_errors(repo_id):
+        api.whoami()
+
+
+def _check(run_or_model: str | Path, repo_id: str) -> Path:
+    _check_name(repo_id)
+    folder = Path(run_or_model)
+    if not folder.is_dir():
+        raise ValueError(f"No such folder: {folder}. Give a run that `undertone crossval` made, or a model folder.")
+    return folder
+
+
+def _check_name(repo_id: str) -> None:
+    if not REPO_ID.fullmatch(repo_id):
+        raise ValueError(
+            f"Not a name for a repository: {repo_id!r}. Give user/name or organisation/name, of letters, digits, "
+            f"'-', '_' and '.', e.g. me/emodb-wavlm."
+        )
+
+
+def _files_there(api: HfApi, repo_id: str, private: bool) -> list[str]:
+    """The repository's files; it is made if there is none.
+
+    Raises:
+        ValueError: it holds something else than a model of ours.
+    """
+    url = api.create_repo(repo_id, private=private, exist_ok=True)
+    files = [sibling.rfilename for sibling in api.model_info(url.repo_id).siblings or []]
+    content = [name for name in files if name not in (".gitattributes", "README.md")]
+    if content and not ("config.json" in content and _is_ours(api, repo_id)):
+        raise ValueError(
+            f"The name {repo_id!r} is taken: that repository holds {', '.join(sorted(content)[:3])} and no model of "
+            f"Undertone. Choose another name."
+        )
+    return files
+
+
+def _is_ours(api: HfApi, repo_id: str) -> bool:
+    config: Any = read_json(Path(api.hf_hub_download(repo_id, "config.json")))
+    return bool(config.get("model_type") == "undertone")
+
+
+def _upstream_licence(api: HfApi, model: Path, needed: bool) -> str | None:
+    """The licence of a Hub upstream by its card; asking also shows that a head-only model's upstream can be had.
+
+    Raises:
+        HubError: a head-only model's upstream is missing, gated for this user, or the Hub was not reached.
+    """
+    upstream = read_json(model / "config.json")["upstream"]
+    if upstream["kind"] != "hf" or not upstream.get("commit"):
+        return None
+    try:
+        with hub_errors(upstream["name"]):
+            card = api.model_info(upstream["name"], revision=upstream["commit"] if needed else None).card_data
+    except OSError as error:
+        gone = isinstance(error.__cause__, RepositoryNotFoundError) or (
+            isinstance(error.__cause__, HfHubHTTPError) and error.__cause__.response.status_code in (401, 403, 404)
+        )
+        if needed or not gone:
+            raise
+        return None  # the model is whole: it does not need its upstream's repository, which may have gone since
+    licence = card.get("license") if card is not None else None
+    return str(licence) if licence else None
+
+
+def _token(token: str | None) -> str:
+    found = token or get_token()
+    if not found:
+        raise ValueError("Not signed in to the Hub: there is no token. Sign in with `hf auth login`, or set HF_TOKEN.")
+    return found

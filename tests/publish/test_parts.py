@@ -1,0 +1,174 @@
+"""What else a push does: pictures, a dry run, no upstream, no leftovers, no name of something else."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from undertone.publish.push import dry_run
+from undertone.tests.publish.example import make_results, write_model, write_run
+
+CODE = """
+import time
+time.sleep = lambda seconds: None  # between the client's own attempts
+from undertone.publish.push import check_target, push
+try:
+    print({call})
+except (ValueError, OSError) as error:
+    print(f"{{type(error).__name__}}: {{error}}")
+"""
+
+
+@pytest.fixture
+def ask(client):
+    """`ask("push(...)")` -> what it returned, or the error's class and message."""
+
+    def call(code, **env):
+        answer = client(CODE.format(call=code), **env)
+        assert answer.returncode == 0, answer.stderr
+        return answer.stdout.strip()
+
+    return call
+
+
+CONFUSION = {"emotion": [[9, 1, 0], [2, 3, 5], [0, 0, 0]], "gender": [[5, 5], [1, 9]], "removed": [[1]]}
+
+
+@pytest.fixture
+def run(tmp_path):
+    folder = write_run(tmp_path / "emodb", confusion=CONFUSION)
+    weights = {"downstream.layer_sum.logits": torch.tensor([0.0, 1.0, 2.0]), "downstream.head.w": torch.ones(2)}
+    save_file(weights | {"upstream.model.w": torch.ones(1000)}, folder / "model" / "model.safetensors")
+    return folder
+
+
+def test_pictures_go_with_the_card(hub, run, ask):
+    first = ask(f"push({str(run)!r}, 'tester/emodb')")
+    files = hub.files("tester/emodb")
+    pictures = {name for name in files if name.endswith(".png")}
+    assert pictures == {"confusion_emotion.png", "confusion_gender.png", "layer_weights.png"}
+    assert all(files[name].startswith(b"\x89PNG") for name in pictures)
+    card = files["README.md"].decode()
+    assert all(f"]({name})" in card for name in pictures)
+    assert ask(f"push({str(run)!r}, 'tester/emodb')") == first, "pictures are the same bytes again"
+
+
+def test_a_push_removes_what_an_earlier_one_left(hub, run, ask):
+    ask(f"push({str(run)!r}, 'tester/emodb')")
+    (run / "results.json").write_text(json.dumps(make_results(confusion={"emotion": CONFUSION["emotion"]})))
+    (run / "model" / "preprocessor_config.json").write_text(json.dumps({"sampling_rate": 8000}))
+    ask(f"push({str(run)!r}, 'tester/emodb')")
+    first, second = hub.commits("tester/emodb")
+    assert set(first.files) - set(second.files) == {"confusion_gender.png"}
+
+
+OTHER = """
+from huggingface_hub import HfApi
+repo = HfApi().create_repo({!r}).repo_id
+HfApi().upload_file(path_or_fileobj=b"{{}}", path_in_repo={!r}, repo_id=repo)
+"""
+
+
+@pytest.mark.parametrize("file", ["pytorch_model.bin", "config.json"])
+def test_a_name_that_holds_something_else_is_taken(file, hub, run, ask, client):
+    assert client(OTHER.format("tester/voices", file)).returncode == 0
+    answer = ask(f"push({str(run)!r}, 'tester/voices')")
+    assert answer == (
+        f"ValueError: The name 'tester/voices' is taken: that repository holds {file} and no model of Undertone. "
+        f"Choose another name."
+    )
+    assert len(hub.commits("tester/voices")) == 1
+
+
+def test_a_dry_run_writes_what_would_go_and_asks_nobody(hub, run, ask):
+    folder, sizes = dry_run(run, "tester/emodb")
+    assert folder == run.with_name("emodb-published") and hub.requests == []
+    ask(f"push({str(run)!r}, 'tester/emodb')")
+    sent = {name: data for name, data in hub.files("tester/emodb").items() if name != ".gitattributes"}
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == sent
+    assert sizes == {name: len(data) for name, data in sorted(sent.items())}
+
+
+def test_a_target_is_checked_before_anything_is_trained(hub, ask):
+    assert ask("check_target('tester/new')") == "None" and hub.repos == {}
+    assert "Give user/name" in ask("check_target('new')")
+    assert "there is no token" in ask("check_target('tester/new')", HF_TOKEN=None)
+    assert "The Hub does not accept the token (HTTP 401" in ask("check_target('tester/new')", HF_TOKEN="hf_stale")
+    assert "Cannot reach the Hub" in ask("check_target('tester/new')", HF_ENDPOINT="http://127.0.0.1:9")
+
+
+HUB_BASE = {"kind": "hf", "name": "tester/base", "commit": "0" * 40, "config": {}}
+
+
+def frozen(run, mode="frozen", **upstream):
+    """The run's upstream is one of the Hub."""
+    config = json.loads((run / "model" / "config.json").read_text())
+    config |= {"upstream": HUB_BASE | upstream, "head_only": False}
+    (run / "model" / "config.json").write_text(json.dumps(config))
+    (run / "config.json").write_text(json.dumps({"mode": mode}))
+
+
+def test_head_only_leaves_the_upstream_out_and_names_it(run):
+    frozen(run)
+    folder, sizes = dry_run(run, "tester/head", head_only=True)
+    assert set(load_file(folder / "model.safetensors")) == {"downstream.layer_sum.logits", "downstream.head.w"}
+    assert json.loads((folder / "config.json").read_text())["head_only"] is True
+    card = (folder / "README.md").read_text()
+    assert "holds the layer sum and the head alone" in card and "base_model: tester/base" in card
+    whole, _ = dry_run(run, "tester/head")
+    assert "upstream.model.w" in load_file(whole / "model.safetensors")
+    assert "the head alone" not in (whole / "README.md").read_text()
+
+
+@pytest.mark.parametrize(
+    "changes, said",
+    [
+        ({"mode": "finetune"}, "made with mode=finetune, so that its upstream is part of the model. Push it without"),
+        ({"commit": None, "name": "/home/me/w2v"}, "The upstream 'w2v' is a folder of this machine"),
+    ],
+)
+def test_head_only_is_refused_where_the_upstream_is_not_the_hubs(run, changes, said):
+    frozen(run, **changes)
+    with pytest.raises(ValueError, match=said):
+        dry_run(run, "tester/head", head_only=True)
+
+
+def test_a_bare_folder_does_not_say_whether_its_upstream_was_trained(run):
+    frozen(run)
+    with pytest.raises(ValueError, match="For --head-only give the RUN that made it."):
+        dry_run(run / "model", "tester/head", head_only=True)
+
+
+def test_the_adapters_of_a_lora_run_go_without_its_upstream(run):
+    frozen(run, mode="lora")
+    adapter = write_model(run / "adapter", **HUB_BASE) / "adapter"
+    config = json.loads((run / "adapter" / "config.json").read_text())
+    (run / "adapter" / "config.json").write_text(json.dumps(config | {"head_only": True}))
+    adapter.mkdir()
+    (adapter / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": "/home/someone/base"}))
+    save_file({"lora_A": torch.ones(2)}, adapter / "adapter_model.safetensors")
+    folder, _ = dry_run(run, "tester/lora", head_only=True)
+    assert json.loads((folder / "adapter" / "adapter_config.json").read_text()) == {
+        "base_model_name_or_path": "tester/base"
+    }
+    card = (folder / "README.md").read_text()
+    assert "base_model_relation: adapter" in card and "LoRA adapters (PEFT's format, in `adapter/`)" in card
+    assert "| emotion | UAR |" in card, "the run's scores"
+
+
+def test_a_head_without_its_upstream_on_the_hub_is_not_pushed(hub, run, ask):
+    frozen(run)
+    answer = ask(f"push({str(run)!r}, 'tester/head', head_only=True)")
+    assert answer.startswith("HubError: The Hub has no model 'tester/base', or it is private")
+    assert hub.repos == {}
+    assert ask(f"push({str(run)!r}, 'tester/head')").startswith(hub.endpoint), "a whole model needs nobody"
+
+
+def test_a_connection_that_breaks_while_a_file_is_sent(hub, run, ask):
+    hub.drop("PUT /lfs/*")
+    answer = ask(f"push({str(run)!r}, 'tester/emodb')")
+    assert answer.startswith("HubError: Cannot reach the Hub at http://127") and "Run the same command again" in answer
+    assert hub.commits("tester/emodb") == []
