@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from undertone.commands import corpora, export, models, parts, runs
+from undertone.commands import corpora, export, models, parts, runs, store
 from undertone.commands.terminal import fail
 
 INTERRUPTED = 130
@@ -17,6 +17,7 @@ app = typer.Typer(
 for verb in (
     runs.quickstart,
     corpora.prepare,
+    store.extract,
     runs.crossval,
     runs.train,
     models.predict,
@@ -31,6 +32,7 @@ for verb in (
 ):
     app.command()(verb)  # check_split is check-split
 app.command(name="list")(parts.list_names)
+app.add_typer(store.stores, name="store")
 
 
 def main() -> None:

@@ -137,7 +137,9 @@ def hidden_states(
 ) -> StoreSource:
     """The run's hidden states of one kind, computed where the store lacks them."""
     store = _open(run, kind, mixtures)
-    fill_store(run.upstream, list(run.manifest), store, accelerator, run.display)
+    done = fill_store(run.upstream, list(run.manifest), store, accelerator, run.display)
+    if done.computed:
+        run.display.say(extracted_line(done))
     allowance = None if run.config.memory is None else int(run.config.memory * 1e9)
     return StoreSource(store, allowance, accelerator.device)
 
@@ -151,7 +153,7 @@ def _open(run: Run, kind: Kind, mixtures: Sequence[Sequence[float]] | None = Non
 def fill_store(
     upstream: Upstream, utterances: Sequence[Utterance], store: Store, accelerator: Accelerator, display: Display
 ) -> ExtractionReport:
-    """Run a frozen upstream once over what the store lacks, each process its share, and say how fast that was.
+    """Run a frozen upstream once over what the store lacks, each process its share.
 
     Returns:
         what all processes did together.
@@ -181,8 +183,6 @@ def fill_store(
             f"{len(left)} of {len(set(keys))} sounds are not in {store.folder}. If processes run on several machines, "
             f"give --store a folder that all of them share."
         )
-    if done.computed:
-        display.say(extracted_line(done))
     return done
 
 

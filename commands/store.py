@@ -1,0 +1,96 @@
+"""Commands on stored hidden states: extract; store list, verify, prune."""
+
+from __future__ import annotations
+
+import sys
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from undertone.commands.terminal import say, show
+from undertone.recipes.flags import CorpusArg
+
+SHORT = 12  # letters of a store's name that are shown
+StoreOption = Annotated[Path | None, typer.Option("--store", help="folder of all stores; default: the user's")]
+stores = typer.Typer(no_args_is_help=True, help="Stored hidden states: list, verify, prune.")
+
+
+def extract(
+    corpus: CorpusArg,
+    settings: Annotated[list[str] | None, typer.Argument(help="corpus.NAME=value, upstream.NAME=value")] = None,
+    upstream: Annotated[str, typer.Option(help="Hub id, folder, fbank, mfcc, spectrogram")] = "fbank",
+    root: Annotated[str | None, typer.Option(help="folder of the corpus' audio")] = None,
+    store: Annotated[str | None, typer.Option(help="folder of stored hidden states")] = None,
+    kind: Annotated[Literal["frames", "mean"], typer.Option(help="mean is enough for head linear")] = "frames",
+    dtype: Annotated[str, typer.Option(help="float16, bfloat16, float32, int8")] = "float16",
+    store_budget: Annotated[str | None, typer.Option(help="20GB; default: half of the free disk")] = None,
+    mixed_precision: Annotated[str, typer.Option(help="autocast of the upstream: no, bf16, fp16")] = "no",
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda")] = "auto",
+) -> None:
+    """Run a frozen upstream once over a corpus; runs with the same upstream and store then only read."""
+    from undertone.training.config import make_config
+    from undertone.training.extraction import extract_corpus
+    from undertone.training.frozen import extracted_line
+    from undertone.training.progress import Display
+
+    flags = {"corpus": corpus, "upstream": upstream, "root": root, "store": store, "store_dtype": dtype}
+    flags |= {"store_budget": store_budget, "mixed_precision": mixed_precision, "device": device}
+    say(extracted_line(extract_corpus(make_config(flags, settings or []), kind, Display())))
+
+
+@stores.command("list")
+def list_stores(store: StoreOption = None) -> None:
+    """What is stored: upstream, kind, dtype, utterances, bytes, when it was last used."""
+    from undertone.training.frozen import store_folder
+    from undertone.upstream import stores as found
+    from undertone.upstream.budget import in_words
+
+    root = store_folder(store)
+    rows = [
+        [
+            info.folder.name[:SHORT],
+            info.upstream,
+            info.kind,
+            info.dtype if info.precision == "no" else f"{info.dtype} ({info.precision})",
+            str(info.utterances),
+            in_words(info.num_bytes),
+            datetime.fromtimestamp(info.last_used).strftime("%Y-%m-%d %H:%M"),
+        ]
+        for info in found.list_stores(root)
+    ]
+    show(([str(root)], ["store", "upstream", "kind", "dtype", "utterances", "bytes", "last used"], rows))
+
+
+@stores.command()
+def verify(store: StoreOption = None) -> None:
+    """Read every byte of every shard and compare its checksum; exit status 1 if one is damaged."""
+    from undertone.training.frozen import store_folder
+    from undertone.upstream.stores import verify_stores
+
+    checked = list(verify_stores(store_folder(store)))
+    damaged = [(shard, damage) for shard, damage in checked if damage is not None]
+    for shard, damage in damaged:
+        say(f"{shard}: {damage}")
+    if damaged:
+        say(f"{len(damaged)} of {len(checked)} shards are damaged; the next run that needs them makes them anew.")
+        sys.exit(1)
+    say(f"All {len(checked)} shards are as they were written.")
+
+
+@stores.command()
+def prune(
+    names: Annotated[list[str] | None, typer.Argument(help="stores, as list shows them; none: those not used")] = None,
+    store: StoreOption = None,
+    days: Annotated[float, typer.Option(min=0, help="without names: not used for so many days")] = 30.0,
+) -> None:
+    """Remove stores by name, or all that nobody has used for some time."""
+    from undertone.training.frozen import store_folder
+    from undertone.upstream.budget import in_words
+    from undertone.upstream.stores import prune_stores
+
+    removed = prune_stores(store_folder(store), names or (), days)
+    for info in removed:
+        say(f"removed {info.folder.name[:SHORT]} {info.upstream} {info.kind} {info.dtype}: {in_words(info.num_bytes)}")
+    say(f"{len(removed)} stores removed, {in_words(sum(info.num_bytes for info in removed))} freed")

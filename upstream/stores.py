@@ -1,0 +1,115 @@
+"""All stores of a folder: what there is, whether it is whole, and making room."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from safetensors import SafetensorError
+
+from undertone.files import read_json
+from undertone.upstream.shard import SUFFIX, Shard, find_damage
+from undertone.upstream.store import FORMAT, META
+
+DAY = 24 * 3600.0
+OLD_FORMAT = "it was written by another version of undertone"
+
+
+@dataclass(frozen=True)
+class StoreInfo:
+    """A store as people want to know of it.
+
+    Attributes:
+        folder: where it lies; its name is long, the first letters do.
+        upstream: name of the upstream.
+        kind: `frames`, `mean` or `mixture`.
+        dtype: of the stored states.
+        precision: of the upstream's arithmetic.
+        utterances: distinct sounds.
+        num_bytes: of its files.
+        last_used: s since 1970.
+        current: whether this version of the package reads it.
+    """
+
+    folder: Path
+    upstream: str
+    kind: str
+    dtype: str
+    precision: str
+    utterances: int
+    num_bytes: int
+    last_used: float
+    current: bool
+
+
+def list_stores(root: Path) -> list[StoreInfo]:
+    """The stores of a folder, the last used first."""
+    found = [_read(meta.parent) for meta in root.glob(f"*/{META}")]
+    return sorted(found, key=lambda info: (-info.last_used, info.folder.name))
+
+
+def verify_stores(root: Path) -> Iterator[tuple[Path, str | None]]:
+    """Read every byte of every shard: (shard, what is wrong with it or None), one after the other."""
+    for info in list_stores(root):
+        for shard in sorted(info.folder.glob(f"*{SUFFIX}")):
+            yield shard, find_damage(shard) if info.current else OLD_FORMAT
+
+
+def prune_stores(root: Path, names: Sequence[str] = (), days: float = 30.0) -> list[StoreInfo]:
+    """Remove stores: those whose folder begins with one of `names`, or, without names, those that nobody needs.
+
+    Args:
+        root: folder of all stores.
+        names: first letters of folders, as many as tell them apart.
+        days: without names: not used for so long, or of another version of the package.
+
+    Returns:
+        what was removed.
+
+    Raises:
+        ValueError: a name fits no store, or several.
+    """
+    stores = list_stores(root)
+    if names:
+        chosen = [_only(stores, name, root) for name in names]
+    else:
+        chosen = [info for info in stores if not info.current or time.time() - info.last_used > days * DAY]
+    for info in chosen:
+        shutil.rmtree(info.folder)
+    return chosen
+
+
+def _only(stores: Sequence[StoreInfo], name: str, root: Path) -> StoreInfo:
+    fitting = [info for info in stores if info.folder.name.startswith(name)]
+    if len(fitting) != 1:
+        raise ValueError(
+            f"{name!r} is the beginning of {len(fitting)} stores in {root}. `undertone store list` shows their names."
+        )
+    return fitting[0]
+
+
+def _read(folder: Path) -> StoreInfo:
+    meta = read_json(folder / META)
+    shards = list(folder.glob(f"*{SUFFIX}"))
+    return StoreInfo(
+        folder=folder,
+        upstream=meta["upstream"]["name"],
+        kind=meta["kind"],
+        dtype=meta["dtype"],
+        precision=meta.get("precision", "no"),
+        utterances=len({key for shard in shards for key in _keys(shard)}),
+        num_bytes=sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()),
+        last_used=(folder / META).stat().st_mtime,
+        current=meta.get("format") == FORMAT,
+    )
+
+
+def _keys(shard: Path) -> list[str]:
+    """Of a shard without a readable header none; `verify_stores` names it."""
+    try:
+        return list(Shard(shard).keys())
+    except SafetensorError:
+        return []
