@@ -28,6 +28,8 @@ def mixed_waves() -> list[torch.Tensor]:
 
 @pytest.fixture(params=NAMES)
 def upstream(request, tiny) -> Upstream:
+    if request.param in ("compare2016", "egemaps"):
+        pytest.importorskip("opensmile", reason="needs the extra opensmile")
     upstream = load_upstream(str(tiny(request.param)) if request.param.startswith("tiny-") else request.param)
     for module in upstream.modules():
         if isinstance(module, torch.nn.BatchNorm1d):  # as if trained: it does not map zero to zero
