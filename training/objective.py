@@ -101,6 +101,8 @@ class Objective(nn.Module):
         embedding = output.embedding.float()
         loss = embedding.sum() * 0.0
         for task in self.tasks:
+            if not task.weight and self.accelerator.num_processes == 1:  # DDP wants every weight in the graph
+                continue
             part = self._part(task, whole, self._logits(task, output, own or piece[:1]), own, piece)
             if self.uncertainty is not None:
                 share = len(own) / whole.size if whole.counts[task.name] else 0.0
