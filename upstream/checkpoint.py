@@ -10,8 +10,8 @@ from pickle import UnpicklingError
 from typing import Any
 
 import torch
-from huggingface_hub import try_to_load_from_cache
-from huggingface_hub.errors import HfHubHTTPError
+from huggingface_hub import constants, try_to_load_from_cache
+from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError
 from safetensors import SafetensorError
 from transformers import AutoConfig, FeatureExtractionMixin, PreTrainedConfig, PreTrainedModel
 
@@ -151,6 +151,17 @@ def _reading(name: str, what: str) -> Iterator[None]:
         where = "in that folder" if Path(name).is_dir() else "on the Hub, and it is no local folder"
         reason = str(error).strip().split("\n")[0]
         raise ValueError(
-            f"Cannot read {what} of upstream {name!r} {where}: {reason} Give a folder with config.json and weights, "
-            f"or a Hub id that this machine can reach or has cached."
+            f"Cannot read {what} of upstream {name!r} {where}: {reason} {_access(name, error)}Give a folder with "
+            f"config.json and weights, or a Hub id that this machine can reach or has cached."
         ) from error
+
+
+def _access(name: str, error: BaseException | None) -> str:
+    """How to get what the Hub does not give to just anyone; it says "not found" of private repositories, too."""
+    while error is not None:
+        if isinstance(error, RepositoryNotFoundError):  # a gated one is a kind of it
+            if isinstance(error, GatedRepoError):
+                return f"Ask for access at {constants.ENDPOINT}/{name}, then sign in: hf auth login. "
+            return "Check the name; if it is private, sign in: hf auth login. "
+        error = error.__cause__
+    return ""

@@ -23,14 +23,14 @@ def hub() -> Iterator[LoopbackHub]:
 
 @pytest.fixture
 def client(hub: LoopbackHub, tmp_path: Path) -> Client:
-    """`client(code, NAME="value")` runs Python code as a user of the loopback Hub does; a value of None unsets NAME."""
+    """`client(code, *words, NAME="value")` runs code as a user of the loopback Hub; a value of None unsets NAME."""
 
-    def run(code: str, **changes: str | None) -> subprocess.CompletedProcess[str]:
+    def run(code: str, *words: str, **changes: str | None) -> subprocess.CompletedProcess[str]:
         env = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "TRANSFORMERS_"))}
         env |= {"HF_ENDPOINT": hub.endpoint, "HF_HOME": str(tmp_path / "hf_home"), "HF_TOKEN": TOKEN}
         env |= {"HF_HUB_DISABLE_XET": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
         env |= {"OMP_NUM_THREADS": "1", "NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1"}
         env = {name: value for name, value in (env | changes).items() if value is not None}
-        return subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, timeout=60)
+        return subprocess.run([sys.executable, "-c", code, *words], env=env, capture_output=True, text=True, timeout=60)
 
     return run

@@ -54,14 +54,12 @@ class LoopbackHub:
         repos: {repo id: Repo}.
         blobs: {sha256: bytes} of the uploaded large files.
         requests: `METHOD /path` of every request, in order.
-        ranges: the Range headers among them.
     """
 
     def __init__(self) -> None:
         self.repos: dict[str, Repo] = {}
         self.blobs: dict[str, bytes] = {}
         self.requests: list[str] = []
-        self.ranges: list[str] = []
         self._failures: list[tuple[str, int]] = []
         self._drops: list[list[Any]] = []
         handler = type("Handler", (_Handler,), {"hub": self})
@@ -117,7 +115,6 @@ class _Handler(BaseHTTPRequestHandler):
         size = int(self.headers.get("Content-Length", 0))
         self._breaks_off = self.hub.dropped(f"{self.command} {path}")
         self.hub.requests.append(f"{self.command} {path}")
-        self.hub.ranges += filter(None, [self.headers.get("Range")])
         body = self.rfile.read(size // 2 if self._breaks_off else size)
         if self._breaks_off and size:
             self._hang_up()

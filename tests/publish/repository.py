@@ -53,5 +53,5 @@ class Repo:
     """A model repository; every commit of it, oldest first."""
 
     private: bool
-    gated: bool = False
     commits: list[Commit] = field(default_factory=lambda: [INITIAL])
+    gated: bool = False
