@@ -16,6 +16,7 @@ from filelock import FileLock, Timeout
 
 from undertone.corpora.folds import Fold
 from undertone.downstream.downstream import Downstream
+from undertone.downstream.fitted_head import FittedHead
 from undertone.downstream.head import check_head_options
 from undertone.downstream.live import LiveModel
 from undertone.downstream.model import UndertoneModel
@@ -23,6 +24,7 @@ from undertone.files import read_json, write_json
 from undertone.training.config import RunConfig
 from undertone.training.cost import model_cost
 from undertone.training.fallback import EVERYONE
+from undertone.training.fitting import check_fitted, fit_head
 from undertone.training.fold import fold_lock, is_done, write_fold
 from undertone.training.frozen import first_decides
 from undertone.training.leakage import leakage
@@ -33,6 +35,7 @@ from undertone.training.run import Run, make_accelerator, open_run
 from undertone.training.scoring import predict_and_embed
 from undertone.training.stacked import can_stack, refit_stacked, train_stacked
 from undertone.training.sweep import combine, refit_plan, sweep_info, trials
+from undertone.training.targets import adversarial_tasks
 from undertone.training.trainer import Trained, Trainer, total_steps
 
 PACKAGES = (
@@ -64,7 +67,7 @@ def crossval(config: RunConfig, out: Path, display: Display | None = None) -> di
     """
     display = display or Display()
     run = _open(config, out, display)
-    accelerator = make_accelerator(config)
+    accelerator = make_accelerator(run.config)
     if can_stack(run, accelerator):
         train_stacked(run, run.folds)
     else:
@@ -110,7 +113,7 @@ def train(config: RunConfig, out: Path, fold_name: str | None = None, display: D
     if fold_name is not None and fold_name not in names:
         raise ValueError(f"No fold {fold_name!r}; the folds are: {', '.join(names)}.")
     fold = run.folds[names.index(fold_name) if fold_name is not None else 0]
-    accelerator = make_accelerator(config)
+    accelerator = make_accelerator(run.config)
     if can_stack(run, accelerator):
         train_stacked(run, [fold])
     else:
@@ -121,6 +124,8 @@ def train(config: RunConfig, out: Path, fold_name: str | None = None, display: D
     results = pool(run, [fold], model_cost(model))
     if accelerator.is_main_process:
         model.save_pretrained(run.out / "model")
+        if config.mode == "lora":
+            shutil.copytree(run.folder(fold) / "model", run.out / "adapter", dirs_exist_ok=True)
         write_results(run, [fold], results)
     accelerator.wait_for_everyone()
     return results
@@ -130,6 +135,7 @@ def _open(config: RunConfig, out: Path, display: Display) -> Run:
     """Open the run, once every training of a sweep is known to have options that its head takes."""
     for trial in trials(config):
         check_head_options(trial.config.head, trial.config.head_options)
+        check_fitted(trial.config)
     return open_run(config, out, display)
 
 
@@ -182,18 +188,22 @@ def _train_fold(run: Run, fold: Fold, folder: Path, accelerator: Accelerator, ti
     utterances, dev = run.manifest.select(fold.train), run.manifest.select(fold.dev)
     accelerator.init_trackers("tensorboard")
     total = total_steps(run.config, len(utterances))
-    trainer, trained = _fit(run, fold.name, folder, accelerator, title, utterances, dev, total)
-    leaks = _leakage(run, trainer, accelerator, utterances)
-    write_fold(run, fold, folder, accelerator, trainer.module, trained, began, **leaks)
+    module, trained = _fit(run, fold.name, folder, accelerator, title, utterances, dev, total)
+    if run.config.refit_on_dev:
+        both, title = [*utterances, *dev], f"{title}, train and dev"
+        module, _ = _fit(run, fold.name, folder / "both", accelerator, title, both, [], total, trained.best_step)
+        shutil.rmtree(folder / "both", ignore_errors=True)
+    leaks = _leakage(run, module, accelerator, utterances)
+    write_fold(run, fold, folder, accelerator, module, trained, began, **leaks)
 
 
-def _leakage(run: Run, trainer: Trainer, accelerator: Accelerator, train: Sequence[Any]) -> dict[str, Any]:
+def _leakage(run: Run, module: Downstream | LiveModel, accelerator: Accelerator, train: list[Any]) -> dict[str, Any]:
     """`leakage` {column: what a fresh probe finds of it in the training embeddings}, where there is an adversary."""
-    adversarial = trainer.objective.adversarial_tasks
+    adversarial = adversarial_tasks(run.config.adversarial, train)
     if not adversarial:
         return {}
     predictions, embeddings = predict_and_embed(
-        trainer.module, run.tasks, run.source, train, accelerator, run.config.batch_size
+        module, run.tasks, run.source, train, accelerator, run.config.batch_size
     )
     row_of = {name: row for row, name in enumerate(predictions.ids)}  # values over time have any number of rows an id
     known = [item for item in train if item.id in row_of]
@@ -211,15 +221,19 @@ def _fit(
     dev: Sequence[Any],
     total: int,
     stop_at: int | None = None,
-) -> tuple[Trainer, Trained]:
-    """A trainer with a progress bar, and its outcome."""
+) -> tuple[Downstream | LiveModel, Trained]:
+    """What is trained, with the weights that were kept, and how that went; a progress bar shows it."""
+    module = run.new_module(name)
     with run.display.bar(title) as advance:
 
         def follow(done: int, last: int, score: float | None) -> None:
             advance(done, last, "" if score is None else f"dev {score:.3f}")
 
-        trainer = Trainer(run.config, run.tasks, run.source, run.new_module(name), folder, accelerator, follow)
-        return trainer, trainer.fit(utterances, dev, total, stop_at)
+        if not isinstance(module, LiveModel) and isinstance(module.head, FittedHead):
+            return module, fit_head(run.config, run.tasks, run.source, module, utterances, dev, accelerator, follow)
+        trainer = Trainer(run.config, run.tasks, run.source, module, folder, accelerator, follow)
+        trained = trainer.fit(utterances, dev, total, stop_at)
+        return trainer.module, trained
 
 
 def _refit(run: Run, accelerator: Accelerator) -> dict[str, Any]:
@@ -231,10 +245,12 @@ def _refit(run: Run, accelerator: Accelerator) -> dict[str, Any]:
     if can_stack(run, accelerator):
         module: Downstream | LiveModel = refit_stacked(run, total, best_step, title)
     else:
-        module = _fit(run, EVERYONE, folder, accelerator, title, everyone, [], total, best_step)[0].module
+        module, _ = _fit(run, EVERYONE, folder, accelerator, title, everyone, [], total, best_step)
     model = run.model(module, everyone)
     if accelerator.is_main_process:
         model.save_pretrained(run.out / "model")
+        if run.config.mode == "lora":  # once more with the adapters apart, for a push without the upstream
+            run.save_fold(module, everyone, run.out / "adapter")
         shutil.rmtree(folder, ignore_errors=True)
     accelerator.wait_for_everyone()
     return {**model_cost(model), "refit_steps": best_step}

@@ -148,8 +148,13 @@ def test_a_whole_cross_validation(small_corpus, tiny, tmp_path, words):
     config = make_config({"corpus": str(small_corpus), "upstream": tiny}, [*SETTINGS, "max_steps=3", *words])
     results = crossval(config, tmp_path / "run", Display(quiet=True))
     assert len(results["folds"]) == 2
-    row = load_model(tmp_path / "run").predict([next(small_corpus.parent.rglob("*.wav"))])[0]
+    sound = next(small_corpus.parent.rglob("*.wav"))
+    row = load_model(tmp_path / "run").predict([sound])[0]
     assert set(row["emotion"]["scores"]) == {"angry", "happy", "neutral", "sad"}
+    assert (tmp_path / "run" / "adapter").is_dir() == (words == ["mode=lora"])
+    if words == ["mode=lora"]:
+        apart = load_model(tmp_path / "run" / "adapter").predict([sound])[0]
+        assert apart["emotion"]["scores"] == pytest.approx(row["emotion"]["scores"], abs=1e-5)
 
 
 def test_what_cannot_learn_is_refused(opened, small_corpus, tmp_path):
