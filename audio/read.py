@@ -6,18 +6,21 @@ there of a cut-off .wav or .aiff without a word, so `_check_complete` compares w
 
 from __future__ import annotations
 
+import math
+import stat
 import struct
 from contextlib import contextmanager
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING
 
 import numpy as np
 import soundfile
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from io import FileIO
 
     from torch import Tensor
 
@@ -26,7 +29,11 @@ SPAN_SLACK_S = 0.01
 
 _SOUND_CHUNKS = {b"RIFF": ("<I", b"data"), b"RIFX": (">I", b"data"), b"FORM": (">I", b"SSND")}
 _STREAMED_BYTES = 0x7FFF_F000  # programs that write to a pipe claim this much or more: the length was not known yet
+_MAX_CHUNKS = 10_000  # before the sound; what has more is no wav that a program wrote
 _MAX_SAMPLES = 2**40
+_BLOCK = 2**24  # values read at once: a header cannot ask for more memory than the file has sound for
+_RATES = (1_000, 768_000)  # Hz
+_LARGEST_KERNEL = 2**23  # taps that torchaudio makes for a pair of rates: 64 MB
 
 
 class AudioError(ValueError):
@@ -38,8 +45,8 @@ class AudioError(ValueError):
     """
 
     def __init__(self, path: str | PathLike[str], reason: str) -> None:
-        super().__init__(f"{path}: {reason}")
-        self.path = str(path)
+        self.path = str(path).encode("utf-8", "backslashreplace").decode()  # a name that is no UTF-8 can be printed
+        super().__init__(f"{self.path}: {reason}")
         self.reason = reason
 
     def __reduce__(self) -> tuple[type[AudioError], tuple[str, str]]:
@@ -95,11 +102,10 @@ def read_samples(
     with _open(path) as file:
         first, last = _span(path, file.frames, file.samplerate, start, end)
         file.seek(first)
-        samples = file.read(last - first, dtype="float32", always_2d=True)  # (N, channels)
+        mono = _read_mono(file, last - first)  # (N,)
         sample_rate = file.samplerate
-    if len(samples) < last - first:
-        raise AudioError(path, f"truncated: decoding stopped at sample {first + len(samples)} of {last}.")
-    mono = np.ascontiguousarray(samples[:, 0]) if samples.shape[1] == 1 else samples.mean(axis=1)  # (N,)
+    if len(mono) < last - first:
+        raise AudioError(path, f"truncated: decoding stopped at sample {first + len(mono)} of {last}.")
     if not np.isfinite(mono).all():
         raise AudioError(path, f"{np.count_nonzero(~np.isfinite(mono))} of {len(mono)} samples are NaN or infinite.")
     return mono, sample_rate
@@ -109,6 +115,9 @@ def read_audio(
     path: str | PathLike[str], sample_rate: int, start: float | None = None, end: float | None = None
 ) -> Tensor:
     """`read_samples`, resampled to `sample_rate` Hz with torchaudio's windowed sinc.
+
+    torchaudio makes a filter for each of the rate's phases, which for 44,101 -> 16,000 Hz would take 5 GB: rates that
+    share no large divisor go through scipy's polyphase filter.
 
     Returns:
         (N,) float32 mono samples.
@@ -120,6 +129,12 @@ def read_audio(
     from torchaudio.functional import resample
 
     samples, file_rate = read_samples(path, start, end)
+    divisor = math.gcd(file_rate, sample_rate)
+    up, down = sample_rate // divisor, file_rate // divisor
+    if up * max(up, down) > _LARGEST_KERNEL:
+        from scipy.signal import resample_poly
+
+        return torch.from_numpy(resample_poly(samples, up, down).astype(np.float32))
     wave: Tensor = resample(torch.from_numpy(samples), file_rate, sample_rate)
     return wave
 
@@ -128,17 +143,18 @@ def read_audio(
 def _open(path: str | PathLike[str]) -> Iterator[soundfile.SoundFile]:
     """A checked, non-empty sound file; whatever libsndfile says about it becomes an `AudioError`."""
     path = Path(path)
-    if path.is_dir():
-        raise AudioError(path, "this is a folder, not a sound file.")
+    if not _is_name(str(path)):
+        raise AudioError(path, "the file's name is not UTF-8 text. Rename it.")
     try:
-        with path.open("rb") as raw:
+        if not stat.S_ISREG(path.stat().st_mode):  # a pipe would wait for a writer, a device never end
+            kind = "a folder, not a sound file" if path.is_dir() else "not a regular file"
+            raise AudioError(path, f"this is {kind}.")
+        with path.open("rb", buffering=0) as raw:  # libsndfile goes on where this stands
             _check_complete(path, raw)
-        with soundfile.SoundFile(path) as file:
-            if file.frames == 0:
-                raise AudioError(path, "the file holds no samples.")
-            if file.frames > _MAX_SAMPLES:
-                raise AudioError(path, "the header does not say how long the sound is; write it anew with ffmpeg.")
-            yield file
+            raw.seek(0)
+            with soundfile.SoundFile(raw.fileno(), closefd=False) as file:
+                _check_header(path, file)
+                yield file
     except FileNotFoundError as error:
         raise AudioError(path, "no such file.") from error
     except OSError as error:
@@ -147,13 +163,45 @@ def _open(path: str | PathLike[str]) -> Iterator[soundfile.SoundFile]:
         raise AudioError(path, f"not readable as sound, or damaged: {error.error_string.rstrip('.')}.") from error
 
 
-def _check_complete(path: Path, raw: BinaryIO) -> None:
+def _is_name(name: str) -> bool:
+    """Whether a manifest and a terminal can hold it; bytes of another encoding stand in `name` as lone surrogates."""
+    return "\0" not in name and not any("\ud800" <= letter <= "\udfff" for letter in name)
+
+
+def _check_header(path: Path, file: soundfile.SoundFile) -> None:
+    """Refuse sound without samples, of unknown length, or at a rate that is no rate of speech."""
+    if file.frames == 0:
+        raise AudioError(path, "the file holds no samples.")
+    if file.frames > _MAX_SAMPLES:
+        raise AudioError(path, "the header does not say how long the sound is; write it anew with ffmpeg.")
+    if not _RATES[0] <= file.samplerate <= _RATES[1]:
+        raise AudioError(path, f"the header says {file.samplerate} Hz; {_RATES[0]} to {_RATES[1]} Hz are read.")
+
+
+def _read_mono(file: soundfile.SoundFile, count: int) -> np.ndarray:
+    """The next `count` samples, fewer if the file ends: (N,) float32, the mean over channels."""
+    blocks, left = [], count
+    while left:
+        samples = file.read(
+            min(left, max(1, _BLOCK // file.channels)), dtype="float32", always_2d=True
+        )  # (n, channels)
+        if not len(samples):
+            break
+        blocks.append(samples[:, 0] if samples.shape[1] == 1 else samples.mean(axis=1))  # (n,)
+        left -= len(samples)
+    return np.ascontiguousarray(np.concatenate(blocks) if len(blocks) != 1 else blocks[0])  # (N,)
+
+
+def _check_complete(path: Path, raw: FileIO) -> None:
     """Refuse an empty file, and a wav or aiff whose sound chunk is longer than the file."""
     size = path.stat().st_size
     if size == 0:
         raise AudioError(path, "the file is empty (0 bytes).")
     order, sound_chunk = _SOUND_CHUNKS.get(raw.read(12)[:4], ("", b""))
-    while order and len(header := raw.read(8)) == 8:
+    for _ in range(_MAX_CHUNKS if order else 0):
+        header = raw.read(8)
+        if len(header) < 8:
+            return
         (claimed,) = struct.unpack(order, header[4:])
         present = size - raw.tell()
         if header[:4] == sound_chunk:
@@ -167,9 +215,14 @@ def _span(
     path: str | PathLike[str], num_samples: int, rate: int, start: float | None, end: float | None
 ) -> tuple[int, int]:
     """Seconds -> first sample and the one after the last, checked against the file."""
-    first = 0 if start is None else round(start * rate)
-    last = num_samples if end is None else round(end * rate)
+    first = 0 if start is None else _sample(start, rate)
+    last = num_samples if end is None else _sample(end, rate)
     if not 0 <= first < num_samples or not first < last <= num_samples + SPAN_SLACK_S * rate:
         span = f"{0.0 if start is None else start:g} to {num_samples / rate if end is None else end:g} s"
         raise AudioError(path, f"the span {span} is empty or outside the file, which lasts {num_samples / rate:g} s.")
     return first, min(last, num_samples)
+
+
+def _sample(seconds: float, rate: int) -> int:
+    """The sample at a time; a time beyond any file is one that is too large, not an overflow."""
+    return round(min(max(seconds * rate, -1.0), float(2 * _MAX_SAMPLES)))

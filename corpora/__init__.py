@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -42,7 +43,9 @@ def load_corpus(name_or_path: str, options: Mapping[str, Any] | None = None) -> 
         kind, arguments = "hf_dataset", (name_or_path.removeprefix(HUGGING_FACE),)
     elif Path(name_or_path).suffix.lower() in TABLE_SUFFIXES:
         kind = "table"
-    elif name_or_path not in corpus_names() and Path(name_or_path).is_dir():
+    elif name_or_path not in corpus_names() and os.path.isdir(
+        name_or_path
+    ):  # False, too, for what is no name of a file
         kind = "manifest_folder" if (Path(name_or_path) / "manifest.arrow").is_file() else "folder"
     else:
         kind, arguments = name_or_path, ()

@@ -125,18 +125,19 @@ def _voice_votes(root: Path) -> dict[str, dict[str, int]]:
         )
     columns = {emotion[0].upper(): emotion for emotion in EMOTIONS.values()}
     votes = {}
-    with path.open(encoding="utf-8", newline="") as file:
+    with path.open(encoding="utf-8", errors="replace", newline="") as file:
         reader = csv.reader(file)
-        header = next(reader, [])
-        for cells in reader:
-            row = dict(zip(header, cells, strict=False))
-            try:
+        cells: list[str] = []
+        try:
+            header = next(reader, [])
+            for cells in reader:
+                row = dict(zip(header, cells, strict=False))
                 if int(cells[0]) // 100_000 != _VOICE:
                     continue
                 counts = {emotion: int(row[letter]) for letter, emotion in columns.items()}
                 votes[row["fileName"]] = {emotion: count for emotion, count in counts.items() if count}
-            except (ValueError, KeyError, IndexError) as error:
-                raise ValueError(
-                    f"{path}, line {reader.line_num}: expected a key, votes A D F H N S and a file name; got {cells}."
-                ) from error
+        except (ValueError, KeyError, IndexError, csv.Error) as error:
+            raise ValueError(
+                f"{path}, line {reader.line_num}: expected a key, votes A D F H N S and a file name; got {cells}."
+            ) from error
     return votes

@@ -100,9 +100,11 @@ class Manifest:
             rows: `Utterance` fields, of which `id` and `path` are required.
 
         Raises:
-            ValueError: there are no rows, ids repeat, or a row has a field that `Utterance` has not.
+            ValueError: there are no rows, ids repeat, a row has a field that `Utterance` has not, or a value is of
+                another type.
         """
         from datasets import Dataset
+        from pyarrow import ArrowException
 
         utterances = [_utterance(row, corpus) for row in rows]
         if not utterances:
@@ -110,9 +112,12 @@ class Manifest:
         repeated = [name for name, count in Counter(utterance.id for utterance in utterances).items() if count > 1]
         if repeated:
             raise ValueError(f"Ids must be unique; {len(repeated)} repeat in {corpus!r}: {_listed(repeated)}.")
-        table = [_to_arrow(asdict(utterance)) for utterance in utterances]
-        columns = {name: [row[name] for row in table] for name in COLUMNS}
-        return cls(Dataset.from_dict(columns, features=_features()))
+        try:
+            table = [_to_arrow(asdict(utterance)) for utterance in utterances]
+            columns = {name: [row[name] for row in table] for name in COLUMNS}
+            return cls(Dataset.from_dict(columns, features=_features()))
+        except (ArrowException, TypeError, ValueError, OverflowError, RecursionError) as error:
+            raise ValueError(f"The manifest of {corpus!r} cannot hold a value: {error}. Correct its labels.") from error
 
     def save(self, folder: str | os.PathLike[str]) -> Path:
         """Write the manifest into `folder`, made if need be; a reader sees the old or the new one, never half of it."""
@@ -132,14 +137,16 @@ class Manifest:
         """Map the manifest that `save` wrote into `folder`.
 
         Raises:
-            ValueError: there is none.
+            ValueError: there is none, or it is damaged.
         """
-        from datasets import Dataset
+        from datasets import Dataset, DatasetInfo
+        from datasets.table import MemoryMappedTable
 
         path = Path(folder) / FILE_NAME
         if not path.is_file():
             raise ValueError(f"No manifest in {folder} (looked for {FILE_NAME}). Make one with `undertone prepare`.")
-        return cls(Dataset.from_file(str(path)))
+        table = MemoryMappedTable(_read_table(path), str(path))
+        return cls(Dataset(table, info=DatasetInfo(features=_features())))
 
     def __len__(self) -> int:
         return len(self.dataset)
@@ -201,6 +208,31 @@ class Manifest:
         for row in rows:
             digest.update(json.dumps(row, sort_keys=True).encode())
         return digest.hexdigest()
+
+
+def _read_table(path: Path) -> Any:
+    """The table that `save` wrote, checked: Arrow itself trusts a file, and one false offset ends the process.
+
+    Raises:
+        ValueError: it is damaged, or not a manifest.
+    """
+    import pyarrow
+
+    try:
+        with pyarrow.memory_map(str(path)) as source:
+            table = pyarrow.ipc.open_stream(source).read_all().replace_schema_metadata(None)
+        table.validate(full=True)
+        if not table.schema.equals(_features().arrow_schema):
+            raise ValueError(f"its columns are {', '.join(table.column_names) or 'none'}")
+        ids = table["id"].to_pylist()
+        if None in ids or len(set(ids)) < len(ids) or table["path"].null_count or table["corpus"].null_count:
+            raise ValueError("its ids, paths and corpora must be there, and the ids unique")
+        for name, kind in (("votes", dict | None), ("extra", dict)):
+            if not all(isinstance(json.loads(text), kind) for text in table[name].unique().to_pylist()):
+                raise ValueError(f"its column {name} does not hold objects")
+    except (pyarrow.ArrowException, OSError, ValueError, TypeError, RecursionError) as error:
+        raise ValueError(f"{path} is damaged, or no manifest: {error}. Make it anew: undertone prepare.") from error
+    return table
 
 
 def _utterance(row: Mapping[str, Any], corpus: str) -> Utterance:

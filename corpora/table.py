@@ -14,6 +14,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+import os
 import re
 from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
@@ -58,7 +59,7 @@ class Table(Corpus):
             ValueError: the table is missing, empty or not of its format; a column is missing or misspelt; a value is
                 not allowed. Names the row.
         """
-        if not self.path.is_file():
+        if not os.path.isfile(self.path):  # False, too, for what is no name of a file
             raise ValueError(f"No such table: {self.path}. Give the path of a .csv, .tsv, .jsonl or .parquet file.")
         if not root.is_dir():
             raise ValueError(
@@ -84,7 +85,7 @@ class Table(Corpus):
                 **{name: self._dimension(number, cells, name) for name in DIMENSIONS},
                 "gender": genders.get(_text(cells.get("gender"))),
                 "votes": self._votes(number, cells.get("votes")),
-                "series": str(root / cells["series"]) if cells.get("series") else None,
+                "series": str(root / str(cells["series"])) if cells.get("series") else None,
                 "split": splits.get(_text(cells.get("split"))),
                 "extra": {name: cells.get(name) for name in columns if name not in COLUMNS},
             }
@@ -123,7 +124,7 @@ class Table(Corpus):
         value = cells.get(column)
         try:
             number = None if value is None else float(value)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             number = math.nan
         if number is not None and not math.isfinite(number):
             unit = "seconds" if column in ("start", "end") else "a number from 0 to 1"
@@ -141,7 +142,7 @@ class Table(Corpus):
         )
         try:
             votes = {str(label).strip(): float(count) for label, count in pairs if count is not None}
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             votes = {}
         if not votes or "" in votes or not all(math.isfinite(count) and count >= 0 for count in votes.values()):
             raise ValueError(
@@ -167,6 +168,8 @@ def _read(path: Path) -> Iterator[Row]:
             yield number, {name: _cell(value) for name, value in cells.items()}
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} is not UTF-8 text: {error}. Save it as UTF-8.") from error
+    except csv.Error as error:
+        raise ValueError(f"{path} is not a table of text: {error}. Save it as CSV, in UTF-8.") from error
 
 
 def _read_text(path: Path) -> list[Row]:
@@ -205,11 +208,12 @@ def _read_jsonl(path: Path) -> Iterator[Row]:
                 continue
             try:
                 cells = json.loads(line)
-            except json.JSONDecodeError as error:
+                json.dumps(cells, ensure_ascii=False).encode()  # an escaped half of a letter, which is no text
+            except (ValueError, RecursionError) as error:
                 raise ValueError(f"{path}, row {number} is not JSON: {error}.") from error
             if not isinstance(cells, dict):
                 raise ValueError(
-                    f'{path}, row {number}: expected an object such as {{"file": ...}}, got {line.strip()!r}.'
+                    f'{path}, row {number}: expected an object such as {{"file": ...}}, got {line.strip()[:100]!r}.'
                 )
             yield number, cells
 
@@ -219,10 +223,10 @@ def _read_parquet(path: Path) -> Iterator[Row]:
     from pyarrow import parquet
 
     try:
-        table = parquet.read_table(path)
-    except pyarrow.ArrowInvalid as error:
+        rows = parquet.ParquetFile(path).read().to_pylist()
+    except (pyarrow.ArrowException, OSError, ValueError, OverflowError) as error:
         raise ValueError(f"{path} is not a Parquet file: {error}.") from error
-    return enumerate(table.to_pylist(), 1)
+    return enumerate(rows, 1)
 
 
 def _cell(value: Any) -> Any:

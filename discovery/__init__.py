@@ -12,6 +12,7 @@ import difflib
 import importlib
 import importlib.util
 import inspect
+import os
 import pkgutil
 import sys
 from collections.abc import Iterable
@@ -93,7 +94,12 @@ def _named_class(name: str, base: type[T]) -> type[T]:
     module_name, class_name = name.split(":", 1)
     try:
         cls = getattr(importlib.import_module(module_name), class_name)
-    except (ImportError, AttributeError) as error:
+    except (
+        ImportError,
+        AttributeError,
+        ValueError,
+        TypeError,
+    ) as error:  # of `:x` and `.x:x`
         raise ValueError(f"Cannot load {name!r}: {error}. Expected my_package.module:ClassName.") from error
     if not (isinstance(cls, type) and issubclass(cls, base)):
         raise ValueError(f"{name!r} is not a subclass of {base.__module__}.{base.__name__}.")
@@ -106,7 +112,7 @@ def load_file(path: Path) -> ModuleType:
     Raises:
         ValueError: no such file.
     """
-    if not path.is_file():
+    if not os.path.isfile(path):  # False, too, for what is no name of a file
         raise ValueError(f"No such file: {path}. Give the path of a Python file that defines the class.")
     name = f"undertone_user_{path.stem}_{abs(hash(str(path.resolve())))}"
     if name in sys.modules:

@@ -63,7 +63,7 @@ def read_json(path: Path) -> Any:
     """
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # no UTF-8, no JSON, a number of 5,000 digits, 1,000 brackets
         raise ValueError(f"{path} is not valid JSON: {error}. Restore it or remove it and run again.") from error
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,11 +15,13 @@ from pydantic import BaseModel, ByteSize, ConfigDict, Field, ValidationError, fi
 from undertone.discovery import nearest
 from undertone.training.sweep import SWEEPABLE, trials
 
+MOST_TRIALS = 1000
+
 
 class RunConfig(BaseModel):
     """Everything that decides a run's numbers. `undertone crossval CORPUS key=value` sets any of these by name."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     corpus: str = Field(
         description="name (undertone list corpora), CSV / JSONL / Parquet table, folder, hf:user/name or ./my_corpus.py"
@@ -94,6 +98,12 @@ class RunConfig(BaseModel):
     max_steps: int | None = Field(None, ge=1, description="updates; overrides max_epochs")
     eval_every: int | None = Field(None, ge=1, description="updates between two looks at dev; none: every epoch")
     patience: int = Field(15, ge=1, description="stop after this many looks at dev without a better score")
+    not_finite: Literal["stop", "skip"] = Field(
+        "stop", description="what to do when a loss or gradient is NaN or infinite: stop, or leave that update out"
+    )
+    refit_on_dev: bool = Field(
+        False, description="train once more on train and dev, for as long as was best on dev, before test is read"
+    )
     average_top: int = Field(1, ge=1, description="average the weights of the so many best looks at dev")
     mixed_precision: Literal["no", "bf16", "fp16"] = Field("no", description="autocast, of a frozen upstream too")
     select_by: Literal["uar", "wa", "macro_f1", "ccc"] | None = Field(
@@ -102,17 +112,16 @@ class RunConfig(BaseModel):
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where to compute")
     log_with: Literal["tensorboard", "none"] = Field("none", description="an Accelerate tracker that follows the run")
 
-
     @field_validator("seeds", mode="before")
     @classmethod
     def _seeds(cls, value: Any) -> Any:
         """A number of seeds counts from 0; words are split at commas."""
         if isinstance(value, str):
             value = _split(value) if "," in value else _parse(value)
-        value = tuple(range(value)) if isinstance(value, int) else value
+        value = tuple(range(min(value, MOST_TRIALS + 1))) if isinstance(value, int) else value
         if not isinstance(value, list | tuple):
             return value  # which pydantic refuses
-        if len(set(value)) < len(value) or len(value) == 1:
+        if len(set(map(str, value))) < len(value) or len(value) == 1:
             raise ValueError("give two different seeds or more; one alone is seed=NUMBER")
         return value
 
@@ -122,7 +131,9 @@ class RunConfig(BaseModel):
         """Every value of a setting that can be swept, two or more of each; `a,b` is split."""
         if not isinstance(value, Mapping):
             return value  # which pydantic refuses
-        found = {SHORT.get(key, key): _split(some) if isinstance(some, str) else some for key, some in value.items()}
+        found = {
+            SHORT.get(key, str(key)): _split(some) if isinstance(some, str) else some for key, some in value.items()
+        }
         for key, some in found.items():
             if key not in SWEEPABLE and not key.startswith("head."):
                 raise ValueError(f"{key!r} cannot be swept.{nearest(key, [*SWEEPABLE, 'head.NAME'])}")
@@ -132,7 +143,10 @@ class RunConfig(BaseModel):
 
     @model_validator(mode="after")
     def _trials(self) -> RunConfig:
-        """Refuse a value of the sweep that its setting does not take, before anything starts."""
+        """Refuse a value of the sweep that its setting does not take, and too many trainings, before any starts."""
+        count = math.prod(map(len, self.sweep.values())) * max(1, len(self.seeds))
+        if count > MOST_TRIALS:
+            raise ValueError(f"seeds and sweep ask for more than {MOST_TRIALS} trainings of a fold; try fewer values")
         try:
             trials(self)
         except ValidationError as error:
@@ -192,14 +206,15 @@ def corpus_options(words: Iterable[str]) -> dict[str, Any]:
 
 def _read_file(file: Path) -> dict[str, Any]:
     try:
-        content = yaml.safe_load(file.read_text(encoding="utf-8"))
+        content = _read_yaml(file.read_text(encoding="utf-8"))
     except OSError as error:
         raise ValueError(f"Cannot read the config {file}: {error.strerror}.") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:  # PyYAML lets those of Python through
         raise ValueError(f"The config {file} is not valid YAML: {error}") from error
-    if not isinstance(content, dict):
-        raise ValueError(f"The config {file} must hold `key: value` lines, got {type(content).__name__}.")
-    return {SHORT.get(key, key): value for key, value in content.items()}
+    if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
+        got = "other keys than words" if isinstance(content, dict) else type(content).__name__
+        raise ValueError(f"The config {file} must hold `key: value` lines, got {got}.")
+    return {SHORT.get(key, str(key)): value for key, value in content.items()}
 
 
 def assign(merged: dict[str, Any], word: str) -> None:
@@ -210,7 +225,10 @@ def assign(merged: dict[str, Any], word: str) -> None:
     value = _parse(text)
     prefix, dot, option = key.partition(".")
     if dot and prefix in NESTED:
-        merged[NESTED[prefix]] = {**merged.get(NESTED[prefix], {}), option: value}
+        before = merged.get(NESTED[prefix], {})
+        if not isinstance(before, Mapping):
+            raise ValueError(f"Setting {NESTED[prefix]!r} must hold `name: value` lines, got {before!r}.")
+        merged[NESTED[prefix]] = {**before, option: value}
         return
     key = SHORT.get(key, key)
     if key in ("tasks", "adversarial"):
@@ -222,12 +240,26 @@ def _split(text: str) -> tuple[Any, ...]:
     return tuple(_parse(part.strip()) for part in text.split(",") if part.strip())
 
 
+class _Yaml(yaml.SafeLoader):
+    """YAML without aliases: a few lines of aliases of aliases stand for more text than there is memory."""
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.YAMLError("it has an alias, *name; write the value again")
+        return super().compose_node(parent, index)
+
+
+def _read_yaml(text: str) -> Any:
+    return yaml.load(text, _Yaml)  # a safe loader
+
+
 def _parse(text: str) -> Any:
     try:
-        return float(text) if "e" in text.lower() else yaml.safe_load(text)  # YAML 1.1 reads 3e-4 as a string
-    except ValueError:
-        return yaml.safe_load(text)
-    except yaml.YAMLError as error:
+        if "e" in text.lower():
+            with suppress(ValueError):
+                return float(text)  # YAML 1.1 reads 3e-4 as a string
+        return _read_yaml(text)
+    except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
         raise ValueError(f"Cannot read the value {text!r}: {error}") from error
 
 
