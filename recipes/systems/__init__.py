@@ -1,13 +1,19 @@
-"""Presets: a module here holds a docstring (the paper, what is ours) and one SYSTEM, a dict of run settings."""
+"""Presets: a module here holds a docstring (the paper, what is ours) and one SYSTEM, a dict of run settings.
+
+It may hold VARIANTS too, {name: words of the command line}: `--system li2019:small` is SYSTEM with these words, such as
+`head.hidden_size=32`, applied. And ABLATION, the rows of its `undertone ablate` table.
+"""
 
 from __future__ import annotations
 
 import importlib
 import pkgutil
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from undertone.discovery import load_file, nearest
+from undertone.training.config import assign
 
 
 def available_systems() -> list[str]:
@@ -15,21 +21,41 @@ def available_systems() -> list[str]:
     return sorted(info.name for info in pkgutil.iter_modules(__path__))
 
 
+def system_module(name: str) -> ModuleType:
+    """The module of a preset.
+
+    Args:
+        name: a module here, or a Python file of the user's such as `./my_system.py`; what follows a colon is ignored.
+
+    Raises:
+        ValueError: no preset or file of that name, or one without a SYSTEM.
+    """
+    name, _, _ = name.partition(":")
+    if name.endswith(".py"):
+        module = load_file(Path(name))
+        if not isinstance(getattr(module, "SYSTEM", None), dict):
+            raise ValueError(f"{name} must define SYSTEM, a dict of settings such as {{'head': 'linear'}}.")
+        return module
+    known = available_systems()
+    if name not in known:
+        raise ValueError(f"Unknown system {name!r}.{nearest(name, known)} One of your own: a path, ./my_system.py.")
+    return importlib.import_module(f"{__name__}.{name}")
+
+
 def load_system(name: str) -> dict[str, Any]:
     """The settings of a preset.
 
     Args:
-        name: a module here, or a Python file of the user's such as `./my_system.py`.
+        name: a preset, with variants after colons: `crnn`, `crnn:small`, `li2019:ssl:small`, `./my_system.py`.
 
     Raises:
-        ValueError: no preset or file of that name, or a file without a SYSTEM.
+        ValueError: no preset or file of that name, one without a SYSTEM, or an unknown variant.
     """
-    if name.endswith(".py"):
-        system = getattr(load_file(Path(name)), "SYSTEM", None)
-        if not isinstance(system, dict):
-            raise ValueError(f"{name} must define SYSTEM, a dict of settings such as {{'head': 'linear'}}.")
-        return dict(system)
-    known = available_systems()
-    if name not in known:
-        raise ValueError(f"Unknown system {name!r}.{nearest(name, known)} One of your own: a path, ./my_system.py.")
-    return dict(importlib.import_module(f"{__name__}.{name}").SYSTEM)
+    module, (_, *chosen) = system_module(name), name.split(":")
+    settings, variants = dict(module.SYSTEM), getattr(module, "VARIANTS", {})
+    for variant in chosen:
+        if variant not in variants:
+            raise ValueError(f"System {name!r} has no variant {variant!r}.{nearest(variant, variants)}")
+        for word in variants[variant]:
+            assign(settings, word)
+    return settings

@@ -40,7 +40,26 @@ def test_spectrogram_is_torchaudios(wave: torch.Tensor) -> None:
     torch.testing.assert_close(features("spectrogram", wave), ((power + 1e-12).log().T + 8) / 4, rtol=0, atol=1e-4)
 
 
-@pytest.mark.parametrize("name, size", [("fbank", 240), ("mfcc", 39), ("spectrogram", 201)])
+def test_logmel_is_kaldis(wave: torch.Tensor) -> None:
+    expected = (kaldi.fbank(wave[None], num_mel_bins=64) + 7) / 4
+    torch.testing.assert_close(features("logmel", wave), expected, rtol=0, atol=2e-4)
+
+
+def test_spectrogram_with_a_window_of_its_own_and_the_low_bins_alone(wave: torch.Tensor) -> None:
+    upstream = load_upstream("spectrogram", options={"window_ms": 40, "shape": "hamming", "max_hz": 4000})
+    assert upstream.hidden_size == 161  # 25 Hz each
+    settings = {"n_fft": 640, "hop_length": 160, "center": False, "window_fn": torch.hamming_window}
+    power = torchaudio.transforms.Spectrogram(**settings)(wave)[:161]
+    found = upstream(WaveBatch.collate([wave], RATE)).states[0, 0]
+    torch.testing.assert_close(found, ((power + 1e-12).log().T + 8) / 4, rtol=0, atol=1e-4)
+    assert build_upstream(upstream.spec()).fingerprint() == upstream.fingerprint()
+    with pytest.raises(ValueError, match="shape must be hann or hamming, got 'flat'"):
+        load_upstream("spectrogram", options={"shape": "flat"})
+    with pytest.raises(ValueError, match="max_hz 1 to 8000, got 25 and 9000"):
+        load_upstream("spectrogram", options={"max_hz": 9000})
+
+
+@pytest.mark.parametrize("name, size", [("fbank", 240), ("logmel", 64), ("mfcc", 39), ("spectrogram", 201)])
 def test_shape_scale_and_silence(name: str, size: int, wave: torch.Tensor) -> None:
     upstream = load_upstream(name)
     states = upstream(WaveBatch.collate([wave], RATE)).states
@@ -51,15 +70,15 @@ def test_shape_scale_and_silence(name: str, size: int, wave: torch.Tensor) -> No
     assert not list(upstream.state_dict())
 
 
-@pytest.mark.parametrize("name", ["fbank", "mfcc", "spectrogram"])
+@pytest.mark.parametrize("name", ["fbank", "logmel", "mfcc", "spectrogram"])
 def test_spec_rebuilds_the_same_front_end(name: str) -> None:
     upstream = load_upstream(name)
     assert build_upstream(upstream.spec()).fingerprint() == upstream.fingerprint()
 
 
 def test_fingerprints_differ() -> None:
-    names = ["fbank", "mfcc", "spectrogram"]
-    assert len({load_upstream(name).fingerprint() for name in names}) == 3
+    names = ["fbank", "logmel", "mfcc", "spectrogram"]
+    assert len({load_upstream(name).fingerprint() for name in names}) == len(names)
 
 
 MINE = """

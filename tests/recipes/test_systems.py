@@ -1,0 +1,147 @@
+"""Every preset: its settings, variants and ablation rows are valid; what is particular to each as the survey has it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from accelerate import Accelerator
+
+from undertone.corpora.manifest import Utterance
+from undertone.downstream.downstream import Downstream
+from undertone.downstream.head import check_head_options
+from undertone.downstream.task import Task
+from undertone.recipes.systems import available_systems, load_system, system_module
+from undertone.tests.cli.commands import undertone
+from undertone.training.config import RunConfig, make_config
+from undertone.training.objective import Objective
+from undertone.upstream import HiddenStates, load_upstream
+
+EMOTION = Task("emotion", "classification", ("angry", "happy", "sad"))
+GENDER = Task("gender", "classification", ("female", "male"))
+TINY = ("head.channels=[4,4,4,4]", "head.hidden_size=8", "max_epochs=1", "eval_every=100", "device=cpu")
+
+
+def config_of(system: str, *words: str) -> RunConfig:
+    return make_config({"corpus": "emodb"}, words, preset=load_system(system))
+
+
+def downstream_of(config: RunConfig, tasks: tuple[Task, ...]) -> Downstream:
+    torch.manual_seed(0)
+    upstream = load_upstream(config.upstream, options=config.upstream_options)
+    return Downstream(1, upstream.hidden_size, tasks, config.head, config.head_options).eval()
+
+
+@pytest.mark.parametrize("name", available_systems())
+def test_settings_variants_and_ablation_are_valid(name: str) -> None:
+    module = system_module(name)
+    plain = config_of(name)
+    for variant in getattr(module, "VARIANTS", {}):
+        config = config_of(f"{name}:{variant}")
+        assert config != plain
+        check_head_options(config.head, config.head_options)
+    rows = getattr(module, "ABLATION", ())
+    assert len({row.name for row in rows}) == len(rows)
+    for row in rows:
+        if row.words is not None:
+            config = config_of(name, *row.words)
+            check_head_options(config.head, config.head_options)
+            assert (config == plain) == (row.words == ())
+
+
+def test_a_variant_is_the_system_with_its_words() -> None:
+    system = load_system("li2019:small")
+    assert system["head_options"] == {"channels": [16, 16, 32, 32], "pooling": "attention", "hidden_size": 64}
+    assert load_system("li2019")["head_options"] == {"channels": [64, 64, 64, 64], "pooling": "attention"}
+    with pytest.raises(ValueError, match="'li2019:smal' has no variant 'smal'. Did you mean 'small'"):
+        load_system("li2019:smal")
+
+
+def test_a_variant_of_the_users_own(tmp_path: Path) -> None:
+    file = tmp_path / "mine.py"
+    file.write_text('SYSTEM = {"upstream": "mfcc"}\nVARIANTS = {"wide": ("head.hidden_size=512",)}\n')
+    assert load_system(f"{file}:wide") == {"upstream": "mfcc", "head_options": {"hidden_size": 512}}
+
+
+@pytest.mark.parametrize("name", ["crnn", "li2019", "huang2017"])
+def test_small_is_the_same_graph_but_narrower(name: str) -> None:
+    paper, small = (downstream_of(config_of(system), (EMOTION, GENDER)) for system in (name, f"{name}:small"))
+    assert [type(part) for part in paper.modules()] == [type(part) for part in small.modules()]
+    sizes = [sum(weight.numel() for weight in part.parameters()) for part in (paper, small)]
+    assert sizes[1] < sizes[0] / 3
+
+
+@pytest.mark.parametrize("name", ["crnn:small", "li2019:small", "huang2017:small"])
+def test_trains_on_any_corpus_from_the_command_line(name: str, small_corpus: Path, store: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    outcome = undertone("train", small_corpus, "--system", name, "--out", out, "--store", store, *TINY)
+    assert outcome.status == 0, outcome.err
+    assert (out / "model" / "model.safetensors").is_file()
+
+
+# ---- li2019
+
+
+def test_the_same_command_line_takes_a_pretrained_upstream(
+    small_corpus: Path, store: Path, tmp_path: Path, tiny_upstream: Path
+) -> None:
+    words = ("--system", "li2019:ssl", "--upstream", tiny_upstream, "--out", tmp_path / "run", "--store", store)
+    outcome = undertone("train", small_corpus, *words, "head.hidden_size=8", "max_epochs=1", "device=cpu")
+    assert outcome.status == 0, outcome.err
+
+
+def loss_of(words: tuple[str, ...], tasks: tuple[Task, ...]) -> tuple[torch.Tensor, Downstream]:
+    config = config_of("li2019:small", *words, "head.channels=[4,4,4,4]", "head.dropout=0")
+    model = downstream_of(config, (EMOTION, GENDER))
+    utterances = [
+        Utterance("a", "a.wav", emotion="angry", gender="male", duration=1.0),
+        Utterance("b", "b.wav", emotion="sad", gender=None, duration=1.0),
+    ]
+    states = torch.randn(2, 1, 30, 161, generator=torch.Generator().manual_seed(1))
+    output = model(HiddenStates(states, torch.tensor([30, 20])))
+    objective = Objective(config, tasks, utterances, model.embedding_size(), Accelerator(cpu=True))
+    loss = objective(objective.measure(utterances, 0.0), output, utterances, utterances)
+    loss.backward()
+    return loss, model
+
+
+@pytest.mark.parametrize("pooling", ["attention", "mean"])
+def test_the_four_cells_come_from_flags(pooling: str) -> None:
+    from dataclasses import replace
+
+    words = (f"head.pooling={pooling}",)
+    with_gender, model = loss_of(words, (EMOTION, GENDER))
+    assert model.head.outputs.layer("gender").weight.grad.abs().sum() > 0
+    without, model = loss_of((*words, "task_weights.gender=0"), (EMOTION, replace(GENDER, weight=0.0)))
+    emotion_only, _ = loss_of((*words, "tasks=emotion"), (EMOTION,))
+    assert torch.equal(without, emotion_only) and model.head.outputs.layer("gender").weight.grad is None
+    assert with_gender > without
+    assert (model.head.pooling.parts.keys() == {"attention"}) == (pooling == "attention")
+
+
+def test_a_missing_gender_counts_for_nothing_in_that_head() -> None:
+    config = config_of("li2019:small")
+    utterances = [
+        Utterance(name, "a.wav", gender=sex) for name, sex in zip("abc", ("male", None, "female"), strict=True)
+    ]
+    objective = Objective(config, (GENDER,), utterances, 4, Accelerator(cpu=True))
+    assert objective.measure(utterances, 0.0).counts == {"gender": 2.0}
+
+
+# ---- huang2017
+
+
+def test_the_modules_come_from_flags() -> None:
+    rows = {row.name: row.words for row in system_module("huang2017").ABLATION}
+    heads = {name: downstream_of(config_of("huang2017:small", *words), (EMOTION,)).head for name, words in rows.items()}
+    kinds = {name: (head.rnn is not None, type(head.pooling).__name__) for name, head in heads.items()}
+    assert kinds == {
+        "cnn": (False, "JoinedPooling"),
+        "cnn-lstm-last": (True, "LastStatePooling"),
+        "cnn-lstm-mean": (True, "JoinedPooling"),
+        "cnn-lstm-pointwise": (True, "ConvolutionalPooling"),
+        "cnn-lstm-convolutional": (True, "ConvolutionalPooling"),
+    }
+    kernels = [heads[f"cnn-lstm-{kind}"].pooling.score.kernel_size for kind in ("pointwise", "convolutional")]
+    assert kernels[0] == (1,) and kernels[1] > (1,)
