@@ -284,6 +284,7 @@ def pool(run: Run, folds: Sequence[Fold], cost: dict[str, Any]) -> dict[str, Any
     results = summarise(per_fold, info)
     for entry, fold in zip(results["folds"], folds, strict=True):
         entry |= read_json(run.folder(fold) / "fold.json")
+    results["cost"]["training_seconds"] = round(sum(entry["seconds"] for entry in results["folds"]), 2)
     return results
 
 
