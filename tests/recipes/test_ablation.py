@@ -1,0 +1,73 @@
+"""`undertone ablate`: every row a run, published and ours in columns of their own."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from undertone.recipes.ablation import Row, ablation_table
+from undertone.tests.cli.commands import undertone
+
+MINE = """
+from undertone.recipes.ablation import Row
+SYSTEM = {"upstream": "mfcc", "head": "linear", "head_options": {"hidden_size": 4}, "tasks": ("emotion",)}
+ABLATION = (Row("plain"), Row("wide", ("head.hidden_size=8",), "UAR 50.0 (memory)"), Row("theirs", None, "UAR 99"))
+"""
+TINY = ("max_epochs=2", "protocol=groups", "num_folds=2", "device=cpu")
+
+
+@pytest.fixture
+def system(tmp_path: Path) -> Path:
+    file = tmp_path / "mine.py"
+    file.write_text(MINE)
+    return file
+
+
+def cells(text: str, name: str) -> list[str]:
+    row = next(line for line in text.splitlines() if line.startswith(f"│ {name}"))
+    return [cell.strip() for cell in row.strip("│").split("│")]
+
+
+def test_rows_run_once_and_stay_blank_where_they_did_not(
+    system: Path, small_corpus: Path, store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("undertone.commands.terminal.console.width", 200)
+    words = ("ablate", system, small_corpus, f"store={store}", *TINY, "--out", tmp_path / "out")
+    outcome = undertone(*words, "--rows", "plain")
+    assert outcome.status == 0, outcome.err
+    assert cells(outcome.out, "wide") == ["wide", "UAR 50.0 (memory)", "", "", "", "", ""]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["plain"]
+    plain = tmp_path / "out" / "plain" / "results.json"
+    before = plain.stat().st_mtime_ns
+    outcome = undertone(*words, "head.hidden_size=6")  # what makes a row wins over what all rows have
+    assert outcome.status == 2 and "holds a run with other settings" in outcome.err
+    outcome = undertone(*words)
+    assert outcome.status == 0 and plain.stat().st_mtime_ns == before
+    results = {name: json.loads((tmp_path / "out" / name / "results.json").read_text()) for name in ("plain", "wide")}
+    for name, published in (("plain", ""), ("wide", "UAR 50.0 (memory)")):
+        pooled, cost = results[name]["pooled"]["emotion"], results[name]["cost"]
+        shown = cells(outcome.out, name)
+        assert shown[:4] == [name, published, f"{100 * pooled['uar']:.1f}", f"{100 * pooled['wa']:.1f}"]
+        assert shown[5] == f"{cost['parameters']:,}"
+        assert cost["training_seconds"] == pytest.approx(
+            sum(fold["seconds"] for fold in results[name]["folds"]), abs=0.01
+        )
+    assert results["wide"]["cost"]["parameters"] > results["plain"]["cost"]["parameters"]
+    assert cells(outcome.out, "theirs") == ["theirs", "UAR 99", "", "", "", "", ""]
+
+
+def test_what_cannot_be_ablated(system: Path, small_corpus: Path, tmp_path: Path) -> None:
+    assert undertone("ablate", "superb", small_corpus).fails_with("System 'superb' has no ablation", "crnn", "li2019")
+    for row in ("plan", "theirs"):
+        outcome = undertone("ablate", system, small_corpus, "--rows", row, "--out", tmp_path / "none")
+        assert outcome.fails_with(f"has no row '{row}' to run.", "Known: plain, wide")
+    assert undertone("ablate", system, small_corpus, "sede=1").fails_with("Unknown setting 'sede'. Did you mean 'seed'")
+    assert not (tmp_path / "none").exists()
+
+
+def test_a_table_of_nothing_run() -> None:
+    titles, header, rows = ablation_table([(Row("theirs", None, "UAR 99"), None)])
+    assert header[:4] == ["Row", "Published", "Ours: UAR", "Ours: WA"] and rows == [["theirs", "UAR 99", *[""] * 5]]
+    assert "Published scores are those of the corpus" in titles[0]
