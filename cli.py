@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from undertone.commands import corpora, export, models, parts, runs, store
+from undertone.commands import ablate, corpora, export, models, parts, runs, store
 from undertone.commands.terminal import fail
 
 INTERRUPTED = 130
@@ -20,6 +20,7 @@ for verb in (
     store.extract,
     runs.crossval,
     runs.train,
+    ablate.ablate,
     models.predict,
     models.evaluate,
     models.push,
