@@ -172,13 +172,16 @@ def make_config(
 ) -> RunConfig:
     """Merge a preset, a YAML or JSON file, the flags' values (None = not given) and `key=value` words, and validate.
 
-    Later ones win.
+    Later ones win; one value wins over an earlier sweep of that setting.
 
     Raises:
         ValueError: an unreadable file, a word without `=`, an unknown key (its nearest is named), a value out of range.
     """
     merged = {**(preset or {}), **(_read_file(file) if file is not None else {})}
-    merged |= {key: value for key, value in values.items() if value is not None}
+    for key, value in values.items():
+        if value is not None:
+            _unsweep(merged, key)
+            merged[key] = value
     for word in assignments:
         assign(merged, word)
     unknown = [key for key in merged if key not in RunConfig.model_fields]
@@ -228,12 +231,20 @@ def assign(merged: dict[str, Any], word: str) -> None:
         before = merged.get(NESTED[prefix], {})
         if not isinstance(before, Mapping):
             raise ValueError(f"Setting {NESTED[prefix]!r} must hold `name: value` lines, got {before!r}.")
+        _unsweep(merged, key)
         merged[NESTED[prefix]] = {**before, option: value}
         return
     key = SHORT.get(key, key)
+    _unsweep(merged, key)
     if key in ("tasks", "adversarial"):
         value = tuple(part.strip() for part in text.split(",") if part.strip())
     merged[key] = value
+
+
+def _unsweep(merged: dict[str, Any], key: str) -> None:
+    """Take a setting that is now given out of the sweep that a preset or a file asks for."""
+    if isinstance(sweep := merged.get("sweep"), Mapping):
+        merged["sweep"] = {name: values for name, values in sweep.items() if SHORT.get(name, name) != key}
 
 
 def _split(text: str) -> tuple[Any, ...]:
