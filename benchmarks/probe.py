@@ -1,0 +1,156 @@
+"""SUPERB's probe, five folds at five rates, against the extraction that comes before it.
+
+python benchmarks/probe.py emodb=DIR ravdess=DIR --upstream FOLDER --store DIR --out probe.json
+python benchmarks/probe.py --like-iemocap --rate 9 --upstream FOLDER --updates 30000 --out probe-iemocap.json
+
+The second time counts all that `undertone crossval` does once the means are stored: 25 trainings with their looks at
+dev, 25 readings of test, every file, and the model of all speakers. The first is the sound of the corpora divided by
+the extraction's speed: measured on a sample before and after the trainings, or given. `--like-iemocap` makes up means
+of IEMOCAP's 5,531 clips, 7 h in five sessions, so that no speech is needed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import random
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+CLIPS, HOURS, SESSIONS = 5531, 7.0, 5  # of IEMOCAP's four emotions
+RATES = "1e-2,1e-3,1e-4,1e-5,1e-6"
+
+
+def write_table(path: Path, rows: list[dict[str, Any]]) -> Path:
+    """A CSV table of utterances."""
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    return path
+
+
+def joined(corpora: list[str], folder: Path) -> Path:
+    """One table of several corpora, their speakers dealt out to five folds."""
+    from undertone.corpora import load_corpus
+
+    rows = []
+    for word in corpora:
+        name, _, root = word.partition("=")
+        for row in load_corpus(name).rows(Path(root)):
+            speaker = f"{name}-{row['speaker']}"
+            rows.append({"file": Path(row["path"]).resolve(), "speaker": speaker, "emotion": row["emotion"]})
+    speakers = sorted({row["speaker"] for row in rows})
+    for row in rows:
+        row["session"] = f"{speakers.index(row['speaker']) % SESSIONS + 1}"
+    return write_table(folder / "table.csv", rows)
+
+
+def like_iemocap(folder: Path) -> Path:
+    """A table of as many clips as IEMOCAP has, each a moment of noise of its own."""
+    import numpy as np
+    import soundfile
+
+    generator, rows = np.random.default_rng(0), []
+    for number in range(CLIPS):
+        path = folder / f"{number:04}.wav"
+        soundfile.write(path, generator.uniform(-0.1, 0.1, int(generator.integers(800, 1600))), 16000)
+        session, voice = number % SESSIONS + 1, "MF"[number // SESSIONS % 2]
+        emotion = ("angry", "happy", "neutral", "sad")[int(generator.integers(4))]
+        rows.append({"file": path, "speaker": f"{session}{voice}", "session": session, "emotion": emotion})
+    return write_table(folder / "table.csv", rows)
+
+
+def fill(run_config: Any, folder: Path) -> None:
+    """Put made-up means of the upstream's geometry into the store."""
+    import torch
+
+    from undertone.corpora import load_corpus
+    from undertone.corpora.prepare import prepare
+    from undertone.upstream import load_upstream
+    from undertone.upstream.store import Store
+
+    upstream = load_upstream(run_config.upstream)
+    size = (upstream.num_layers, 1, upstream.hidden_size)
+    hashes = [item.audio_hash for item in prepare(load_corpus(run_config.corpus), None).manifest]
+    Store(folder, upstream, "mean").add((key, torch.randn(size)) for key in hashes)
+
+
+def speed(upstream: Any, utterances: list[Any], sample: int) -> float:
+    """Audio seconds per second of the extraction, on a few clips of all lengths."""
+    from undertone.upstream.extract import extract
+    from undertone.upstream.store import Store
+
+    clips = random.Random(0).sample(utterances, min(sample, len(utterances)))
+    with tempfile.TemporaryDirectory() as folder:
+        report = extract(upstream, clips, Store(Path(folder), upstream, "mean"))
+    return report.audio_seconds / report.seconds
+
+
+def measure(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    """Seconds of the trainings and of the extraction, and their ratio."""
+    import torch
+
+    from undertone.recipes.systems import load_system
+    from undertone.training.config import make_config
+    from undertone.training.crossval import crossval
+    from undertone.training.progress import Display
+    from undertone.training.run import open_run
+
+    table = like_iemocap(folder) if arguments.like_iemocap else joined(arguments.corpora, folder)
+    store = arguments.store or folder / "store"
+    words = [f"sweep.lr={RATES}", f"max_steps={arguments.updates}", "protocol=session", f"store={store}"]
+    values = {"corpus": str(table), "upstream": arguments.upstream}
+    config = make_config(values, words, preset=load_system("superb"))
+    if arguments.like_iemocap:
+        fill(config, store)
+    run = open_run(config, folder / "run", Display())
+    utterances = list(run.manifest)
+    seconds = HOURS * 3600 if arguments.like_iemocap else sum(item.duration for item in utterances)
+    rates = [arguments.rate or speed(run.upstream, utterances, arguments.sample)]
+    began = time.perf_counter()
+    crossval(config, folder / "run", Display())
+    trained = time.perf_counter() - began
+    rates.append(arguments.rate or speed(run.upstream, utterances, arguments.sample))
+    rate = sum(rates) / 2
+    return {
+        "clips": len(utterances),
+        "audio_s": seconds,
+        "runs": 5 * len(run.folds),
+        "updates": arguments.updates,
+        "threads": torch.get_num_threads(),
+        "audio_s_per_s": rate,
+        "extraction_s": seconds / rate,
+        "trainings_s": trained,
+        "ratio": trained * rate / seconds,
+    }
+
+
+def main() -> None:
+    """Measure, print one line, write the file."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("corpora", nargs="*", help="NAME=DIR")
+    parser.add_argument("--like-iemocap", action="store_true")
+    parser.add_argument("--upstream", required=True)
+    parser.add_argument("--updates", type=int, default=5000)
+    parser.add_argument("--store", type=Path)
+    parser.add_argument("--rate", type=float, help="audio seconds per second of the extraction, instead of a sample")
+    parser.add_argument("--sample", type=int, default=20, help="clips on which that speed is measured")
+    parser.add_argument("--out", type=Path)
+    arguments = parser.parse_args()
+    if bool(arguments.corpora) == arguments.like_iemocap or (arguments.like_iemocap and not arguments.rate):
+        parser.error("give corpora as NAME=DIR, or --like-iemocap with the --rate that was measured on others")
+    with tempfile.TemporaryDirectory() as folder:
+        found = measure(arguments, Path(folder))
+    print(f"{found['runs']} runs x {found['updates']} updates {found['trainings_s']:.1f} s, extraction of "
+          f"{found['audio_s'] / 3600:.2f} h {found['extraction_s']:.1f} s at {found['audio_s_per_s']:.1f} audio "
+          f"seconds per second: ratio {found['ratio']:.3f}")  # fmt: skip
+    if arguments.out:
+        arguments.out.write_text(json.dumps(found, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
