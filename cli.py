@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
+
 import typer
 
 from undertone.commands import ablate, corpora, export, models, parts, runs, store
 from undertone.commands.terminal import fail
+from undertone.training.interrupt import raise_on_sigterm
 
 INTERRUPTED = 130
 app = typer.Typer(
@@ -38,11 +42,13 @@ app.add_typer(store.stores, name="store")
 
 def main() -> None:
     """Entry point: a user's error ends as one sentence, an interrupted run with how to go on."""
+    raise_on_sigterm()
     try:
         app()
     except SystemExit as end:
         if end.code == INTERRUPTED:  # what typer makes of Ctrl-C, without a word
-            fail("Interrupted. What was finished is kept; the same command goes on from there.", INTERRUPTED)
+            command = shlex.join(["undertone", *sys.argv[1:]])
+            fail(f"Interrupted. What was finished is kept; go on from there with: {command}", INTERRUPTED)
         raise
     except (ValueError, OSError) as error:
         fail(str(error))

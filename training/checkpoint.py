@@ -29,6 +29,7 @@ class Progress:
         best: (dev score, step) of the kept weights, best first.
         looks_since_best: looks at dev without a better score.
         finished: the training came to its end.
+        losses: of the updates since the last look.
         history: one record a look: step, epoch, lr, train_loss, dev.
     """
 
@@ -38,6 +39,7 @@ class Progress:
     best: list[tuple[float, int]] = field(default_factory=list)
     looks_since_best: int = 0
     finished: bool = False
+    losses: list[float] = field(default_factory=list)
     history: list[dict[str, Any]] = field(default_factory=list)
 
     def rank(self, score: float, top: int) -> bool:

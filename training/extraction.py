@@ -10,7 +10,7 @@ from undertone.corpora.prepare import prepare
 from undertone.training.config import RunConfig
 from undertone.training.frozen import Budget, fill_store, store_folder
 from undertone.training.progress import Display
-from undertone.training.run import make_accelerator
+from undertone.training.run import make_accelerator, with_precision_of_device
 from undertone.upstream import load_upstream
 from undertone.upstream.budget import in_words, stored_bytes
 from undertone.upstream.extract import ExtractionReport
@@ -31,6 +31,9 @@ def extract_corpus(config: RunConfig, kind: Literal["frames", "mean"], display: 
     """
     corpus = load_corpus(config.corpus, config.corpus_options)
     upstream = load_upstream(config.upstream, revision=config.revision, options=config.upstream_options or None)
+    config, fallen_back = with_precision_of_device(config)
+    if fallen_back:
+        display.say(fallen_back)
     accelerator = make_accelerator(config)
     folder = store_folder(config.store)
     with display.bar(f"checking {corpus.name}") as advance:

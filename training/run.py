@@ -159,6 +159,20 @@ def trains_top_from_store(upstream: Upstream, config: RunConfig) -> bool:
     return top is not None and isinstance(upstream, HFUpstream) and can_replay(upstream, top)
 
 
+def with_precision_of_device(config: RunConfig) -> tuple[RunConfig, str]:
+    """The config with a precision that the device has, and a sentence where it is another than was asked for."""
+    on_gpu = config.device != "cpu" and torch.cuda.is_available()
+    wanted = usable = config.mixed_precision
+    if wanted == "fp16" and not on_gpu:
+        usable = "bf16"
+    elif wanted == "bf16" and on_gpu and not torch.cuda.is_bf16_supported(including_emulation=False):
+        usable = "fp16"
+    if usable == wanted:
+        return config, ""
+    note = f"mixed_precision={wanted} is not for this {'GPU' if on_gpu else 'CPU'}: {usable} is taken"
+    return config.model_copy(update={"mixed_precision": usable}), note
+
+
 def make_accelerator(config: RunConfig, project: Path | None = None) -> Accelerator:
     """Accelerate's view of devices and processes; with `project`, the trackers of `log_with` write there.
 
@@ -187,6 +201,9 @@ def open_run(config: RunConfig, out: Path, display: Display) -> Run:
         ValueError: a sentence about the setting, the corpus, the folds or the upstream.
     """
     out = out.expanduser()
+    config, fallen_back = with_precision_of_device(config)
+    if fallen_back:
+        display.say(fallen_back)
     head_class(config.head)
     check_head_options(config.head, config.head_options)
     corpus = load_corpus(config.corpus, config.corpus_options)

@@ -45,9 +45,11 @@ def can_stack(run: Run, accelerator: Accelerator) -> bool:
     source, plan = run.source, [trial.config for trial in trials(run.config)]
     if not isinstance(source, StoreSource) or source.store.kind != "mean" or accelerator.num_processes > 1:
         return False
-    if run.config.mixed_precision != "no" or run.config.adversarial:
+    if run.config.mixed_precision != "no" or run.config.adversarial or run.config.not_finite == "skip":
         return False
     if any(config.task_weighting != "fixed" for config in plan) or not source.can_hold(list(run.manifest)):
+        return False
+    if run.config.refit_on_dev:
         return False
     modules = [replace(run, config=config).new_downstream("trial") for config in plan]
     return all(type(module.head) is LinearHead or _traces(run, module) for module in modules)
@@ -91,7 +93,7 @@ def train_stacked(run: Run, folds: Sequence[Fold]) -> None:
 
 def refit_stacked(run: Run, total: int, stop_at: int, title: str) -> Downstream:
     """A downstream trained on all speakers, without dev, for `stop_at` updates of a schedule of `total`."""
-    feed = Feed("all", list(run.manifest), [], (run.config,), total, stop_at)
+    feed = Feed("all", list(run.manifest), [], (run.config,), total, run.out / "refit", stop_at)
     ((trainer, _),) = _fit(run, [[feed]], title)
     return trainer.modules[0][0]
 
@@ -120,7 +122,7 @@ def _plan(run: Run, folds: Sequence[Fold], on_gpu: bool) -> list[list[_Group]]:
             if all((run.folder(fold) / trial.name / "fold.json").is_file() for trial in members):
                 continue
             configs = tuple(trial.config for trial in members)
-            feed = Feed(fold.name, train, dev, configs, total_steps(configs[0], len(train)))
+            feed = Feed(fold.name, train, dev, configs, total_steps(configs[0], len(train)), run.folder(fold))
             key = (settings, len(members)) if on_gpu else (settings, seed, fold.name)
             stacks.setdefault(key, []).append(_Group(fold, tuple(members), feed))
     return list(stacks.values())

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import count
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from undertone.training.checkpoint import Progress, average_weights
 from undertone.training.config import RunConfig
 from undertone.training.feeding import StoreSource
 from undertone.training.linear_stack import LinearStack
+from undertone.training.not_finite import NotFiniteError, not_finite_sentence, note_not_finite
 from undertone.training.objective import balanced
 from undertone.training.order import epoch_batches
 from undertone.training.predictions import Predictions
@@ -48,6 +50,7 @@ class Feed:
         configs: of each training; they differ in `PER_RUN` alone.
         total: updates of the whole schedule.
         stop_at: stop after this many updates; None: when the schedule ends.
+        folder: where an update that is not finite is written down.
     """
 
     name: str
@@ -55,6 +58,7 @@ class Feed:
     dev: Sequence[Utterance]
     configs: tuple[RunConfig, ...]
     total: int
+    folder: Path
     stop_at: int | None = None
 
     @property
@@ -169,17 +173,34 @@ class StackedTrainer:
         }
         states = torch.index_select(self.means, 1, rows, out=self.drawn).unflatten(1, (len(self.feeds), -1))
         seeds = [(course.config.seed, "step", step, 0, 0) for course in self.courses]
-        self.losses += self.stack.backward(StackBatch(states, truth, [draw[1] for draw in drawn], seeds))
-        self._clip()
+        losses = self.stack.backward(StackBatch(states, truth, [draw[1] for draw in drawn], seeds))
+        norms = self._clip()
+        self._stop_if_not_finite(step, drawn, losses, norms)
+        self.losses += losses
         configs = [(feed, config) for feed in self.feeds for config in feed.configs]
         for group, (feed, config) in zip(self.optimizer.param_groups, configs, strict=True):
             group["lr"] = _rate(config, step, feed.total)
         self.optimizer.step()
 
-    def _clip(self) -> None:
-        """Scale each training's gradient down to its norm, as `torch.nn.utils.clip_grad_norm_` does."""
+    def _clip(self) -> Tensor:
+        """Scale each training's gradient down to its norm, as `torch.nn.utils.clip_grad_norm_` does; (F, R) norms."""
         norms = self.stack.flat_gradients.norm(dim=-1, keepdim=True)  # (F, R, 1)
         self.stack.flat_gradients *= (self.largest_norms / (norms + 1e-6)).clamp(max=1)
+        return norms.squeeze(-1)
+
+    def _stop_if_not_finite(
+        self, step: int, drawn: Sequence[tuple[Tensor, int, int, bool]], losses: Tensor, norms: Tensor
+    ) -> None:
+        """Write down the batch of the first training whose update is not finite, and stop before it is taken."""
+        broken = ~torch.isfinite(losses + norms)  # (F, R)
+        if not broken.any():
+            return
+        place, run = broken.nonzero()[0].tolist()
+        feed, (positions, size, *_) = self.feeds[place], drawn[place]
+        ids = [feed.train[position].id for position in positions[:size].tolist()]
+        loss, norm = float(losses[place, run]), float(norms[place, run])
+        note_not_finite(feed.folder, step, loss, norm, ids)
+        raise NotFiniteError(not_finite_sentence(feed.folder, step, loss, norm, size))
 
     def _look(self, place: int, course: _Course, step: int, epoch: int) -> None:
         """Score dev with a feed's trainings, and keep of each the weights that are among its best."""

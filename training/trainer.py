@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -22,6 +23,8 @@ from undertone.downstream.task import Task
 from undertone.training.checkpoint import Progress, average_weights, load_checkpoint, save_checkpoint, save_weights
 from undertone.training.config import RunConfig
 from undertone.training.feeding import Source
+from undertone.training.interrupt import Interrupt, interruptible
+from undertone.training.not_finite import NotFiniteError, not_finite_sentence, note_not_finite
 from undertone.training.objective import Objective
 from undertone.training.order import chunks, epoch_batches, seed_everything
 from undertone.training.predictions import Predictions
@@ -91,30 +94,52 @@ class Trainer:
         self.objective = self._make_objective(train)
         self.state = nn.ModuleDict({"model": self.module, "objective": self.objective})
         progress = load_checkpoint(self.folder / "checkpoints", self.state, self.optimizer.optimizer)
-        ids, durations = [item.id for item in train], [item.duration for item in train]
         last = min(total, stop_at or total)
-        losses: list[float] = []
-        while progress.step < last and not progress.finished:
-            batches = epoch_batches(
-                ids, durations, self.config.batch_size, self.config.seed, progress.epoch, self.source.jitter
-            )
-            for batch in batches[progress.position :]:
-                losses.append(self._update([train[index] for index in batch], progress.step, total))
-                progress.step, progress.position = progress.step + 1, progress.position + 1
-                self.follow(progress.step, last, progress.best[0][0] if progress.best else None)
-                end_of_epoch = progress.position == len(batches)
-                if end_of_epoch:
-                    progress.epoch, progress.position = progress.epoch + 1, 0
-                if is_look(self.config, progress.step, last, end_of_epoch):
-                    self._look(progress, dev, total, losses)
-                    losses = []
-                if progress.step == last or progress.finished:
-                    break
+        with interruptible() as interrupt:
+            while progress.step < last and not progress.finished:
+                self._epoch(progress, train, dev, total, last, interrupt)
         if not progress.best:
             return Trained(progress.step, None, progress.history)
         best = [load_file(self._kept(step)) for _, step in progress.best]
         load_trained_state(self.module, average_weights(best))
         return Trained(progress.best[0][1], progress.best[0][0], progress.history)
+
+    def _epoch(
+        self,
+        progress: Progress,
+        train: Sequence[Utterance],
+        dev: Sequence[Utterance],
+        total: int,
+        last: int,
+        interrupt: Interrupt,
+    ) -> None:
+        """What is left of the pass that `progress` is in, as far as the training goes.
+
+        Raises:
+            KeyboardInterrupt: the user asked to stop; a checkpoint was written.
+        """
+        config, ids, durations = self.config, [item.id for item in train], [item.duration for item in train]
+        batches = epoch_batches(ids, durations, config.batch_size, config.seed, progress.epoch, self.source.jitter)
+        for batch in batches[progress.position :]:
+            loss = self._update([train[index] for index in batch], progress.step, total)
+            progress.losses += [loss] if math.isfinite(loss) else []
+            progress.step, progress.position = progress.step + 1, progress.position + 1
+            self.follow(progress.step, last, progress.best[0][0] if progress.best else None)
+            end_of_epoch = progress.position == len(batches)
+            if end_of_epoch:
+                progress.epoch, progress.position = progress.epoch + 1, 0
+            if is_look(config, progress.step, last, end_of_epoch):
+                self._look(progress, dev, total)
+            if interrupt.asked:
+                self._leave(progress)
+            if progress.step == last or progress.finished:
+                break
+
+    def _leave(self, progress: Progress) -> None:
+        """Save, and end. One of several processes ends at once: the others may be at another update."""
+        if self.accelerator.num_processes == 1:
+            self._checkpoint(progress)
+        raise KeyboardInterrupt
 
     def _make_objective(self, train: Sequence[Utterance]) -> Objective:
         """The loss on these utterances; what it learns itself joins the optimiser, without weight decay."""
@@ -128,14 +153,15 @@ class Trainer:
     def _kept(self, step: int) -> Path:
         return self.folder / "best" / f"step-{step:09d}.safetensors"
 
-    def _look(self, progress: Progress, dev: Sequence[Utterance], total: int, losses: list[float]) -> None:
+    def _look(self, progress: Progress, dev: Sequence[Utterance], total: int) -> None:
         """Score dev, keep the weights if they are among the `average_top` best so far, write a checkpoint."""
         record: dict[str, Any] = {
             "step": progress.step,
             "epoch": progress.epoch,
             "lr": self.config.learning_rate * self._factor(progress.step - 1, total),
-            "train_loss": sum(losses) / len(losses) if losses else None,
+            "train_loss": sum(progress.losses) / len(progress.losses) if progress.losses else None,
         }
+        progress.losses = []
         if dev:
             score, record["dev"] = selection_score(self.predict(dev), self.config.select_by)
             if progress.rank(score, self.config.average_top):
@@ -143,11 +169,14 @@ class Trainer:
             progress.finished = progress.looks_since_best >= self.config.patience
         progress.history.append(record)
         self.accelerator.log(flatten_record(record), step=progress.step)
-        checkpoints = self.folder / "checkpoints"
-        self._on_main(lambda: save_checkpoint(checkpoints, self.state, self.optimizer.optimizer, progress))
+        self._checkpoint(progress)
         if self.accelerator.is_main_process:
             for path in set((self.folder / "best").glob("*")) - {self._kept(step) for _, step in progress.best}:
                 path.unlink()
+
+    def _checkpoint(self, progress: Progress) -> None:
+        checkpoints = self.folder / "checkpoints"
+        self._on_main(lambda: save_checkpoint(checkpoints, self.state, self.optimizer.optimizer, progress))
 
     def _on_main(self, write: Callable[[], None]) -> None:
         if self.accelerator.is_main_process:
@@ -189,10 +218,17 @@ class Trainer:
                 self.accelerator.backward(loss * world)  # DDP averages the processes' gradients; we want their sum
             value += float(loss.detach())
         self.objective.average_gradients()
-        self.accelerator.clip_grad_norm_(self.model.parameters(), self.config.clip_norm)
-        self.optimizer.step()
-        self.objective.settle()
-        return float(self.accelerator.reduce(torch.tensor(value, device=self.accelerator.device), "sum"))
+        norm = float(self.accelerator.clip_grad_norm_(self.model.parameters(), self.config.clip_norm))
+        value = float(self.accelerator.reduce(torch.tensor(value, device=self.accelerator.device), "sum"))
+        scaled = self.config.mixed_precision == "fp16"  # where the scaler skips by itself what overflows
+        if math.isfinite(value) and (math.isfinite(norm) or scaled):
+            self.optimizer.step()
+            self.objective.settle()
+            return value
+        self._on_main(lambda: note_not_finite(self.folder, step, value, norm, [item.id for item in batch]))
+        if self.config.not_finite == "stop":
+            raise NotFiniteError(not_finite_sentence(self.folder, step, value, norm, len(batch)))
+        return value
 
     def predict(self, utterances: Sequence[Utterance], fold: str = "") -> Predictions:
         """Score utterances with the present weights; over several processes each is scored exactly once."""

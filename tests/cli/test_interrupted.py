@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import signal
 import subprocess
 import time
@@ -66,13 +67,27 @@ def test_a_run_killed_twice_ends_with_the_same_bytes(
     assert not list(killed.rglob("*.tmp")) and not (killed / "refit").exists()
 
 
-def test_ctrl_c_says_how_to_go_on(begin: Begin, tmp_path: Path) -> None:
-    process = begin(tmp_path / "run")
-    wait_for("folds/F1/checkpoints/step-*", tmp_path / "run", process)
-    os.kill(process.pid, signal.SIGINT)
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "SIGTERM"])
+def test_asked_to_stop_it_saves_and_says_how_to_go_on(number: signal.Signals, begin: Begin, tmp_path: Path) -> None:
+    out = tmp_path / "a run"
+    process = begin(out)
+    wait_for("folds/F1/checkpoints/step-*", out, process)
+    asked = time.monotonic()
+    os.kill(process.pid, number)
     outcome = finish(process)
+    assert time.monotonic() - asked < 5
     assert outcome.status == 130, outcome
-    assert outcome.err.splitlines()[-1] == (
-        "undertone: Interrupted. What was finished is kept; the same command goes on from there."
+    last = outcome.err.splitlines()[-1]
+    assert last.startswith(
+        "undertone: Interrupted. What was finished is kept; go on from there with: undertone crossval"
     )
-    assert "Traceback" not in outcome.err and not (tmp_path / "run" / "results.json").exists()
+    assert "Traceback" not in outcome.err and not (out / "results.json").exists()
+
+    command = shlex.split(last.partition("with: undertone ")[2])
+    assert str(out) in command and undertone(*command).status == 0
+    whole = tmp_path / "whole"
+    assert finish(begin(whole)).status == 0
+    for name in ("model/model.safetensors", "folds/F1/model/model.safetensors"):
+        assert (out / name).read_bytes() == (whole / name).read_bytes(), name
+    history = "folds/F1/history.json"
+    assert (out / history).read_text() == (whole / history).read_text()

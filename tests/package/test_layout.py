@@ -28,7 +28,7 @@ MAY_IMPORT = {
     "training": {"audio", "corpora", "upstream", "downstream"},
     "recipes": FOLDERS,
     "commands": FOLDERS,
-    "cli.py": {"commands"},
+    "cli.py": {"commands", "training"},
     "__init__.py": FOLDERS,
     "discovery": set(),
     "files": set(),
