@@ -52,6 +52,7 @@ class MaskedGroupNorm(nn.GroupNorm):
         tracing = torch.compiler.is_compiling() or torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
         if input.is_cpu and not tracing:
             return self._one_by_one(input, self.lengths.tolist())
+        input = input.to(torch.promote_types(input.dtype, torch.float32))  # under autocast, as torch's own norm
         mask = length_mask(self.lengths, input.shape[2])[:, None]  # (B, 1, T)
         counts = self.lengths[:, None, None]  # (B, 1, 1)
         mean = (input * mask).sum(2, keepdim=True) / counts  # (B, C, 1)
