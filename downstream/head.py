@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Literal
 from torch import Tensor, nn
 
 from undertone.discovery import find_class, nearest
-from undertone.downstream.task import Task
+from undertone.downstream.task import KINDS, Task
 from undertone.upstream.types import Frames
 
 
@@ -44,10 +44,12 @@ class Head(nn.Module, ABC):
         needs: `frames`, or `mean` when the head is linear before its mean pooling: it is then trained and scored
             on the means over the frames alone, which gives the same numbers from a thousandth of the data.
         levels: of the tasks that it can be given.
+        kinds: of these tasks.
     """
 
     needs: ClassVar[Literal["frames", "mean"]] = "frames"
     levels: ClassVar[tuple[str, ...]] = ("utterance",)
+    kinds: ClassVar[tuple[str, ...]] = KINDS
 
     def __init__(self, input_sizes: Mapping[str, int], tasks: tuple[Task, ...]) -> None:
         super().__init__()
@@ -105,12 +107,17 @@ def check_head_options(name: str, options: Mapping[str, Any]) -> None:
 
 
 def check_head_tasks(name: str, tasks: tuple[Task, ...]) -> None:
-    """Refuse tasks of a level that the head does not predict.
+    """Refuse tasks of a level or kind that the head does not predict.
 
     Raises:
         ValueError: names the task and a head that can.
     """
     for task in tasks:
+        if task.kind not in head_class(name).kinds:
+            raise ValueError(
+                f"Head {name!r} predicts no {task.kind}, which {task.name!r} is; it takes "
+                f"{' and '.join(head_class(name).kinds)}. Use head=attention, or leave soft_labels out."
+            )
         if task.level not in head_class(name).levels:
             raise ValueError(
                 f"Head {name!r} gives one output an utterance, but {task.name!r} is predicted frame by frame. "
@@ -122,7 +129,7 @@ def build_head(name: str, input_sizes: Mapping[str, int], tasks: tuple[Task, ...
     """A new head by name, its weights drawn from torch's current random state.
 
     Raises:
-        ValueError: an option that it has not, or a task of a level that it does not predict.
+        ValueError: an option that it has not, or a task of a level or kind that it does not predict.
     """
     check_head_options(name, options)
     check_head_tasks(name, tasks)

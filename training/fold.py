@@ -58,7 +58,8 @@ def write_fold(
         began: when the training began, by `time.monotonic`.
         found: what else fold.json is to say.
     """
-    train: Sequence[Utterance] = run.manifest.select(fold.train)
+    heard = [*fold.train, *(fold.dev if run.config.refit_on_dev else ())]
+    train: Sequence[Utterance] = run.manifest.select(heard)
     predictions, embeddings = predict_and_embed(
         module, run.tasks, run.source, run.manifest.select(fold.test), accelerator, run.config.batch_size, fold.name
     )
