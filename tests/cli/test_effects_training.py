@@ -112,6 +112,17 @@ def test_patience_stops_a_training_that_does_not_improve(trained: Train) -> None
     assert len(history(trained("lr=1e-12", "patience=2"))) == 3  # the first look is the best
 
 
+def test_not_finite_stops_or_leaves_the_update_out(small_corpus: Path, store: Path, tmp_path: Path) -> None:
+    """A rate of 1e30 overflows the weights; no update after that is finite, and what is left cannot be scored."""
+    words = ("train", small_corpus, f"store={store}", *TINY, "lr=1e30", "schedule=constant", "warmup=0", "eval_every=4")
+    noted = {}
+    for choice, sentence in (("stop", "Update 1 is not finite"), ("skip", "The model diverged")):
+        outcome = undertone(*words, "--out", tmp_path / choice, f"not_finite={choice}")
+        assert outcome.fails_with(sentence), outcome
+        noted[choice] = next((tmp_path / choice).rglob("not_finite.jsonl")).read_text().count("\n")
+    assert noted == {"stop": 1, "skip": 3}
+
+
 def test_average_top_averages_the_weights_of_the_best_looks(trained: Train) -> None:
     assert distance(trained("average_top=3"), trained()) > 1e-5
     still = ("lr=1e-12", "weight_decay=0")
