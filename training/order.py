@@ -17,6 +17,11 @@ def draw(*parts: object) -> int:
     return int.from_bytes(digest, "big") >> 1
 
 
+def generator_of(*parts: object) -> torch.Generator:
+    """A generator on the CPU whose draws depend on `parts` alone."""
+    return torch.Generator().manual_seed(draw(*parts))
+
+
 def seed_everything(*parts: object) -> None:
     """Set torch's generators from `parts`; called before weights are drawn and before every step."""
     torch.manual_seed(draw(*parts))
