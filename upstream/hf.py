@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -88,7 +89,7 @@ class HFUpstream(Upstream):
         self._frame_masks = [*batch_norms, *self.family.prepare(model)]
         frames = self.family.frame_lengths(model, torch.arange(1, sample_rate + 1))
         self.receptive_field = int((frames >= 1).nonzero()[0]) + 1  # samples of the first frame
-        self._fingerprint: tuple[int, str] | None = None
+        self._hashes: dict[tuple[int, str], str] = {}
 
     @classmethod
     def from_pretrained(cls, name: str, revision: str | None = None) -> HFUpstream:
@@ -195,19 +196,24 @@ class HFUpstream(Upstream):
 
     def weights_hash(self) -> str:
         """Hex digest of the weights alone, but for SpecAugment's vector, which no hidden state needs."""
-        return fingerprint({}, self._computing_state())
+        return self._hash({})
 
     def fingerprint(self) -> str:
-        """Hex digest of weights, config, preprocessing, transformers' version; made again when weights change."""
+        """Hex digest of weights, config, preprocessing and transformers' version."""
+        config = {key: value for key, value in self.model.config.to_dict().items() if key not in NOT_COMPUTED}
+        settings = {
+            "config": config,
+            "do_normalize": self.do_normalize,
+            "sample_rate": self.sample_rate,
+            "transformers": transformers.__version__,
+        }
+        return self._hash(settings)
+
+    def _hash(self, settings: Mapping[str, Any]) -> str:
+        """The digest of settings and weights; made again when either has changed."""
         state = self._computing_state()
         version = sum(tensor._version for tensor in state.values())
-        if self._fingerprint is None or self._fingerprint[0] != version:
-            config = {key: value for key, value in self.model.config.to_dict().items() if key not in NOT_COMPUTED}
-            settings = {
-                "config": config,
-                "do_normalize": self.do_normalize,
-                "sample_rate": self.sample_rate,
-                "transformers": transformers.__version__,
-            }
-            self._fingerprint = version, fingerprint(settings, state)
-        return self._fingerprint[1]
+        key = version, json.dumps(settings, sort_keys=True)
+        if key not in self._hashes:
+            self._hashes[key] = fingerprint(settings, state)
+        return self._hashes[key]
