@@ -1,4 +1,4 @@
-"""The command that runs a system's own ablation."""
+"""Commands that take a system apart: its ablation, and its scores in noise."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from undertone.commands.terminal import show
+from undertone.commands.terminal import say, show
 from undertone.recipes.flags import CorpusArg
 
 
@@ -29,3 +29,24 @@ def ablate(
     table = ablation_table(run_ablation(system, corpus, words, folder, names))
     if is_first_process():
         show(table)
+
+
+def noise_test(
+    run: Annotated[Path, typer.Argument(help="a finished run of crossval")],
+    noise: Annotated[Path | None, typer.Option(help="folder of noises, or one; white noise is always tested")] = None,
+    snr: Annotated[str, typer.Option(help="signal-to-noise ratios in dB, with commas")] = "20,10,5,0",
+    seed: Annotated[int, typer.Option(help="decides which stretch of which noise an utterance hears")] = 0,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda")] = "auto",
+) -> None:
+    """Score a run's models on their folds' test utterances with noise in them; writes RUN/noise.json."""
+    from undertone.files import write_json
+    from undertone.training import noise_test as testing
+
+    try:
+        snrs = [float(word) for word in snr.split(",")]
+    except ValueError as error:
+        raise ValueError(f"--snr takes numbers with commas, such as 20,10,5,0, got {snr!r}.") from error
+    tested = testing.noise_test(run, noise, snrs, seed, device)
+    write_json(run / "noise.json", tested)
+    show(testing.noise_table(tested))
+    say(f"scores {run / 'noise.json'}")
