@@ -25,6 +25,7 @@ for verb in (
     runs.crossval,
     runs.train,
     ablate.ablate,
+    ablate.noise_test,
     models.predict,
     models.evaluate,
     models.push,
