@@ -54,8 +54,7 @@ class StoreSource:
 
     def __call__(self, utterances: Sequence[Utterance]) -> HiddenStates:
         """Read and pad."""
-        states = [self._states(str(utterance.audio_hash)) for utterance in utterances]
-        return HiddenStates.collate([state.to(torch.float32) for state in states])
+        return HiddenStates.collate([self._states(str(item.audio_hash)) for item in utterances], torch.float32)
 
     def _states(self, key: str) -> Tensor:
         if key in self.held:

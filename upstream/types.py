@@ -56,11 +56,11 @@ class HiddenStates:
         return length_mask(self.lengths, self.states.shape[2])
 
     @classmethod
-    def collate(cls, states: list[Tensor]) -> HiddenStates:
-        """Pad a list of (L, T_i, D) states into one (B, L, T, D) batch of the first one's dtype."""
+    def collate(cls, states: list[Tensor], dtype: torch.dtype | None = None) -> HiddenStates:
+        """Pad a list of (L, T_i, D) states into one (B, L, T, D) batch of a dtype, or of the first one's."""
         lengths = torch.tensor([state.shape[1] for state in states], dtype=torch.int64)
         num_layers, _, size = states[0].shape
-        batch = states[0].new_zeros(len(states), num_layers, int(lengths.max()), size)
+        batch = states[0].new_zeros(len(states), num_layers, int(lengths.max()), size, dtype=dtype)
         for row, state in zip(batch, states, strict=True):
             row[:, : state.shape[1]] = state
         return cls(batch, lengths)
