@@ -64,7 +64,7 @@ def test_a_variant_of_the_users_own(tmp_path: Path) -> None:
     assert load_system(f"{file}:wide") == {"upstream": "mfcc", "head_options": {"hidden_size": 512}}
 
 
-@pytest.mark.parametrize("name", ["crnn", "li2019", "huang2017"])
+@pytest.mark.parametrize("name", ["crnn", "li2019", "huang2017", "trigeorgis2016"])
 def test_small_is_the_same_graph_but_narrower(name: str) -> None:
     paper, small = (downstream_of(config_of(system), (EMOTION, GENDER)) for system in (name, f"{name}:small"))
     assert [type(part) for part in paper.modules()] == [type(part) for part in small.modules()]
