@@ -15,7 +15,9 @@ from torch import Tensor, nn
 from undertone.downstream.model import UndertoneModel, utterance_logits
 from undertone.downstream.task import Task
 from undertone.files import new_folder, write_json
-from undertone.upstream import HiddenStates, WaveBatch
+from undertone.hub.acoustic_graph import AcousticGraph, has_graph
+from undertone.upstream import HiddenStates, Upstream, WaveBatch
+from undertone.upstream.acoustic._base import Acoustic
 from undertone.upstream.hf import HFUpstream
 
 if TYPE_CHECKING:
@@ -50,19 +52,19 @@ class ScoreGraph(nn.Module):
     """Samples and lengths -> the scores of each task, with nothing in it that depends on the lengths' values.
 
     Args:
-        model: on a Hugging Face upstream that is fed with the waveform.
+        model: on an upstream that has a graph.
     """
 
     def __init__(self, model: UndertoneModel) -> None:
         super().__init__()
         self.model = model
+        self.upstream: Any = AcousticGraph(model.upstream) if has_graph(model.upstream) else model.upstream
 
     def forward(self, samples: Tensor, lengths: Tensor) -> tuple[Tensor, ...]:
         """(B, N) float32, (B,) int64 -> probabilities (B, C) or values (B, 1), a tensor a task."""
-        upstream: Any = self.model.upstream
-        frames = upstream.frame_lengths(lengths)
-        longest: Any = upstream.frame_lengths(torch.scalar_tensor(samples.shape[1], dtype=torch.int64))
-        states = upstream.states(samples, lengths, frames, padded=True, longest=longest)  # (B, L, T, D)
+        frames = self.upstream.frame_lengths(lengths)
+        longest = self.upstream.frame_lengths(torch.scalar_tensor(samples.shape[1], dtype=torch.int64))
+        states = self.upstream.states(samples, lengths, frames, padded=True, longest=longest)  # (B, L, T, D)
         output = self.model.downstream(HiddenStates(states, frames))
         return tuple(_scores(task, utterance_logits(output, task.name)) for task in self.model.tasks)
 
@@ -74,14 +76,14 @@ def to_onnx(model: UndertoneModel, folder: str | Path) -> OnnxModel:
     by onnxruntime and compared with PyTorch before the folder is there.
 
     Args:
-        model: with any head, on a Hugging Face upstream that is fed with the waveform.
+        model: with any head, on a Hugging Face upstream that is fed with the waveform, or an acoustic front-end.
         folder: a new folder.
 
     Raises:
         ValueError: another upstream, the packages are not installed, the folder is not empty, or onnxruntime does not
             give PyTorch's scores.
     """
-    upstream = _waveform_upstream(model)
+    min_samples = _min_samples(model.upstream)
     try:
         import onnx  # noqa: F401  # quantisation and torch's exporter import it
         import onnxruntime
@@ -92,7 +94,9 @@ def to_onnx(model: UndertoneModel, folder: str | Path) -> OnnxModel:
     with new_folder(Path(folder)) as draft:
         _trace(model, draft / GRAPH)
         _quantise(draft / GRAPH, draft / QUANTISED)
-        write_json(draft / ABOUT, _about(model, upstream))
+        tasks = [task.to_dict() for task in model.tasks]
+        about = {"sample_rate": model.sample_rate, "min_samples": min_samples, "tasks": tasks}
+        write_json(draft / ABOUT, about)
         shutil.copyfile(Path(__file__).parent / "predict_onnx.py.j2", draft / SCRIPT)
         expected = _run_torch(model, waves)
         differences = [
@@ -108,15 +112,17 @@ def to_onnx(model: UndertoneModel, folder: str | Path) -> OnnxModel:
     return OnnxModel(Path(folder), *sizes, *differences)
 
 
-def _waveform_upstream(model: UndertoneModel) -> HFUpstream:
-    upstream = model.upstream
-    if not isinstance(upstream, HFUpstream) or not upstream.family.waveform:
-        raise ValueError(
-            f"Upstream {upstream.name!r} cannot be exported to ONNX: it starts with a Fourier transform or with code "
-            f"of its own. What works: every head on a Hugging Face upstream that hears the waveform (wav2vec 2.0, "
-            f"HuBERT, WavLM, data2vec, UniSpeech, SEW, Conformer)."
-        )
-    return upstream
+def _min_samples(upstream: Upstream) -> int:
+    """Samples of the first frame, to which the script pads what is shorter."""
+    if isinstance(upstream, HFUpstream) and upstream.family.waveform:
+        return upstream.receptive_field
+    if has_graph(upstream):
+        return Acoustic.window
+    raise ValueError(
+        f"Upstream {upstream.name!r} cannot be exported to ONNX: its input is a Fourier transform of another kind, or "
+        f"code of its own. What works: every head on fbank, mfcc, spectrogram, or a Hugging Face upstream that hears "
+        f"the waveform (wav2vec 2.0, HuBERT, WavLM, data2vec, UniSpeech, SEW, Conformer)."
+    )
 
 
 def _trace(model: UndertoneModel, path: Path) -> None:
@@ -144,14 +150,6 @@ def _quantise(graph: Path, path: Path) -> None:
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     quantize_dynamic(graph, path, op_types_to_quantize=["MatMul", "Gemm"], weight_type=QuantType.QInt8)
-
-
-def _about(model: UndertoneModel, upstream: HFUpstream) -> dict[str, Any]:
-    return {
-        "sample_rate": model.sample_rate,
-        "min_samples": upstream.receptive_field,
-        "tasks": [task.to_dict() for task in model.tasks],
-    }
 
 
 def _noises(sample_rate: int) -> list[Tensor]:
