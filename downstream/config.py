@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from transformers import AutoConfig, PreTrainedConfig
 
 from undertone.downstream.task import Task
+from undertone.files import read_json
+from undertone.upstream.limits import SAMPLE_RATES, as_sentence
 
 
 class UndertoneConfig(PreTrainedConfig):
@@ -64,3 +68,67 @@ class UndertoneConfig(PreTrainedConfig):
 
 
 AutoConfig.register("undertone", UndertoneConfig, exist_ok=True)
+
+
+class _SavedTask(BaseModel):
+    """A task as `Task.to_dict` writes it."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
+
+    name: str = Field(min_length=1)
+    kind: Literal["classification", "distribution", "regression"]
+    labels: list[str] = Field(min_length=1)
+    level: Literal["utterance", "frame"] = "utterance"
+    weight: float = 1.0
+    adversarial: bool = False
+
+
+class _SavedUpstream(BaseModel):
+    """An upstream as `Upstream.spec` describes it."""
+
+    model_config = ConfigDict(strict=True, extra="allow")
+
+    kind: Literal["hf", "class"]
+    name: str = Field(min_length=1)
+    options: dict[str, Any] = {}
+    config: dict[str, Any] = {}
+    revision: str | None = None
+    commit: str | None = None
+    do_normalize: bool = False
+    sample_rate: int = Field(SAMPLE_RATES[0], ge=SAMPLE_RATES[0], le=SAMPLE_RATES[1])
+
+
+class _Saved(BaseModel):
+    """The part of config.json that is ours; transformers' own settings stand beside it."""
+
+    model_config = ConfigDict(strict=True, extra="allow")
+
+    model_type: Literal["undertone"]
+    upstream: _SavedUpstream
+    upstream_hash: str = ""
+    head: str
+    head_options: dict[str, Any] = {}
+    tasks: list[_SavedTask] = Field(min_length=1)
+    layer_norm: bool = False
+    head_only: bool = False
+    trained_on: dict[str, Any] = {}
+
+
+def read_config(folder: Path) -> UndertoneConfig:
+    """The config of a saved model, checked to have the form that `save_pretrained` writes.
+
+    Raises:
+        ValueError: it is not JSON, or a value is missing or of another type; the message names it.
+    """
+    path = folder / "config.json"
+    values = read_json(path)
+    try:
+        _Saved.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"])) or "the whole"
+        raise ValueError(
+            f"{path} is not the config of a model of ours: {place}: {first['msg']}. Get it again."
+        ) from error
+    with as_sentence(f"{path} is not the config of a model of ours"):
+        return UndertoneConfig.from_dict(values)

@@ -10,14 +10,13 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import AutoModelForAudioClassification, PreTrainedModel
 from transformers.initialization import no_init_weights
 from transformers.modeling_outputs import SequenceClassifierOutput
 
-from undertone.downstream.config import UndertoneConfig
+from undertone.downstream.config import UndertoneConfig, read_config
 from undertone.downstream.downstream import Downstream
 from undertone.downstream.find import find_model
 from undertone.downstream.head import HeadOutput
@@ -26,6 +25,8 @@ from undertone.downstream.named_upstream import named_upstream
 from undertone.downstream.pooling import masked_mean
 from undertone.files import atomic_path, write_json
 from undertone.upstream import Frames, Upstream, WaveBatch, build_upstream
+from undertone.upstream.limits import as_sentence, count_weights, refuse_larger
+from undertone.upstream.load import check_allowed, is_outside
 
 WEIGHTS = "model.safetensors"
 ADAPTER = "adapter"
@@ -48,17 +49,10 @@ class UndertoneModel(PreTrainedModel):
 
     def __init__(self, config: UndertoneConfig, upstream: Upstream | None = None, allow: tuple[str, ...] = ()) -> None:
         super().__init__(config)
-        _check_allowed(config.head, allow)
+        check_allowed("head", config.head, allow)
         self.upstream = upstream if upstream is not None else build_upstream(config.upstream, allow=allow)
         self.tasks = config.make_tasks()
-        self.downstream = Downstream(
-            self.upstream.num_layers,
-            self.upstream.hidden_size,
-            self.tasks,
-            config.head,
-            config.head_options,
-            config.layer_norm,
-        )
+        self.downstream = make_downstream(config, self.upstream)
         self.post_init()
 
     def _init_weights(self, module: torch.nn.Module) -> None:
@@ -184,16 +178,37 @@ class UndertoneModel(PreTrainedModel):
             cache_dir=cache_dir,
             local_files_only=local_files_only,
         )
-        config = config or UndertoneConfig.from_pretrained(folder)
-        upstream = named_upstream(config) if config.head_only else None
+        config = config or read_config(folder)
+        check_allowed("head", config.head, allow)
+        if config.upstream.get("kind") == "class":
+            check_allowed("upstream", config.upstream["name"], allow)
+        with as_sentence(f"The weights in {folder / WEIGHTS} are damaged"):
+            num_weights = count_weights(folder / WEIGHTS)
+        upstream = named_upstream(config, allow) if config.head_only else None
         if upstream is not None and (folder / ADAPTER).is_dir():
             from undertone.upstream.adapt import load_lora  # PEFT is imported only where there is an adapter
 
             load_lora(upstream, folder / ADAPTER)
-        with no_init_weights():
+        with no_init_weights(), as_sentence(f"The settings in {folder / 'config.json'} make no model"):
+            upstream = upstream or build_upstream(config.upstream, allow=allow, num_weights=num_weights)
+            if not is_outside(config.head):  # code that the caller trusts, and which need not know torch's meta device
+                with torch.device("meta"):
+                    refuse_larger(str(folder), make_downstream(config, upstream), num_weights)
             model = cls(config, upstream, allow)
         _load_weights(model, folder / WEIGHTS, ignore="upstream." if config.head_only else None)
         return model.eval()
+
+
+def make_downstream(config: UndertoneConfig, upstream: Upstream) -> Downstream:
+    """The layer sum and the head that a config describes, with new weights."""
+    return Downstream(
+        upstream.num_layers,
+        upstream.hidden_size,
+        config.make_tasks(),
+        config.head,
+        config.head_options,
+        config.layer_norm,
+    )
 
 
 def utterance_logits(output: HeadOutput, task: str) -> Tensor:
@@ -223,10 +238,8 @@ def _own_files(folder: Path) -> Iterator[Path]:
 
 
 def _load_weights(model: UndertoneModel, path: Path, ignore: str | None) -> None:
-    try:
+    with as_sentence(f"The weights in {path} are damaged"):
         state = load_file(path)
-    except SafetensorError as error:
-        raise ValueError(f"The weights in {path} are damaged ({error}). Get the model again.") from error
     wanted = {
         name: value.shape for name, value in model.state_dict().items() if not (ignore and name.startswith(ignore))
     }
@@ -237,16 +250,6 @@ def _load_weights(model: UndertoneModel, path: Path, ignore: str | None) -> None
         text = "; ".join(f"{kind}: {', '.join(names[:5])}" for kind, names in problems.items() if names)
         raise ValueError(f"The weights in {path} do not fit their config.json ({text}). Get the model again.")
     model.load_state_dict(state, strict=ignore is None)
-
-
-def _check_allowed(name: str, allow: tuple[str, ...]) -> None:
-    """Refuse a head from outside the package unless the caller allows its package."""
-    outside = ":" in name or name.endswith(".py")
-    if outside and not any(name == entry or name.startswith((f"{entry}.", f"{entry}:")) for entry in allow):
-        raise ValueError(
-            f"This model's head is {name!r}, code from outside undertone. If you trust it, pass "
-            f"allow=({name.split(':')[0].split('.')[0]!r},)."
-        )
 
 
 AutoModelForAudioClassification.register(UndertoneConfig, UndertoneModel, exist_ok=True)

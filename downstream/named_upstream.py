@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from typing import Any
 
 from undertone.downstream.config import UndertoneConfig
 from undertone.upstream import Upstream, load_upstream
 from undertone.upstream.hf import NOT_COMPUTED
+from undertone.upstream.load import check_allowed
 
 SETTINGS = ("options", "do_normalize", "sample_rate")
 
 
-def named_upstream(config: UndertoneConfig) -> Upstream:
+def named_upstream(config: UndertoneConfig, allow: tuple[str, ...] = ()) -> Upstream:
     """Load it, with the weights and the settings that the config recorded; the version of transformers may differ.
 
     Raises:
-        ValueError: it cannot be loaded, or its weights or settings are others; the message names them.
+        ValueError: it is code from outside undertone that `allow` does not name, it cannot be loaded, or its weights or
+            settings are others; the message names them.
     """
     spec = config.upstream
+    if not os.path.isdir(os.path.expanduser(spec["name"])):  # what is no folder may be a file of Python
+        check_allowed("upstream", spec["name"], allow)
     try:
         upstream = load_upstream(
             spec["name"], revision=spec.get("commit") or spec.get("revision"), options=spec.get("options")

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from peft import LoraConfig, PeftModel, get_peft_model
+from peft import LoraConfig, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
+from safetensors.torch import load_file
 from torch import nn
 
+from undertone.files import read_json
 from undertone.upstream.base import Upstream
 from undertone.upstream.families import Family, find_family
 from undertone.upstream.hf import HFUpstream
+from undertone.upstream.limits import as_sentence
 
 
 def finetune(upstream: Upstream, *, train_front_end: bool = False, top_layers: int | None = None) -> None:
@@ -58,8 +61,27 @@ def save_lora(upstream: Upstream, folder: Path) -> None:
 
 
 def load_lora(upstream: Upstream, folder: Path) -> None:
-    """Put the adapters saved in `folder` into the upstream and merge them."""
-    upstream.model = PeftModel.from_pretrained(_open(upstream)[0], str(folder))
+    """Put the adapters that `save_lora` wrote into the upstream and merge them.
+
+    Of adapter_config.json only `lora_alpha` is taken: PEFT's other settings may hold regular expressions and names of
+    modules to import. The rank is that of the weights.
+
+    Raises:
+        ValueError: a file is missing or damaged, or the weights do not fit the upstream.
+    """
+    settings, path = folder / "adapter_config.json", folder / "adapter_model.safetensors"
+    with as_sentence(f"The adapters in {folder} cannot be read"):
+        alpha = int(read_json(settings)["lora_alpha"])
+        weights = load_file(path)
+        ranks = {len(weight) for name, weight in weights.items() if ".lora_A." in name}
+    if len(ranks) != 1:
+        raise ValueError(f"{path} holds adapters of {len(ranks)} ranks; one is expected. Get the model again.")
+    add_lora(upstream, rank=ranks.pop(), alpha=alpha, dropout=0.0)
+    wanted = get_peft_model_state_dict(upstream.model)
+    wrong = sorted(set(wanted) ^ set(weights)) or [key for key in wanted if wanted[key].shape != weights[key].shape]
+    if wrong:
+        raise ValueError(f"{path} does not fit the upstream: {', '.join(wrong[:5])}. Get the model again.")
+    set_peft_model_state_dict(upstream.model, weights)
     merge_lora(upstream)
 
 

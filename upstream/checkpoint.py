@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import torch
 from huggingface_hub import constants, try_to_load_from_cache
-from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError
-from safetensors import SafetensorError
+from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
 from transformers import AutoConfig, FeatureExtractionMixin, PreTrainedConfig, PreTrainedModel
 
 from undertone.upstream.families import find_family
+from undertone.upstream.limits import check_sample_rate, check_settings, check_size
 from undertone.upstream.quiet import quiet_transformers
 
 logger = logging.getLogger(__name__)
 MASK_EMBEDDING = "masked_spec_embed"  # what SpecAugment fills with; it decides no hidden state here
 SAMPLE_RATE = 16_000
+WEIGHT_FILES = ("*.safetensors", "*.bin")
 
 
 def prepare_config(config: PreTrainedConfig) -> PreTrainedConfig:
@@ -38,12 +39,13 @@ def read_config(name: str, revision: str | None) -> PreTrainedConfig:
     """
     with _reading(name, "config.json"):
         raw, _ = PreTrainedConfig.get_config_dict(name, revision=revision)
-    if not raw.get("model_type"):
+    if not isinstance(raw, dict) or not isinstance(raw.get("model_type"), str):
         raise ValueError(
             f"{name!r} holds no config.json that names a model_type, so its architecture is unknown. "
             f"Give the folder or Hub id of a model that transformers saved."
         )
     find_family(raw["model_type"], name)
+    check_settings(name, raw)
     with _reading(name, "config.json"):
         return prepare_config(AutoConfig.from_pretrained(name, revision=revision, trust_remote_code=False))
 
@@ -65,6 +67,11 @@ def read_model(name: str, revision: str | None, config: PreTrainedConfig) -> Pre
     family = find_family(config.model_type, name)
     with _reading(name, "the weights"):
         model_class: Any = family.model_class(config)
+        if os.path.isdir(name):
+            files = [path for pattern in WEIGHT_FILES for path in Path(name).glob(pattern)]
+            check_size(
+                name, model_class, config, sum(path.stat().st_size for path in files)
+            )  # a byte a weight, or more
         model, info = model_class.from_pretrained(
             name,
             config=config,
@@ -118,6 +125,12 @@ def read_preprocessing(name: str, revision: str | None, config: PreTrainedConfig
             settings, _ = FeatureExtractionMixin.get_feature_extractor_dict(name, revision=revision)
     except OSError:
         settings = {}
+    except (ValueError, TypeError, RecursionError) as error:
+        raise ValueError(
+            f"The preprocessor_config.json of {name!r} is damaged: {error}. Get the model again."
+        ) from error
+    if not isinstance(settings, dict):
+        raise ValueError(f"The preprocessor_config.json of {name!r} holds no settings. Get the model again.")
     wrong = {key: settings[key] for key, value in family.features.items() if settings.get(key, value) != value}
     if wrong:
         raise ValueError(
@@ -133,7 +146,7 @@ def read_preprocessing(name: str, revision: str | None, config: PreTrainedConfig
             name, default, config.model_type,
         )  # fmt: skip
         settings = settings | {"do_normalize": default}
-    return bool(settings["do_normalize"]), int(settings.get("sampling_rate", SAMPLE_RATE))
+    return bool(settings["do_normalize"]), check_sample_rate(name, settings.get("sampling_rate", SAMPLE_RATE))
 
 
 def _first(keys: set[str], count: int = 5) -> str:
@@ -143,13 +156,16 @@ def _first(keys: set[str], count: int = 5) -> str:
 
 @contextmanager
 def _reading(name: str, what: str) -> Iterator[None]:
-    """Turn what transformers, huggingface_hub, torch and safetensors raise while reading into one sentence."""
+    """Turn what transformers, huggingface_hub, torch and safetensors raise while reading into one sentence.
+
+    That can be any of Python's errors where a setting of config.json has a wrong type or makes no model.
+    """
     try:
         with quiet_transformers():
             yield
-    except (OSError, ValueError, RuntimeError, HfHubHTTPError, SafetensorError, UnpicklingError) as error:
+    except Exception as error:
         where = "in that folder" if Path(name).is_dir() else "on the Hub, and it is no local folder"
-        reason = str(error).strip().split("\n")[0]
+        reason = str(error).strip().split("\n")[0] or type(error).__name__
         raise ValueError(
             f"Cannot read {what} of upstream {name!r} {where}: {reason} {_access(name, error)}Give a folder with "
             f"config.json and weights, or a Hub id that this machine can reach or has cached."

@@ -22,6 +22,7 @@ from undertone.upstream.checkpoint import (
 )
 from undertone.upstream.families import find_family
 from undertone.upstream.fingerprint import fingerprint
+from undertone.upstream.limits import check_sample_rate, check_settings, check_size
 from undertone.upstream.masked_norm import mask_norms
 from undertone.upstream.types import HiddenStates, WaveBatch, length_mask
 
@@ -105,16 +106,21 @@ class HFUpstream(Upstream):
         return cls(model, name, do_normalize=do_normalize, sample_rate=sample_rate, revision=revision, commit=commit)
 
     @classmethod
-    def from_spec(cls, spec: Mapping[str, Any]) -> HFUpstream:
+    def from_spec(cls, spec: Mapping[str, Any], num_weights: int | None = None) -> HFUpstream:
         """The same architecture with weights of no meaning; only transformers' own classes are made.
 
         Raises:
-            ValueError: the config is of no known speech family.
+            ValueError: the config is of no known speech family, asks for code from elsewhere, or for more weights than
+                `num_weights`.
         """
         model_type = spec["config"]["model_type"]
         settings = {key: value for key, value in spec["config"].items() if key not in ("model_type", "auto_map")}
         family = find_family(model_type, spec["name"])
+        check_settings(spec["name"], settings)
+        check_sample_rate(spec["name"], spec["sample_rate"])
         config = prepare_config(AutoConfig.for_model(model_type, **settings))
+        if num_weights is not None:
+            check_size(spec["name"], family.model_class(config), config, num_weights)
         model = family.model_class(config)(config).float()
         return cls(
             model,

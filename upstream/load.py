@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from undertone.discovery import available, find_class, nearest
@@ -30,49 +30,65 @@ def load_upstream(name: str, *, revision: str | None = None, options: Mapping[st
     Raises:
         ValueError: nothing of that name, a model of no known speech family, or weights that do not fit it.
     """
-    folder = Path(name).expanduser()
-    if folder.is_dir() or HUB_ID.fullmatch(name):
+    folder = os.path.expanduser(name)
+    is_folder = os.path.isdir(folder)  # False, too, for what is no name of a file
+    if is_folder or HUB_ID.fullmatch(name):
         if options:
             raise ValueError(
                 f"Upstream {name!r} takes no options, got {sorted(options)}; its settings are in its config.json."
             )
-        return HFUpstream.from_pretrained(str(folder) if folder.is_dir() else name, revision).eval()
+        return HFUpstream.from_pretrained(folder if is_folder else name, revision).eval()
     if revision is not None:
         raise ValueError(f"Upstream {name!r} has no revisions, got revision={revision!r}. Leave it out.")
     return _make(name, options or {})
 
 
-def build_upstream(spec: Mapping[str, Any], *, allow: tuple[str, ...] = ()) -> Upstream:
+def build_upstream(spec: Mapping[str, Any], *, allow: tuple[str, ...] = (), num_weights: int | None = None) -> Upstream:
     """The architecture that `Upstream.spec` describes, in eval mode; its weights are not those of any checkpoint.
 
     Args:
         spec: what `Upstream.spec` returned.
         allow: packages (`my_pkg`) or files (`./my_upstream.py`) from outside undertone whose class a spec may name.
+        num_weights: how many there are to fill it; a larger architecture is refused before it takes memory.
 
     Raises:
         ValueError: the spec names a class from elsewhere that is not allowed, or no known architecture.
     """
     kind = spec.get("kind")
     if kind == "hf":
-        return HFUpstream.from_spec(spec).eval()
+        return HFUpstream.from_spec(spec, num_weights).eval()
     if kind != "class":
         raise ValueError(f"An upstream's spec has kind 'hf' or 'class', got {kind!r}. Save the model again.")
     name = spec["name"]
-    if _is_outside(name) and not any(name == entry or name.startswith((f"{entry}.", f"{entry}:")) for entry in allow):
-        package = name if name.endswith(".py") else name.split(":")[0].split(".")[0]
-        raise ValueError(
-            f"This model's upstream is {name!r}, code from outside undertone. "
-            f"If you trust it, pass allow=({package!r},)."
-        )
+    check_allowed("upstream", name, allow)
     return _make(name, spec.get("options", {}))
 
 
-def _is_outside(name: str) -> bool:
+def check_allowed(part: str, name: str, allow: tuple[str, ...]) -> None:
+    """Refuse a part of a saved model that is code from outside undertone, unless the caller allows it.
+
+    Args:
+        part: `head` or `upstream`, for the message.
+        name: what the model's config names.
+        allow: packages or files whose code may be run.
+
+    Raises:
+        ValueError: says what to pass if it is trusted.
+    """
+    if is_outside(name) and not any(name == entry or name.startswith((f"{entry}.", f"{entry}:")) for entry in allow):
+        package = name if name.endswith(".py") else name.split(":")[0].split(".")[0]
+        raise ValueError(
+            f"This model's {part} is {name!r}, code from outside undertone. If you trust it, pass allow=({package!r},)."
+        )
+
+
+def is_outside(name: str) -> bool:
+    """Whether a name stands for a file or class of one's own, not for a module of undertone."""
     return ":" in name or name.endswith(".py")
 
 
 def _make(name: str, options: Mapping[str, Any]) -> Upstream:
-    if not _is_outside(name):
+    if not is_outside(name):
         _check_known(name)
     upstream_class = find_class(name, ACOUSTIC, Upstream)  # type: ignore[type-abstract]
     try:
