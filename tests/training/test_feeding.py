@@ -22,7 +22,7 @@ def utterances(count: int) -> list[Utterance]:
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32"])
 def test_what_is_held_is_what_is_stored(dtype: str, tmp_path: Path) -> None:
-    """With room for all, for some and for none: the same batches, though the store's files are gone once all is held."""
+    """With room for all, some or none: the same batches, and once all is held the store's files may go."""
     states = [torch.randn(3, 4 + n, 5) for n in range(6)]
     store = Store(tmp_path, load_upstream("mfcc"), dtype=dtype)
     store.add((f"hash{n}", value) for n, value in enumerate(states))
