@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 import warnings
 from collections.abc import Sequence
@@ -149,7 +150,15 @@ def _quantise(graph: Path, path: Path) -> None:
     """Matrices in int8, inputs quantised as they come; convolutions stay, which int8 makes slower and wrong."""
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
-    quantize_dynamic(graph, path, op_types_to_quantize=["MatMul", "Gemm"], weight_type=QuantType.QInt8)
+    logger = logging.getLogger()
+    level = logger.level
+    logger.setLevel(
+        logging.ERROR
+    )  # it warns, on the root, of what stays in float, and of steps that change nothing here
+    try:
+        quantize_dynamic(graph, path, op_types_to_quantize=["MatMul", "Gemm"], weight_type=QuantType.QInt8)
+    finally:
+        logger.setLevel(level)
 
 
 def _noises(sample_rate: int) -> list[Tensor]:
