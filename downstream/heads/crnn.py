@@ -28,7 +28,7 @@ class CrnnHead(Head):
         input_sizes: {stream: D}, one stream.
         tasks: what is predicted; of the level `frame`, from the LSTM's frames.
         channels: maps of each convolution; []: no CNN.
-        pools: [frames, bands] that the pooling after each convolution covers.
+        strides: [frames, bands] that each convolution moves.
         kernel_size: frames and bands that a convolution sees; odd.
         num_maps: of the input: 3 for `fbank`, whose frames are levels, deltas and accelerations.
         hidden_size: units of the LSTM in each direction, and the size of the embedding.
@@ -46,8 +46,8 @@ class CrnnHead(Head):
         tasks: tuple[Task, ...],
         *,
         channels: Sequence[int] = (32, 32, 64, 64),
-        pools: Sequence[Sequence[int]] = ((2, 2), (2, 2), (1, 2), (1, 2)),
-        kernel_size: int = 3,
+        strides: Sequence[Sequence[int]] = ((2, 2), (2, 2), (1, 2), (1, 2)),
+        kernel_size: int = 5,
         num_maps: int = 1,
         hidden_size: int = 128,
         num_layers: int = 1,
@@ -60,7 +60,7 @@ class CrnnHead(Head):
             if size < 1 or size % 2 == 0:
                 raise ValueError(f"Head 'crnn': {name} must be odd and >= 1, got {size}.")
         (input_size,) = input_sizes.values()
-        self.cnn = SpectralCnn(input_size, channels, pools, kernel_size, num_maps)
+        self.cnn = SpectralCnn(input_size, channels, strides, kernel_size, num_maps)
         self.rnn = BiLstm(self.cnn.output_size, hidden_size, num_layers, dropout) if num_layers else None
         size = self.rnn.output_size if self.rnn is not None else self.cnn.output_size
         self.pooling: Any = _make_pooling(pooling, size, attention_kernel)

@@ -1,7 +1,7 @@
 """CNN on log-mel energies, BLSTM, mean over the frames: row [6] of the survey, whose paper cannot be identified.
 
-So the definition is ours: 64 log-mel bands (25 ms every 10 ms), four convolutions 3x3 with batch norm, ReLU and max
-pooling (4 frames and 16 bands become one), BLSTM of 128 units a direction, mean, one hidden layer. `small` is a quarter
+So the definition is ours: 64 log-mel bands (25 ms every 10 ms), four convolutions 5x5 with batch norm and ReLU (4
+frames and 16 bands become one), BLSTM of 128 units a direction, mean, one hidden layer. `small` is a quarter
 of it for CPUs.
 """
 

@@ -120,7 +120,7 @@ def test_outputs_frame_by_frame() -> None:
     [
         ({"kernel_size": 2}, "kernel_size must be odd and >= 1, got 2"),
         ({"attention_kernel": 0}, "attention_kernel must be odd and >= 1, got 0"),
-        ({"channels": [4], "pools": []}, r"Each of the convolutions \[4\] needs \[frames, bands\] in pools, got \[\]"),
+        ({"channels": [4], "strides": []}, r"Each convolution of \[4\] needs \[frames, bands\] in strides, got \[\]"),
         ({"num_maps": 4}, "num_maps must divide the 6 features of a frame, got 4"),
         ({"pooling": "laast"}, "Unknown pooling 'laast'"),
     ],
