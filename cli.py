@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import shlex
 import sys
 
@@ -44,6 +45,9 @@ app.add_typer(store.stores, name="store")
 def main() -> None:
     """Entry point: a user's error ends as one sentence, an interrupted run with how to go on."""
     raise_on_sigterm()
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # names that a terminal cannot show are spelt out
     try:
         app()
     except SystemExit as end:

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from undertone.commands.terminal import CorpusOptions, Root, console, say
+from undertone.commands.terminal import CorpusOptions, Root, console, printable, say
 from undertone.recipes.flags import CorpusArg
 
 
@@ -30,13 +30,13 @@ def prepare(
     source, display = load_corpus(corpus, corpus_options(options or [])), Display()
     with display.bar(f"checking {source.name}") as advance:
         prepared = prepare_corpus(source, root, strict=strict, progress=lambda done, total: advance(done, total, ""))
-    table = Table("what", "value", title=source.name)
+    table = Table("what", "value", title=printable(source.name))
     for name, value in summary(prepared):
-        table.add_row(str(name), str(value))
+        table.add_row(printable(name), printable(value))
     console.print(table)
     for line in [*prepared.warnings, *(f"set aside {path}: {reason}" for path, reason in prepared.broken)]:
         say(f"note: {line}")
-    folder = out or Path("runs") / f"{source.name}-manifest"
+    folder = out or Path("runs") / f"{Path(source.name).name}-manifest"
     prepared.manifest.save(folder)
     say(f"manifest {folder} ({len(prepared.manifest)} utterances)")
 

@@ -12,16 +12,22 @@ from rich.table import Table
 
 from undertone.training.progress import is_first_process
 
-console = Console(quiet=not is_first_process())
+console = Console(quiet=not is_first_process(), markup=False, highlight=False, emoji=False)
+_CONTROL = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\t"}
 
 CorpusOptions = Annotated[list[str] | None, typer.Argument(help="corpus.NAME=value")]
 Root = Annotated[Path | None, typer.Option(help="folder of the corpus' audio")]
 ModelArg = Annotated[str, typer.Argument(help="a RUN, a model folder, or a Hub id")]
 
 
+def printable(text: str) -> str:
+    """The text with control characters spelt out: a file's name must not command the terminal."""
+    return text.translate(_CONTROL)
+
+
 def say(text: str) -> None:
     """Print lines as they are: no markup, no wrapping."""
-    console.print(text, markup=False, highlight=False, soft_wrap=True)
+    console.print(printable(text), soft_wrap=True)
 
 
 def show(table_of: tuple[list[str], list[str], list[list[str]]]) -> None:
@@ -29,13 +35,14 @@ def show(table_of: tuple[list[str], list[str], list[list[str]]]) -> None:
     titles, header, rows = table_of
     for title in titles:
         say(title)
-    table = Table(*header)
+    table = Table(*map(printable, header))
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*map(printable, row))
     console.print(table)
 
 
 def fail(message: str, status: int = 2) -> NoReturn:
     """End the process with one sentence on stderr."""
-    Console(stderr=True).print(f"undertone: {message}", markup=False, highlight=False, soft_wrap=True)
+    stderr = Console(stderr=True, markup=False, highlight=False, emoji=False)
+    stderr.print(f"undertone: {printable(message)}", soft_wrap=True)
     sys.exit(status)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
@@ -30,6 +31,7 @@ class Corpus(ABC):
         default_protocol: how it is cross-validated unless asked otherwise; see `undertone.corpora.folds`.
         own_protocols: further ones that its `folds` knows.
         default_root: where its files lie when nobody says; None = it must be said.
+        confined: whether its paths come from a file that others may have written: all must then lie in a --root.
     """
 
     name: str
@@ -41,6 +43,7 @@ class Corpus(ABC):
     default_protocol: str = "auto"
     own_protocols: tuple[str, ...] = ()
     default_root: Path | None = None
+    confined: bool = False
 
     @abstractmethod
     def rows(self, root: Path) -> Iterator[dict[str, Any]]:
@@ -77,6 +80,27 @@ def check_choice(corpus: str, option: str, value: object, allowed: Sequence[str]
         raise ValueError(f"{corpus} has no {option}={value}.{nearest(str(value), allowed)}")
 
 
+def list_audio(root: Path) -> list[Path]:
+    """The sound files in a folder and its subfolders, sorted; links to folders are not followed.
+
+    Raises:
+        ValueError: a folder cannot be read.
+    """
+
+    def refuse(error: OSError) -> None:
+        raise ValueError(
+            f"Cannot read the folder {error.filename}: {error.strerror}. Ask for leave to read it."
+        ) from error
+
+    found = [
+        os.path.join(folder, name)
+        for folder, _, names in os.walk(root, onerror=refuse)
+        for name in names
+        if os.path.splitext(name)[1].lower() in AUDIO_SUFFIXES
+    ]
+    return [Path(path) for path in sorted(found, key=lambda path: path.split(os.sep))]
+
+
 def find_audio(root: Path, stem: str, example: str, corpus: Corpus) -> list[tuple[Path, re.Match[str]]]:
     """The sound files under `root` whose stem matches, sorted by stem.
 
@@ -93,9 +117,9 @@ def find_audio(root: Path, stem: str, example: str, corpus: Corpus) -> list[tupl
         raise ValueError(f"{corpus.name}: no such folder: {root}. Give --root the folder with files such as {example}.")
     pattern = re.compile(stem)
     found: dict[str, tuple[Path, re.Match[str]]] = {}
-    for path in sorted(root.rglob("*")):
+    for path in list_audio(root):
         match = pattern.fullmatch(path.stem)
-        if match is None or path.suffix.lower() not in AUDIO_SUFFIXES:
+        if match is None:
             continue
         if path.stem in found:
             raise ValueError(

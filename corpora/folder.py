@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from undertone.corpora.corpus import AUDIO_SUFFIXES, Corpus
+from undertone.corpora.corpus import Corpus, list_audio
 
 
 class Folder(Corpus):
@@ -42,11 +42,8 @@ class Folder(Corpus):
         Raises:
             ValueError: as there; or a file's name does not tell its speaker.
         """
-        files = [
-            path
-            for path in sorted(root.glob("*/**/*"))
-            if path.suffix.lower() in AUDIO_SUFFIXES and not _hidden(path.relative_to(root))
-        ]
+        folders = sorted(path for path in root.iterdir() if path.is_dir()) if root.is_dir() else []
+        files = [path for folder in folders for path in list_audio(folder) if not _hidden(path.relative_to(root))]
         if not files:
             raise ValueError(
                 f"No sound in folders below {root}. Expected a folder per class, such as {root / 'angry' / '01.wav'}; "

@@ -21,6 +21,7 @@ class ManifestFolder(Corpus):
 
     licence = "see its corpora"
     citation = "see its corpora"
+    confined = True
 
     def __init__(self, path: Path) -> None:
         """Map the manifest.

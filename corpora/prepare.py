@@ -66,12 +66,15 @@ def prepare(
             time of change are the same. None: every file is read.
 
     Raises:
-        ValueError: the corpus is not under `root`; all files are broken, or any with `strict`; ids repeat.
+        ValueError: the corpus is not under `root`; all files are broken, or any with `strict`; ids repeat; a table's
+            path leads out of the `root` that was given.
     """
-    root = root or corpus.default_root
+    given, root = root, root or corpus.default_root
     if root is None:
         raise ValueError(f"{corpus.name} needs --root, the folder with its files. Get them from {corpus.url}.")
     rows = list(corpus.rows(root))
+    if given is not None and corpus.confined:
+        _check_inside(corpus, rows, given)
     checks = []
     notes = None if trusted is None else _notes_file(trusted, corpus, root)
     known = read_json(notes) if notes is not None and notes.is_file() else {}
@@ -204,6 +207,20 @@ def _check(row: Mapping[str, Any], known: Mapping[str, Any]) -> _Sound | AudioEr
         "mtime_ns": stamp[1],
     }
     return _Sound(sample_rate, channels, peak, fields)
+
+
+def _check_inside(corpus: Corpus, rows: Sequence[Mapping[str, Any]], root: Path) -> None:
+    """Refuse paths out of `root`: absolute ones, by `..`, and by links."""
+    home = os.path.realpath(root)
+    paths = [str(path) for row in rows for path in (row["path"], row.get("series")) if path is not None]
+    outside = [
+        path for path in paths if "\0" not in path and os.path.commonpath([home, os.path.realpath(path)]) != home
+    ]
+    if outside:
+        raise ValueError(
+            f"{corpus.name}: {len(outside)} paths lead out of --root {root}, such as {outside[0]}. "
+            f"Correct them; or leave --root out, and paths mean what they say."
+        )
 
 
 def _refusal(corpus: Corpus, broken: Sequence[tuple[str, str]], total: int) -> str:

@@ -3,8 +3,8 @@
 Columns: `file` and at least one target (`emotion`, `gender`, `arousal`, `valence`, `dominance` or a column of your
 own); `speaker`, `start` and `end` (seconds), `session`, `split` and `text` where known; `votes`, how many raters heard
 what: `angry:3;neutral:1`, in JSON lines and Parquet also an object; `series`, a CSV of `time` (seconds into the sound
-file) and values over time. Other columns are kept. An empty cell is a missing value. A file is relative to --root, or
-to the table's own folder.
+file) and values over time. Other columns are kept. An empty cell is a missing value. A file is relative to the
+table's own folder, or to --root, and must then lie in it.
 
 Rows are numbered in messages as a spreadsheet or an editor does: the header of a CSV is row 1.
 """
@@ -45,6 +45,7 @@ class Table(Corpus):
     licence = "your own"
     citation = "your own"
     default_protocol = "auto"
+    confined = True
 
     def __init__(self, path: Path) -> None:
         self.path = path

@@ -21,11 +21,12 @@ class Display:
     """Lines and progress bars on a console; silent when `quiet`, and in all but the first of several processes."""
 
     def __init__(self, quiet: bool = False) -> None:
-        self.console = Console(stderr=True, quiet=quiet or not is_first_process())
+        hidden = quiet or not is_first_process()
+        self.console = Console(stderr=True, quiet=hidden, markup=False, highlight=False, emoji=False)
 
     def say(self, text: str) -> None:
         """Print one line, unbroken; text in square brackets is text, not markup."""
-        self.console.print(text, markup=False, highlight=False, soft_wrap=True)
+        self.console.print(text, soft_wrap=True)
 
     @contextmanager
     def bar(self, title: str) -> Iterator[Advance]:
@@ -45,13 +46,13 @@ class Display:
                 self.say(line)
             return
         columns = (
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=24),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
             TextColumn("left"),
             TimeRemainingColumn(),
-            TextColumn("{task.fields[note]}"),
+            TextColumn("{task.fields[note]}", markup=False),
         )
         with Progress(*columns, console=self.console, transient=True) as progress:
             task = progress.add_task(title, total=None, note="")
