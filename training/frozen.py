@@ -7,6 +7,7 @@ all: the upstream computes every batch anew.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
@@ -165,13 +166,14 @@ def fill_store(
     keys = [item.audio_hash for item in utterances]
     lacking = set(first_decides(accelerator, lambda: store.missing(keys)))
     todo = [item for item in utterances if item.audio_hash in lacking]
+    began = time.monotonic()
     with display.bar(f"{upstream.name}: hidden states, s") as advance:
         own = extract(
             upstream,
             share_of(todo, accelerator.process_index, accelerator.num_processes),
             store,
             device=accelerator.device,
-            progress=lambda done, total: advance(done, total, ""),
+            progress=lambda done, total: advance(done, total, _speed(done, time.monotonic() - began)),
         )
     accelerator.wait_for_everyone()
     done = _together(gather_object([own]))
@@ -198,11 +200,14 @@ def _together(reports: Sequence[ExtractionReport]) -> ExtractionReport:
 
 def extracted_line(report: ExtractionReport) -> str:
     """What an extraction did, in one line."""
-    speed = report.audio_seconds / max(report.seconds, 1e-9)
     return (
         f"extracted {report.computed} sounds, {report.audio_seconds:.1f} audio seconds in {report.seconds:.1f} s: "
-        f"{speed:.1f} audio seconds per second"
+        f"{_speed(report.audio_seconds, report.seconds)}"
     )
+
+
+def _speed(audio_seconds: float, seconds: float) -> str:
+    return f"{audio_seconds / max(seconds, 1e-9):.1f} audio seconds per second"
 
 
 def _recomputing(run: Run, accelerator: Accelerator) -> Source:
