@@ -14,6 +14,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from undertone.files import read_json
 
 METRIC_NAMES = {"uar": "UAR", "wa": "WA", "macro_f1": "macro-F1", "ece": "ECE", "ccc": "CCC", "rmse": "RMSE"}
+_MARKUP = str.maketrans("<>`|[]\n\r", "‹›'¦()  ")
 IN_PERCENT = ("uar", "wa", "macro_f1", "ece", "recall")
 
 Scores = Mapping[str, Mapping[str, Any]]
@@ -42,10 +43,10 @@ def make_card(
     Raises:
         FileNotFoundError: there is no config.json in `model_folder`.
     """
-    config = read_json(model_folder / "config.json")
+    config = _plain(read_json(model_folder / "config.json"))
     preprocessor = read_json(model_folder / "preprocessor_config.json")
     adapter = (model_folder / "adapter").is_dir()
-    results = {key: value for key, value in (results or {}).items() if value is not None}
+    results = {key: value for key, value in _plain(results or {}).items() if value is not None}
     random_upstream = _random_upstream(config, results)
     versions = {name: version for name, version in results.get("versions", {}).items() if version}
     confusions = {task["name"]: confusion_file(task["name"]) for task in config["tasks"]}
@@ -81,6 +82,15 @@ def make_card(
     return str(ModelCard(f"---\n{metadata.to_yaml()}\n---\n\n{body}"))
 
 
+def _plain(value: Any) -> Any:
+    """JSON in which no text is markup: a label may be anything, and a card is read by others."""
+    if isinstance(value, Mapping):
+        return {_plain(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    return value.translate(_MARKUP) if isinstance(value, str) else value
+
+
 def confusion_file(task: str) -> str:
     """Name of the picture of a task's confusion matrix."""
     return f"confusion_{re.sub(r'[^0-9A-Za-z-]', '_', task)}.png"
@@ -88,7 +98,7 @@ def confusion_file(task: str) -> str:
 
 def _template() -> Any:
     loader = FileSystemLoader(Path(__file__).parent)
-    environment = Environment(  # a card is Markdown, not HTML: nothing to escape
+    environment = Environment(  # a card is Markdown, not HTML; `_plain` has taken the markup out of names
         loader=loader, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
     )
     return environment.get_template("card.md.j2")
