@@ -65,7 +65,8 @@ class UndertoneModel(PreTrainedModel):
 
     def head_output(self, batch: WaveBatch) -> HeadOutput:
         """(B, N) samples -> logits, embedding, attention."""
-        return self.downstream(self.upstream(batch))
+        output: HeadOutput = self.downstream(self.upstream(batch))
+        return output
 
     @torch.inference_mode()
     def predict_batch(self, batch: WaveBatch) -> HeadOutput:
@@ -196,7 +197,8 @@ class UndertoneModel(PreTrainedModel):
                     refuse_larger(str(folder), make_downstream(config, upstream), num_weights)
             model = cls(config, upstream, allow)
         _load_weights(model, folder / WEIGHTS, ignore="upstream." if config.head_only else None)
-        return model.eval()
+        model.eval()
+        return model
 
 
 def make_downstream(config: UndertoneConfig, upstream: Upstream) -> Downstream:

@@ -106,9 +106,10 @@ class Run:
 
     def model(self, module: Downstream | LiveModel, trained_on: list[Utterance]) -> UndertoneModel:
         """Upstream and trained downstream as one model that says what it was trained on; adapters are merged."""
-        upstream, downstream = self.upstream, module
+        upstream = self.upstream
+        downstream = module.downstream if isinstance(module, LiveModel) else module
         if isinstance(module, LiveModel):
-            upstream, downstream = copy.deepcopy(module.upstream), module.downstream
+            upstream = copy.deepcopy(module.upstream)
             if self.config.mode == "lora":
                 merge_lora(upstream)
         config = UndertoneConfig(

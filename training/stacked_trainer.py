@@ -184,7 +184,7 @@ class StackedTrainer:
 
     def _clip(self) -> Tensor:
         """Scale each training's gradient down to its norm, as `torch.nn.utils.clip_grad_norm_` does; (F, R) norms."""
-        norms = self.stack.flat_gradients.norm(dim=-1, keepdim=True)  # (F, R, 1)
+        norms: Tensor = self.stack.flat_gradients.norm(dim=-1, keepdim=True)  # (F, R, 1)
         self.stack.flat_gradients *= (self.largest_norms / (norms + 1e-6)).clamp(max=1)
         return norms.squeeze(-1)
 
