@@ -64,7 +64,7 @@ def test_a_variant_of_the_users_own(tmp_path: Path) -> None:
     assert load_system(f"{file}:wide") == {"upstream": "mfcc", "head_options": {"hidden_size": 512}}
 
 
-@pytest.mark.parametrize("name", ["crnn", "li2019", "huang2017", "trigeorgis2016"])
+@pytest.mark.parametrize("name", ["crnn", "li2019", "huang2017", "trigeorgis2016", "jiang2022"])
 def test_small_is_the_same_graph_but_narrower(name: str) -> None:
     paper, small = (downstream_of(config_of(system), (EMOTION, GENDER)) for system in (name, f"{name}:small"))
     assert [type(part) for part in paper.modules()] == [type(part) for part in small.modules()]
@@ -72,10 +72,16 @@ def test_small_is_the_same_graph_but_narrower(name: str) -> None:
     assert sizes[1] < sizes[0] / 3
 
 
-@pytest.mark.parametrize("name", ["crnn:small", "li2019:small", "huang2017:small"])
+NARROW = {
+    "trigeorgis2016:small": ("head.filters=2", "head.long_taps=50", "head.hidden_size=8", *TINY[2:]),
+    "jiang2022:small": ("head.channels=[4,4,4,4,4]", "head.attention_size=8", *TINY[1:]),
+}
+
+
+@pytest.mark.parametrize("name", ["crnn:small", "li2019:small", "huang2017:small", *NARROW])
 def test_trains_on_any_corpus_from_the_command_line(name: str, small_corpus: Path, store: Path, tmp_path: Path) -> None:
-    out = tmp_path / "run"
-    outcome = undertone("train", small_corpus, "--system", name, "--out", out, "--store", store, *TINY)
+    out, narrow = tmp_path / "run", NARROW.get(name, TINY)
+    outcome = undertone("train", small_corpus, "--system", name, "--out", out, "--store", store, *narrow)
     assert outcome.status == 0, outcome.err
     assert (out / "model" / "model.safetensors").is_file()
 
