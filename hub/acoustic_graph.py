@@ -41,9 +41,10 @@ class AcousticGraph(nn.Module):
 
     def frame_lengths(self, lengths: Tensor) -> Tensor:
         """(B,) samples -> (B,) frames."""
-        return self.upstream.frame_lengths(lengths)
+        frames: Tensor = self.upstream.frame_lengths(lengths)
+        return frames
 
-    def states(self, samples: Tensor, lengths: Tensor, frames: Tensor, padded: bool, longest: Tensor) -> Tensor:
+    def states(self, samples: Tensor, lengths: Tensor, frames: Tensor, padded: bool, longest: Any) -> Tensor:
         """As `HFUpstream.states`: (B, N) samples -> (B, 1, T, D)."""
         starts = torch.arange(longest)[:, None] * self.upstream.hop + torch.arange(self.upstream.window)  # (T, 400)
         features = self._features(samples.double()[:, starts], frames)  # (B, T, D)

@@ -95,7 +95,9 @@ def test_a_head_only_folder_refuses_an_upstream_with_other_weights(model, tiny, 
     UndertoneModel(config_of(upstream), upstream).save_pretrained(tmp_path / "m", head_only=True)
     shutil.rmtree(moved)
     save_random("tiny-wav2vec2", moved, seed=1)
-    with pytest.raises(ValueError, match="trained on another upstream than .*: weights [0-9a-f]{12}, not [0-9a-f]{12}. Use the self"):
+    with pytest.raises(
+        ValueError, match="trained on another upstream than .*: weights [0-9a-f]{12}, not [0-9a-f]{12}. Use the self"
+    ):
         UndertoneModel.from_pretrained(tmp_path / "m")
 
 
