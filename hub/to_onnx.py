@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import shutil
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -92,7 +93,7 @@ def to_onnx(model: UndertoneModel, folder: str | Path) -> OnnxModel:
         raise ValueError(f"ONNX export: no {error.name} here. {INSTALL}") from error
     model = model.cpu().eval()
     waves = _noises(model.sample_rate)
-    with new_folder(Path(folder)) as draft:
+    with new_folder(Path(folder)) as draft, _refused(model.config.head):
         _trace(model, draft / GRAPH)
         _quantise(draft / GRAPH, draft / QUANTISED)
         tasks = [task.to_dict() for task in model.tasks]
@@ -111,6 +112,20 @@ def to_onnx(model: UndertoneModel, folder: str | Path) -> OnnxModel:
             )
         sizes = [(draft / name).stat().st_size for name in (GRAPH, QUANTISED)]
     return OnnxModel(Path(folder), *sizes, *differences)
+
+
+@contextmanager
+def _refused(head: str) -> Iterator[None]:
+    """Turn what the tracer and onnxruntime raise, whose errors share no class, into one sentence."""
+    try:
+        yield
+    except (ValueError, OSError):
+        raise
+    except Exception as error:
+        raise ValueError(
+            f"Head {head!r} cannot be exported to ONNX: its graph does not hold for batches of any size and length "
+            f"({type(error).__name__}). What works: --head attention, linear, ecapa, frames."
+        ) from error
 
 
 def _min_samples(upstream: Upstream) -> int:
