@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+from pydantic import BaseModel
 
 from undertone.training.config import NESTED, RunConfig
 
@@ -35,6 +38,7 @@ def command_line(config: Mapping[str, Any], run: Path) -> str:
 def _is_default(key: str, value: Any) -> bool:
     field = RunConfig.model_fields.get(key)
     default = field.get_default() if field is not None else None
+    default = default.model_dump(mode="json") if isinstance(default, BaseModel) else default
     return bool(value == (list(default) if isinstance(default, tuple) else default))
 
 
@@ -42,8 +46,13 @@ def _assignments(key: str, value: Any) -> list[str]:
     """The words that set one setting: `key=value`, or `head.NAME=value` for each option of a head."""
     if isinstance(value, Mapping):
         prefix = {field: prefix for prefix, field in NESTED.items()}.get(key, key)
-        return [f"{prefix}.{name}={_text(option)}" for name, option in value.items()]
+        return [f"{prefix}.{name}={_option(key, option)}" for name, option in value.items()]
     return [f"{key}={_text(value)}"]
+
+
+def _option(key: str, value: Any) -> str:
+    """A list as JSON, which may be nested; the values of a sweep with commas."""
+    return json.dumps(value, separators=(",", ":")) if isinstance(value, list) and key != "sweep" else _text(value)
 
 
 def _text(value: Any) -> str:

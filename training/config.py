@@ -13,6 +13,7 @@ import yaml
 from pydantic import BaseModel, ByteSize, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from undertone.discovery import nearest
+from undertone.training.augmentation import Augmentation
 from undertone.training.sweep import SWEEPABLE, trials
 
 MOST_TRIALS = 1000
@@ -81,6 +82,10 @@ class RunConfig(BaseModel):
         (), description="columns that the embedding must not tell, by gradient reversal: speaker, corpus, gender"
     )
     adversarial_weight: float = Field(1.0, ge=0, description="the reversed gradient's factor rises from 0 to this")
+
+    augment: Augmentation = Field(
+        Augmentation(), description="how training utterances are changed, as augment.NAME=value; off"
+    )
 
     seed: int = Field(0, ge=0, description="decides initial weights, order, dropout and the folds' draw")
     seeds: tuple[int, ...] = Field((), description="train every fold with each: 3 (0, 1 and 2), or 0,7,9")
@@ -161,6 +166,7 @@ NESTED = {
     "head": "head_options",
     "upstream": "upstream_options",
     "task_weights": "task_weights",
+    "augment": "augment",
 }
 
 

@@ -21,6 +21,7 @@ from undertone.downstream.head import check_head_options
 from undertone.downstream.live import LiveModel
 from undertone.downstream.model import UndertoneModel
 from undertone.files import read_json, write_json
+from undertone.training.augmenter import augmenter_of
 from undertone.training.config import RunConfig
 from undertone.training.cost import model_cost
 from undertone.training.fallback import EVERYONE
@@ -231,7 +232,8 @@ def _fit(
 
         if not isinstance(module, LiveModel) and isinstance(module.head, FittedHead):
             return module, fit_head(run.config, run.tasks, run.source, module, utterances, dev, accelerator, follow)
-        trainer = Trainer(run.config, run.tasks, run.source, module, folder, accelerator, follow)
+        augmenter = augmenter_of(run, accelerator)
+        trainer = Trainer(run.config, run.tasks, run.source, module, folder, accelerator, follow, augmenter)
         trained = trainer.fit(utterances, dev, total, stop_at)
         return trainer.module, trained
 

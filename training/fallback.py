@@ -17,7 +17,7 @@ from undertone.training.feeding import Source, StoreSource, WaveSource
 from undertone.training.trainer import Trainer, total_steps
 from undertone.upstream.base import Upstream
 from undertone.upstream.extract import AUTOCAST
-from undertone.upstream.types import HiddenStates
+from undertone.upstream.types import HiddenStates, WaveBatch
 
 if TYPE_CHECKING:
     from undertone.corpora.manifest import Utterance
@@ -73,7 +73,11 @@ class RecomputeSource:
 
     def __call__(self, utterances: Sequence[Utterance]) -> HiddenStates:
         """Read, resample, pad, and run the upstream."""
-        batch = self.waves(utterances).to(self.device)
+        return self.hear(self.waves(utterances))
+
+    def hear(self, batch: WaveBatch) -> HiddenStates:
+        """Run the upstream."""
+        batch = batch.to(self.device)
         with torch.no_grad():
             with torch.autocast(self.device.type, self.autocast) if self.autocast is not None else nullcontext():
                 hidden: HiddenStates = self.upstream(batch)

@@ -25,6 +25,7 @@ from undertone.downstream.live import LiveModel, TopLayersModel
 from undertone.downstream.model import UndertoneModel
 from undertone.downstream.task import Task
 from undertone.files import read_json, write_json
+from undertone.training.augmentation import check_augmentation
 from undertone.training.config import RunConfig, check_same_run, save_config
 from undertone.training.fallback import MixtureSource
 from undertone.training.feeding import Source, StoreSource, WaveSource
@@ -223,6 +224,7 @@ def open_run(config: RunConfig, out: Path, display: Display) -> Run:
         folds = mark_leaks(folds, manifest)
         tasks = choose_tasks(manifest, config.tasks, config.task_weights, config.soft_labels, config.adversarial)
         check_head_tasks(config.head, tasks)
+        check_augmentation(config, tasks)
         save_config(config, out / "config.json")
     source: Source = WaveSource(upstream.sample_rate)
     if config.mode != "frozen":
@@ -230,7 +232,7 @@ def open_run(config: RunConfig, out: Path, display: Display) -> Run:
         learning = sum(weight.numel() for weight in weights if weight.requires_grad)
         display.say(f"{config.mode}: {learning:,} of {sum(w.numel() for w in weights):,} upstream weights learn")
     run = Run(config, out, corpus, manifest, folds, tasks, upstream, source, display, warnings)
-    if config.mode == "frozen" or trains_top_from_store(upstream, config):
+    if config.mode == "frozen" or (trains_top_from_store(upstream, config) and not config.augment.on_waves):
         run.stored, run.source = frozen_source(run, accelerator)
     return run
 

@@ -39,8 +39,9 @@ class _Group:
 def can_stack(run: Run, accelerator: Accelerator) -> bool:
     """Whether the run's trainings can go side by side.
 
-    They can where the head is fed means that fit into memory, one process trains in float32, and nothing but the model
-    learns; a head of the user's must do without what `torch.vmap` does not know, or a line says why it is not stacked.
+    They can where the head is fed means that fit into memory, one process trains in float32, nothing but the model
+    learns and nothing is augmented; a head of the user's must do without what `torch.vmap` does not know, or a line
+    says why it is not stacked.
     """
     source, plan = run.source, [trial.config for trial in trials(run.config)]
     if not isinstance(source, StoreSource) or source.store.kind != "mean" or accelerator.num_processes > 1:
@@ -49,7 +50,7 @@ def can_stack(run: Run, accelerator: Accelerator) -> bool:
         return False
     if any(config.task_weighting != "fixed" for config in plan) or not source.can_hold(list(run.manifest)):
         return False
-    if run.config.refit_on_dev:
+    if run.config.refit_on_dev or run.config.augment.is_on:
         return False
     modules = [replace(run, config=config).new_downstream("trial") for config in plan]
     return all(type(module.head) is LinearHead or _traces(run, module) for module in modules)

@@ -14,7 +14,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils.memory import should_reduce_batch_size
 from safetensors.torch import load_file
-from torch import nn
+from torch import Tensor, nn
 
 from undertone.downstream.downstream import Downstream
 from undertone.downstream.head import HeadOutput
@@ -25,7 +25,7 @@ from undertone.training.config import RunConfig
 from undertone.training.feeding import Source
 from undertone.training.interrupt import Interrupt, interruptible
 from undertone.training.not_finite import NotFiniteError, not_finite_sentence, note_not_finite
-from undertone.training.objective import Objective
+from undertone.training.objective import Global, Objective
 from undertone.training.order import chunks, epoch_batches, seed_everything
 from undertone.training.predictions import Predictions
 from undertone.training.schedule import rate_factor
@@ -33,6 +33,7 @@ from undertone.training.scoring import predict, selection_score
 
 if TYPE_CHECKING:
     from undertone.corpora.manifest import Utterance
+    from undertone.training.augmenter import Augmenter
 
 logger = logging.getLogger(__name__)
 
@@ -59,6 +60,7 @@ class Trainer:
         folder: where checkpoints and the best weights go.
         accelerator: devices and processes.
         follow: called after every update.
+        augmenter: makes the training batches in place of the source; None: nothing is augmented.
     """
 
     def __init__(
@@ -70,9 +72,10 @@ class Trainer:
         folder: Path,
         accelerator: Accelerator,
         follow: Follow = lambda done, total, score: None,
+        augmenter: Augmenter | None = None,
     ) -> None:
         self.config, self.tasks, self.source, self.folder = config, tasks, source, folder
-        self.accelerator, self.follow = accelerator, follow
+        self.accelerator, self.follow, self.augmenter = accelerator, follow, augmenter
         optimizer = make_optimizer(config, module.to(accelerator.device))
         self.model, self.optimizer = accelerator.prepare(module, optimizer)
         self.module: Downstream | LiveModel = accelerator.unwrap_model(self.model)
@@ -212,9 +215,7 @@ class Trainer:
             seed_everything(self.config.seed, "step", step, number, rank)
             own = piece[rank::world]
             with self.accelerator.no_sync(self.model) if number + 1 < len(pieces) else nullcontext():
-                # Where this process has no utterance of an uneven piece, one that counts for nothing takes its place.
-                output: HeadOutput = self.model(self.source(own or piece[:1]).to(self.accelerator.device))
-                loss = self.objective(whole, output, own, piece)
+                loss = self._loss(whole, own, piece, step)
                 self.accelerator.backward(loss * world)  # DDP averages the processes' gradients; we want their sum
             value += float(loss.detach())
         self.objective.average_gradients()
@@ -229,6 +230,18 @@ class Trainer:
         if self.config.not_finite == "stop":
             raise NotFiniteError(not_finite_sentence(self.folder, step, value, norm, len(batch)))
         return value
+
+    def _loss(self, whole: Global, own: list[Utterance], piece: list[Utterance], step: int) -> Tensor:
+        """This process' share of the loss; of a mixed batch, the shares of the losses of what was mixed."""
+        heard = own or piece[:1]  # in an uneven piece with nothing for this process, one that counts for nothing
+        if self.augmenter is None:
+            return self.objective(whole, self.model(self.source(heard).to(self.accelerator.device)), own, piece)
+        batch, share = self.augmenter(heard, step)
+        output: HeadOutput = self.model(batch.to(self.accelerator.device))
+        loss: Tensor = self.objective(whole, output, own, piece)
+        if share == 1:
+            return loss
+        return share * loss + (1 - share) * self.objective(whole, output, self.augmenter.partners(own), piece)
 
     def predict(self, utterances: Sequence[Utterance], fold: str = "") -> Predictions:
         """Score utterances with the present weights; over several processes each is scored exactly once."""

@@ -1,0 +1,146 @@
+"""Training batches made otherwise; what is drawn depends on (seed, step, utterance id) alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+
+from undertone.audio.augment import (
+    add_noise,
+    change_level,
+    change_speed,
+    noise_of_length,
+    read_noises,
+    reverberate,
+    room_response,
+    white_noise,
+)
+from undertone.audio.read import read_audio
+from undertone.downstream.downstream import needed_states
+from undertone.training.augmentation import Augmentation
+from undertone.training.fallback import RecomputeSource
+from undertone.training.feeding import Source
+from undertone.training.order import draw, generator_of
+from undertone.upstream.types import HiddenStates, WaveBatch, length_mask
+
+if TYPE_CHECKING:
+    from undertone.corpora.manifest import Utterance
+    from undertone.training.run import Run
+
+Batch = HiddenStates | WaveBatch
+Hear = Callable[[WaveBatch], Batch]
+
+
+class Augmenter:
+    """Utterances and a step -> an augmented training batch.
+
+    Args:
+        settings: what is changed, and how far.
+        seed: of the training.
+        sample_rate: Hz, of the sound.
+        source: of clean batches, where the sound is left as it is.
+        hear: sound -> what the trained module takes, where the sound is changed: a frozen upstream's hidden states, or
+            the sound as it is.
+
+    Raises:
+        ValueError: `noise_files` holds no sound.
+    """
+
+    def __init__(self, settings: Augmentation, seed: int, sample_rate: int, source: Source, hear: Hear) -> None:
+        self.settings, self.seed, self.sample_rate = settings, seed, sample_rate
+        self.source, self.hear = source, hear
+        files = settings.noise_files if settings.noise is not None else None
+        self.noises = list(read_noises(files, sample_rate).values()) if files is not None else []
+
+    def __call__(self, utterances: Sequence[Utterance], step: int) -> tuple[Batch, float]:
+        """The batch, and the share of it that is the utterances themselves; the rest is that of `partners`."""
+        if self.settings.on_waves:
+            waves = [self.wave(utterance, step) for utterance in utterances]
+            batch = self.hear(WaveBatch.collate(waves, self.sample_rate))
+        else:
+            batch = self.source(utterances)
+        if isinstance(batch, HiddenStates) and (self.settings.time_mask or self.settings.feature_mask):
+            batch = self._masked(batch, utterances, step)
+        if not self.settings.mixup:
+            return batch, 1.0
+        random = np.random.default_rng(draw(self.seed, "mixup", step, utterances[0].id))
+        share = float(random.beta(self.settings.mixup, self.settings.mixup))
+        return mixed(batch, share), share
+
+    def wave(self, utterance: Utterance, step: int) -> Tensor:
+        """(N',) samples of one utterance at a step: speed, room, noise, level, each with the chance `share`."""
+        settings, generator = self.settings, generator_of(self.seed, "augment", step, utterance.id)
+        wave = read_audio(utterance.path, self.sample_rate, utterance.start, utterance.end)
+        chosen = (torch.rand(4, generator=generator) < settings.share).tolist()
+        amount = torch.rand(4, generator=generator).tolist()
+        if settings.speed and chosen[0]:
+            wave = change_speed(wave, 1 + settings.speed * (2 * amount[0] - 1), self.sample_rate)
+        if settings.reverb and chosen[1]:
+            seconds = max(settings.reverb * amount[1], 2 / self.sample_rate)
+            wave = reverberate(wave, room_response(seconds, self.sample_rate, generator))
+        if settings.noise is not None and chosen[2]:
+            low, high = settings.noise
+            wave = add_noise(wave, self._noise(len(wave), generator), low + (high - low) * amount[2])
+        if settings.gain and chosen[3]:
+            wave = change_level(wave, settings.gain * (2 * amount[3] - 1))
+        return wave
+
+    @staticmethod
+    def partners(utterances: Sequence[Utterance]) -> list[Utterance]:
+        """The utterance that each is mixed with: the one before it, the last for the first."""
+        return [*utterances[-1:], *utterances[:-1]]
+
+    def _noise(self, length: int, generator: torch.Generator) -> Tensor:
+        if not self.noises:
+            return white_noise(length, generator)
+        choice = int(torch.randint(len(self.noises), (1,), generator=generator))
+        return noise_of_length(self.noises[choice], length, generator)
+
+    def _masked(self, batch: HiddenStates, utterances: Sequence[Utterance], step: int) -> HiddenStates:
+        """SpecAugment without warping (Park et al. 2019): a stretch of frames and one of features set to 0."""
+        states = batch.states.clone()
+        for row, length, utterance in zip(states, batch.lengths.tolist(), utterances, strict=True):
+            generator = generator_of(self.seed, "masks", step, utterance.id)
+            start, end = _stretch(self.settings.time_mask, length, generator)
+            row[:, start:end] = 0
+            start, end = _stretch(self.settings.feature_mask, row.shape[2], generator)
+            row[:, :, start:end] = 0
+        return HiddenStates(states, batch.lengths)
+
+
+def _stretch(longest: int, size: int, generator: torch.Generator) -> tuple[int, int]:
+    """Start and end of a stretch of 0 to `longest` of `size` places; never all of them."""
+    width = int(torch.randint(min(longest, size - 1) + 1, (1,), generator=generator))
+    start = int(torch.randint(size - width + 1, (1,), generator=generator))
+    return start, start + width
+
+
+def mixed(batch: Batch, share: float) -> Batch:
+    """Mixup (Zhang et al. 2018): a share of each row, the rest its partner, cut or padded to the row's length."""
+    if isinstance(batch, HiddenStates):
+        states = torch.lerp(batch.states.roll(1, 0), batch.states, share) * batch.mask[:, None, :, None]
+        return HiddenStates(states, batch.lengths)
+    real = length_mask(batch.lengths, batch.samples.shape[1])
+    return replace(batch, samples=torch.lerp(batch.samples.roll(1, 0), batch.samples, share) * real)
+
+
+def augmenter_of(run: Run, accelerator: Accelerator) -> Augmenter | None:
+    """What makes the run's training batches; None where augmentation is off."""
+    config = run.config
+    if not config.augment.is_on:
+        return None
+    hear: Hear = _as_it_is
+    if config.mode == "frozen":
+        mean = needed_states(config.head, config.layer_norm) == "mean"
+        hear = RecomputeSource(run.upstream.to(accelerator.device), mean, config.mixed_precision).hear
+    return Augmenter(config.augment, config.seed, run.upstream.sample_rate, run.source, hear)
+
+
+def _as_it_is(batch: WaveBatch) -> Batch:
+    return batch
