@@ -52,5 +52,6 @@ class LayerSum(nn.Module):
         states = hidden.states
         if self.normalize:
             states = F.layer_norm(states, (int(states.shape[-1]),))  # a number for the tracer too
-        features = torch.einsum("l,bltd->btd", self.layer_weights().to(states.dtype), states)  # (B, T, D)
-        return Frames(features, hidden.lengths)
+        weights = self.layer_weights().to(states.dtype).expand(states.shape[0], 1, -1)  # (B, 1, L)
+        features = torch.bmm(weights, states.flatten(2))  # (B, 1, T D); einsum copies the states, ten times as slow
+        return Frames(features.reshape(states[:, 0].shape), hidden.lengths)

@@ -60,9 +60,10 @@ class HiddenStates:
         """Pad a list of (L, T_i, D) states into one (B, L, T, D) batch of a dtype, or of the first one's."""
         lengths = torch.tensor([state.shape[1] for state in states], dtype=torch.int64)
         num_layers, _, size = states[0].shape
-        batch = states[0].new_zeros(len(states), num_layers, int(lengths.max()), size, dtype=dtype)
+        batch = states[0].new_empty(len(states), num_layers, int(lengths.max()), size, dtype=dtype)
         for row, state in zip(batch, states, strict=True):
             row[:, : state.shape[1]] = state
+            row[:, state.shape[1] :] = 0
         return cls(batch, lengths)
 
     def means(self) -> HiddenStates:
