@@ -24,6 +24,16 @@ from undertone.tests.faults.rules import attempt
 RATE = 16_000
 
 
+def import_all() -> None:
+    """Import what the targets import, so that no input's time is that of an import."""
+    import datasets  # noqa: F401
+    import peft  # noqa: F401
+    import scipy.signal  # noqa: F401
+
+    import undertone.inference.predict  # noqa: F401
+    import undertone.training.config  # noqa: F401
+
+
 @dataclass(frozen=True)
 class Target:
     """A function over a file's bytes.
