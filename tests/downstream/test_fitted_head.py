@@ -113,7 +113,5 @@ def test_wrong_options_and_tasks_are_sentences() -> None:
     with pytest.raises(ValueError, match="C must be > 0, got 0"):
         make("svm", C=0)
     soft = Task("emotion", "distribution", ("angry", "happy"))
-    with pytest.raises(
-        ValueError, match="Head 'svm' predicts no distribution, which 'emotion' is; it takes class"
-    ):
+    with pytest.raises(ValueError, match="Head 'svm' predicts no distribution, which 'emotion' is; it takes class"):
         check_head_tasks("svm", (soft,))

@@ -1,0 +1,202 @@
+"""The ladder network: every layer of a head is reconstructed from its corrupted self and from the layer above.
+
+Rasmus, Berglund, Honkala, Valpola & Raiko 2015 (arXiv 1507.02672); for speech emotion Parthasarathy & Busso 2020 (IEEE
+TASLP 28, arXiv 1905.02921). The reconstruction needs no labels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from undertone.downstream.denoiser import DENOISERS
+from undertone.downstream.dense import DenseLayer, InputNorm, PlainNorm, input_spread, moments
+from undertone.downstream.head import Head, HeadOutput
+from undertone.downstream.ladder_options import LadderOptions
+from undertone.upstream.types import Frames
+
+EPS = 1e-5
+
+
+@dataclass
+class Level:
+    """One layer of one pass.
+
+    Attributes:
+        z: (B, T, m), normalised; in the corrupted pass with noise.
+        mask: (B, T) bool.
+        mean: (m,) or (), of what was normalised.
+        spread: its standard deviation.
+    """
+
+    z: Tensor
+    mask: Tensor
+    mean: Tensor
+    spread: Tensor
+
+
+class Ladder(nn.Module):
+    """The decoder of a head, and the two passes that feed it.
+
+    Layer 0 are the head's frames; above them the layers of a head made of `DenseLayer`s, or of any other head its
+    embedding. With z the normalised values of a layer and z~ the corrupted ones,
+
+        z^_l = g_l(z~_l, u_l),  u_L = BN(h~_L),  u_l = BN(V z^_{l+1}),  cost_l = mean of |z_l - (z^_l - mu_l) / sd_l|^2
+
+    with mu_l and sd_l of the clean pass before its norm, 0 and 1 for layer 0. Batch statistics everywhere.
+
+    Args:
+        head: the encoder; it is not changed, and not a part of this module.
+        input_size: D of its frames.
+        embedding_size: E of its embedding.
+        options: noise, weights of the costs, denoiser.
+
+    Raises:
+        ValueError: more weights than layers.
+    """
+
+    def __init__(self, head: Head, input_size: int, embedding_size: int, options: LadderOptions) -> None:
+        super().__init__()
+        layers = [module for module in head.modules() if isinstance(module, DenseLayer)]
+        above = [layer.norm.num_features for layer in layers] or [embedding_size]
+        self.sizes, self.options = [input_size, *above], options
+        self.weights = options.weights(len(self.sizes))
+        wanted = [level for level, weight in enumerate(self.weights) if weight]
+        self.lowest = wanted[0] if wanted else len(self.sizes)  # below it nothing needs to be decoded
+        kind, levels = DENOISERS[options.denoiser], range(self.lowest, len(self.sizes))
+        self.denoisers = nn.ModuleDict({str(level): kind(self.sizes[level]) for level in levels})
+        self.down = nn.ModuleDict(
+            {str(level): nn.Linear(self.sizes[level + 1], self.sizes[level], bias=False) for level in levels[:-1]}
+        )
+
+    def forward(
+        self, head: Head, frames: Frames, follow: bool = True
+    ) -> tuple[HeadOutput, list[tuple[Tensor, Tensor]]]:
+        """One clean and one corrupted pass through the head, with the same dropout, and the costs of both.
+
+        Args:
+            head: the encoder, in train mode.
+            frames: (B, T, D).
+            follow: let the running statistics of the head's batch norms follow those of the clean pass; the corrupted
+                one never moves them.
+
+        Returns:
+            the output of the corrupted pass, and (sum (), count ()) of each layer's cost, which are means over units.
+        """
+        generator = self._generator(frames.features.device)
+        devices = [frames.features.device] if frames.features.is_cuda else []
+        with (
+            torch.random.fork_rng(devices),
+            torch.set_grad_enabled(torch.is_grad_enabled() and not self.options.detach),
+        ):
+            with nullcontext() if follow else statistics_kept(head):
+                clean, _, _ = self._encode(head, frames, None)
+        with statistics_kept(head):
+            noisy, top, output = self._encode(head, frames, generator)
+        return output, self._costs(clean, noisy, top)
+
+    def _generator(self, device: torch.device) -> torch.Generator | None:
+        """What draws the noise, seeded from torch's random state, which stays as it is where there is no noise."""
+        if not self.options.noise:
+            return None
+        return torch.Generator(device).manual_seed(int(torch.randint(2**62, ())))
+
+    def _encode(
+        self, head: Head, frames: Frames, generator: torch.Generator | None
+    ) -> tuple[list[Level], Tensor, HeadOutput]:
+        """One pass: its levels, h of the last layer (B, T, m), and the head's output."""
+        levels: list[Level] = []
+        tops: list[Tensor] = []
+
+        def at_norm(norm: PlainNorm, inputs: tuple[Tensor, Tensor], z: Tensor) -> Tensor:
+            mean, spread = z.new_zeros(()), z.new_ones(())
+            if not isinstance(norm, InputNorm):
+                mean, variance = norm.statistics(*inputs)
+                spread = norm.spread(mean, variance)
+            levels.append(Level(self._corrupt(z, inputs[1], generator), inputs[1], mean, spread))
+            return levels[-1].z
+
+        norms = [module for module in head.modules() if isinstance(module, PlainNorm)]
+        layers = [module for module in head.modules() if isinstance(module, DenseLayer)]
+        handles = [norm.register_forward_hook(at_norm) for norm in norms]
+        handles += [layer.register_forward_hook(lambda layer, inputs, hidden: tops.append(hidden)) for layer in layers]
+        if not any(isinstance(norm, InputNorm) for norm in norms):
+            frames = self._enter(frames, levels, generator)
+        try:
+            output: HeadOutput = head({"speech": frames})
+        finally:
+            for handle in handles:
+                handle.remove()
+        if not layers:
+            tops.append(self._leave(output.embedding, levels, generator))
+        return levels, tops[-1], output
+
+    def _enter(self, frames: Frames, levels: list[Level], generator: torch.Generator | None) -> Frames:
+        """Layer 0 of a head that does not normalise its frames: noise in units of their deviation."""
+        mean, variance = moments(frames.features, frames.mask)
+        spread = input_spread(mean, variance)
+        z = ((frames.features - mean) / spread).masked_fill(~frames.mask.unsqueeze(-1), 0)  # (B, T, D)
+        noisy = self._corrupt(z, frames.mask, generator)
+        levels.append(Level(noisy, frames.mask, z.new_zeros(()), z.new_ones(())))
+        return Frames(frames.features + spread * (noisy - z), frames.lengths)
+
+    def _leave(self, embedding: Tensor, levels: list[Level], generator: torch.Generator | None) -> Tensor:
+        """The only layer above, of a head that is taken as it is: (B, E) -> (B, 1, E)."""
+        hidden = embedding.unsqueeze(1)  # (B, 1, E)
+        mask = torch.ones_like(hidden[..., 0], dtype=torch.bool)  # (B, 1)
+        mean, variance = moments(hidden, mask)
+        spread = (variance + EPS).sqrt()
+        levels.append(Level(self._corrupt((hidden - mean) / spread, mask, generator), mask, mean, spread))
+        return hidden
+
+    def _corrupt(self, z: Tensor, mask: Tensor, generator: torch.Generator | None) -> Tensor:
+        if generator is None:
+            return z
+        noise = torch.randn(z.shape, generator=generator, device=z.device, dtype=z.dtype)
+        return z + self.options.noise * noise * mask.unsqueeze(-1)
+
+    def _costs(self, clean: Sequence[Level], noisy: Sequence[Level], top: Tensor) -> list[tuple[Tensor, Tensor]]:
+        """(sum over frames of the mean over units, number of frames) of each layer that is decoded, from below."""
+        costs: list[tuple[Tensor, Tensor]] = []
+        signal, mask = top.float(), noisy[-1].mask
+        for level in range(len(self.sizes) - 1, self.lowest - 1, -1):
+            mean, variance = moments(signal, mask)
+            above = (signal - mean) / (variance + EPS).sqrt()  # (B, T or 1, m): one vector stands for all frames
+            z, mask = noisy[level].z.float(), noisy[level].mask
+            estimate = self.denoisers[str(level)](z, above.expand_as(z))  # (B, T, m)
+            target = clean[level]
+            error = target.z.float() - (estimate - target.mean) / target.spread
+            costs.insert(0, (error.square().mean(-1)[mask].sum(), mask.sum()))
+            if level > self.lowest:
+                signal = self.down[str(level - 1)](estimate)  # (B, T, m of the level below)
+        return costs
+
+    def losses(self, *passes: Sequence[tuple[Tensor, Tensor]]) -> dict[str, tuple[Tensor, Tensor]]:
+        """The weighted costs of several `forward`s, joined frame by frame: {name: (sum (), count ())}."""
+        levels = range(self.lowest, len(self.sizes))
+        joined = [(sum(cost for cost, _ in row), sum(count for _, count in row)) for row in zip(*passes, strict=True)]
+        weighed: Mapping[str, Any] = {
+            f"reconstruction_{level}": (self.weights[level] * cost, count)
+            for level, (cost, count) in zip(levels, joined, strict=True)
+        }
+        return dict(weighed)
+
+
+@contextmanager
+def statistics_kept(module: nn.Module) -> Iterator[None]:
+    """Batch norms normalise by their batch, and their running statistics stay as they are."""
+    norms: list[Any] = [part for part in module.modules() if isinstance(part, nn.modules.batchnorm._BatchNorm)]
+    before = [(norm.momentum, norm.num_batches_tracked.clone()) for norm in norms]
+    try:
+        for norm in norms:
+            norm.momentum = 0.0
+        yield
+    finally:
+        for norm, (momentum, num_batches) in zip(norms, before, strict=True):
+            norm.momentum = momentum
+            norm.num_batches_tracked.copy_(num_batches)
