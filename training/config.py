@@ -106,6 +106,9 @@ class RunConfig(BaseModel):
     not_finite: Literal["stop", "skip"] = Field(
         "stop", description="what to do when a loss or gradient is NaN or infinite: stop, or leave that update out"
     )
+    postprocess: tuple[Literal["median", "centring", "scaling", "delay"], ...] = Field(
+        (), description="of predictions over time: the steps that dev may choose, with commas; median,delay"
+    )
     refit_on_dev: bool = Field(
         False, description="train once more on train and dev, for as long as was best on dev, before test is read"
     )
@@ -145,6 +148,12 @@ class RunConfig(BaseModel):
             if not isinstance(some, list | tuple) or len(some) < 2:
                 raise ValueError(f"{key!r} needs two values or more, as sweep.{key}=a,b")
         return found
+
+    @model_validator(mode="after")
+    def _dev_is_kept(self) -> RunConfig:
+        if self.postprocess and self.refit_on_dev:
+            raise ValueError("postprocess is chosen on dev, which refit_on_dev trains on. Leave one of them out.")
+        return self
 
     @model_validator(mode="after")
     def _trials(self) -> RunConfig:
@@ -242,7 +251,7 @@ def assign(merged: dict[str, Any], word: str) -> None:
         return
     key = SHORT.get(key, key)
     _unsweep(merged, key)
-    if key in ("tasks", "adversarial"):
+    if key in ("tasks", "adversarial", "postprocess"):
         value = tuple(part.strip() for part in text.split(",") if part.strip())
     merged[key] = value
 

@@ -16,8 +16,9 @@ from undertone.downstream.downstream import Downstream
 from undertone.downstream.live import LiveModel
 from undertone.files import write_json
 from undertone.training.embeddings import save_embeddings
+from undertone.training.postprocess import postprocess
 from undertone.training.run import Run
-from undertone.training.scoring import predict_and_embed
+from undertone.training.scoring import predict, predict_and_embed
 from undertone.training.trainer import Trained
 
 if TYPE_CHECKING:
@@ -63,6 +64,10 @@ def write_fold(
     predictions, embeddings = predict_and_embed(
         module, run.tasks, run.source, run.manifest.select(fold.test), accelerator, run.config.batch_size, fold.name
     )
+    if steps := run.config.postprocess:
+        dev = run.manifest.select(fold.dev)
+        chosen_on = predict(module, run.tasks, run.source, dev, accelerator, run.config.batch_size)
+        predictions, found["postprocess"] = postprocess(steps, chosen_on, predictions)
     for tracker in accelerator.trackers:
         tracker.finish()
     if accelerator.is_main_process:

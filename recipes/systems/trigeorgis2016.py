@@ -4,7 +4,7 @@ Trigeorgis et al., "Adieu features? End-to-end speech emotion recognition using 
 ICASSP 2016, on RECOLA; the sizes are those of a public reimplementation. The 500 ms convolution goes through the FFT.
 For time-continuous values: `tasks=series.arousal,series.valence`; `regression_loss=mse` is the objective it is compared
 with. On a corpus of labelled utterances the same network gives the mean of its frames one output. `postprocess` is
-chosen on dev and only for values over time. Whole utterances in place of 6 s, AdamW and its rate are ours.
+chosen on dev, and for values over time alone. Whole utterances in place of 6 s, AdamW and its rate are ours.
 """
 
 from undertone.recipes.ablation import Row
@@ -15,6 +15,7 @@ SYSTEM = {
     "head_options": {"filters": 40, "num_maps": 2, "hidden_size": 128, "noise": 0.1},
     "store_dtype": "float32",
     "regression_loss": "ccc",
+    "postprocess": ("median", "centring", "scaling", "delay"),
     "learning_rate": 1e-3,
     "weight_decay": 0.0,
     "batch_size": 16,
