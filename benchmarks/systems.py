@@ -1,0 +1,92 @@
+"""Every acoustic preset at paper size and small: parameters, seconds of 20 updates, real-time factor.
+
+python benchmarks/systems.py CORPUS --root DIR --store FOLDER --out systems.json [--only crnn,li2019:small]
+
+The updates are those of a training (batches from the store, forward, loss, backward, clipping, optimiser) at the
+preset's own batch size, on clips of the corpus in its order; one update before them is not counted. Nothing is scored.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+STEPS = 20
+
+
+def acoustic_presets() -> list[str]:
+    """Presets that are trained step by step on an acoustic upstream, and their `small` variants."""
+    from undertone.discovery import available
+    from undertone.downstream.fitted_head import FittedHead
+    from undertone.downstream.head import head_class
+    from undertone.recipes.systems import available_systems, load_system, system_module
+    from undertone.upstream.base import Upstream
+    from undertone.upstream.load import ACOUSTIC
+
+    front_ends, names = available(ACOUSTIC, Upstream), []
+    for name in available_systems():
+        settings = load_system(name)
+        if settings.get("upstream") in front_ends and not issubclass(head_class(settings["head"]), FittedHead):
+            names += [name, *([f"{name}:small"] if "small" in getattr(system_module(name), "VARIANTS", {}) else [])]
+    return names
+
+
+def measure(system: str, arguments: argparse.Namespace) -> dict[str, Any]:
+    """Parameters, seconds of `STEPS` updates, and real-time factor of one preset."""
+    from undertone.recipes.systems import load_system
+    from undertone.training.config import make_config
+    from undertone.training.cost import model_cost
+    from undertone.training.progress import Display
+    from undertone.training.run import make_accelerator, open_run
+    from undertone.training.trainer import Trainer
+
+    values = {"corpus": arguments.corpus, "root": arguments.root, "store": arguments.store}
+    config = make_config(values, preset=load_system(system))
+    with tempfile.TemporaryDirectory() as folder:
+        run = open_run(config, Path(folder) / "run", Display(quiet=True))
+        trainer = Trainer(
+            config, run.tasks, run.source, run.new_module("benchmark"), Path(folder), make_accelerator(config)
+        )
+        clips, size = list(run.manifest), config.batch_size
+        trainer.objective = trainer._make_objective(clips)
+        batches = [[clips[(step * size + place) % len(clips)] for place in range(size)] for step in range(STEPS)]
+        trainer._update(batches[0], 0, STEPS)
+        start = time.perf_counter()
+        for step, batch in enumerate(batches):
+            trainer._update(batch, step, STEPS)
+        seconds = time.perf_counter() - start
+        cost = model_cost(run.model(trainer.module, []))
+    return {
+        "system": system,
+        "parameters": cost["parameters"],
+        "batch_size": size,
+        "seconds_of_20_steps": round(seconds, 2),
+        "real_time_factor": cost["real_time_factor"],
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("corpus")
+    parser.add_argument("--root")
+    parser.add_argument("--store")
+    parser.add_argument("--only", help="presets, with commas")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--out", type=Path, default=Path("systems.json"))
+    arguments = parser.parse_args()
+    import torch
+
+    torch.set_num_threads(arguments.threads)
+    rows = []
+    for system in arguments.only.split(",") if arguments.only else acoustic_presets():
+        rows.append(measure(system, arguments))
+        print(json.dumps(rows[-1]), flush=True)
+        arguments.out.write_text(json.dumps({"threads": arguments.threads, "rows": rows}, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
