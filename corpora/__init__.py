@@ -16,6 +16,7 @@ OWN_DATA = {
     "table": f"FILE{' / '.join(TABLE_SUFFIXES)}",
     "folder": "FOLDER, with a folder per class",
     "manifest_folder": "FOLDER that undertone prepare wrote",
+    "sounds": "FOLDER for unlabelled=, of files with or without folders of their own",
     "hf_dataset": f"{HUGGING_FACE}user/name or {HUGGING_FACE}./FOLDER",
 }
 """Modules here that stand for data of the user's, and what to type in place of the module's name."""

@@ -24,9 +24,9 @@ class LiveModel(nn.Module):
         super().__init__()
         self.upstream, self.downstream = upstream, downstream
 
-    def forward(self, batch: WaveBatch) -> HeadOutput:
-        """(B, N) samples -> logits, embedding, attention."""
-        output: HeadOutput = self.downstream(self.upstream(batch))
+    def forward(self, batch: WaveBatch, *unlabelled: WaveBatch) -> HeadOutput:
+        """(B, N) samples -> logits, embedding, attention; a ladder's training takes an unlabelled batch as well."""
+        output: HeadOutput = self.downstream(*map(self.upstream, (batch, *unlabelled)))
         return output
 
     def train(self, mode: bool = True) -> LiveModel:
@@ -52,9 +52,10 @@ class TopLayersModel(LiveModel):
         super().__init__(upstream, downstream)
         self.top = top
 
-    def forward(self, batch: HiddenStates) -> HeadOutput:  # type: ignore[override]
+    def forward(self, batch: HiddenStates, *unlabelled: HiddenStates) -> HeadOutput:  # type: ignore[override]
         """(B, L, T, D) stored states -> logits, embedding, attention."""
-        output: HeadOutput = self.downstream(replay_top(self.upstream, batch, self.top))  # type: ignore[arg-type]
+        replayed = (replay_top(self.upstream, states, self.top) for states in (batch, *unlabelled))  # type: ignore[arg-type]
+        output: HeadOutput = self.downstream(*replayed)
         return output
 
 

@@ -21,6 +21,8 @@ FLAGS: dict[str, tuple[Any, str, str]] = {
     "mode": (str, "mode", "what of the upstream learns: frozen, finetune, lora"),
     "tasks": (str, "tasks", "columns to predict, with commas: emotion,gender,arousal"),
     "protocol": (str, "protocol", "speaker, session, groups, split, random, auto"),
+    "ladder": (bool, "ladder", "reconstruct the layers of the head besides; ladder.NAME=value sets its options"),
+    "unlabelled": (str, "unlabelled", "folder of speech without labels that the ladder reconstructs as well"),
     "seed": (int, "seed", "decides initial weights, order and dropout"),
     "seeds": (str, "seeds", "train every fold with each of several seeds: 3, or 0,7,9"),
     "sweep": (list[str], "sweep", "KEY=a,b,c: values to try, chosen on dev for each fold; may be repeated"),

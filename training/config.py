@@ -13,6 +13,7 @@ import yaml
 from pydantic import BaseModel, ByteSize, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from undertone.discovery import nearest
+from undertone.downstream.ladder_options import LadderOptions
 from undertone.training.augmentation import Augmentation
 from undertone.training.sweep import SWEEPABLE, trials
 
@@ -67,6 +68,12 @@ class RunConfig(BaseModel):
     )
     memory: float | None = Field(
         None, ge=0, description="GB of stored hidden states kept in memory, the rest is read again; none: half of it"
+    )
+
+    ladder: bool = Field(False, description="reconstruct the layers of the head besides (Rasmus et al. 2015)")
+    ladder_options: dict[str, Any] = Field({}, description="noise, lambdas, denoiser, detach, first: ladder.NAME=value")
+    unlabelled: str | None = Field(
+        None, description="speech that the ladder reconstructs besides: a folder of sound files, or as corpus"
     )
 
     class_weights: Literal["none", "balanced"] = Field(
@@ -143,7 +150,7 @@ class RunConfig(BaseModel):
             SHORT.get(key, str(key)): _split(some) if isinstance(some, str) else some for key, some in value.items()
         }
         for key, some in found.items():
-            if key not in SWEEPABLE and not key.startswith("head."):
+            if key not in SWEEPABLE and not key.startswith(("head.", "ladder.")):
                 raise ValueError(f"{key!r} cannot be swept.{nearest(key, [*SWEEPABLE, 'head.NAME'])}")
             if not isinstance(some, list | tuple) or len(some) < 2:
                 raise ValueError(f"{key!r} needs two values or more, as sweep.{key}=a,b")
@@ -153,6 +160,14 @@ class RunConfig(BaseModel):
     def _dev_is_kept(self) -> RunConfig:
         if self.postprocess and self.refit_on_dev:
             raise ValueError("postprocess is chosen on dev, which refit_on_dev trains on. Leave one of them out.")
+        return self
+
+    @model_validator(mode="after")
+    def _ladder(self) -> RunConfig:
+        """Refuse unknown options of the ladder, and unlabelled speech that nothing would hear."""
+        LadderOptions.read(self.ladder_options)
+        if self.unlabelled is not None and not self.ladder:
+            raise ValueError(f"unlabelled={self.unlabelled} is heard by a ladder alone: add --ladder.")
         return self
 
     @model_validator(mode="after")
@@ -174,6 +189,7 @@ NESTED = {
     "corpus": "corpus_options",
     "head": "head_options",
     "upstream": "upstream_options",
+    "ladder": "ladder_options",
     "task_weights": "task_weights",
     "augment": "augment",
 }

@@ -18,6 +18,7 @@ from undertone.corpora.folds import Fold
 from undertone.downstream.downstream import Downstream
 from undertone.downstream.fitted_head import FittedHead
 from undertone.downstream.head import check_head_options
+from undertone.downstream.ladder_options import LadderOptions
 from undertone.downstream.live import LiveModel
 from undertone.downstream.model import UndertoneModel
 from undertone.files import read_json, write_json
@@ -28,6 +29,7 @@ from undertone.training.fallback import EVERYONE
 from undertone.training.fitting import check_fitted, fit_head
 from undertone.training.fold import fold_lock, is_done, write_fold
 from undertone.training.frozen import first_decides
+from undertone.training.layers import learn_layers, stream_of
 from undertone.training.leakage import leakage
 from undertone.training.predictions import Predictions
 from undertone.training.progress import Display
@@ -196,6 +198,7 @@ def _train_fold(run: Run, fold: Fold, folder: Path, accelerator: Accelerator, ti
         shutil.rmtree(folder / "both", ignore_errors=True)
     leaks = _leakage(run, module, accelerator, utterances)
     write_fold(run, fold, folder, accelerator, module, trained, began, **leaks)
+    shutil.rmtree(folder / "layers", ignore_errors=True)
 
 
 def _leakage(run: Run, module: Downstream | LiveModel, accelerator: Accelerator, train: list[Any]) -> dict[str, Any]:
@@ -232,8 +235,11 @@ def _fit(
 
         if not isinstance(module, LiveModel) and isinstance(module.head, FittedHead):
             return module, fit_head(run.config, run.tasks, run.source, module, utterances, dev, accelerator, follow)
-        augmenter = augmenter_of(run, accelerator)
-        trainer = Trainer(run.config, run.tasks, run.source, module, folder, accelerator, follow, augmenter)
+        augmenter, unlabelled = augmenter_of(run, accelerator), stream_of(run)
+        if LadderOptions.read(run.config.ladder_options).first and run.config.ladder:
+            learn_layers(run, module, folder / "layers", accelerator, utterances, total, follow)
+            unlabelled = None
+        trainer = Trainer(run.config, run.tasks, run.source, module, folder, accelerator, follow, augmenter, unlabelled)
         trained = trainer.fit(utterances, dev, total, stop_at)
         return trainer.module, trained
 

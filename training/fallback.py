@@ -105,7 +105,8 @@ def learn_mixtures(run: Run, means: Source, accelerator: Accelerator) -> dict[st
     Returns:
         {fold: (L,) weights}, and `EVERYONE`'s.
     """
-    config = run.config.model_copy(update={"head": PROBE, "head_options": {}, "seeds": (), "sweep": {}})
+    probes = {"head": PROBE, "head_options": {}, "ladder": False, "seeds": (), "sweep": {}}
+    config = run.config.model_copy(update=probes)
     probe, found = replace(run, config=config, source=means), {}
     for fold in run.folds:
         train, dev = run.manifest.select(fold.train), run.manifest.select(fold.dev)

@@ -30,6 +30,7 @@ WITHOUT_EFFECT: dict[str, Any] = {
     "task_weighting": "fixed",
     "label_smoothing": 0.0,
     "focal_gamma": 0.0,
+    "ladder": False,
 }
 """What changes a training by gradients, and the value at which it does not."""
 

@@ -21,6 +21,8 @@ from undertone.corpora.prepare import check_unchanged, prepare
 from undertone.downstream.config import UndertoneConfig
 from undertone.downstream.downstream import Downstream
 from undertone.downstream.head import check_head_options, check_head_tasks, head_class
+from undertone.downstream.ladder_downstream import LadderDownstream
+from undertone.downstream.ladder_options import LadderOptions
 from undertone.downstream.live import LiveModel, TopLayersModel
 from undertone.downstream.model import UndertoneModel
 from undertone.downstream.task import Task
@@ -33,6 +35,7 @@ from undertone.training.frozen import frozen_source, store_folder
 from undertone.training.order import seed_everything
 from undertone.training.progress import Display
 from undertone.training.targets import choose_tasks
+from undertone.training.unlabelled import joined, unlabelled_corpus, without_labels
 from undertone.upstream import Upstream, load_upstream
 from undertone.upstream.adapt import add_lora, finetune, merge_lora
 from undertone.upstream.hf import HFUpstream
@@ -55,6 +58,7 @@ class Run:
         display: where progress is shown.
         warnings: what the results must say about the data.
         stored: of the hidden states: `frames`, `mean`, `mixture` or `none`.
+        unlabelled: what a ladder reconstructs besides.
     """
 
     config: RunConfig
@@ -68,6 +72,7 @@ class Run:
     display: Display
     warnings: list[str] = field(default_factory=list)
     stored: str = "none"
+    unlabelled: tuple[Utterance, ...] = ()
 
     def folder(self, fold: Fold) -> Path:
         """RUN/folds/NAME; letters that a file system may refuse are quoted."""
@@ -76,14 +81,13 @@ class Run:
     def new_downstream(self, name: str) -> Downstream:
         """An untrained downstream whose weights depend on the seed and `name` alone."""
         seed_everything(self.config.seed, "init", name)
-        downstream = Downstream(
-            self.upstream.num_layers,
-            self.upstream.hidden_size,
-            self.tasks,
-            self.config.head,
-            self.config.head_options,
-            self.config.layer_norm,
-        )
+        shape = self.upstream.num_layers, self.upstream.hidden_size, self.tasks
+        settings = self.config.head, self.config.head_options, self.config.layer_norm
+        if self.config.ladder:
+            options = LadderOptions.read(self.config.ladder_options)
+            downstream: Downstream = LadderDownstream(*shape, *settings, options)
+        else:
+            downstream = Downstream(*shape, *settings)
         if isinstance(self.source, MixtureSource):
             downstream.layer_sum.fix(self.source.weights[name])
         return downstream
@@ -127,7 +131,7 @@ class Run:
             },
         )
         model = UndertoneModel(config, upstream, allow=(self.config.head,))
-        model.downstream = downstream
+        model.downstream.layer_sum, model.downstream.head = downstream.layer_sum, downstream.head  # no decoder
         return model
 
     def save_fold(self, module: Downstream | LiveModel, trained_on: list[Utterance], folder: Path) -> None:
@@ -223,6 +227,7 @@ def open_run(config: RunConfig, out: Path, display: Display) -> Run:
         warnings += check_folds(folds, manifest, config.allow_leak)
         folds = mark_leaks(folds, manifest)
         tasks = choose_tasks(manifest, config.tasks, config.task_weights, config.soft_labels, config.adversarial)
+        unlabelled = _unlabelled(config, manifest, out, display)
         check_head_tasks(config.head, tasks)
         check_augmentation(config, tasks)
         save_config(config, out / "config.json")
@@ -231,10 +236,20 @@ def open_run(config: RunConfig, out: Path, display: Display) -> Run:
         weights = list(adapted(upstream, config).parameters())
         learning = sum(weight.numel() for weight in weights if weight.requires_grad)
         display.say(f"{config.mode}: {learning:,} of {sum(w.numel() for w in weights):,} upstream weights learn")
-    run = Run(config, out, corpus, manifest, folds, tasks, upstream, source, display, warnings)
+    run = Run(config, out, corpus, manifest, folds, tasks, upstream, source, display, warnings, unlabelled=unlabelled)
     if config.mode == "frozen" or (trains_top_from_store(upstream, config) and not config.augment.on_waves):
-        run.stored, run.source = frozen_source(run, accelerator)
+        heard = joined(manifest, run.unlabelled) if run.unlabelled else manifest
+        run.stored, run.source = frozen_source(dataclasses.replace(run, manifest=heard), accelerator)
     return run
+
+
+def _unlabelled(config: RunConfig, manifest: Manifest, out: Path, display: Display) -> tuple[Utterance, ...]:
+    """The unlabelled speech that was asked for, prepared once like a corpus."""
+    if config.unlabelled is None:
+        return ()
+    plain = config.model_copy(update={"root": None})
+    found, _ = _manifest(plain, unlabelled_corpus(config.unlabelled), out / "unlabelled", display)
+    return without_labels(manifest, found)
 
 
 def _manifest(config: RunConfig, corpus: Corpus, out: Path, display: Display) -> tuple[Manifest, list[str]]:

@@ -50,7 +50,7 @@ def can_stack(run: Run, accelerator: Accelerator) -> bool:
         return False
     if any(config.task_weighting != "fixed" for config in plan) or not source.can_hold(list(run.manifest)):
         return False
-    if run.config.refit_on_dev or run.config.augment.is_on:
+    if run.config.refit_on_dev or run.config.ladder or run.config.augment.is_on:
         return False
     modules = [replace(run, config=config).new_downstream("trial") for config in plan]
     return all(type(module.head) is LinearHead or _traces(run, module) for module in modules)

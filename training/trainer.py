@@ -30,6 +30,8 @@ from undertone.training.order import chunks, epoch_batches, seed_everything
 from undertone.training.predictions import Predictions
 from undertone.training.schedule import rate_factor
 from undertone.training.scoring import predict, selection_score
+from undertone.training.unlabelled import UnlabelledStream
+from undertone.upstream.types import HiddenStates, WaveBatch
 
 if TYPE_CHECKING:
     from undertone.corpora.manifest import Utterance
@@ -61,6 +63,7 @@ class Trainer:
         accelerator: devices and processes.
         follow: called after every update.
         augmenter: makes the training batches in place of the source; None: nothing is augmented.
+        unlabelled: what a module with a ladder hears besides; None: nothing.
     """
 
     def __init__(
@@ -73,9 +76,10 @@ class Trainer:
         accelerator: Accelerator,
         follow: Follow = lambda done, total, score: None,
         augmenter: Augmenter | None = None,
+        unlabelled: UnlabelledStream | None = None,
     ) -> None:
         self.config, self.tasks, self.source, self.folder = config, tasks, source, folder
-        self.accelerator, self.follow, self.augmenter = accelerator, follow, augmenter
+        self.accelerator, self.follow, self.augmenter, self.unlabelled = accelerator, follow, augmenter, unlabelled
         optimizer = make_optimizer(config, module.to(accelerator.device))
         self.model, self.optimizer = accelerator.prepare(module, optimizer)
         self.module: Downstream | LiveModel = accelerator.unwrap_model(self.model)
@@ -215,7 +219,7 @@ class Trainer:
             seed_everything(self.config.seed, "step", step, number, rank)
             own = piece[rank::world]
             with self.accelerator.no_sync(self.model) if number + 1 < len(pieces) else nullcontext():
-                loss = self._loss(whole, own, piece, step)
+                loss = self._loss(whole, own, piece, step, number * world + rank)
                 self.accelerator.backward(loss * world)  # DDP averages the processes' gradients; we want their sum
             value += float(loss.detach())
         self.objective.average_gradients()
@@ -231,15 +235,20 @@ class Trainer:
             raise NotFiniteError(not_finite_sentence(self.folder, step, value, norm, len(batch)))
         return value
 
-    def _loss(self, whole: Global, own: list[Utterance], piece: list[Utterance], step: int) -> Tensor:
+    def _besides(self, step: int, part: int) -> tuple[HiddenStates | WaveBatch, ...]:
+        """What the model hears besides the labelled batch in one of an update's parts."""
+        if self.unlabelled is None:
+            return ()
+        heard = self.unlabelled(step, part, self.pieces * self.accelerator.num_processes)
+        return (self.source(heard).to(self.accelerator.device),) if heard else ()
+
+    def _loss(self, whole: Global, own: list[Utterance], piece: list[Utterance], step: int, part: int) -> Tensor:
         """This process' share of the loss; of a mixed batch, the shares of the losses of what was mixed."""
         heard = own or piece[:1]  # in an uneven piece with nothing for this process, one that counts for nothing
-        if self.augmenter is None:
-            return self.objective(whole, self.model(self.source(heard).to(self.accelerator.device)), own, piece)
-        batch, share = self.augmenter(heard, step)
-        output: HeadOutput = self.model(batch.to(self.accelerator.device))
+        batch, share = (self.source(heard), 1.0) if self.augmenter is None else self.augmenter(heard, step)
+        output: HeadOutput = self.model(batch.to(self.accelerator.device), *self._besides(step, part))
         loss: Tensor = self.objective(whole, output, own, piece)
-        if share == 1:
+        if self.augmenter is None or share == 1:
             return loss
         return share * loss + (1 - share) * self.objective(whole, output, self.augmenter.partners(own), piece)
 
