@@ -114,10 +114,7 @@ def read_samples(
 def read_audio(
     path: str | PathLike[str], sample_rate: int, start: float | None = None, end: float | None = None
 ) -> Tensor:
-    """`read_samples`, resampled to `sample_rate` Hz with torchaudio's windowed sinc.
-
-    torchaudio makes a filter for each of the rate's phases, which for 44,101 -> 16,000 Hz would take 5 GB: rates that
-    share no large divisor go through scipy's polyphase filter.
+    """`read_samples`, then `resampled`.
 
     Returns:
         (N,) float32 mono samples.
@@ -126,16 +123,32 @@ def read_audio(
         AudioError: see `read_samples`.
     """
     import torch
-    from torchaudio.functional import resample
 
     samples, file_rate = read_samples(path, start, end)
-    divisor = math.gcd(file_rate, sample_rate)
-    up, down = sample_rate // divisor, file_rate // divisor
+    return resampled(torch.from_numpy(samples), file_rate, sample_rate)
+
+
+def resampled(samples: Tensor, from_rate: int, to_rate: int) -> Tensor:
+    """(N,) samples at another rate, by torchaudio's windowed sinc.
+
+    That makes a filter for each phase of the rates, which for 44,101 -> 16,000 Hz would take 5 GB: rates that share no
+    large divisor go through scipy's polyphase filter.
+
+    Raises:
+        ValueError: a rate is not from 1,000 to 768,000 Hz.
+    """
+    import torch
+    from torchaudio.functional import resample
+
+    if not all(_RATES[0] <= rate <= _RATES[1] for rate in (from_rate, to_rate)):
+        raise ValueError(f"Cannot resample {from_rate} Hz to {to_rate} Hz: {_RATES[0]} to {_RATES[1]} Hz are allowed.")
+    divisor = math.gcd(from_rate, to_rate)
+    up, down = to_rate // divisor, from_rate // divisor
     if up * max(up, down) > _LARGEST_KERNEL:
         from scipy.signal import resample_poly
 
-        return torch.from_numpy(resample_poly(samples, up, down).astype(np.float32))
-    wave: Tensor = resample(torch.from_numpy(samples), file_rate, sample_rate)
+        return torch.from_numpy(resample_poly(samples.numpy(), up, down).astype(np.float32))
+    wave: Tensor = resample(samples, from_rate, to_rate)
     return wave
 
 

@@ -11,11 +11,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from undertone.audio.read import AudioError, audio_info, read_audio
+from undertone.audio.read import AudioError, audio_info, read_audio, resampled
 from undertone.downstream.find import find_model
 from undertone.downstream.head import HeadOutput
 from undertone.downstream.model import UndertoneModel, utterance_logits
 from undertone.downstream.task import Task
+from undertone.upstream.memory import in_halves
 from undertone.upstream.types import WaveBatch
 
 Prediction = dict[str, Any]
@@ -42,10 +43,21 @@ def load_model(
         ValueError: no model there, or one that does not load; the message says what to do.
         HubError: the Hub refused, or was not reached.
     """
+    chosen = _device(device)
     folder = find_model(where, fold=fold, revision=revision)
     model = UndertoneModel.from_pretrained(folder, allow=allow)
-    model.to(torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu")))  # type: ignore[arg-type]  # wraps
+    model.to(chosen)  # type: ignore[arg-type]  # wraps
     return Predictor(model)
+
+
+def _device(device: str | torch.device | None) -> torch.device:
+    try:
+        chosen = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    except RuntimeError as error:
+        raise ValueError(f"device={device!r} is no device of torch. Use 'cpu', 'cuda' or 'cuda:1'.") from error
+    if chosen.type == "cuda" and (chosen.index or 0) >= torch.cuda.device_count():
+        raise ValueError(f"device={device!r}, but torch sees {torch.cuda.device_count()} GPUs here. Use device='cpu'.")
+    return chosen
 
 
 class Predictor:
@@ -85,6 +97,7 @@ class Predictor:
 
         Raises:
             AudioError: with `strict`, the first file found unreadable.
+            ValueError: the device's memory does not hold one of the files alone.
         """
         paths = [files] if isinstance(files, (str, Path)) else list(files)
         rows: list[Prediction] = [{"file": str(path)} for path in paths]
@@ -111,10 +124,8 @@ class Predictor:
             sample_rate: Hz; resampled to the model's.
 
         Raises:
-            ValueError: not one row of finite floats, or no samples.
+            ValueError: not one row of finite floats, no samples, or a rate that is none of speech.
         """
-        from torchaudio.functional import resample
-
         wave = torch.as_tensor(samples)
         if wave.ndim != 1 or not len(wave) or not wave.is_floating_point():
             raise ValueError(
@@ -123,7 +134,7 @@ class Predictor:
             )
         if not wave.isfinite().all():
             raise ValueError(f"{int((~wave.isfinite()).sum())} of {len(wave)} samples are NaN or infinite.")
-        return self._predict_waves([resample(wave.float(), sample_rate, self.model.sample_rate)])[0]
+        return self._predict_waves([resampled(wave.float().cpu(), sample_rate, self.model.sample_rate)])[0]
 
     def _read_ahead(
         self, paths: Sequence[str | Path], batches: Sequence[Sequence[int]]
@@ -143,11 +154,13 @@ class Predictor:
                 yield ahead.result()
 
     def _predict_waves(self, waves: list[Tensor]) -> list[Prediction]:
-        """Predictions of (N_i,) waves at the model's rate, in one forward."""
-        if not waves:
-            return []
+        """Predictions of (N_i,) waves at the model's rate, in one forward where the memory holds them all."""
         rate = self.model.sample_rate
-        output = self.model.predict_batch(WaveBatch.collate(waves, rate))
+        return in_halves(self._predict_batch, waves, lambda wave: f"{len(wave) / rate:.1f} s of sound") if waves else []
+
+    def _predict_batch(self, waves: Sequence[Tensor]) -> list[Prediction]:
+        rate = self.model.sample_rate
+        output = self.model.predict_batch(WaveBatch.collate(list(waves), rate))
         rows: list[Prediction] = [{"duration": len(wave) / rate} for wave in waves]
         for task in self.tasks:
             values = utterance_logits(output, task.name).float()  # (B, C)

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from undertone.audio.read import AudioError, read_audio
 from undertone.upstream.base import Upstream, too_long
+from undertone.upstream.memory import in_halves
 from undertone.upstream.packed import packed
 from undertone.upstream.store import Store
 from undertone.upstream.types import HiddenStates, WaveBatch
@@ -95,6 +96,7 @@ def extract(
 
     Raises:
         OSError: the disk is full; what was stored before is kept.
+        ValueError: the device's memory does not hold one clip alone.
     """
     began = time.monotonic()
     upstream.to(device).eval()
@@ -161,27 +163,30 @@ class _Job:
             good = [(clip, wave) for clip, wave in zip(batch, waves, strict=True) if isinstance(wave, Tensor)]
             self.broken += [(wave.path, wave.reason) for wave in waves if isinstance(wave, AudioError)]
             if good:
-                yield from self._forward([clip for clip, _ in good], [wave for _, wave in good])
+                yield from in_halves(self._forward, good, lambda pair: f"{pair[0].path} ({pair[0].duration:.1f} s)")
             done += sum(clip.duration for clip in batch)
             if self.progress is not None:
                 self.progress(done, self.total_seconds)
 
-    def _forward(self, clips: list[Clip], waves: list[Tensor]) -> Iterator[tuple[str, Tensor]]:
+    def _forward(self, batch: Sequence[tuple[Clip, Tensor]]) -> list[tuple[str, Tensor]]:
+        """What is stored of each clip; of one whose states are not finite nothing, and it is set aside."""
         precision = AUTOCAST.get(self.store.precision)
         with torch.inference_mode():
-            batch = WaveBatch.collate(waves, self.upstream.sample_rate).to(self.device)
+            waves = WaveBatch.collate([wave for _, wave in batch], self.upstream.sample_rate).to(self.device)
             with torch.autocast(self.device.type, precision) if precision is not None else nullcontext():
-                hidden: HiddenStates = self.upstream(batch)
+                hidden: HiddenStates = self.upstream(waves)
             output = self.store.reduce(hidden.to(self.device, torch.float32))
             finite = torch.isfinite(output.states.abs().amax((1, 2, 3))).tolist()
             output = output.to("cpu")
-        for row, (clip, wave, length) in enumerate(zip(clips, waves, output.lengths.tolist(), strict=True)):
+        computed = []
+        for row, ((clip, wave), length) in enumerate(zip(batch, output.lengths.tolist(), strict=True)):
             if not finite[row]:
                 self.broken.append((str(clip.path), f"{self.upstream.name} {NOT_FINITE}"))
                 continue
             self.computed += 1
             self.audio_seconds += len(wave) / self.upstream.sample_rate
-            yield clip.audio_hash, output.states[row, :, :length]  # (L, T, D)
+            computed.append((clip.audio_hash, output.states[row, :, :length]))  # (L, T, D)
+        return computed
 
     def _read_ahead(self, batches: list[list[Clip]]) -> Iterator[tuple[list[Clip], Read]]:
         """Each batch with its decoded waves, or the errors instead; threads decode the next ones meanwhile."""

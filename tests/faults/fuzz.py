@@ -1,9 +1,9 @@
 """A fuzzer guided by coverage: `python tests/faults/fuzz.py TARGET [libFuzzer's options]`, without one the names.
 
-    pip install atheris
+    pip install atheris  # no dependency of Undertone
     python tests/faults/fuzz.py audio -max_total_time=600
 
-It needs `pip install atheris`, which is no dependency of Undertone. An input that leads to anything but a result or a
+An input that leads to anything but a result or a
 sentence of ours is written to `crash-...`; give it as the last argument to repeat it.
 """
 
@@ -23,6 +23,8 @@ with atheris.instrument_imports(include=["undertone", "yaml"]):
     from undertone.tests.faults.rules import attempt
     from undertone.tests.faults.targets import TARGETS, import_all
 
+    import_all()
+
 
 def main() -> None:
     """Write the seeds and the words beside each other, and fuzz."""
@@ -30,7 +32,6 @@ def main() -> None:
         sys.exit(f"Give one of {', '.join(TARGETS)}.")
     target = TARGETS[sys.argv.pop(1)]
     logging.disable(logging.WARNING)
-    import_all()
 
     def one(content: bytes) -> None:
         with TemporaryDirectory() as folder:
