@@ -31,6 +31,7 @@ from undertone.training.predictions import Predictions
 from undertone.training.schedule import rate_factor
 from undertone.training.scoring import predict, selection_score
 from undertone.training.unlabelled import UnlabelledStream
+from undertone.upstream.memory import too_little
 from undertone.upstream.types import HiddenStates, WaveBatch
 
 if TYPE_CHECKING:
@@ -198,8 +199,11 @@ class Trainer:
         try:
             return self._try_update(batch, step, total)
         except Exception as error:
-            if not should_reduce_batch_size(error) or self.pieces >= len(batch) or self.accelerator.num_processes > 1:
+            if not isinstance(error, RuntimeError) or not should_reduce_batch_size(error):
                 raise
+            if self.pieces >= len(batch) or self.accelerator.num_processes > 1:
+                size = -(-len(batch) // self.pieces)
+                raise too_little(f"a micro-batch of {size} in update {step}", error) from error
         self.optimizer.zero_grad(set_to_none=True)
         self.pieces *= 2
         logger.warning("Out of memory: from update %d on a batch goes in %d micro-batches.", step, self.pieces)
