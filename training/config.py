@@ -125,6 +125,9 @@ class RunConfig(BaseModel):
         None, description="dev score of the first task that selects; none: uar for classes, ccc for values"
     )
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where to compute")
+    deterministic: bool = Field(
+        False, description="only algorithms that give the same bits every time, which on a GPU are slower"
+    )
     log_with: Literal["tensorboard", "none"] = Field("none", description="an Accelerate tracker that follows the run")
 
     @field_validator("seeds", mode="before")

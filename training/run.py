@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import os
 import dataclasses
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -185,6 +186,9 @@ def make_accelerator(config: RunConfig, project: Path | None = None) -> Accelera
     Raises:
         ValueError: device=cuda without a GPU.
     """
+    if config.deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when CUDA starts
+    torch.use_deterministic_algorithms(config.deterministic)
     if config.device == "cuda" and not torch.cuda.is_available():
         raise ValueError("device=cuda, but torch sees no GPU here. Use device=cpu, or install a GPU driver.")
     log_with = [config.log_with] if project is not None and config.log_with != "none" else None

@@ -123,6 +123,14 @@ def test_not_finite_stops_or_leaves_the_update_out(small_corpus: Path, store: Pa
     assert noted == {"stop": 1, "skip": 3}
 
 
+def test_deterministic_takes_only_algorithms_that_repeat(trained: Train) -> None:
+    """On a CPU with so many threads all of them do; a later run without it may use any again."""
+    run = trained("deterministic=true", LAST)
+    assert torch.are_deterministic_algorithms_enabled()
+    assert distance(run, trained(LAST, "eval_every=99")) == 0
+    assert not torch.are_deterministic_algorithms_enabled()
+
+
 def test_average_top_averages_the_weights_of_the_best_looks(trained: Train) -> None:
     assert distance(trained("average_top=3"), trained()) > 1e-5
     still = ("lr=1e-12", "weight_decay=0")
