@@ -75,9 +75,8 @@ def _traces(run: Run, module: Downstream) -> bool:
 def train_stacked(run: Run, folds: Sequence[Fold]) -> None:
     """Train every trial of these folds that is not done, and write its files; to 1e-5 what each gives alone.
 
-    Folds that another process holds are left to it. On a CPU a stack is one fold with one seed: more would share no
-    batch, and drive each other's weights out of the cache; instead every core has a stack of its own. On a GPU one
-    stack holds all. A run that is killed begins the folds anew that are not written yet.
+    Folds that another process holds are left to it. On a CPU a stack is one fold with one seed, so that every core has
+    one to step; on a GPU one stack holds all. A run that is killed begins the folds anew that are not written yet.
     """
     with ExitStack() as locks:
         mine = [fold for fold in folds if _take(run, fold, locks)]

@@ -185,7 +185,9 @@ class StackedTrainer:
     def _clip(self) -> Tensor:
         """Scale each training's gradient down to its norm, as `torch.nn.utils.clip_grad_norm_` does; (F, R) norms."""
         norms: Tensor = self.stack.flat_gradients.norm(dim=-1, keepdim=True)  # (F, R, 1)
-        self.stack.flat_gradients *= (self.largest_norms / (norms + 1e-6)).clamp(max=1)
+        factors = (self.largest_norms / (norms + 1e-6)).clamp(max=1)
+        if (factors < 1).any():  # else a pass over all gradients for nothing
+            self.stack.flat_gradients *= factors
         return norms.squeeze(-1)
 
     def _stop_if_not_finite(
