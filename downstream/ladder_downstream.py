@@ -55,7 +55,8 @@ class LadderDownstream(Downstream):
         for testing.
         """
         if not self.training:
-            return super().forward(hidden)
+            plain: HeadOutput = super().forward(hidden)
+            return plain
         output, costs = self.ladder(self.head, self.layer_sum(hidden))
         passes = [costs]
         if unlabelled is not None:

@@ -1,0 +1,165 @@
+"""What a ladder with unlabelled speech is worth, by how many labels there are: the same head with and without it.
+
+    python benchmarks/ladder_curve.py emodb --root DIR --unlabelled LIBRISPEECH --part test
+
+Of every training part a share of the labelled utterances is kept, drawn for each seed class by class; both arms see the
+same ones, make the same number of updates, and are selected on dev. Writes docs/results/ladder-CORPUS.json and .png.
+`--part dev` scores dev itself, which selected: it is for trying this script out, and for nothing else.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import tempfile
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from undertone.corpora.folds import Fold
+from undertone.corpora.manifest import Utterance
+from undertone.downstream.task import Task
+from undertone.training.config import RunConfig, make_config
+from undertone.training.intervals import confidence_intervals
+from undertone.training.layers import stream_of
+from undertone.training.metrics import uar
+from undertone.training.order import draw
+from undertone.training.predictions import Predictions
+from undertone.training.progress import Display
+from undertone.training.run import Run, make_accelerator, open_run
+from undertone.training.trainer import Trainer
+
+RESULTS = Path(__file__).resolve().parents[1] / "docs" / "results"
+SETTINGS = {
+    "upstream": "functionals",
+    "head": "dense",
+    "tasks": ("emotion",),
+    "ladder": True,
+    "class_weights": "balanced",
+    "max_steps": 400,
+    "eval_every": 20,
+    "patience": 20,
+}
+ARMS = ("without", "ladder")
+
+
+def keep(train: Sequence[Utterance], share: float, seed: int) -> list[Utterance]:
+    """The share of each class' utterances, one at least, in the order of the training part."""
+    classes: dict[str | None, list[Utterance]] = defaultdict(list)
+    for item in train:
+        classes[item.emotion].append(item)
+    kept: set[str] = set()
+    for members in classes.values():
+        drawn = sorted(members, key=lambda item: draw(seed, "labels", item.id))
+        kept |= {item.id for item in drawn[: max(1, round(share * len(members)))]}
+    return [item for item in train if item.id in kept]
+
+
+def predictions(run: Run, fold: Fold, arm: str, share: float, seed: int, part: str) -> Predictions:
+    """Those of one training on a part of its fold."""
+    without = {"ladder": False, "unlabelled": None} if arm == "without" else {}
+    config = run.config.model_copy(update={"seed": seed} | without)
+    run = replace(run, config=config, unlabelled=() if arm == "without" else run.unlabelled)
+    train = keep(run.manifest.select(fold.train), share, seed)
+    dev, scored = run.manifest.select(fold.dev), run.manifest.select(getattr(fold, part))
+    with tempfile.TemporaryDirectory() as folder:
+        trainer = Trainer(
+            config,
+            run.tasks,
+            run.source,
+            run.new_module(fold.name),
+            Path(folder),
+            make_accelerator(config),
+            unlabelled=stream_of(run),
+        )
+        trainer.fit(train, dev, config.max_steps or 0)
+        return trainer.predict(scored, fold.name)
+
+
+def point(found: Sequence[Predictions], task: Task) -> dict[str, Any]:
+    """UAR of all folds together: the mean over the seeds, each seed's, and the interval over speakers."""
+    scores = [float(uar(one.targets[task.name], one.scores[task.name].argmax(1), len(task.labels))) for one in found]
+    intervals, unit = confidence_intervals(Predictions.concat(list(found)))
+    return {"uar": math.fsum(scores) / len(scores), "seeds": scores, "ci95": intervals[task.name]["uar"], "unit": unit}
+
+
+def curve(run: Run, part: str, shares: Sequence[float], num_seeds: int) -> list[dict[str, Any]]:
+    """A row for each share of the labels."""
+    rows = []
+    for share in shares:
+        row: dict[str, Any] = {"share": share}
+        row["labels"] = [len(keep(run.manifest.select(fold.train), share, 0)) for fold in run.folds]
+        for arm in ARMS:
+            seeds = range(num_seeds)
+            found = [
+                Predictions.concat([predictions(run, fold, arm, share, seed, part) for fold in run.folds])
+                for seed in seeds
+            ]
+            row[arm] = point(found, run.tasks[0])
+            low, high = row[arm]["ci95"]
+            print(f"{share:>5.0%} {arm:<8} UAR {row[arm]['uar']:.3f}  95 % {low:.3f} to {high:.3f}", flush=True)
+        rows.append(row)
+    return rows
+
+
+def draw_figure(found: dict[str, Any], path: Path) -> None:
+    """UAR over the share of the labels, with intervals and every seed."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(figsize=(5, 3.5), layout="constrained")
+    for offset, (arm, label) in enumerate(zip(ARMS, ("labels alone", "ladder + unlabelled speech"), strict=True)):
+        places = [row["share"] * 100 * (1 + 0.04 * offset) for row in found["rows"]]
+        heights = [row[arm]["uar"] for row in found["rows"]]
+        errors = [[row[arm]["uar"] - row[arm]["ci95"][0] for row in found["rows"]]]
+        errors.append([row[arm]["ci95"][1] - row[arm]["uar"] for row in found["rows"]])
+        line = axes.errorbar(places, heights, errors, marker="o", capsize=3, label=label)
+        for place, row in zip(places, found["rows"], strict=True):
+            color = line.lines[0].get_color()
+            axes.scatter([place] * len(row[arm]["seeds"]), row[arm]["seeds"], s=8, color=color, alpha=0.5)
+    axes.set(xscale="log", xlabel="labels used, %", ylabel=f"UAR, {found['corpus']}, {found['part']}")
+    axes.set_xticks([row["share"] * 100 for row in found["rows"]], [f"{row['share']:.0%}" for row in found["rows"]])
+    axes.minorticks_off()
+    axes.legend()
+    figure.savefig(path, dpi=150)
+
+
+def run_config(arguments: argparse.Namespace) -> RunConfig:
+    given = SETTINGS | {name: getattr(arguments, name) for name in ("corpus", "root", "unlabelled")}
+    return make_config(given, arguments.settings)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("corpus")
+    parser.add_argument("--root", required=True)
+    parser.add_argument("--unlabelled", required=True)
+    parser.add_argument("--part", choices=("dev", "test"), required=True)
+    parser.add_argument("--shares", type=lambda text: [float(part) for part in text.split(",")], default=[0.1, 0.25, 1])
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--folds", type=int, help="only so many; all by default")
+    parser.add_argument("--out", type=Path, default=RESULTS)
+    parser.add_argument("settings", nargs="*", help="key=value")
+    arguments = parser.parse_intermixed_args()
+
+    config = run_config(arguments)
+    with tempfile.TemporaryDirectory() as folder:
+        run = open_run(config, Path(folder) / "run", Display())
+        run.folds = run.folds[: arguments.folds]
+        rows = curve(run, arguments.part, arguments.shares, arguments.seeds)
+        found = {"corpus": run.corpus.name, "part": arguments.part, "unlabelled": len(run.unlabelled), "rows": rows}
+    found["settings"] = {key: value for key, value in config.model_dump(mode="json").items() if key in SETTINGS}
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    path = arguments.out / f"ladder-{run.corpus.name}.json"
+    path.write_text(json.dumps(found, indent=2) + "\n")
+    draw_figure(found, path.with_suffix(".png"))
+    print(path)
+
+
+if __name__ == "__main__":
+    main()
