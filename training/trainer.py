@@ -254,7 +254,8 @@ class Trainer:
         loss: Tensor = self.objective(whole, output, own, piece)
         if self.augmenter is None or share == 1:
             return loss
-        return share * loss + (1 - share) * self.objective(whole, output, self.augmenter.partners(own), piece)
+        mixed: Tensor = share * loss + (1 - share) * self.objective(whole, output, self.augmenter.partners(own), piece)
+        return mixed
 
     def predict(self, utterances: Sequence[Utterance], fold: str = "") -> Predictions:
         """Score utterances with the present weights; over several processes each is scored exactly once."""
