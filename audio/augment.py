@@ -31,7 +31,8 @@ def add_noise(wave: Tensor, noise: Tensor, snr_db: float) -> Tensor:
     """
     if not noise.any():
         raise ValueError("Noise without a sound in it cannot be added at any ratio. Give another noise file.")
-    return torchaudio.functional.add_noise(wave, noise, torch.tensor(snr_db, device=wave.device))
+    noisy: Tensor = torchaudio.functional.add_noise(wave, noise, torch.tensor(snr_db, device=wave.device))
+    return noisy
 
 
 def white_noise(length: int, generator: torch.Generator) -> Tensor:
@@ -69,13 +70,15 @@ def change_speed(wave: Tensor, factor: float, sample_rate: int) -> Tensor:
 
     Ko et al., Interspeech 2015.
     """
+    faster: Tensor
     faster, _ = torchaudio.functional.speed(wave, sample_rate, round(factor * MAX_RATIO) / MAX_RATIO)
     return faster
 
 
 def change_level(wave: Tensor, gain_db: float) -> Tensor:
     """(N,) louder by `gain_db` decibels; nothing is clipped."""
-    return torchaudio.functional.gain(wave, gain_db)
+    louder: Tensor = torchaudio.functional.gain(wave, gain_db)
+    return louder
 
 
 def room_response(reverb_s: float, sample_rate: int, generator: torch.Generator) -> Tensor:
@@ -90,6 +93,6 @@ def room_response(reverb_s: float, sample_rate: int, generator: torch.Generator)
 
 def reverberate(wave: Tensor, response: Tensor) -> Tensor:
     """(N,) in a room with this impulse response, of the same length and mean power."""
-    heard = torchaudio.functional.fftconvolve(wave, response.to(wave.device))[: len(wave)]
+    heard: Tensor = torchaudio.functional.fftconvolve(wave, response.to(wave.device))[: len(wave)]
     power = heard.square().mean()
     return heard * (wave.square().mean() / power).sqrt() if power > 0 else heard

@@ -104,7 +104,7 @@ class ConvolutionalPooling(nn.Module):
         return Pooled(torch.einsum("bt,btd->bd", attention, features), attention)
 
 
-def _make_pooling(name: str, size: int, attention_kernel: int) -> nn.Module:
+def _make_pooling(name: str, size: int, attention_kernel: int) -> Any:
     if name == "last":
         return LastStatePooling(size)
     if name == "convolutional":

@@ -111,10 +111,10 @@ class _CnnBranch(nn.Module):
         super().__init__()
         self.num_maps, self.resize, self.output_size = num_maps, resize, size
         sizes = [num_maps, *channels]
-        kernels, strides, self.pooled = (11, 5, 3, 3, 3), (4, 1, 1, 1, 1), (0, 1, 4)
+        kernels, self.strides, self.pooled = (11, 5, 3, 3, 3), (4, 1, 1, 1, 1), (0, 1, 4)
         self.convolutions, self.attentions = nn.ModuleList(), nn.ModuleDict()
         for place in range(5):
-            kernel, stride = kernels[place], strides[place]
+            kernel, stride = kernels[place], self.strides[place]
             self.convolutions.append(nn.Conv2d(sizes[place], sizes[place + 1], kernel, stride, kernel // 2))
             bands = -(-bands // (2 * stride if place in self.pooled else stride))
             if place == 4 or (attention and place in self.pooled):
@@ -126,7 +126,7 @@ class _CnnBranch(nn.Module):
         total, attention = maps.new_zeros(len(maps), self.output_size), None
         for place, convolution in enumerate(self.convolutions):
             maps = convolution(maps).relu()
-            lengths = (lengths - 1) // convolution.stride[0] + 1
+            lengths = (lengths - 1) // self.strides[place] + 1
             maps = _zeroed(maps, lengths)
             if place in self.pooled:
                 maps = F.max_pool2d(maps, 2, ceil_mode=True)  # nothing is below the padding's zeros
@@ -198,4 +198,6 @@ def _zeroed(maps: Tensor, lengths: Tensor) -> Tensor:
 
 def _normed(norm: MaskedBatchNorm, vectors: Tensor) -> Tensor:
     """(B, D) batch-normalised; a batch of one, which has no statistics, by the running ones."""
-    return norm(vectors.unsqueeze(1), torch.ones(len(vectors), 1, dtype=torch.bool, device=vectors.device))[:, 0]
+    real = torch.ones(len(vectors), 1, dtype=torch.bool, device=vectors.device)
+    normed: Tensor = norm(vectors.unsqueeze(1), real)[:, 0]  # (B, D)
+    return normed

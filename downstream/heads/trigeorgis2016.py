@@ -115,7 +115,7 @@ class LongConvolution(nn.Conv1d):
 
     def forward(self, signal: Tensor) -> Tensor:
         """(B, C, N) -> (B, O, N)."""
-        if torch.jit.is_tracing():  # the exporter to ONNX knows no FFT
+        if torch.onnx.is_in_onnx_export():  # the exporter knows no FFT
             return super().forward(signal)
         length, (taps,) = signal.shape[2], self.kernel_size
         step = self.fft_size - taps + 1
@@ -127,5 +127,5 @@ class LongConvolution(nn.Conv1d):
         spectra = torch.fft.rfft(blocks)  # (B, C, P, fft_size / 2 + 1)
         filters = torch.fft.rfft(self.weight.to(dtype), self.fft_size).conj()  # (O, C, fft_size / 2 + 1)
         filtered = torch.einsum("bcpf,ocf->bopf", spectra, filters)
-        found = torch.fft.irfft(filtered, self.fft_size)[..., :step].flatten(2)[..., :length]  # (B, O, N)
+        found: Tensor = torch.fft.irfft(filtered, self.fft_size)[..., :step].flatten(2)[..., :length]  # (B, O, N)
         return found if self.bias is None else found + self.bias[:, None]
