@@ -1,6 +1,6 @@
 """What a model of ours costs beside bare transformers with the same upstream: first prediction, warm calls, a folder.
 
-    python benchmarks/cost_of_use.py RUN_OR_MODEL UPSTREAM_FOLDER SOUND_FOLDER [rounds]
+python benchmarks/cost_of_use.py RUN_OR_MODEL UPSTREAM_FOLDER SOUND_FOLDER --out cost_of_use.json
 
 Paired: in each round both sides run one after the other, in turn first, and the figures are medians of the rounds'
 differences and ratios. First prediction: from the start of a fresh process (its imports, too) to the end of the first
@@ -10,6 +10,7 @@ batches, read and resampled beforehand. Loads of the machine that last less than
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import subprocess
@@ -86,23 +87,33 @@ def share_of_bare(model_folder: str, sounds: list[str], rounds: int) -> list[flo
 
 
 def main() -> None:
-    model, upstream, folder, *rest = sys.argv[1:]
-    rounds = int(rest[0]) if rest else 5
-    sounds = [str(path) for path in sorted(Path(folder).rglob("*.wav"))]
+    """Measure, print three lines, write the file."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", help="a run or a model folder")
+    parser.add_argument("upstream", help="the folder of its upstream")
+    parser.add_argument("sounds", type=Path, help="a folder of wav files")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--out", type=Path)
+    arguments = parser.parse_args()
+    sounds = [str(path) for path in sorted(arguments.sounds.rglob("*.wav"))]
     pairs = []
-    for number in range(rounds):
-        order = [("bare", BARE, upstream), ("ours", OURS, model)][:: -1 if number % 2 else 1]
+    for number in range(arguments.rounds):
+        order = [("bare", BARE, arguments.upstream), ("ours", OURS, arguments.model)][:: -1 if number % 2 else 1]
         pairs.append({name: in_process(code, where, sounds[0]) for name, code, where in order})
-    added = [pair["ours"]["first"] - pair["bare"]["first"] for pair in pairs]
-    warm = [pair["ours"]["warm"] / pair["bare"]["warm"] for pair in pairs]
-    bare = median(pair["bare"]["first"] for pair in pairs)
-    busy = share_of_bare(model, sounds[:: max(1, len(sounds) // 40)], rounds)
-    for what, values, unit in (
-        (f"load + first prediction, beside {bare:.2f} s of bare transformers", added, "s"),
-        ("warm call, times bare", warm, "x"),
-        ("predict over a folder, share of the model alone", busy, ""),
-    ):
-        print(f"{what}: {median(values):+.3f} {unit} ({min(values):.3f} to {max(values):.3f}, {rounds} rounds)")
+    found = {
+        "rounds": arguments.rounds,
+        "bare_first_s": median(pair["bare"]["first"] for pair in pairs),
+        "added_first_s": median(pair["ours"]["first"] - pair["bare"]["first"] for pair in pairs),
+        "warm_ratio": median(pair["ours"]["warm"] / pair["bare"]["warm"] for pair in pairs),
+        "share_of_bare": median(share_of_bare(arguments.model, sounds[:: max(1, len(sounds) // 40)], arguments.rounds)),
+    }
+    print(
+        f"load + first prediction adds {found['added_first_s']:+.3f} s to {found['bare_first_s']:.2f} s of transformers"
+    )
+    print(f"a warm call takes {found['warm_ratio']:.3f} times as long")
+    print(f"predict over a folder: {found['share_of_bare']:.3f} of the model alone")
+    if arguments.out:
+        arguments.out.write_text(json.dumps(found, indent=2) + "\n")
 
 
 if __name__ == "__main__":

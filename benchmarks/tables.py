@@ -10,6 +10,8 @@ import argparse
 import json
 import re
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +53,82 @@ def table(corpus: str) -> str:
     return HEADER + "".join(map(row, runs)) + chance(runs[0])
 
 
+def extraction(found: Any) -> list[list[str]]:
+    threads = found["machine"]["threads"]
+    what = f"extraction, {found['sounds']:,} clips of EmoDB and RAVDESS, {threads} thread" + "s" * (threads > 1)
+    ours, bare = (f"{found[key]:.1f} audio s/s" for key in ("ours_audio_s_per_s", "bare_audio_s_per_s"))
+    return [[what, ours, f"{bare}, bare transformers", f"{found['ratio']:.2f}", "≥ 1.0"]]
+
+
+def probe(found: Any) -> list[list[str]]:
+    what = f"SUPERB probe, {found['runs']} trainings x {found['updates']:,} updates, {found['clips']:,} clips"
+    aim = "≤ 0.15" if found["updates"] > 5000 else "≤ 0.10"
+    bare = f"{found['extraction_s']:.0f} s, its extraction"
+    return [[what, f"{found['trainings_s']:.0f} s", bare, f"{found['ratio']:.3f}", aim]]
+
+
+def frames_training(found: Any) -> list[list[str]]:
+    what, bare = f"attention head on frames, {found['folds']} folds x {found['epochs']} epochs", found["extraction_s"]
+    store, anew = (f"{found[key]:.2f} s" for key in ("epoch_from_store_s", "epoch_recomputing_s"))
+    times = f"1/{1 / found['epoch_ratio']:.0f}"
+    return [
+        [what, f"{found['trainings_s']:.0f} s", f"{bare:.0f} s, its extraction", f"{found['ratio']:.2f}", "≤ 1.0"],
+        [f"an epoch of {found['epoch_clips']} clips from the store", store, f"{anew}, recomputing", times, "≤ 1/100"],
+    ]
+
+
+def step_time(found: Any) -> list[list[str]]:
+    rows = []
+    for row in found:
+        bare = "bare forward" if row["mode"] == "frozen" else "bare forward + backward"
+        what = f"an update, {row['mode']} ({row['peak_bytes'] / 2**30:.2f} GiB at its peak)"
+        rows.append([what, f"{row['ours_s']:.3f} s", f"{row['bare_s']:.2f} s, {bare}", f"{row['ratio']:.3f}", "≤ 1.05"])
+    return rows
+
+
+def memory(found: Any) -> list[list[str]]:
+    small, all_of_it = found
+    sizes = f"{small['store_bytes'] / 1e9:.1f} GB, {small['allowance_bytes'] / 1e9:.1f} GB of it in memory"
+    peak = f"{small['peak_bytes_above_model'] / 1e9:.2f} GB above the model"
+    times = f"{small['epoch_s'] / all_of_it['epoch_s']:.2f}"
+    return [[f"training from a store of {sizes}", peak, "an epoch with all in memory", times, "≤ 2 GB"]]
+
+
+def cost_of_use(found: Any) -> list[list[str]]:
+    first = f"{found['bare_first_s']:.2f} s, bare transformers"
+    return [
+        ["load and first prediction", f"{found['added_first_s']:+.2f} s", first, "–", "≤ +0.3 s"],
+        ["a warm call", "–", "bare transformers", f"{found['warm_ratio']:.2f}", "≤ 1.05"],
+        ["predict over a folder", "–", "the model alone", f"{found['share_of_bare']:.2f}", "≥ 0.95"],
+    ]
+
+
+# A benchmark's file, named as the function or with more after a dash, -> rows of what, ours, held against, ratio, aim.
+SPEED = (extraction, probe, frames_training, step_time, memory, cost_of_use)
+
+
+def speed_table() -> str:
+    """The table of all benchmarks whose files are in docs/results/speed."""
+    lines = ["| what | ours | held against | ratio | aim |\n|---|---|---|---|---|\n"]
+    for rows in SPEED:
+        for path in sorted((ROOT / "docs" / "results" / "speed").glob(f"{rows.__name__}*.json")):
+            lines += ["| " + " | ".join(row) + " |\n" for row in rows(json.loads(path.read_text()))]
+    return "".join(lines)
+
+
+def dtype_table() -> str:
+    """What each precision of the store costs and loses."""
+    found = json.loads((ROOT / "docs" / "results" / "speed" / "store_dtypes.json").read_text())
+    lines = ["| dtype | GB an hour | largest error | relative, outliers | relative, others |\n|---|---|---|---|---|\n"]
+    for row in found["dtypes"]:
+        errors = [f"{row[key]:.1e}" for key in ("max_error", "relative_error_outliers", "relative_error_others")]
+        lines.append(f"| {row['dtype']} | {row['bytes_per_hour'] / 1e9:.2f} | " + " | ".join(errors) + " |\n")
+    return "".join(lines)
+
+
+TABLES: dict[str, Callable[[], str]] = {"speed": speed_table, "store_dtypes": dtype_table}
+
+
 def main() -> None:
     """Rewrite or check README.md."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -58,7 +136,7 @@ def main() -> None:
     arguments = parser.parse_args()
     readme = ROOT / "README.md"
     text = readme.read_text()
-    made = BLOCK.sub(lambda match: match[1] + table(match[2]) + match[3], text)
+    made = BLOCK.sub(lambda match: match[1] + TABLES.get(match[2], partial(table, match[2]))() + match[3], text)
     if arguments.check:
         sys.exit(
             0 if made == text else "README.md's tables are not those of docs/results. Run python benchmarks/tables.py"

@@ -75,7 +75,7 @@ def task_loss(
     """
     count = loss_count(task, targets, class_weights)
     if task.has_classes:
-        return _cross_entropy_sum(task, logits, targets, options, class_weights), count
+        return cross_entropy_terms(task, logits, targets, options, class_weights).sum(), count
     predictions, truth = logits[:, 0], targets.to(logits.dtype)
     if options.regression == "mse":
         return ((predictions - truth.nan_to_num()) ** 2 * is_labelled(targets)).sum(), count
@@ -83,23 +83,34 @@ def task_loss(
 
 
 def _shares(task: Task, targets: Tensor, dtype: torch.dtype) -> Tensor:
-    """(B, C) share of each class in the target; all 0 where the label is missing."""
+    """(..., B, C) share of each class in the target; all 0 where the label is missing."""
     if targets.is_floating_point():
         return targets.nan_to_num(0.0).to(dtype)
     shares = F.one_hot(targets.clamp(min=0), task.num_outputs).to(dtype)
     return shares * (targets >= 0).unsqueeze(-1)
 
 
-def _cross_entropy_sum(
+def cross_entropy_terms(
     task: Task, logits: Tensor, targets: Tensor, options: LossOptions, class_weights: Tensor | None
 ) -> Tensor:
-    shares = _shares(task, targets, logits.dtype)  # (B, C)
-    spread = is_labelled(targets).unsqueeze(-1) / task.num_outputs  # (B, 1)
-    terms = -logits.log_softmax(-1) * torch.lerp(shares, spread.to(shares.dtype), options.label_smoothing)  # (B, C)
+    """(..., B, C) terms whose sum over utterances and classes is the loss of `task_loss`.
+
+    Args:
+        task: one with classes.
+        logits: (..., B, C).
+        targets: (..., B) indices or (..., B, C) shares; they and the weights are broadcast.
+        options: how the loss is made.
+        class_weights: (..., 1, C) or (C,).
+    """
+    shares = _shares(task, targets, logits.dtype)  # (..., B, C)
+    if options.label_smoothing:
+        spread = is_labelled(targets).unsqueeze(-1) / task.num_outputs  # (..., B, 1)
+        shares = torch.lerp(shares, spread.to(shares.dtype), options.label_smoothing)
+    terms = -logits.log_softmax(-1) * shares
     if options.focal_gamma:
         # Away from 0, where the power's gradient is infinite for gamma < 1.
         terms = terms * (1 - logits.softmax(-1)).clamp(min=1e-6) ** options.focal_gamma
-    return (terms if class_weights is None else terms * class_weights).sum()
+    return terms if class_weights is None else terms * class_weights
 
 
 def ccc(predictions: Tensor, targets: Tensor, eps: float = 1e-8) -> Tensor:

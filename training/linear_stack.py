@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
 from torch.func import vmap
 
 from undertone.downstream.downstream import Downstream
-from undertone.downstream.losses import LossOptions
+from undertone.downstream.losses import LossOptions, cross_entropy_terms, loss_count, task_loss
 from undertone.downstream.task import Task
-from undertone.training.stack import Stack, StackBatch
+from undertone.training.stack import Stack, StackBatch, clip_factors
 
 
 class LinearStack(Stack):
@@ -20,7 +21,8 @@ class LinearStack(Stack):
     With no non-linearity between a mean x_l of the layer l and the logits, these are (sum_l w_l x_l) A' + c of the one
     matrix A = W2 W1 (C, D) and c = W2 b1 + b2, where W1, b1 are the projection and W2, b2 the outputs of all tasks
     side by side. So are the gradients: dW1 = W2' dA and dW2 = dA W1' + dc b1', and nothing of the size of the batch
-    times the projection is ever computed. The large results go into the same memory every time.
+    times the projection is ever computed. The largest of them, dW1, is written once, clipped already: its norm is that
+    of the small W2 W2' and dA dA', |W2' dA|^2 = sum of (W2 W2') * (dA dA').
     """
 
     def __init__(
@@ -39,7 +41,7 @@ class LinearStack(Stack):
         device, dtype = self.weights["layer_sum.logits"].device, self.weights["layer_sum.logits"].dtype
         self.mixed, self.composed, self.d_mixed = (torch.empty(0, device=device, dtype=dtype) for _ in range(3))
 
-    def backward(self, batch: StackBatch) -> Tensor:
+    def backward(self, batch: StackBatch, largest_norms: Tensor) -> tuple[Tensor, Tensor]:
         """See `Stack`; S = F x R."""
         _, feeds, rows, size = batch.states.shape
         by_feed = batch.states.flatten(2).transpose(0, 1)  # (F, L, B D)
@@ -50,24 +52,62 @@ class LinearStack(Stack):
         composed = torch.bmm(w2, w1, out=_shaped(self.composed, *w2.shape[:2], size))  # (S, C, D), C of all tasks
         shift = torch.baddbmm(b2.unsqueeze(2), w2, b1.unsqueeze(2))  # (S, C, 1)
         logits = torch.baddbmm(shift.mT, mixed, composed.mT).requires_grad_()  # (S, B, C)
-        losses = vmap(self._losses)(self._by_task(logits, feeds), dict(batch.truth), self.class_weights)  # (F, R)
+        losses = self._all_losses(self._by_task(logits, feeds), batch.truth)  # (F, R)
         (d_logits,) = torch.autograd.grad(losses.sum(), logits)  # (S, B, C)
 
         d_mixed = torch.bmm(d_logits, composed, out=_shaped(self.d_mixed, *mixed.shape))  # (S, B, D)
         d_composed = torch.bmm(d_logits.mT, mixed)  # (S, C, D)
         d_shift = d_logits.sum(1).unsqueeze(2)  # (S, C, 1)
-        out = {name: value.flatten(0, 1) for name, value in self.gradients.items()}
-        torch.bmm(w2.mT, d_composed, out=out["head.projector.weight"])
-        torch.bmm(w2.mT, d_shift, out=out["head.projector.bias"].unsqueeze(2))
         d_w2 = torch.baddbmm(d_shift @ b1.unsqueeze(1), d_composed, w1.mT)  # (S, C, H)
-        for name, part in zip(self.output_weights, d_w2.split(self.widths, 1), strict=True):
+        d_b1 = torch.bmm(w2.mT, d_shift)  # (S, H, 1)
+        d_layers = torch.bmm(by_feed, d_mixed.view(feeds, self.runs, -1).mT).mT  # (F, R, L)
+        d_layers = layers * (d_layers - (d_layers * layers).sum(-1, keepdim=True))
+
+        squares = [part.square().sum((-2, -1)) for part in (d_w2, d_b1, d_shift)]  # (S,) each
+        squares.append(d_layers.flatten(0, 1).square().sum(-1))
+        squares.append(((w2 @ w2.mT) * (d_composed @ d_composed.mT)).sum((-2, -1)).clamp(min=0))
+        norms = torch.stack(squares).sum(0).sqrt().view(feeds, self.runs)
+        factor = clip_factors(norms, largest_norms)  # (F, R)
+        self._write(factor.view(-1, 1, 1), w2, d_composed, d_b1, d_w2, d_shift)
+        torch.mul(d_layers, factor.unsqueeze(-1), out=self.gradients["layer_sum.logits"])
+        return losses.detach(), norms
+
+    def _write(
+        self, factor: Tensor, w2: Tensor, d_composed: Tensor, d_b1: Tensor, d_w2: Tensor, d_shift: Tensor
+    ) -> None:
+        """The gradients of all linear layers, times (S, 1, 1)."""
+        out = {name: value.flatten(0, 1) for name, value in self.gradients.items()}
+        torch.bmm(w2.mT, d_composed * factor, out=out["head.projector.weight"])
+        torch.mul(d_b1, factor, out=out["head.projector.bias"].unsqueeze(2))
+        for name, part in zip(self.output_weights, (d_w2 * factor).split(self.widths, 1), strict=True):
             out[name].copy_(part)
-        for name, part in zip(self.output_biases, d_shift.squeeze(2).split(self.widths, 1), strict=True):
+        for name, part in zip(self.output_biases, (d_shift * factor).squeeze(2).split(self.widths, 1), strict=True):
             out[name].copy_(part)
-        d_layers = torch.bmm(d_mixed.view(feeds, self.runs, -1), by_feed.mT)  # (F, R, L)
-        centred = d_layers - (d_layers * layers).sum(-1, keepdim=True)
-        torch.mul(layers, centred, out=self.gradients["layer_sum.logits"])
-        return losses.detach()
+
+    def _all_losses(self, logits: Mapping[str, Tensor], truth: Mapping[str, Tensor]) -> Tensor:
+        """{task: (F, R, B, C)} logits and (F, B) or (F, B, C) targets -> (F, R) losses, means over the batches.
+
+        Those of classes are sums over utterances and come from one product; a CCC is none, and goes through `vmap`.
+        """
+        parts = []
+        for task in self.tasks:
+            name, weights = task.name, self.class_weights.get(task.name)
+            counts = [
+                loss_count(task, values, None if weights is None else weights[feed])
+                for feed, values in enumerate(truth[name])
+            ]
+            count = torch.stack(counts).unsqueeze(1)  # (F, 1)
+            if task.has_classes:
+                per_class = None if weights is None else weights[:, None, None]  # (F, 1, 1, C)
+                terms = cross_entropy_terms(task, logits[name], truth[name].unsqueeze(1), self.options, per_class)
+                total = terms.sum((-2, -1))  # (F, R)
+            else:
+                total = vmap(vmap(partial(self._value_total, task), (0, None)))(logits[name], truth[name])  # (F, R)
+            parts.append(task.weight * total / torch.where(count > 0, count, 1))
+        return torch.stack(parts).sum(0)
+
+    def _value_total(self, task: Task, logits: Tensor, truth: Tensor) -> Tensor:
+        return task_loss(task, logits, truth, self.options)[0]
 
     def logits(self, feed: int, states: Tensor) -> dict[str, Tensor]:
         """See `Stack`."""

@@ -75,8 +75,16 @@ class Stack(ABC):
         return {name: part.unflatten(-1, shape) for (name, shape), part in zip(shapes.items(), parts, strict=True)}
 
     @abstractmethod
-    def backward(self, batch: StackBatch) -> Tensor:
-        """Write the gradients of all trainings' losses, and return these, (F, R)."""
+    def backward(self, batch: StackBatch, largest_norms: Tensor) -> tuple[Tensor, Tensor]:
+        """Write the gradients of all trainings' losses, clipped as `torch.nn.utils.clip_grad_norm_` does.
+
+        Args:
+            batch: of every feed.
+            largest_norms: (F, R).
+
+        Returns:
+            (F, R) losses, and (F, R) norms of the gradients before they were clipped.
+        """
 
     @abstractmethod
     def logits(self, feed: int, states: Tensor) -> dict[str, Tensor]:
@@ -102,13 +110,18 @@ class Stack(ABC):
         return vmap(loss)(dict(logits))
 
 
+def clip_factors(norms: Tensor, largest_norms: Tensor) -> Tensor:
+    """What gradients of these norms are multiplied with, as in `torch.nn.utils.clip_grad_norm_`."""
+    return (largest_norms / (norms + 1e-6)).clamp(max=1)
+
+
 class TracedStack(Stack):
     """Downstreams with any other head on means: one forward by `torch.vmap`, its gradient by autograd.
 
     The trainings of a feed share their dropout masks, as they do one by one: these depend on seed and step alone.
     """
 
-    def backward(self, batch: StackBatch) -> Tensor:
+    def backward(self, batch: StackBatch, largest_norms: Tensor) -> tuple[Tensor, Tensor]:
         """See `Stack`; one feed after the other."""
         self.template.train()
         found = []
@@ -123,7 +136,9 @@ class TracedStack(Stack):
             for name, gradient in zip(weights, gradients, strict=True):
                 self.gradients[name][feed] = gradient
             found.append(losses.detach())
-        return torch.stack(found)
+        norms = self.flat_gradients.norm(dim=-1)  # (F, R)
+        self.flat_gradients *= clip_factors(norms, largest_norms).unsqueeze(-1)
+        return torch.stack(found), norms
 
     @torch.no_grad()
     def logits(self, feed: int, states: Tensor) -> dict[str, Tensor]:

@@ -64,7 +64,7 @@ def _traces(run: Run, module: Downstream) -> bool:
     truth = {task.name: torch.zeros(1, 2, dtype=torch.int64 if task.has_classes else None) for task in run.tasks}
     try:
         silence = torch.zeros(len(module.layer_sum.logits), 1, 2, module.hidden_size)
-        stack.backward(StackBatch(silence, truth, [2], [(0,)]))
+        stack.backward(StackBatch(silence, truth, [2], [(0,)]), torch.ones(1, 2))
     except RuntimeError as error:
         reason = str(error).splitlines()[0]
         run.display.say(f"Head {run.config.head} goes one training at a time, as it cannot be stacked: {reason}")
@@ -80,7 +80,10 @@ def train_stacked(run: Run, folds: Sequence[Fold]) -> None:
     """
     with ExitStack() as locks:
         mine = [fold for fold in folds if _take(run, fold, locks)]
-        stacks, plan, began = _plan(run, mine, _source(run).device.type == "cuda"), trials(run.config), time.monotonic()
+        on_gpu, plan, began = _source(run).device.type == "cuda", trials(run.config), time.monotonic()
+        stacks = _plan(run, mine, on_gpu)
+        if run.config.head == "linear" and not on_gpu:
+            stacks = _spread(stacks, torch.get_num_threads())
         title = f"{len(mine)} folds" + (f" x {len(plan)} trainings" if len(plan) > 1 else "")
         fits = _fit(run, [[group.feed for group in stack] for stack in stacks], title)
         for stack, (trainer, outcomes) in zip(stacks, fits, strict=True):
@@ -126,6 +129,18 @@ def _plan(run: Run, folds: Sequence[Fold], on_gpu: bool) -> list[list[_Group]]:
             key = (settings, len(members)) if on_gpu else (settings, seed, fold.name)
             stacks.setdefault(key, []).append(_Group(fold, tuple(members), feed))
     return list(stacks.values())
+
+
+def _spread(stacks: list[list[_Group]], threads: int) -> list[list[_Group]]:
+    """The stacks of one group each, the last ones cut so that all threads end at about the same time."""
+    whole = len(stacks) - len(stacks) % threads
+    spread = stacks[:whole]
+    for (group,) in stacks[whole:]:
+        size = -(-len(group.trials) // threads)
+        for start in range(0, len(group.trials), size):
+            feed = replace(group.feed, configs=group.feed.configs[start : start + size])
+            spread.append([replace(group, trials=group.trials[start : start + size], feed=feed)])
+    return spread
 
 
 def _fit(run: Run, stacks: Sequence[list[Feed]], title: str) -> Iterator[tuple[StackedTrainer, list[list[Trained]]]]:

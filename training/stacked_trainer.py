@@ -127,8 +127,8 @@ class StackedTrainer:
         kind = LinearStack if type(modules[0][0].head) is LinearHead else TracedStack
         self.stack: Stack = kind(modules, tasks, options, class_weights)
         self.optimizer = self._make_optimizer()
-        largest = [[[config.clip_norm] for config in feed.configs] for feed in feeds]
-        self.largest_norms = torch.tensor(largest, device=means.device, dtype=means.dtype)  # (F, R, 1)
+        largest = [[config.clip_norm for config in feed.configs] for feed in feeds]
+        self.largest_norms = torch.tensor(largest, device=means.device, dtype=means.dtype)  # (F, R)
         self.drawn = means.new_empty(means.shape[0], len(feeds) * config.batch_size, means.shape[2])  # (L, F B, D)
         self.losses = torch.zeros(len(feeds), len(feeds[0].configs), device=means.device)  # since the last look
 
@@ -173,22 +173,14 @@ class StackedTrainer:
         }
         states = torch.index_select(self.means, 1, rows, out=self.drawn).unflatten(1, (len(self.feeds), -1))
         seeds = [(course.config.seed, "step", step, 0, 0) for course in self.courses]
-        losses = self.stack.backward(StackBatch(states, truth, [draw[1] for draw in drawn], seeds))
-        norms = self._clip()
+        batch = StackBatch(states, truth, [draw[1] for draw in drawn], seeds)
+        losses, norms = self.stack.backward(batch, self.largest_norms)
         self._stop_if_not_finite(step, drawn, losses, norms)
         self.losses += losses
         configs = [(feed, config) for feed in self.feeds for config in feed.configs]
         for group, (feed, config) in zip(self.optimizer.param_groups, configs, strict=True):
             group["lr"] = _rate(config, step, feed.total)
         self.optimizer.step()
-
-    def _clip(self) -> Tensor:
-        """Scale each training's gradient down to its norm, as `torch.nn.utils.clip_grad_norm_` does; (F, R) norms."""
-        norms: Tensor = self.stack.flat_gradients.norm(dim=-1, keepdim=True)  # (F, R, 1)
-        factors = (self.largest_norms / (norms + 1e-6)).clamp(max=1)
-        if (factors < 1).any():  # else a pass over all gradients for nothing
-            self.stack.flat_gradients *= factors
-        return norms.squeeze(-1)
 
     def _stop_if_not_finite(
         self, step: int, drawn: Sequence[tuple[Tensor, int, int, bool]], losses: Tensor, norms: Tensor
