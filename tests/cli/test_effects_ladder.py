@@ -12,6 +12,7 @@ from undertone.corpora.synthetic import Synthetic
 from undertone.tests.cli.commands import undertone
 from undertone.tests.cli.runs import LAST, Train, distance, fold, history, results, rows_of, weights, write_table
 from undertone.training.predictions import Predictions
+from undertone.upstream.random_weights import save_random
 
 DENSE = ("head=dense", LAST)
 LADDER = (*DENSE, "ladder=true")
@@ -116,3 +117,21 @@ def test_the_six_cells_of_parthasarathy_give_a_ccc_for_each_value(
     assert len(Predictions.load(tmp_path / "run" / "predictions.parquet").ids) == fold(tmp_path / "run")["num_test"]
     config = json.loads((tmp_path / "run" / "config.json").read_text())
     assert config["ladder"] == ("STL" != cell != "MTL")
+
+
+@pytest.mark.parametrize("mode", ["frozen", "finetune"])
+def test_an_upstream_hears_the_unlabelled_speech_as_well(
+    mode: str, small_corpus: Path, voices: Path, store: Path, tmp_path: Path
+) -> None:
+    """Pooled and frame by frame, from the store and through an upstream that learns."""
+    upstream = save_random("tiny-wav2vec2", tmp_path / "tiny")
+    words = ("--upstream", upstream, f"mode={mode}", "head=dense_frames", "head.hidden_size=8", "max_steps=2")
+    runs = []
+    for name, more in (("alone", ()), ("besides", (f"unlabelled={voices}",))):
+        out = tmp_path / name
+        common = ("--out", out, "--store", store, "device=cpu", "batch_size=8", "ladder=true", "weight_decay=0")
+        outcome = undertone("train", small_corpus, *common, *words, *more)
+        assert outcome.status == 0, outcome.err
+        runs.append(out)
+    part = "downstream" if mode == "frozen" else "upstream"
+    assert distance(*runs, part) > (1e-5 if mode == "frozen" else 1e-7)

@@ -10,6 +10,7 @@ from undertone.training.config import make_config
 from undertone.training.progress import Display
 from undertone.training.run import make_accelerator, open_run
 from undertone.training.trainer import Trainer, total_steps
+from undertone.training.unlabelled import UnlabelledStream
 
 
 @pytest.fixture
@@ -146,3 +147,34 @@ def test_the_schedule_does_not_change_when_stopped_early(opened, tmp_path):
     _, early = fit(opened("eval_every=4"), tmp_path / "early", stop_at=8)
     _, late = fit(opened("eval_every=4"), tmp_path / "late")
     assert early.history == late.history[:2]
+
+
+def test_a_ladder_broken_off_and_resumed_gives_the_same_weights_bit_for_bit(opened, tmp_path):
+    """Noise, dropout and what is heard besides are functions of seed and step alone; the decoder resumes as well."""
+    words = ("head=dense", "head.hidden_size=16", "ladder=true", "eval_every=3")
+    run = opened(*words)
+    fold = run.folds[0]
+    train, dev, others = (run.manifest.select(part) for part in (fold.train, fold.dev, fold.test))
+
+    def trained(folder, follow=lambda done, total, score: None):
+        stream = UnlabelledStream(others, 5, seed=0)
+        accelerator = make_accelerator(run.config)
+        trainer = Trainer(
+            run.config, run.tasks, run.source, run.new_downstream("x"), folder, accelerator, follow, unlabelled=stream
+        )
+        trainer.fit(train, dev, 12)
+        return trainer
+
+    class Stopped(Exception):
+        pass
+
+    def stop_at_8(done, total, score):
+        if done == 8:
+            raise Stopped
+
+    whole = trained(tmp_path / "whole")
+    with pytest.raises(Stopped):
+        trained(tmp_path / "broken", stop_at_8)
+    again = trained(tmp_path / "broken")
+    assert any("ladder" in name for name in whole.module.state_dict())
+    same(whole, again)
