@@ -8,7 +8,7 @@ from typing import Annotated, NoReturn
 
 import typer
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from undertone.training.progress import is_first_process
 
@@ -35,7 +35,7 @@ def show(table_of: tuple[list[str], list[str], list[list[str]]]) -> None:
     titles, header, rows = table_of
     for title in titles:
         say(title)
-    table = Table(*map(printable, header))
+    table = Table(*(Column(printable(name), overflow="fold") for name in header))  # narrow: wrapped, never cut
     for row in rows:
         table.add_row(*map(printable, row))
     console.print(table)

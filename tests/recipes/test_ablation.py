@@ -71,3 +71,13 @@ def test_a_table_of_nothing_run() -> None:
     titles, header, rows = ablation_table([(Row("theirs", None, "UAR 99"), None)])
     assert header[:4] == ["Row", "Published", "Ours: UAR", "Ours: WA"] and rows == [["theirs", "UAR 99", *[""] * 5]]
     assert "Published scores are those of the corpus" in titles[0]
+
+
+def test_a_narrow_terminal_cuts_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    from undertone.commands.terminal import show
+
+    name = "a-row-of-a-name-longer-than-its-column-is-wide"
+    show((["title"], ["Row", *"abcdefgh"], [[name, *["123456789"] * 8]]))
+    shown = capsys.readouterr().out
+    column = [line.split("│")[1].strip() for line in shown.splitlines() if "│" in line]
+    assert "…" not in shown and "".join(column) == name
