@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 from undertone.discovery import nearest
 
 CLASSES = ("uar", "wa")
-VALUES = ("ccc", "rmse")
+VALUES = ("ccc",)
 
 
 @dataclass(frozen=True)
@@ -82,27 +82,38 @@ def run_ablation(
 def ablation_table(
     rows: Sequence[tuple[Row, dict[str, Any] | None]],
 ) -> tuple[list[str], list[str], list[list[str]]]:
-    """Title lines, header and rows of text; what was published and what is ours stand in columns of their own.
+    """Title lines, header and lines of text, one for each row and task; published and ours in columns of their own.
 
     Args:
         rows: what `run_ablation` returned; cells of ours are blank where a row was not run.
     """
-    from undertone.training.results import METRICS, number, title_lines
+    from undertone.training.results import METRICS, title_lines
 
-    first = next((results for _, results in rows if results is not None), None)
-    task = first["tasks"][0] if first is not None else {"kind": "classification"}
-    metrics = VALUES if task["kind"] == "regression" else CLASSES
-    ours = [*(f"Ours: {METRICS[metric]}" for metric in metrics), "95 % interval", "Parameters", "Training"]
-    table = []
+    ran = [results for _, results in rows if results is not None]
+    kinds = {task["kind"] for results in ran for task in results["tasks"]} or {"classification"}
+    metrics = [*(CLASSES if kinds != {"regression"} else ()), *(VALUES if "regression" in kinds else ())]
+    ours = ["Task", *(f"Ours: {METRICS[metric]}" for metric in metrics), "95 % interval", "Parameters", "Training"]
+    lines = []
     for row, results in rows:
-        cells = [""] * len(ours)
-        if results is not None:
-            pooled, interval = results["pooled"][task["name"]], results["ci95"][task["name"]].get(metrics[0])
-            cost = results["cost"]
-            cells = [number(metric, pooled.get(metric)) for metric in metrics]
-            cells += ["–" if interval is None else " – ".join(number(metrics[0], end) for end in interval)]
-            cells += [f"{cost['parameters']:,}", f"{cost['training_seconds']:.0f} s"]
-        table.append([row.name, row.published, *cells])
-    titles = title_lines(first)[1:] if first is not None else []
+        cells = [[""] * len(ours)] if results is None else _cells(results, metrics)
+        named = [(row.name, row.published), *[("", "")] * (len(cells) - 1)]
+        lines += [[*name, *line] for name, line in zip(named, cells, strict=True)]
+    titles = title_lines(ran[0])[1:] if ran else []
     titles.append("Published scores are those of the corpus and protocol named with them; ours are this run's.")
-    return titles, ["Row", "Published", *ours], table
+    return titles, ["Row", "Published", *ours], lines
+
+
+def _cells(results: Mapping[str, Any], metrics: Sequence[str]) -> list[list[str]]:
+    """Ours of one row, a line a task; the interval is that of the task's first metric."""
+    from undertone.training.results import number
+
+    lines = []
+    for name, pooled in results["pooled"].items():
+        own = [metric for metric in metrics if metric in pooled]
+        interval = results["ci95"][name].get(own[0])
+        scores = [number(metric, pooled[metric]) if metric in own else "" for metric in metrics]
+        spread = "–" if interval is None else " – ".join(number(own[0], end) for end in interval)
+        lines.append([name, *scores, spread, "", ""])
+    cost = results["cost"]
+    lines[0][-2:] = [f"{cost['parameters']:,}", f"{cost['training_seconds']:.0f} s"]
+    return lines

@@ -42,12 +42,12 @@ def test_settings_variants_and_ablation_are_valid(name: str) -> None:
         assert config != plain
         check_head_options(config.head, config.head_options)
     rows = getattr(module, "ABLATION", ())
-    assert len({row.name for row in rows}) == len(rows)
+    assert len({row.name for row in rows}) == len({row.words for row in rows}) == len(rows)
     for row in rows:
         if row.words is not None:
             config = config_of(name, *row.words)
             check_head_options(config.head, config.head_options)
-            assert (config == plain) == (row.words == ())
+            assert row.words or config == plain
 
 
 def test_a_variant_is_the_system_with_its_words() -> None:

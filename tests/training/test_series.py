@@ -112,7 +112,7 @@ def test_a_whole_run_is_scored_over_all_times_at_once(traced, tmp_path, monkeypa
     assert len(predictions) > 10 * len(set(predictions.ids))
     model = load_model(out)
     assert model.tasks == (AROUSAL,)
-    monkeypatch.setattr("undertone.training.run.STORE", tmp_path / "store")
+    monkeypatch.setattr("undertone.training.frozen.STORE", tmp_path / "store")
     evaluated = evaluate_model(model.model, str(traced), None, "cpu", Display(quiet=True))
     with traced.open() as file:
         rows = list(csv.DictReader(file))
