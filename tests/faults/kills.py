@@ -72,9 +72,14 @@ class Job:
     done: Callable[[Path], list[Path]]
 
 
+def whole_files(folder: Path, pattern: str) -> list[Path]:
+    """Files by name, without the hidden drafts that a killed process leaves beside them."""
+    return [path for path in sorted(folder.rglob(pattern)) if not any(part.endswith(".tmp") for part in path.parts)]
+
+
 def run_outcome(folder: Path) -> dict[str, bytes]:
     """Weights and predictions of a run, and its scores."""
-    found = {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("model.safetensors"))}
+    found = {str(path.relative_to(folder)): path.read_bytes() for path in whole_files(folder, "model.safetensors")}
     results = json.loads((folder / "results.json").read_text())
     scores = {key: results[key] for key in ("mean", "std", "pooled", "ci95", "confusion", "per_gender")}
     predictions = (folder / "predictions.parquet").read_bytes()
@@ -84,7 +89,7 @@ def run_outcome(folder: Path) -> dict[str, bytes]:
 def store_outcome(folder: Path) -> dict[str, bytes]:
     """Every stored entry by its key, whatever shard it is in."""
     entries: dict[str, bytes] = {}
-    for shard in folder.rglob("*.safetensors"):
+    for shard in whole_files(folder, "*.safetensors"):
         with safe_open(shard, framework="np") as tensors:
             entries |= {name: tensors.get_tensor(name).tobytes() for name in tensors.keys()}  # noqa: SIM118
     return entries
@@ -98,7 +103,7 @@ JOBS = {
     "extraction": Job(
         lambda corpus, folder: ["extract", str(corpus), "--upstream", "fbank", "--store", str(folder)],
         store_outcome,
-        lambda folder: list(folder.rglob("*.safetensors")),
+        lambda folder: whole_files(folder, "*.safetensors"),
     ),
     "training": Job(_run("train"), run_outcome, lambda folder: list(folder.glob("folds/*/fold.json"))),
     "cross-validation": Job(_run("crossval"), run_outcome, lambda folder: list(folder.glob("folds/*/fold.json"))),
