@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from torch import Tensor
+
 from undertone.downstream.downstream import Downstream
 from undertone.downstream.head import HeadOutput, TaskOutputs
 from undertone.downstream.ladder import Ladder
@@ -61,7 +63,9 @@ class LadderDownstream(Downstream):
         passes = [costs]
         if unlabelled is not None:
             passes.append(self.ladder(self.head, self.layer_sum(unlabelled), follow=False)[1])
-        return replace(output, losses=output.losses | self.ladder.losses(*passes))
+        losses: dict[str, tuple[Tensor, Tensor]] = output.losses | self.ladder.losses(*passes)
+        joined: HeadOutput = replace(output, losses=losses)
+        return joined
 
     def keep_layers(self) -> None:
         """From now on only the tasks' linear outputs learn; everything below is as in testing.
