@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import copy
-import os
 import dataclasses
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import quote

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from undertone.tests.cli.commands import TINY, undertone
-from undertone.tests.cli.runs import LAST, Train, distance, fold, history, results, weights
+from undertone.tests.cli.runs import LAST, Train, distance, fold, history, results, rows_of, weights, write_table
 
 
 def rates(run: Path) -> list[float]:
@@ -173,3 +173,20 @@ def test_log_with_tensorboard_writes_what_it_can_show(trained: Train) -> None:
     accumulator.Reload()
     shown = [event.value for event in accumulator.Scalars("dev/emotion/uar")]
     assert shown == pytest.approx([record["dev"]["emotion"]["uar"] for record in history(run)])
+
+
+def test_augment_changes_what_a_training_hears(trained: Train) -> None:
+    assert distance(trained("augment.gain=6", LAST), trained(LAST)) > 1e-5
+    assert distance(trained("augment.gain=0", LAST), trained(LAST)) == 0
+
+
+def test_postprocess_is_chosen_on_dev_for_values_over_time(trained: Train, small_corpus: Path, tmp_path: Path) -> None:
+    rows = rows_of(small_corpus)
+    for number, row in enumerate(rows):
+        series = [f"{k / 25:.2f},{float(row['arousal']) * min(1, k / 12)}" for k in range(100)]
+        (tmp_path / f"{number}.csv").write_text("\n".join(["time,arousal", *series]))
+        row |= {"series": f"{tmp_path}/{number}.csv", "file": f"{small_corpus.parent / row['file']}"}
+    table = write_table(tmp_path / "traced.csv", rows)
+    words = ("tasks=series.arousal", "head=frames", "protocol=speaker")
+    plain, chosen = (trained(*words, *more, corpus=table) for more in ((), ("postprocess=centring,scaling",)))
+    assert "postprocess" not in fold(plain) and list(fold(chosen)["postprocess"]) == ["arousal"]
