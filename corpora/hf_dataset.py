@@ -103,6 +103,10 @@ class HfDataset(Corpus):
         """Every split that is asked for, by name."""
         import datasets
 
+        if not self.is_local:
+            from undertone.files.waiting import limit_waiting
+
+            limit_waiting()
         saved = [Path(self.where) / name for name in ("state.json", "dataset_dict.json")]
         try:
             found: Any = (

@@ -16,6 +16,8 @@ from huggingface_hub.errors import (
 )
 from huggingface_hub.utils import httpx  # type: ignore[attr-defined]  # exported for users through __getattr__
 
+from undertone.files.waiting import limit_waiting
+
 AGAIN = "Run the same command again: what was already sent is not sent twice."
 
 
@@ -25,7 +27,8 @@ class HubError(OSError):
 
 @contextmanager
 def hub_errors(repo_id: str) -> Iterator[None]:
-    """Turn the client's errors inside the block into a `HubError` about `repo_id`."""
+    """Turn the client's errors inside the block into a `HubError` about `repo_id`, and let no request wait for ever."""
+    limit_waiting()
     try:
         yield
     except (httpx.HTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled, RuntimeError) as error:

@@ -14,6 +14,7 @@ from huggingface_hub import constants, try_to_load_from_cache
 from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
 from transformers import AutoConfig, FeatureExtractionMixin, PreTrainedConfig, PreTrainedModel
 
+from undertone.files.waiting import limit_waiting
 from undertone.upstream.families import find_family
 from undertone.upstream.limits import check_sample_rate, check_settings, check_size
 from undertone.upstream.quiet import quiet_transformers
@@ -37,6 +38,8 @@ def read_config(name: str, revision: str | None) -> PreTrainedConfig:
     Raises:
         ValueError: nothing there, no `model_type`, or a model of no known speech family.
     """
+    if not os.path.isdir(name):
+        limit_waiting()
     with _reading(name, "config.json"):
         raw, _ = PreTrainedConfig.get_config_dict(name, revision=revision)
     if not isinstance(raw, dict) or not isinstance(raw.get("model_type"), str):

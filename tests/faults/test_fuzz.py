@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from undertone.tests.faults.rules import attempt
 from undertone.tests.faults.targets import JSON_TARGETS, TARGETS, import_all
 
-FEW, MANY = 25, 1500
+FEW, MANY = 12, 1500
 QUIET = {"deadline": None, "suppress_health_check": list(HealthCheck), "database": None}
 VALUES: list[Any] = [None, True, -1, 0, 1.5, 1e308, 10**8, 10**20, "", "x", "../../evil.py", "os:system", "a\0b"]
 VALUES += ["\ud800", [], [1], ["a", "a"], [[]], {}, {"a": 1}]
