@@ -48,8 +48,9 @@ def push(
         HubError: the Hub refused, or was not reached.
     """
     folder = _check(run_or_model, repo_id)
+    model = head_only_model(folder) if head_only else local_model(folder)
     api = HfApi(token=_token(token), library_name="undertone")
-    licence = _upstream_licence(api, head_only_model(folder) if head_only else local_model(folder), needed=head_only)
+    licence = _upstream_licence(api, model, needed=head_only)
     files = collect(folder, repo_id, head_only=head_only, upstream_licence=licence)
     with hub_errors(repo_id):
         there = _files_there(api, repo_id, private)

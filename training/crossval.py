@@ -123,7 +123,7 @@ def train(config: RunConfig, out: Path, fold_name: str | None = None, display: D
         _take(run, fold, f"fold {fold.name}")
     if not is_done(run, fold):
         raise ValueError(f"Another process trains fold {fold.name} in {run.out}. Wait, or choose another --out.")
-    model = UndertoneModel.from_pretrained(run.folder(fold) / "model", allow=(config.head,))
+    model = UndertoneModel.from_pretrained(run.folder(fold) / "model", allow=(config.head, config.upstream))
     results = pool(run, [fold], model_cost(model))
     if accelerator.is_main_process:
         model.save_pretrained(run.out / "model")

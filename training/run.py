@@ -131,7 +131,7 @@ class Run:
                 "speakers": sorted({str(item.speaker) for item in trained_on if item.speaker is not None}),
             },
         )
-        model = UndertoneModel(config, upstream, allow=(self.config.head,))
+        model = UndertoneModel(config, upstream, allow=(self.config.head, self.config.upstream))
         model.downstream.layer_sum, model.downstream.head = downstream.layer_sum, downstream.head  # no decoder
         return model
 

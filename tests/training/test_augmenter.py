@@ -119,7 +119,7 @@ def test_mixup_mixes_the_frames_and_the_losses_alike(tmp_path: Path) -> None:
     trainer.objective = trainer._make_objective(utterances)
     _, share = mixing(utterances, 5)
     assert 0 < share < 1 and share == mixing(utterances, 5)[1] != mixing(utterances, 6)[1]
-    loss = trainer._loss(trainer.objective.measure(utterances, 0.0), utterances, utterances, 5)
+    loss = trainer._loss(trainer.objective.measure(utterances, 0.0), utterances, utterances, 5, 0)
     logits = model(mixed(clean, share)).logits["emotion"]
     own, partner = torch.tensor([0, 1, 2]), torch.tensor([2, 0, 1])
     cross_entropy = torch.nn.functional.cross_entropy
