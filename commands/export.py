@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
-from undertone.commands.terminal import ModelArg, console, say
+from undertone.commands.terminal import AllowOption, ModelArg, console, say
 
 if TYPE_CHECKING:
     from undertone.downstream.model import UndertoneModel
@@ -27,11 +27,12 @@ def export(
     to: Annotated[Target, typer.Option(help="transformers: its own class, of a linear head; onnx: for onnxruntime")],
     out: Annotated[Path, typer.Option(help="a new folder")],
     task: Annotated[str | None, typer.Option(help="transformers: which task, of several")] = None,
+    allow: AllowOption = None,
 ) -> None:
     """Write a model for programs that have no Undertone."""
     from undertone.inference.predict import load_model
 
-    loaded = load_model(model, device="cpu").model
+    loaded = load_model(model, device="cpu", allow=tuple(allow or ())).model
     if to is Target.transformers:
         _to_transformers(loaded, out, task)
     elif task is not None:

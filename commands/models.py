@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from undertone.commands.terminal import CorpusOptions, ModelArg, Root, console, fail, say, show
+from undertone.commands.terminal import AllowOption, CorpusOptions, ModelArg, Root, console, fail, say, show
 from undertone.recipes.flags import CorpusArg
 
 
@@ -19,12 +19,13 @@ def predict(
     files: Annotated[list[Path], typer.Argument(help="sound files")],
     as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="print CSV")] = False,
+    allow: AllowOption = None,
 ) -> None:
     """Predict emotion, gender, ... of sound files."""
     from undertone.inference import format as formats
     from undertone.inference.predict import load_model
 
-    rows = load_model(model).predict(files)
+    rows = load_model(model, allow=tuple(allow or ())).predict(files)
     if as_json:
         sys.stdout.write(json.dumps(rows, indent=2, ensure_ascii=False) + "\n")
     elif as_csv:
@@ -44,6 +45,7 @@ def evaluate(
     labels: Annotated[str | None, typer.Option(help="score these labels of the model alone: angry,happy")] = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="write the results to this file")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda")] = "auto",
+    allow: AllowOption = None,
 ) -> None:
     """Score a trained model on a corpus, whose labels may need other words."""
     from undertone.files import write_json
@@ -54,7 +56,7 @@ def evaluate(
     from undertone.training.results import results_table
 
     results = evaluate_model(
-        load_model(model).model,
+        load_model(model, allow=tuple(allow or ())).model,
         corpus,
         root,
         device,

@@ -17,6 +17,10 @@ _CONTROL = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if
 
 CorpusOptions = Annotated[list[str] | None, typer.Argument(help="corpus.NAME=value")]
 Root = Annotated[Path | None, typer.Option(help="folder of the corpus' audio")]
+AllowOption = Annotated[
+    list[str] | None,
+    typer.Option("--allow", help="code of your own that the model may run: ./my_head.py, my_pkg; may be repeated"),
+]
 ModelArg = Annotated[str, typer.Argument(help="a RUN, a model folder, or a Hub id")]
 
 

@@ -78,7 +78,8 @@ def check_allowed(part: str, name: str, allow: tuple[str, ...]) -> None:
     if is_outside(name) and not any(name == entry or name.startswith((f"{entry}.", f"{entry}:")) for entry in allow):
         package = name if name.endswith(".py") else name.split(":")[0].split(".")[0]
         raise ValueError(
-            f"This model's {part} is {name!r}, code from outside undertone. If you trust it, pass allow=({package!r},)."
+            f"This model's {part} is {name!r}, code from outside undertone. If you trust it, give --allow {package}, "
+            f"in Python allow=({package!r},)."
         )
 
 

@@ -170,3 +170,13 @@ def test_store_dtype_is_the_precision_of_what_is_kept(trained: Train, tmp_path: 
     trained(f"store={tmp_path}", f"store_dtype={dtype}")
     (shard,) = tmp_path.rglob("*.safetensors")
     assert {value.dtype for value in load_file(shard).values()} == {getattr(torch, dtype)}
+
+
+def test_allow_lets_a_model_of_ones_own_code_predict(trained: Train, small_corpus: Path, tmp_path: Path) -> None:
+    file = tmp_path / "blocks.py"
+    file.write_text(OWN_UPSTREAM)
+    run = trained(f"upstream={file}", "upstream.parts=4")
+    sound = small_corpus.parent / rows_of(small_corpus)[0]["file"]
+    assert undertone("predict", run, sound).fails_with("code from outside undertone", f"--allow {file}")
+    outcome = undertone("predict", run, sound, "--allow", file, "--json")
+    assert outcome.status == 0 and '"emotion"' in outcome.out, outcome.err

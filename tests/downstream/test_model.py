@@ -105,7 +105,9 @@ def test_code_from_outside_is_refused_until_allowed(model, tmp_path):
     model.save_pretrained(tmp_path / "m")
     path = tmp_path / "m" / "config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"head": "os:system"}))
-    with pytest.raises(ValueError, match="code from outside undertone. If you trust it, pass allow=\\('os',\\)"):
+    with pytest.raises(
+        ValueError, match="code from outside undertone. If you trust it, give --allow os, in Python allow=\\('os',\\)"
+    ):
         UndertoneModel.from_pretrained(tmp_path / "m")
 
 

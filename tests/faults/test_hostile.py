@@ -156,7 +156,7 @@ NAMES = ["os:system", "evil_code:Head", "./evil_code.py", "../evil_code.py", "{p
 @pytest.mark.parametrize("name", NAMES)
 def test_a_config_that_names_a_head_elsewhere(name: str, model: Path, evil: Path, mark: Path) -> None:
     change(model, head=name.format(path=evil))
-    assert "code from outside undertone. If you trust it, pass allow=" in refusal(lambda: load_model(model))
+    assert "code from outside undertone. If you trust it, give --allow" in refusal(lambda: load_model(model))
     assert not mark.exists()
 
 

@@ -103,7 +103,7 @@ def test_a_front_end_from_a_file(tmp_path, wave: torch.Tensor) -> None:
     expected = 2 * torch.stack([wave[i : i + 400].square().mean() for i in range(0, RATE - 399, 160)])
     torch.testing.assert_close(upstream(WaveBatch.collate([wave], RATE)).states[0, 0, :, 0], expected)
     assert upstream.fingerprint() != load_upstream(str(path)).fingerprint()
-    with pytest.raises(ValueError, match="If you trust it, pass allow="):
+    with pytest.raises(ValueError, match="If you trust it, give --allow"):
         build_upstream(upstream.spec())
     assert build_upstream(upstream.spec(), allow=(str(path),)).fingerprint() == upstream.fingerprint()
     with pytest.raises(ValueError, match="does not take the options"):

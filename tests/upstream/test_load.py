@@ -14,7 +14,9 @@ from undertone.upstream.random_weights import save_random
 
 
 def test_a_misspelt_front_end_names_the_nearest() -> None:
-    with pytest.raises(ValueError, match=r"Unknown upstream 'fbnk'\. Did you mean 'fbank'\? Known: .*fbank, .*mfcc, spec"):
+    with pytest.raises(
+        ValueError, match=r"Unknown upstream 'fbnk'\. Did you mean 'fbank'\? Known: .*fbank, .*mfcc, spec"
+    ):
         load_upstream("fbnk")
 
 
