@@ -71,7 +71,8 @@ PARTS = {"impro": "improvised", "scrip": "scripted"}
 DEV_SHARE = 0.2
 
 _TURN = r"Ses0(?P<session>[1-5])[FM]_(?P<part>impro|scrip)[^_].*_(?P<letter>[FM])\d{3}"
-_LINE = re.compile(r"\[[\d. ]+ - [\d. ]+\]\t(\w+)\t(\w{3})\t\[([\d.]+), ([\d.]+), ([\d.]+)\]")
+_MEAN = r"(\d+(?:\.\d*)?)"
+_LINE = re.compile(rf"\[[\d. ]+ - [\d. ]+\]\t(\w+)\t(\w{{3}})\t\[{_MEAN}, {_MEAN}, {_MEAN}\]")
 _VOTE = re.compile(r"C-E\d+:\t([^\t]*)")
 _SPOKEN = re.compile(r"(Ses\w+_[FM]\d{3}) \[[\d.-]+\]: *(.*)")
 

@@ -33,7 +33,7 @@ SPLITS = {
 TARGETS = ("emotion", "gender", *DIMENSIONS, "votes", "series")
 COLUMNS = ("file", "speaker", *TARGETS, "start", "end", "session", "split", "text")
 
-_JSON_NUMBER = re.compile(r"-?(0|[1-9]\d*)(\.\d+)?([eE][+-]?\d+)?")
+_JSON_NUMBER = re.compile(r"-?(0|[1-9]\d{0,307})(\.\d{1,307})?([eE][+-]?\d{1,3})?")
 
 Row = tuple[int, dict[str, Any]]
 """A row's number and its cells; empty ones are None."""

@@ -7,7 +7,7 @@ from typing import Any
 from huggingface_hub import constants
 from huggingface_hub.utils import get_session
 
-UPLOAD_SECONDS = 300.0  # the Hub may take its time over a commit
+UPLOAD_SECONDS = 60.0  # the Hub may take its time over a commit
 ASKING = ("GET", "HEAD")
 
 

@@ -89,7 +89,10 @@ class HFUpstream(Upstream):
         self._group_norms, batch_norms = mask_norms(model)
         self._frame_masks = [*batch_norms, *self.family.prepare(model)]
         frames = self.family.frame_lengths(model, torch.arange(1, sample_rate + 1))
-        self.receptive_field = int((frames >= 1).nonzero()[0]) + 1  # samples of the first frame
+        enough = (frames >= 1).nonzero()
+        if not len(enough):
+            raise ValueError(f"Upstream {name!r} makes no frame of a second of sound: its config.json is damaged.")
+        self.receptive_field = int(enough[0]) + 1  # samples of the first frame
         self._hashes: dict[tuple[int, str], str] = {}
 
     @classmethod

@@ -334,7 +334,7 @@ def test_a_training_whose_smallest_micro_batch_does_not_fit(small_corpus: Path, 
 
 @pytest.mark.parametrize(
     ("count", "seconds", "megabytes"),
-    [(2_000, 30.0, 60.0), pytest.param(100_000, 600.0, 600.0, marks=pytest.mark.slow)],
+    [(2_000, 30.0, 60.0), pytest.param(100_000, 600.0, 900.0, marks=pytest.mark.slow)],
 )
 def test_many_files_in_one_folder(count: int, seconds: float, megabytes: float, tmp_path: Path) -> None:
     """Listed, checked and written as a manifest in a process of its own; the files are links to a few sounds."""
@@ -347,22 +347,23 @@ def test_many_files_in_one_folder(count: int, seconds: float, megabytes: float, 
         for number in range(count // 2):
             os.link(sources[number % 50], tmp_path / "corpus" / label / f"{number % 20}_{number}.wav")
     code = """
-import json, resource, sys, time
+import json, sys, time
 from pathlib import Path
 from undertone.corpora import load_corpus
 from undertone.corpora.manifest import Manifest
 from undertone.corpora.prepare import prepare
-import datasets, soundfile
+import datasets, scipy.signal, soundfile
 corpus = load_corpus(sys.argv[1], {"speaker": r"(\\d+)_"})
-before, began = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.monotonic()
+from undertone.tests.faults.bounded import peak_mb
+before, began = peak_mb(), time.monotonic()
 rows = list(corpus.rows(Path(sys.argv[1])))
 listed = time.monotonic() - began
 manifest = prepare(corpus, None).manifest
 manifest.save(sys.argv[2])
 again = Manifest.load(sys.argv[2])
 assert len(rows) == len(again) and again.hash == manifest.hash and len(corpus.folds(again)) > 1
-grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 2**10
-print(json.dumps({"files": len(again), "listed_s": listed, "all_s": time.monotonic() - began, "grown_mb": grown}))
+took = time.monotonic() - began
+print(json.dumps({"files": len(again), "listed_s": listed, "all_s": took, "grown_mb": peak_mb() - before}))
 """
     words = [sys.executable, "-c", code, tmp_path / "corpus", tmp_path / "manifest"]
     done = subprocess.run(words, capture_output=True, text=True, timeout=900, check=False)
