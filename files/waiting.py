@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from huggingface_hub import constants
-from huggingface_hub.utils import get_session
+from huggingface_hub.utils import get_session  # type: ignore[attr-defined]
 
 UPLOAD_SECONDS = 60.0  # the Hub may take its time over a commit
 ASKING = ("GET", "HEAD")
