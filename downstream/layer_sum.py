@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from undertone.upstream.types import Frames, HiddenStates
+from undertone.upstream.types import Frames, HiddenStates, StoredStates
+
+PIECE = 256  # frames that are summed at once where states come as they are stored
 
 
 class LayerSum(nn.Module):
@@ -44,14 +48,58 @@ class LayerSum(nn.Module):
         Raises:
             ValueError: the states have another number of layers than the layer sum.
         """
-        num_layers = hidden.states.shape[1]
-        if self.fixed and num_layers == 1:
-            return Frames(hidden.states[:, 0], hidden.lengths)  # (B, T, D)
-        if num_layers != len(self.logits):
-            raise ValueError(f"The layer sum was built for {len(self.logits)} layers, got states of {num_layers}.")
-        states = hidden.states
+        weights = self.layer_weights()
+        rows = hidden.rows if isinstance(hidden, StoredStates) and weights.device.type == "cpu" else None
+        num_layers = (hidden.states if rows is None else rows[0][None]).shape[1]
+        if num_layers != len(weights) and not (self.fixed and num_layers == 1):
+            raise ValueError(f"The layer sum was built for {len(weights)} layers, got states of {num_layers}.")
+        if rows is not None and not self.normalize:
+            return Frames(_StoredSum.apply(weights if num_layers > 1 else torch.ones(1), *rows), hidden.lengths)
+        states = hidden.states if hidden.states.requires_grad else hidden.states.to(weights.dtype)
+        if num_layers == 1 and self.fixed:
+            return Frames(states[:, 0], hidden.lengths)  # (B, T, D)
         if self.normalize:
             states = F.layer_norm(states, (int(states.shape[-1]),))  # a number for the tracer too
-        weights = self.layer_weights().to(states.dtype).expand(states.shape[0], 1, -1)  # (B, 1, L)
+        weights = weights.to(states.dtype).expand(states.shape[0], 1, -1)  # (B, 1, L)
         features = torch.bmm(weights, states.flatten(2))  # (B, 1, T D); einsum copies the states, ten times as slow
         return Frames(features.reshape(states[:, 0].shape), hidden.lengths)
+
+
+class _StoredSum(torch.autograd.Function):
+    """sum_l w_l s_l of stored states in the precision of the weights.
+
+    An utterance is converted, used and forgotten while it lies in the processor's cache, in both directions: a padded
+    batch in float32 would be written and read whole, which takes several times as long as the sum.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, weights: Tensor, *rows: Tensor) -> Tensor:
+        """(L,), (L, T_i, D) of any precision -> (B, T, D), zero on padding."""
+        ctx.rows, longest = rows, max(row.shape[1] for row in rows)
+        features = weights.new_zeros(len(rows), longest, rows[0].shape[2])
+        with torch.autocast("cpu", enabled=False):
+            for place, start, piece in _pieces(rows, weights):
+                out = features[place, start : start + piece.shape[1]].view(-1)
+                torch.mv(piece.flatten(1).T, weights, out=out)
+        return features
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, d_features: Tensor) -> tuple[Tensor | None, ...]:
+        """(B, T, D) -> (L,)."""
+        d_weights = d_features.new_zeros(len(ctx.rows[0]))
+        with torch.autocast("cpu", enabled=False):
+            for place, start, piece in _pieces(ctx.rows, d_features):
+                own = d_features[place, start : start + piece.shape[1]].reshape(-1)
+                d_weights.addmv_(piece.flatten(1), own)
+        return d_weights, *(None for _ in ctx.rows)
+
+
+def _pieces(rows: Sequence[Tensor], like: Tensor) -> Iterator[tuple[int, int, Tensor]]:
+    """(row, first frame, (L, up to PIECE, D) in the precision of `like`), all in one memory, one after the other."""
+    num_layers, _, size = rows[0].shape
+    memory = like.new_empty(num_layers * PIECE * size)
+    for place, row in enumerate(rows):
+        for start in range(0, row.shape[1], PIECE):
+            piece = row[:, start : start + PIECE]
+            yield place, start, memory[: piece.numel()].view(piece.shape).copy_(piece)

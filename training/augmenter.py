@@ -124,8 +124,8 @@ def _stretch(longest: int, size: int, generator: torch.Generator) -> tuple[int, 
 def mixed(batch: Batch, share: float) -> Batch:
     """Mixup (Zhang et al. 2018): a share of each row, the rest its partner, cut or padded to the row's length."""
     if isinstance(batch, HiddenStates):
-        states = torch.lerp(batch.states.roll(1, 0), batch.states, share) * batch.mask[:, None, :, None]
-        return HiddenStates(states, batch.lengths)
+        states = batch.states.float()  # as stored they may be of half the precision
+        return HiddenStates(torch.lerp(states.roll(1, 0), states, share) * batch.mask[:, None, :, None], batch.lengths)
     real = length_mask(batch.lengths, batch.samples.shape[1])
     return replace(batch, samples=torch.lerp(batch.samples.roll(1, 0), batch.samples, share) * real)
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from undertone.audio.read import read_audio
-from undertone.upstream.types import HiddenStates, WaveBatch
+from undertone.upstream.types import HiddenStates, StoredStates, WaveBatch
 
 if TYPE_CHECKING:
     from undertone.corpora.manifest import Utterance
@@ -34,7 +34,7 @@ class Source(Protocol):
 
 
 class StoreSource:
-    """Hidden states (B, L, T, D) float32 of a store; T is 1 where it holds means.
+    """Hidden states (B, L, T, D) of a store, in the dtype that it keeps them in; T is 1 where it holds means.
 
     What was read once stays in memory, as it is stored, until the allowance is used up; the rest is read from the
     store every time.
@@ -53,8 +53,8 @@ class StoreSource:
         self.held: dict[str, Tensor] = {}
 
     def __call__(self, utterances: Sequence[Utterance]) -> HiddenStates:
-        """Read and pad."""
-        return HiddenStates.collate([self._states(str(item.audio_hash)) for item in utterances], torch.float32)
+        """Read."""
+        return StoredStates(self._states(str(item.audio_hash)) for item in utterances)
 
     def _states(self, key: str) -> Tensor:
         if key in self.held:

@@ -30,13 +30,14 @@ def replay_top(upstream: HFUpstream, stored: HiddenStates, top: int) -> HiddenSt
 
     Args:
         upstream: one that `can_replay`.
-        stored: all hidden states (B, L, T, D) of the frozen upstream.
+        stored: all hidden states (B, L, T, D) of the frozen upstream, of any precision.
         top: blocks to run, 1..L - 2.
 
     Returns:
         (B, L, T, D), the last `top` layers computed, the others as stored.
     """
     config = upstream.model.config
+    stored = stored.to(stored.states.device, next(upstream.model.parameters()).dtype)
     num_samples = (stored.lengths - 1) * math.prod(config.conv_stride) + upstream.receptive_field
     samples = stored.states.new_zeros(len(num_samples), int(num_samples.max()))
     mask = length_mask(num_samples, samples.shape[1]).long()

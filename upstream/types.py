@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from functools import cached_property, partial
 
 import torch
 from torch import Tensor
@@ -56,10 +58,12 @@ class HiddenStates:
         return length_mask(self.lengths, self.states.shape[2])
 
     @classmethod
-    def collate(cls, states: list[Tensor], dtype: torch.dtype | None = None) -> HiddenStates:
-        """Pad a list of (L, T_i, D) states into one (B, L, T, D) batch of a dtype, or of the first one's."""
+    def collate(cls, states: list[Tensor]) -> HiddenStates:
+        """Pad a list of (L, T_i, D) states into one (B, L, T, D) batch of their dtype, float32 if they have several."""
+        dtypes = {state.dtype for state in states}
         lengths = torch.tensor([state.shape[1] for state in states], dtype=torch.int64)
         num_layers, _, size = states[0].shape
+        dtype = states[0].dtype if len(dtypes) == 1 else torch.float32
         batch = states[0].new_empty(len(states), num_layers, int(lengths.max()), size, dtype=dtype)
         for row, state in zip(batch, states, strict=True):
             row[:, : state.shape[1]] = state
@@ -75,6 +79,31 @@ class HiddenStates:
     def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> HiddenStates:
         """The same states on another device, optionally as another dtype."""
         return HiddenStates(self.states.to(device, dtype), self.lengths.to(device))
+
+
+class StoredStates(HiddenStates):
+    """Hidden states as they lie in a store, a tensor an utterance; one padded batch only where `states` is asked for.
+
+    Args:
+        rows: (L, T_i, D) of each utterance, in the precision that is stored.
+    """
+
+    rows: tuple[Tensor, ...]
+
+    def __init__(self, rows: Iterable[Tensor]) -> None:
+        set_field = partial(object.__setattr__, self)  # the class it extends is frozen
+        set_field("rows", tuple(rows))
+        set_field("lengths", torch.tensor([row.shape[1] for row in self.rows], dtype=torch.int64))
+
+    @cached_property
+    def states(self) -> Tensor:
+        """(B, L, T, D), in their precision, or float32 if they have several."""
+        return HiddenStates.collate(list(self.rows)).states
+
+    @property
+    def mask(self) -> Tensor:
+        """(B, T) bool, True = real."""
+        return length_mask(self.lengths, int(self.lengths.max()))
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,9 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from undertone.downstream import layer_sum as layer_sums
 from undertone.downstream.layer_sum import LayerSum
-from undertone.upstream.types import HiddenStates
+from undertone.upstream.types import HiddenStates, StoredStates
 
 
 def hidden(seed: int = 0) -> HiddenStates:
@@ -33,3 +34,39 @@ def test_normalize_gives_each_frame_of_each_layer_zero_mean_and_unit_variance():
 def test_refuses_another_number_of_layers():
     with pytest.raises(ValueError, match="built for 13 layers, got states of 3"):
         LayerSum(13)(hidden())
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
+def test_stored_states_are_summed_in_float32_with_the_gradient_of_the_plain_formula(
+    dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each utterance as it is stored, in pieces, under autocast too; zeros behind its end."""
+    monkeypatch.setattr(layer_sums, "PIECE", 3)
+    generator = torch.Generator().manual_seed(1)
+    rows = [(100 * torch.randn(4, frames, 5, generator=generator)).to(dtype) for frames in (7, 2, 3)]
+    logits, push = torch.randn(4, generator=generator), torch.randn(3, 7, 5, generator=generator)
+    layer_sum, wanted = LayerSum(4), logits.clone().requires_grad_()
+    layer_sum.logits.data = logits.clone()
+    with torch.autocast("cpu", torch.bfloat16):
+        found = layer_sum(StoredStates(rows))
+        (found.features * push).sum().backward()
+    padded = torch.zeros(3, 4, 7, 5)
+    for place, row in enumerate(rows):
+        padded[place, :, : row.shape[1]] = row
+    plain = (wanted.softmax(0)[:, None, None] * padded).sum(1)
+    (plain * push).sum().backward()
+    assert found.features.dtype == torch.float32 and found.lengths.tolist() == [7, 2, 3]
+    torch.testing.assert_close(found.features, plain)
+    torch.testing.assert_close(layer_sum.logits.grad, wanted.grad)
+    assert torch.equal(StoredStates(rows).states.float(), padded)
+
+
+def test_stored_mixtures_and_normalised_states_come_out_in_float32() -> None:
+    stored = StoredStates(hidden().states.half())
+    fixed = LayerSum(3)
+    fixed.fix([0.2, 0.3, 0.5])
+    for mixture in (StoredStates(stored.states[:, :1]), HiddenStates(stored.states[:, :1], stored.lengths)):
+        torch.testing.assert_close(fixed(mixture).features, stored.states[:, 0].float(), rtol=0, atol=0)
+    normalised = LayerSum(3, normalize=True)
+    wanted = normalised(HiddenStates(stored.states.float(), stored.lengths)).features
+    torch.testing.assert_close(normalised(stored).features, wanted, rtol=0, atol=0)

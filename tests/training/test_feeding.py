@@ -30,9 +30,9 @@ def test_what_is_held_is_what_is_stored(dtype: str, tmp_path: Path) -> None:
     whole, some, none = (StoreSource(store, allowance) for allowance in (10**6, 3 * size, 0))
     for source, held in ((whole, 6), (some, 2), (none, 0)):
         batch = source(clips)
-        assert batch.states.dtype == torch.float32 and batch.lengths.tolist() == [4, 5, 6, 7, 8, 9]
+        assert batch.states.dtype == getattr(torch, dtype) and batch.lengths.tolist() == [4, 5, 6, 7, 8, 9]
         for row, value in zip(batch.states, states, strict=True):
-            kept = value.to(getattr(torch, dtype)).float()
+            kept = value.to(getattr(torch, dtype))
             assert torch.equal(row[:, : value.shape[1]], kept) and not row[:, value.shape[1] :].any()
         assert len(source.held) == held and source.room >= 0
         assert torch.equal(source(clips[::-1]).states, batch.states.flip(0))
