@@ -8,10 +8,11 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Protocol
+from queue import SimpleQueue
+from typing import Protocol, TypeVar
 
 import torch
 from torch import Tensor
@@ -19,14 +20,16 @@ from torch import Tensor
 from undertone.audio.read import AudioError, read_audio
 from undertone.upstream.base import Upstream, too_long
 from undertone.upstream.memory import in_halves
-from undertone.upstream.packed import packed
+from undertone.upstream.packed import packed, twin
 from undertone.upstream.store import Store
 from undertone.upstream.types import HiddenStates, WaveBatch
 
 BATCH_SECONDS = 80.0  # padded sound in a batch on an accelerator
-READ_AHEAD = 3  # batches decoded while the upstream works
-READERS = min(8, os.cpu_count() or 1)  # threads that decode and resample
+READ_AHEAD = 3  # batches made ready while the upstream works
+MOST_STREAMS = 8  # utterances that a CPU computes side by side: each takes memory of its own
+READERS = min(8, os.cpu_count() or 1)  # threads that decode and resample for an accelerator
 AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
+Result = TypeVar("Result")
 NOT_FINITE = "gives hidden states with NaN or infinity for it; if it does so for every file, its weights are broken."
 
 
@@ -90,7 +93,8 @@ def extract(
         upstream: moved to `device` and put in eval mode.
         clips: utterances; several with one `audio_hash` are computed once.
         store: made for `upstream`.
-        device: on `cpu` utterances go one by one, which is faster than padding them.
+        device: on `cpu` utterances go one by one, which is faster than padding them, and as many side by side as torch
+            has threads, which is faster than sharing each out.
         batch_seconds: s of padded sound in a batch on other devices.
         progress: called with s of sound done and s in all, after each batch.
 
@@ -137,7 +141,21 @@ def plan_batches(clips: Sequence[Clip], batch_seconds: float) -> list[list[Clip]
     return batches
 
 
-Read = list[Tensor | AudioError]  # the waves of a batch, or why there is none
+@dataclass(frozen=True)
+class _Computed:
+    """What came of a batch: (audio_hash, what the store keeps), seconds of sound in it, and what is set aside."""
+
+    entries: list[tuple[str, Tensor]] = field(default_factory=list)
+    audio_seconds: float = 0.0
+    broken: list[tuple[str, str]] = field(default_factory=list)
+
+    def __add__(self, other: _Computed) -> _Computed:
+        return _Computed(
+            self.entries + other.entries, self.audio_seconds + other.audio_seconds, self.broken + other.broken
+        )
+
+
+Heard = list[tuple[Clip, Tensor]]  # the clips of a batch that can be read, with their waves
 
 
 class _Job:
@@ -159,56 +177,94 @@ class _Job:
     def states(self, batches: list[list[Clip]]) -> Iterator[tuple[str, Tensor]]:
         """(audio_hash, what the store keeps of its states) of every sound that gives finite ones."""
         done = 0.0
-        for batch, waves in self._read_ahead(batches):
-            good = [(clip, wave) for clip, wave in zip(batch, waves, strict=True) if isinstance(wave, Tensor)]
-            self.broken += [(wave.path, wave.reason) for wave in waves if isinstance(wave, AudioError)]
-            if good:
-                yield from in_halves(self._forward, good, lambda pair: f"{pair[0].path} ({pair[0].duration:.1f} s)")
+        for batch, found in self._on_cpu(batches) if self.device.type == "cpu" else self._on_accelerator(batches):
+            yield from found.entries
+            self.computed += len(found.entries)
+            self.audio_seconds += found.audio_seconds
+            self.broken += found.broken
             done += sum(clip.duration for clip in batch)
             if self.progress is not None:
                 self.progress(done, self.total_seconds)
 
-    def _forward(self, batch: Sequence[tuple[Clip, Tensor]]) -> list[tuple[str, Tensor]]:
+    def _on_accelerator(self, batches: list[list[Clip]]) -> Iterator[tuple[list[Clip], _Computed]]:
+        """Threads read the next batches while the accelerator works."""
+        for batch, (heard, unread) in _ahead(self._read, batches, READERS, 1):
+            yield batch, self._compute(self.upstream, heard) + unread
+
+    def _on_cpu(self, batches: list[list[Clip]]) -> Iterator[tuple[list[Clip], _Computed]]:
+        """Each of some threads reads and computes a batch from beginning to end, with a twin of the upstream."""
+        threads = torch.get_num_threads()
+        streams = min(threads, MOST_STREAMS)
+        twins: SimpleQueue[Upstream] = SimpleQueue()
+        for _ in range(streams):
+            twins.put(twin(self.upstream))
+
+        def work(batch: list[Clip]) -> _Computed:
+            heard, unread = self._read(batch)
+            upstream = twins.get()
+            try:
+                return self._compute(upstream, heard) + unread
+            finally:
+                twins.put(upstream)
+
+        yield from _ahead(work, batches, streams, threads // streams)
+
+    def _compute(self, upstream: Upstream, heard: Heard) -> _Computed:
+        if not heard:
+            return _Computed()
+        compute = partial(self._forward, upstream)
+        return sum(in_halves(compute, heard, lambda pair: f"{pair[0].path} ({pair[0].duration:.1f} s)"), _Computed())
+
+    def _forward(self, upstream: Upstream, batch: Sequence[tuple[Clip, Tensor]]) -> list[_Computed]:
         """What is stored of each clip; of one whose states are not finite nothing, and it is set aside."""
         precision = AUTOCAST.get(self.store.precision)
         with torch.inference_mode():
-            waves = WaveBatch.collate([wave for _, wave in batch], self.upstream.sample_rate).to(self.device)
+            waves = WaveBatch.collate([wave for _, wave in batch], upstream.sample_rate).to(self.device)
             with torch.autocast(self.device.type, precision) if precision is not None else nullcontext():
-                hidden: HiddenStates = self.upstream(waves)
+                hidden: HiddenStates = upstream(waves)
             output = self.store.reduce(hidden.to(self.device, torch.float32))
             finite = torch.isfinite(output.states.abs().amax((1, 2, 3))).tolist()
             output = output.to("cpu")
-        computed = []
-        for row, ((clip, wave), length) in enumerate(zip(batch, output.lengths.tolist(), strict=True)):
-            if not finite[row]:
-                self.broken.append((str(clip.path), f"{self.upstream.name} {NOT_FINITE}"))
-                continue
-            self.computed += 1
-            self.audio_seconds += len(wave) / self.upstream.sample_rate
-            computed.append((clip.audio_hash, output.states[row, :, :length]))  # (L, T, D)
-        return computed
+        return [
+            _Computed([(clip.audio_hash, states[:, :length])], len(wave) / upstream.sample_rate)  # (L, T, D)
+            if good
+            else _Computed(broken=[(str(clip.path), f"{upstream.name} {NOT_FINITE}")])
+            for (clip, wave), states, length, good in zip(
+                batch, output.states, output.lengths.tolist(), finite, strict=True
+            )
+        ]
 
-    def _read_ahead(self, batches: list[list[Clip]]) -> Iterator[tuple[list[Clip], Read]]:
-        """Each batch with its decoded waves, or the errors instead; threads decode the next ones meanwhile."""
-        waiting: deque[tuple[list[Clip], list[Future[Tensor | AudioError]]]] = deque()
-        num_threads = torch.get_num_threads()
-        with ThreadPoolExecutor(READERS, initializer=partial(torch.set_num_threads, 1)) as pool:
+    def _read(self, batch: list[Clip]) -> tuple[Heard, _Computed]:
+        """The waves, and what cannot be read."""
+        heard: Heard = []
+        broken = []
+        for clip in batch:
             try:
-                for batch in batches:
-                    waiting.append((batch, [pool.submit(self._read, clip) for clip in batch]))
-                    if len(waiting) > READ_AHEAD:
-                        first, futures = waiting.popleft()
-                        yield first, [future.result() for future in futures]
-                for first, futures in waiting:
-                    yield first, [future.result() for future in futures]
-            finally:
-                pool.shutdown(cancel_futures=True)
-                torch.set_num_threads(num_threads)  # what a thread sets holds for all that start later
+                wave = read_audio(clip.path, self.upstream.sample_rate, clip.start, clip.end)
+                seconds, limit = len(wave) / self.upstream.sample_rate, self.upstream.max_seconds
+                if seconds > limit:
+                    raise AudioError(clip.path, f"{self.upstream.name} {too_long(seconds, limit)}")
+                heard.append((clip, wave))
+            except AudioError as error:
+                broken.append((error.path, error.reason))
+        return heard, _Computed(broken=broken)
 
-    def _read(self, clip: Clip) -> Tensor | AudioError:
+
+def _ahead(
+    work: Callable[[list[Clip]], Result], batches: list[list[Clip]], workers: int, threads: int
+) -> Iterator[tuple[list[Clip], Result]]:
+    """Each batch with what `work` gives for it, in order; workers of so many threads do the next ones meanwhile."""
+    waiting: deque[tuple[list[Clip], Future[Result]]] = deque()
+    num_threads = torch.get_num_threads()
+    with ThreadPoolExecutor(workers, initializer=partial(torch.set_num_threads, threads)) as pool:
         try:
-            wave = read_audio(clip.path, self.upstream.sample_rate, clip.start, clip.end)
-            seconds, limit = len(wave) / self.upstream.sample_rate, self.upstream.max_seconds
-        except AudioError as error:
-            return error
-        return wave if seconds <= limit else AudioError(clip.path, f"{self.upstream.name} {too_long(seconds, limit)}")
+            for batch in batches:
+                waiting.append((batch, pool.submit(work, batch)))
+                if len(waiting) >= workers + READ_AHEAD:
+                    first, future = waiting.popleft()
+                    yield first, future.result()
+            for first, future in waiting:
+                yield first, future.result()
+        finally:
+            pool.shutdown(cancel_futures=True)
+            torch.set_num_threads(num_threads)  # what a thread sets holds for all that start later
