@@ -9,6 +9,7 @@ from peft import PeftModel
 from undertone import load_model
 from undertone.downstream.live import LiveModel, trained_state
 from undertone.training.config import make_config
+from undertone.training.cost import trained_parameters
 from undertone.training.crossval import crossval
 from undertone.training.progress import Display
 from undertone.training.run import make_accelerator, open_run
@@ -148,6 +149,10 @@ def test_a_whole_cross_validation(small_corpus, tiny, tmp_path, words):
     config = make_config({"corpus": str(small_corpus), "upstream": tiny}, [*SETTINGS, "max_steps=3", *words])
     results = crossval(config, tmp_path / "run", Display(quiet=True))
     assert len(results["folds"]) == 2
+    open_again = open_run(config, tmp_path / "run", Display(quiet=True))
+    learned = sum(weight.numel() for weight in open_again.new_module("x").parameters() if weight.requires_grad)
+    counts = [results["cost"]["trained_parameters"], *(entry["trained_parameters"] for entry in results["folds"])]
+    assert counts == [learned] * 3 and learned > trained_parameters(open_again.new_downstream("x"))
     sound = next(small_corpus.parent.rglob("*.wav"))
     row = load_model(tmp_path / "run").predict([sound])[0]
     assert set(row["emotion"]["scores"]) == {"angry", "happy", "neutral", "sad"}
