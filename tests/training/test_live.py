@@ -70,6 +70,21 @@ def test_exactly_what_the_mode_says_learns(opened, tmp_path, words, expected):
     assert set(trained_state(after)) >= moved and not set(trained_state(after)) & (set(weights) - learning(before))
 
 
+@pytest.mark.parametrize("mode", ["frozen", "lora"])
+def test_how_many_weights_learn_is_said(small_corpus, tiny, tmp_path, capsys, mode):
+    words = [*SETTINGS, f"mode={mode}", f"store={tmp_path / 'store'}"]
+    run = open_run(make_config({"corpus": str(small_corpus), "upstream": tiny}, words), tmp_path / "run", Display())
+    module, said = run.new_module("x"), capsys.readouterr().err
+    downstream = module if mode == "frozen" else module.downstream
+    own = f"{sum(weight.numel() for weight in downstream.parameters()):,} of layer sum and head"
+    if mode == "frozen":
+        assert f"frozen: no upstream weight learns, {own} do" in said
+        return
+    weights = list(module.upstream.parameters())
+    learn = sum(weight.numel() for weight in weights if weight.requires_grad)
+    assert f"lora: {learn:,} of {sum(w.numel() for w in weights):,} upstream weights learn, and {own}" in said
+
+
 def test_the_run_s_own_upstream_is_untouched(opened, tmp_path):
     run = opened("mode=finetune")
     before = copy.deepcopy(run.upstream.state_dict())
