@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from undertone.corpora.folds import PROTOCOLS, Fold, make_folds
+from undertone.corpora.folds import PROTOCOLS, Fold, make_folds, protocol_used
 from undertone.corpora.manifest import Manifest
 from undertone.discovery import nearest
 
@@ -58,6 +58,11 @@ class Corpus(ABC):
     ) -> list[Fold]:
         """Train, dev and test ids of each fold; see `make_folds`. A corpus with an official protocol extends this."""
         return make_folds(manifest, protocol or self.default_protocol, num_folds, seed)
+
+    def protocol_used(self, manifest: Manifest, protocol: str | None = None, num_folds: int | None = None) -> str:
+        """The protocol by which `folds` divides, for the results: also where `auto` or a number of folds chose it."""
+        asked = protocol or (self.default_protocol if num_folds is None else "auto")
+        return protocol_used(manifest, asked, num_folds)
 
     def check_protocol(self, protocol: str | None) -> None:
         """Refuse a protocol that `folds` does not know; a run asks before it reads the corpus.

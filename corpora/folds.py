@@ -59,6 +59,11 @@ def make_folds(manifest: Manifest, protocol: str, num_folds: int | None = None, 
     return [_claim(fold, index) for fold in folds]
 
 
+def protocol_used(manifest: Manifest, protocol: str, num_folds: int | None = None) -> str:
+    """What `auto` stands for; any other protocol is itself."""
+    return _choose(SpeakerIndex(manifest), num_folds) if protocol == "auto" else protocol
+
+
 def rotate_units(units: Mapping[str, Sequence[str]], manifest: Manifest, seed: int = 0) -> list[Fold]:
     """Folds from units of utterance ids that a corpus chose: each is the test part once, the next one its dev part.
 

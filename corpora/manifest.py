@@ -167,6 +167,16 @@ class Manifest:
         return {name: row for row, name in enumerate(self.ids)}
 
     @cached_property
+    def speaker_names(self) -> dict[str, str | None]:
+        """{id: speaker}, behind the corpus where there are several: no two speakers have one name."""
+        corpora = self.column("corpus")
+        several = len(set(corpora)) > 1
+        return {
+            name: f"{corpus}/{speaker}" if several and speaker is not None else speaker
+            for name, corpus, speaker in zip(self.ids, corpora, self.column("speaker"), strict=True)
+        }
+
+    @cached_property
     def extra_columns(self) -> tuple[str, ...]:
         """Names of the user's own columns."""
         return tuple(sorted({name for extra in self.column("extra") for name in extra}))

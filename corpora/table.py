@@ -1,10 +1,11 @@
 """Your own data as a table: CSV, TSV, JSON lines or Parquet, one row an utterance.
 
 Columns: `file` and at least one target (`emotion`, `gender`, `arousal`, `valence`, `dominance` or a column of your
-own); `speaker`, `start` and `end` (seconds), `session`, `split` and `text` where known; `votes`, how many raters heard
-what: `angry:3;neutral:1`, in JSON lines and Parquet also an object; `series`, a CSV of `time` (seconds into the sound
-file) and values over time. Other columns are kept. An empty cell is a missing value. A file is relative to the
-table's own folder, or to --root, and must then lie in it.
+own); `speaker`, `start` and `end` (seconds), `session`, `split` and `text` where known; `corpus`, where the rows are of
+several: speaker 01 of one is not 01 of another; `votes`, how many raters heard what: `angry:3;neutral:1`, in JSON lines
+and Parquet also an object; `series`, a CSV of `time` (seconds into the sound file) and values over time. Other columns
+are kept. An empty cell is a missing value. A file is relative to the table's own folder, or to --root, and must then
+lie in it.
 
 Rows are numbered in messages as a spreadsheet or an editor does: the header of a CSV is row 1.
 """
@@ -31,7 +32,7 @@ SPLITS = {
     "test": ("test", "testing"),
 }
 TARGETS = ("emotion", "gender", *DIMENSIONS, "votes", "series")
-COLUMNS = ("file", "speaker", *TARGETS, "start", "end", "session", "split", "text")
+COLUMNS = ("file", "speaker", *TARGETS, "start", "end", "session", "split", "text", "corpus")
 
 _JSON_NUMBER = re.compile(r"-?(0|[1-9]\d{0,307})(\.\d{1,307})?([eE][+-]?\d{1,3})?")
 
@@ -80,6 +81,7 @@ class Table(Corpus):
             path = Path(str(cells["file"]))
             yield {
                 "id": _id(path, root, **times),
+                "corpus": _text(cells.get("corpus")) or self.name,
                 "path": root / path,
                 **times,
                 **{name: _text(cells.get(name)) for name in ("speaker", "emotion", "session", "text")},

@@ -70,6 +70,7 @@ def make_card(
         citation=results.get("citation"),
         protocol=_protocol(results),
         cross_validated=len(results.get("folds", [])) > 1,
+        mixture=results.get("hidden_states") == "mixture",
         scores=_scores_table(results),
         interval=_interval(results),
         recalls=_recall_table(results.get("pooled", {})),

@@ -15,20 +15,21 @@ from undertone.training.config import NESTED, RunConfig
 _FLAGS = ("root", "upstream", "head")
 
 
-def command_line(config: Mapping[str, Any], run: Path) -> str:
-    """`undertone crossval CORPUS --out RUN ...` with every setting that is not the default.
+def command_line(config: Mapping[str, Any], run: Path, fold: str | None = None) -> str:
+    """`undertone crossval CORPUS --out RUN ...` with every setting that is not the default; of one fold, `train`.
 
     Run where `run` is unfinished it resumes; with another --out it makes the run again.
 
     Args:
         config: the content of RUN/config.json.
         run: RUN, as it is to stand in the command.
+        fold: the only one that was trained; None: all of them were.
     """
-    words = ["undertone", "crossval", str(config["corpus"])]
+    words = ["undertone", "crossval" if fold is None else "train", str(config["corpus"])]
     for key in _FLAGS:
         if config.get(key) is not None:
             words += [f"--{key}", str(config[key])]
-    words += ["--out", str(run)]
+    words += ["--out", str(run), *(["--fold", fold] if fold is not None else [])]
     for key, value in config.items():
         if key not in ("corpus", *_FLAGS) and not _is_default(key, value):
             words += _assignments(key, value)

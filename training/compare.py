@@ -33,9 +33,9 @@ def compare_runs(runs: Sequence[Path]) -> dict[str, Any]:
         runs: folders of finished runs, the baseline first.
 
     Returns:
-        JSON: `runs` [{path, upstream, head}], `corpus`, `manifest_hash`, `num_utterances`, and `tasks`: name -> a list
-        with the fields of `Paired` for each run after the first, with `run` (its place in `runs`) and `p_holm`, the p
-        adjusted for the number of these runs.
+        JSON: `runs` [{path, upstream, head, protocol}], `corpus`, `manifest_hash`, `num_utterances`, and `tasks`: name
+        -> a list with the fields of `Paired` for each run after the first, with `run` (its place in `runs`) and
+        `p_holm`, the p adjusted for the number of these runs.
 
     Raises:
         ValueError: fewer than two runs, one that is not finished, or runs on other utterances, folds or tasks than
@@ -51,7 +51,7 @@ def compare_runs(runs: Sequence[Path]) -> dict[str, Any]:
         raise ValueError(f"These runs predict nothing in common: {'; '.join(map(_named_tasks, finished))}.")
     return {
         "runs": [
-            {"path": str(run.path), "upstream": run.results["upstream"], "head": run.results["head"]}
+            {"path": str(run.path)} | {key: run.results[key] for key in ("upstream", "head", "protocol")}
             for run in finished
         ],
         "corpus": first.results["corpus"],
@@ -92,8 +92,8 @@ def _check_same_test(first: FinishedRun, other: FinishedRun) -> None:
 
 
 def _same_task(task: Task, run: FinishedRun) -> bool:
-    key = (task.name, task.kind, task.labels)
-    return any((other.name, other.kind, other.labels) == key for other in run.predictions.tasks)
+    key = (task.name, task.kind, task.labels, task.level)
+    return any((other.name, other.kind, other.labels, other.level) == key for other in run.predictions.tasks)
 
 
 def _named_tasks(run: FinishedRun) -> str:
@@ -148,6 +148,8 @@ def _title_lines(comparison: Mapping[str, Any]) -> list[str]:
     ]
     if not comparison["speaker_independent"]:
         lines.append("SPEAKER-DEPENDENT: test speakers may be in training; differences may not hold for new speakers.")
+    if len(protocols := dict.fromkeys(run["protocol"] for run in comparison["runs"])) > 1:
+        lines.append(f"OTHER TRAINING PARTS: {' and '.join(protocols)} test alike, but divide train and dev otherwise.")
     count = len(comparison["runs"]) - 1
     smallest = f", so that no p is below {2 / 2 ** entry['num_units']:.2g}" if entry["exact"] else ""
     lines.append(

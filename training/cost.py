@@ -7,6 +7,8 @@ import time
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from undertone.downstream.downstream import Downstream
+from undertone.downstream.live import LiveModel
 from undertone.downstream.model import UndertoneModel
 from undertone.upstream import WaveBatch
 
@@ -27,10 +29,21 @@ def model_cost(model: UndertoneModel) -> dict[str, float | int]:
         model.head_output(batch)
     return {
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
-        "trained_parameters": sum(parameter.numel() for parameter in model.downstream.parameters()),
         "multiply_adds_per_second": int(counter.get_total_flops() / 2 / SECONDS),
         "real_time_factor": sorted(_timed(model, batch) for _ in range(5))[2] / SECONDS,
     }
+
+
+def trained_parameters(module: Downstream | LiveModel) -> int:
+    """Weights of a model that its training found: layer sum, head, and what of the upstream learned.
+
+    LoRA's adapters count as they are before they are merged; a ladder's decoder is no part of the model.
+    """
+    downstream = module.downstream if isinstance(module, LiveModel) else module
+    weights = [*downstream.layer_sum.parameters(), *downstream.head.parameters()]
+    if isinstance(module, LiveModel):
+        weights += [weight for weight in module.upstream.parameters() if weight.requires_grad]
+    return sum(weight.numel() for weight in weights)
 
 
 def _timed(model: UndertoneModel, batch: WaveBatch) -> float:

@@ -24,7 +24,7 @@ from undertone.downstream.model import UndertoneModel
 from undertone.files import read_json, write_json
 from undertone.training.augmenter import augmenter_of
 from undertone.training.config import RunConfig
-from undertone.training.cost import model_cost
+from undertone.training.cost import model_cost, trained_parameters
 from undertone.training.fallback import EVERYONE
 from undertone.training.fitting import check_fitted, fit_head
 from undertone.training.fold import fold_lock, is_done, write_fold
@@ -33,7 +33,7 @@ from undertone.training.layers import learn_layers, stream_of
 from undertone.training.leakage import leakage
 from undertone.training.predictions import Predictions
 from undertone.training.progress import Display
-from undertone.training.results import summarise
+from undertone.training.results import only_fold, summarise
 from undertone.training.run import Run, make_accelerator, open_run
 from undertone.training.scoring import predict_and_embed
 from undertone.training.stacked import can_stack, refit_stacked, train_stacked
@@ -124,7 +124,8 @@ def train(config: RunConfig, out: Path, fold_name: str | None = None, display: D
     if not is_done(run, fold):
         raise ValueError(f"Another process trains fold {fold.name} in {run.out}. Wait, or choose another --out.")
     model = UndertoneModel.from_pretrained(run.folder(fold) / "model", allow=(config.head, config.upstream))
-    results = pool(run, [fold], model_cost(model))
+    learned = read_json(run.folder(fold) / "fold.json")["trained_parameters"]
+    results = pool(run, [fold], {**model_cost(model), "trained_parameters": learned})
     if accelerator.is_main_process:
         model.save_pretrained(run.out / "model")
         if config.mode == "lora":
@@ -147,7 +148,7 @@ def _finished(run: Run) -> dict[str, Any] | None:
     if not (run.out / "results.json").is_file() or not (run.out / "model").is_dir():
         return None
     results = read_json(run.out / "results.json")
-    return results if "refit_steps" in results["cost"] else None
+    return results if only_fold(results) is None else None
 
 
 def _take(run: Run, fold: Fold, title: str) -> None:
@@ -261,7 +262,7 @@ def _refit(run: Run, accelerator: Accelerator) -> dict[str, Any]:
             run.save_fold(module, everyone, run.out / "adapter")
         shutil.rmtree(folder, ignore_errors=True)
     accelerator.wait_for_everyone()
-    return {**model_cost(model), "refit_steps": best_step}
+    return {**model_cost(model), "trained_parameters": trained_parameters(module), "refit_steps": best_step}
 
 
 def pool(run: Run, folds: Sequence[Fold], cost: dict[str, Any]) -> dict[str, Any]:
@@ -276,12 +277,12 @@ def pool(run: Run, folds: Sequence[Fold], cost: dict[str, Any]) -> dict[str, Any
         "upstream_fingerprint": run.upstream.fingerprint(),
         "hidden_states": run.stored,
         "head": run.config.head,
-        "protocol": run.config.protocol or run.corpus.default_protocol,
+        "protocol": run.corpus.protocol_used(run.manifest, run.config.protocol, run.config.num_folds),
         "speaker_independent": all(fold.speaker_independent for fold in folds),
         "dev_shares_speakers": any(fold.dev_shares_speakers for fold in folds),
         **sweep_info(run.config, {fold.name: run.folder(fold) for fold in folds}),
         "num_utterances": len(run.manifest),
-        "num_speakers": len({item.speaker for item in run.manifest if item.speaker is not None}),
+        "num_speakers": len(set(run.manifest.speaker_names.values()) - {None}),
         "manifest_hash": run.manifest.hash,
         "licence": run.corpus.licence,
         "citation": run.corpus.citation,

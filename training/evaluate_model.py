@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from accelerate import Accelerator
 
-from undertone.corpora import load_corpus
+from undertone.corpora import corpus_names, load_corpus
+from undertone.corpora.leaks import listed
 from undertone.corpora.manifest import Manifest, Utterance
 from undertone.corpora.prepare import prepare
 from undertone.downstream.downstream import needed_states
@@ -22,7 +24,7 @@ from undertone.training.frozen import fill_store, store_folder
 from undertone.training.predictions import Predictions
 from undertone.training.progress import Display
 from undertone.training.relabel import relabel, restrict
-from undertone.training.results import summarise
+from undertone.training.results import EVALUATE, summarise
 from undertone.training.run import make_accelerator
 from undertone.training.scoring import predict
 from undertone.training.series import annotation
@@ -47,7 +49,7 @@ def evaluate_model(
 
     Utterances whose label the model does not know are not scored, and counted in `warnings`; soft labels are scored by
     the class with most votes, or by the label where the corpus has no votes. When the model was
-    trained on speakers of this corpus, the results say that they are speaker-dependent.
+    trained on speakers of this corpus, or when that is not known, the results say that they are speaker-dependent.
 
     Args:
         model: on any device.
@@ -75,6 +77,8 @@ def evaluate_model(
     predictions = _predict(
         model, tasks, utterances, make_accelerator(make_config({"corpus": corpus, "device": device})), display
     )
+    names = prepared.manifest.speaker_names
+    predictions = replace(predictions, speakers=[names[name] for name in predictions.ids])
     if labels:
         task = _first_with_classes(predictions.tasks)
         predictions = restrict(predictions, task, labels)
@@ -88,7 +92,7 @@ def evaluate_model(
         "upstream": model.config.upstream.get("name"),
         "upstream_weights": "random" if model.upstream.random_weights else "pretrained",
         "head": model.config.head,
-        "protocol": "evaluate",
+        "protocol": EVALUATE,
         "speaker_independent": not seen,
         "warnings": prepared.warnings + notes + seen,
         "manifest_hash": prepared.manifest.hash,
@@ -127,11 +131,22 @@ def _first_with_classes(tasks: Sequence[Task]) -> Task:
 
 
 def _seen_speakers(model: UndertoneModel, corpus: str, manifest: Manifest) -> list[str]:
+    """Sentences on why the model may know speakers of this corpus; none where it is known that it does not.
+
+    As in `check-split`, nobody but itself has the speakers of a corpus of ours; between data of the user's own, say
+    train.csv and test.csv, a speaker's label counts.
+    """
     trained_on = model.config.trained_on
-    if trained_on.get("corpus") != corpus:
+    theirs = trained_on.get("corpus")
+    if theirs is not None and theirs != corpus and {theirs, corpus} & set(corpus_names()):
         return []
-    both = sorted(set(trained_on.get("speakers", [])) & {str(name) for name in manifest.column("speaker") if name})
-    return [f"the model was trained on speakers {', '.join(both)} of this corpus"] if both else []
+    heard, tested = set(trained_on.get("speakers", [])), manifest.column("speaker")
+    if both := sorted(heard & set(tested)):
+        return [f"the model was trained on speakers {listed(both)} of this corpus"]
+    if None in tested or trained_on.get("unknown_speakers") or not heard:
+        side = "test" if None in tested else "training"
+        return [f"it is not known whether the model was trained on these speakers: {side} utterances have none"]
+    return []
 
 
 def _unknown_labels(tasks: Sequence[Task], corpus: str, utterances: Sequence[Utterance]) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ from undertone.corpora.folds import Fold
 from undertone.downstream.downstream import Downstream
 from undertone.downstream.live import LiveModel
 from undertone.files import write_json
+from undertone.training.cost import trained_parameters
 from undertone.training.embeddings import save_embeddings
 from undertone.training.postprocess import postprocess
 from undertone.training.run import Run
@@ -64,6 +66,7 @@ def write_fold(
     predictions, embeddings = predict_and_embed(
         module, run.tasks, run.source, run.manifest.select(fold.test), accelerator, run.config.batch_size, fold.name
     )
+    predictions = replace(predictions, speakers=[run.manifest.speaker_names[name] for name in predictions.ids])
     if steps := run.config.postprocess:
         dev = run.manifest.select(fold.dev)
         chosen_on = predict(module, run.tasks, run.source, dev, accelerator, run.config.batch_size)
@@ -81,7 +84,7 @@ def write_fold(
             "dev_score": trained.best_score,
             "seconds": round(time.monotonic() - began, 2),
             "layer_weights": downstream.layer_sum.layer_weights().tolist(),
-            "trained_parameters": sum(weight.numel() for weight in module.parameters() if weight.requires_grad),
+            "trained_parameters": trained_parameters(module),
             "num_train": len(fold.train),
             "num_dev": len(fold.dev),
             "num_test": len(fold.test),

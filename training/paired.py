@@ -118,7 +118,8 @@ def _sums(pair: Sequence[Predictions], task: Task, units: Sequence[np.ndarray]) 
     num_units = int(units[0].max(initial=0)) + 1
     found = [unit_sums(run, task, own, num_units) for run, own in zip(pair, units, strict=True)]
     metric, of_sums = next(iter(found[0][1].items()))
-    seeds = [len(run) / max(1, len(set(run.ids))) for run in pair]  # rows of an utterance
+    once = min(map(len, pair)) if task.level == "frame" else max(1, len(set(pair[0].ids)))  # rows of one training
+    seeds = [len(run) / max(1, once) for run in pair]
     return metric, of_sums, np.stack([sums / count for (sums, _), count in zip(found, seeds, strict=True)], axis=1)
 
 

@@ -15,7 +15,7 @@ from undertone.training.figures import MAIN, embedding_maps, figures
 from undertone.training.intervals import positions, unit_sums
 from undertone.training.pages import render
 from undertone.training.raters import rater_agreement
-from undertone.training.results import METRICS, number, results_table, verdict
+from undertone.training.results import METRICS, number, only_fold, results_table, verdict
 from undertone.training.run_files import RunFiles, read_run
 
 _METRIC_OF_NAME = {name: metric for metric, name in METRICS.items()}
@@ -68,7 +68,7 @@ def _content(files: RunFiles) -> dict[str, Any]:
         "embedding_maps": embedding_maps(files),
         "cost": [(name, _short(results["cost"][key])) for key, name in _COST.items() if key in results.get("cost", {})],
         "config": files.config,
-        "commands": results.get("commands") or [command_line(files.config, files.path)],
+        "commands": results.get("commands") or [command_line(files.config, files.path, only_fold(results))],
     }
 
 

@@ -14,7 +14,7 @@ from undertone.training.config import RunConfig
 from undertone.training.crossval import crossval, train
 from undertone.training.predictions import Predictions
 from undertone.training.progress import Display
-from undertone.training.results import METRICS, number
+from undertone.training.results import METRICS, number, only_fold
 
 HEADER = ["Task", "Metric", "Before", "Again", "Difference"]
 
@@ -23,7 +23,7 @@ def rerun(run: Path, out: Path | None = None, display: Display | None = None) ->
     """Make a finished run again: the same config, corpus and folds, in a folder of its own.
 
     Args:
-        run: RUN; a run of one fold trains this fold again, any other one all folds and the model of all speakers.
+        run: RUN; what `train` made trains its fold again, any other one all folds and the model of all speakers.
         out: the new run; None: RUN-rerun. A broken-off one is taken up.
         display: where progress is shown.
 
@@ -38,8 +38,8 @@ def rerun(run: Path, out: Path | None = None, display: Display | None = None) ->
     if out.resolve() == run.resolve():
         raise ValueError(f"--out {out} is the run itself. Choose another folder: the old results are compared with.")
     config = read_config(run)
-    folds = [fold["name"] for fold in finished.results["folds"]]
-    return out, train(config, out, folds[0], display) if len(folds) == 1 else crossval(config, out, display)
+    fold = only_fold(finished.results)
+    return out, crossval(config, out, display) if fold is None else train(config, out, fold, display)
 
 
 def read_config(run: Path) -> RunConfig:

@@ -16,6 +16,7 @@ from undertone.training.predictions import Predictions
 
 METRICS = {"uar": "UAR", "wa": "WA", "macro_f1": "macro-F1", "ece": "ECE", "ccc": "CCC", "rmse": "RMSE"}
 HEADER = ["Task", "Metric", "Mean over folds", "Pooled", "95 % interval", "Chance"]
+EVALUATE = "evaluate"  # protocol of results that are a finished model's on a whole corpus
 _NEEDED = ("corpus", "upstream", "head", "protocol", "speaker_independent")
 _PERCENT = {"uar", "wa", "macro_f1", "ece"}
 
@@ -25,9 +26,9 @@ def summarise(per_fold: Sequence[tuple[str, Predictions]], info: Mapping[str, An
 
     Adds `tasks`, `folds` [{name, metrics: {task: {metric: value}}}], `mean` and `std` over the folds that have a value
     (sample standard deviation, of n - 1; null for one fold), `pooled` (all test utterances as one set: CCC is never
-    averaged over folds alone), `ci95` with `ci_unit` and `ci_num_units`, `per_gender`, `chance` (UAR of a constant or
-    random answer, 1 / number of classes; WA of always answering the most frequent class) and `confusion` (counts,
-    rows are true classes). Metrics are shares, 0..1. NaN becomes null, as JSON has none.
+    averaged over folds alone), `ci95` with `ci_unit` and `ci_num_units`, `per_gender`, `chance` (UAR of a
+    constant answer, 1 / number of classes that occur; WA of always answering the most frequent class) and `confusion`
+    (counts, rows are true classes). Metrics are shares, 0..1. NaN becomes null, as JSON has none.
 
     Args:
         per_fold: (name, test predictions) of each fold, in order.
@@ -61,6 +62,12 @@ def summarise(per_fold: Sequence[tuple[str, Predictions]], info: Mapping[str, An
     if taken := sorted(set(results) & set(info)):
         raise ValueError(f"info must not hold {', '.join(taken)}: these are computed from the predictions.")
     return dict(to_json({**info, **results}))
+
+
+def only_fold(results: Mapping[str, Any]) -> str | None:
+    """The fold that `train` trained; None: of a cross-validation, which ends with a model of all speakers."""
+    names = [str(fold["name"]) for fold in results["folds"]]
+    return names[0] if len(names) == 1 and "refit_steps" not in results.get("cost", {}) else None
 
 
 def spread(parts: Sequence[tuple[str, Predictions]]) -> dict[str, Any]:
@@ -117,6 +124,8 @@ def title_lines(results: Mapping[str, Any]) -> list[str]:
     ]
     if not results["speaker_independent"]:
         lines.append("SPEAKER-DEPENDENT: test speakers may be in training; expect lower scores on new speakers.")
+    elif results["protocol"] == EVALUATE:
+        lines.append("Speaker-independent: none of these speakers was in the model's training.")
     elif results.get("dev_shares_speakers"):
         lines.append("Speaker-independent test; dev shares speakers with train.")
     else:
@@ -227,7 +236,7 @@ def _chance(predictions: Predictions, task: Task) -> dict[str, float]:
     target = predictions.targets[task.name]
     known = target[target >= 0]
     majority = np.bincount(known).max() / len(known) if len(known) else math.nan
-    return {"uar": 1 / len(task.labels), "wa": float(majority)}
+    return {"uar": 1 / (len(np.unique(known)) or len(task.labels)), "wa": float(majority)}
 
 
 def _confusion(predictions: Predictions, task: Task) -> np.ndarray:

@@ -30,6 +30,7 @@ from undertone.downstream.task import Task
 from undertone.files import read_json, write_json
 from undertone.training.augmentation import check_augmentation
 from undertone.training.config import RunConfig, check_same_run, save_config
+from undertone.training.cost import trained_parameters
 from undertone.training.fallback import MixtureSource
 from undertone.training.feeding import Source, StoreSource, WaveSource
 from undertone.training.frozen import frozen_source, store_folder
@@ -129,6 +130,7 @@ class Run:
                 "corpus": self.corpus.name,
                 "manifest_hash": self.manifest.hash,
                 "speakers": sorted({str(item.speaker) for item in trained_on if item.speaker is not None}),
+                "unknown_speakers": sum(item.speaker is None for item in trained_on),
             },
         )
         model = UndertoneModel(config, upstream, allow=(self.config.head, self.config.upstream))
@@ -236,15 +238,22 @@ def open_run(config: RunConfig, out: Path, display: Display) -> Run:
         check_augmentation(config, tasks)
         save_config(config, out / "config.json")
     source: Source = WaveSource(upstream.sample_rate)
-    if config.mode != "frozen":
-        weights = list(adapted(upstream, config).parameters())
-        learning = sum(weight.numel() for weight in weights if weight.requires_grad)
-        display.say(f"{config.mode}: {learning:,} of {sum(w.numel() for w in weights):,} upstream weights learn")
     run = Run(config, out, corpus, manifest, folds, tasks, upstream, source, display, warnings, unlabelled=unlabelled)
+    display.say(_what_learns(run))
     if config.mode == "frozen" or (trains_top_from_store(upstream, config) and not config.augment.on_waves):
         heard = joined(manifest, run.unlabelled) if run.unlabelled else manifest
         run.stored, run.source = frozen_source(dataclasses.replace(run, manifest=heard), accelerator)
     return run
+
+
+def _what_learns(run: Run) -> str:
+    """`lora: 294,912 of 94,371,712 upstream weights learn, and 199,190 of layer sum and head`."""
+    own = f"{trained_parameters(run.new_downstream('count')):,} of layer sum and head"
+    if run.config.mode == "frozen":
+        return f"frozen: no upstream weight learns, {own} do"
+    weights = list(adapted(run.upstream, run.config).parameters())
+    learning = sum(weight.numel() for weight in weights if weight.requires_grad)
+    return f"{run.config.mode}: {learning:,} of {sum(w.numel() for w in weights):,} upstream weights learn, and {own}"
 
 
 def _unlabelled(config: RunConfig, manifest: Manifest, out: Path, display: Display) -> tuple[Utterance, ...]:

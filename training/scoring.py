@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -111,7 +112,7 @@ def selection_score(predictions: Predictions, select_by: str | None) -> tuple[fl
         select_by: metric of the first task; None: `uar` for classes, `ccc` for values.
 
     Raises:
-        ValueError: the first task has no labels on dev, or no such metric.
+        ValueError: the first task has no labels on dev, too few for the metric, or no such metric.
     """
     metrics = {task.name: _quick_metrics(task, predictions) for task in predictions.tasks}
     first = predictions.tasks[0]
@@ -121,6 +122,11 @@ def selection_score(predictions: Predictions, select_by: str | None) -> tuple[fl
     if wanted not in metrics[first.name]:
         allowed = ", ".join(metrics[first.name])
         raise ValueError(f"select_by={wanted} does not fit task {first.name!r}; allowed: {allowed}.")
+    if math.isnan(metrics[first.name][wanted]):
+        raise ValueError(
+            f"{wanted} of {first.name!r} is not defined on dev, which has too few labels or one value throughout: "
+            f"nothing can be selected. Change the folds."
+        )
     return metrics[first.name][wanted], {name: values for name, values in metrics.items() if values}
 
 

@@ -25,28 +25,34 @@ def system_module(name: str) -> ModuleType:
     """The module of a preset.
 
     Args:
-        name: a module here, or a Python file of the user's such as `./my_system.py`; what follows a colon is ignored.
+        name: a module here, or one of the user's: `./my_system.py`, `my_pkg.my_system`; what follows a colon is
+            ignored.
 
     Raises:
-        ValueError: no preset or file of that name, or one without a SYSTEM.
+        ValueError: no preset, file or module of that name, or one without a SYSTEM.
     """
     name, _, _ = name.partition(":")
-    if name.endswith(".py"):
-        module = load_file(Path(name))
-        if not isinstance(getattr(module, "SYSTEM", None), dict):
-            raise ValueError(f"{name} must define SYSTEM, a dict of settings such as {{'head': 'linear'}}.")
-        return module
     known = available_systems()
-    if name not in known:
-        raise ValueError(f"Unknown system {name!r}.{nearest(name, known)} One of your own: a path, ./my_system.py.")
-    return importlib.import_module(f"{__name__}.{name}")
+    if name in known:
+        return importlib.import_module(f"{__name__}.{name}")
+    if "." not in name:
+        own = "One of your own: ./my_system.py, or my_package.my_system."
+        raise ValueError(f"Unknown system {name!r}.{nearest(name, known)} {own}")
+    try:
+        module = load_file(Path(name)) if name.endswith(".py") else importlib.import_module(name)
+    except (ImportError, TypeError) as error:  # a TypeError of `.x`
+        raise ValueError(f"Cannot load the system {name!r}: {error}. Expected my_package.my_system.") from error
+    if not isinstance(getattr(module, "SYSTEM", None), dict):
+        raise ValueError(f"{name} must define SYSTEM, a dict of settings such as {{'head': 'linear'}}.")
+    return module
 
 
 def load_system(name: str) -> dict[str, Any]:
     """The settings of a preset.
 
     Args:
-        name: a preset, with variants after colons: `crnn`, `crnn:small`, `li2019:ssl:small`, `./my_system.py`.
+        name: a preset, with variants after colons: `crnn`, `crnn:small`, `li2019:ssl:small`, `./my_system.py`,
+            `my_pkg.my_system`.
 
     Raises:
         ValueError: no preset or file of that name, one without a SYSTEM, or an unknown variant.

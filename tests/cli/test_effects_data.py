@@ -84,6 +84,7 @@ def test_task_weights_scale_a_tasks_loss(trained: Train) -> None:
 
 def test_protocol_makes_the_folds(trained: Train) -> None:
     assert results(trained("protocol=speaker"))["folds"][0]["name"] == "F1"
+    assert results(trained())["protocol"] == "speaker"  # what `auto` chose
     run = trained("protocol=random")
     assert results(run)["folds"][0]["name"] == "part1"
     assert results(run)["speaker_independent"] is False and results(trained())["speaker_independent"] is True

@@ -9,6 +9,7 @@ import pytest
 
 from undertone.tests.cli.commands import TINY, undertone
 from undertone.tests.cli.runs import LAST, Train, distance, fold, history, model_config, results, rows_of, write_table
+from undertone.training.predictions import Predictions
 
 ONE = ("tasks=emotion", "max_steps=1", "batch_size=64", "head.dropout=0")  # the loss of the weights as they are drawn
 
@@ -83,6 +84,24 @@ def test_adversarial_columns_are_unlearned(trained: Train, small_corpus: Path, t
     assert "a fresh linear probe still tells it" in (undertone("report", run).out + (run / "report.md").read_text())
     outcome = undertone("train", small_corpus, "--out", tmp_path / "run", *TINY, "adversarial=gender")
     assert outcome.fails_with("'gender' is a task and adversarial at once")
+
+
+def test_the_corpus_can_be_unlearned_where_a_table_names_several(
+    trained: Train, small_corpus: Path, tmp_path: Path
+) -> None:
+    where = {"F1": ("one", "train"), "M1": ("one", "dev"), "F2": ("two", "train"), "M2": ("two", "test")}
+    rows = [
+        row
+        | {"file": small_corpus.parent / row["file"], "speaker": row["speaker"][0]}
+        | dict(zip(("corpus", "split"), where[row["speaker"]], strict=True))
+        for row in rows_of(small_corpus)
+    ]  # speaker F of one corpus is not speaker F of the other
+    table = write_table(tmp_path / "both.csv", rows)
+    run = trained("tasks=emotion", "adversarial=corpus", LAST, corpus=table)
+    assert distance(run, trained("tasks=emotion", LAST, corpus=table)) > 1e-5
+    assert fold(run)["leakage"]["corpus"]["chance"] == 0.5
+    assert results(run)["speaker_independent"] is True and results(run)["num_speakers"] == 4
+    assert set(Predictions.load(run / "predictions.parquet").speakers) == {"two/M"}
 
 
 def test_adversarial_weight_is_the_strength_of_the_reversal(trained: Train) -> None:

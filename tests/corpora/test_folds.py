@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from undertone.corpora.folds import Fold, LeakError, check_folds, make_folds, mark_leaks
+from undertone.corpora.folds import Fold, LeakError, check_folds, make_folds, mark_leaks, protocol_used
 from undertone.corpora.manifest import Manifest
 
 EMOTIONS = ("angry", "happy", "sad")
@@ -158,6 +158,8 @@ def test_split_without_dev_takes_speakers_from_train() -> None:
 def test_auto(manifest: Manifest, first: str) -> None:
     folds = make_folds(manifest, "auto")
     assert folds[0].name == first and check_folds(folds, manifest) == []
+    chosen = protocol_used(manifest, "auto")
+    assert chosen != "auto" and make_folds(manifest, chosen) == folds and protocol_used(manifest, chosen) == chosen
 
 
 def test_num_folds_with_auto_asks_for_groups() -> None:

@@ -86,6 +86,8 @@ def test_other_protocols() -> None:
     corpus, manifest = load_corpus("ravdess"), manifest_of(range(1, 13))
     assert len(corpus.folds(manifest, "speaker")) == 12
     assert [fold.name for fold in corpus.folds(manifest, num_folds=4)] == ["group1", "group2", "group3", "group4"]
+    used = [corpus.protocol_used(manifest, *asked) for asked in ((None, None), ("speaker", None), (None, 4))]
+    assert used == ["actors", "speaker", "groups"]
     with pytest.raises(ValueError, match="'actors' decides the number of folds itself; leave num_folds=3 out"):
         corpus.folds(manifest, "actors", 3)
     with pytest.raises(ValueError, match="two parts or more of different speakers, got 01-04"):

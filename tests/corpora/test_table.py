@@ -183,3 +183,12 @@ def test_no_table_and_no_folder(tmp_path: Path) -> None:
     write(tmp_path / "t.csv", [{"file": "a.wav", "emotion": "sad"}])
     with pytest.raises(ValueError, match="no such folder: .*nowhere. Give --root"):
         prepare(load_corpus(str(tmp_path / "t.csv")), tmp_path / "nowhere")
+
+
+def test_rows_of_several_corpora(folder: Path) -> None:
+    rows = [ROWS[0] | {"corpus": name, "file": file} for name, file in (("one", "a.wav"), ("two", "sub/b.wav"))]
+    manifest = prepare(load_corpus(str(write(folder / "both.csv", rows))), None).manifest
+    assert manifest.column("corpus") == ["one", "two"] and manifest.column("speaker") == ["01", "01"]
+    assert list(manifest.speaker_names.values()) == ["one/01", "two/01"]
+    plain = prepare(load_corpus(str(write(folder / "plain.csv", ROWS[:1]))), None).manifest
+    assert plain.column("corpus") == ["plain"] and list(plain.speaker_names.values()) == ["01"]

@@ -139,7 +139,7 @@ def test_unknown_head_and_option_name_the_nearest():
         make("ecapa", channels=20)
 
 
-def test_a_head_of_the_users_own_file(tmp_path):
+def test_a_head_of_the_users_own_file_or_package(tmp_path, monkeypatch):
     file = tmp_path / "my_head.py"
     file.write_text(
         "from undertone.downstream.head import Head, HeadOutput, TaskOutputs\n"
@@ -154,3 +154,8 @@ def test_a_head_of_the_users_own_file(tmp_path):
     )
     output = make(str(file), scale=2.0)(batch(clips(3)))
     torch.testing.assert_close(output.embedding[0], 2 * clips(3)[0].mean(0))
+    (tmp_path / "pkg_of_heads").mkdir()
+    file.rename(tmp_path / "pkg_of_heads" / "heads.py")
+    monkeypatch.syspath_prepend(tmp_path)
+    packaged = make("pkg_of_heads.heads:MyHead", scale=3.0)(batch(clips(3)))
+    torch.testing.assert_close(packaged.embedding[0], 3 * clips(3)[0].mean(0))

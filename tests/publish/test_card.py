@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 
 import pytest
@@ -81,6 +82,20 @@ def test_label_order_and_loading(model):
     text = make_card(model, None, "me/emodb-fbank")
     assert "`emotion`: one of `angry`, `happy`, `sad` (the order of the scores)" in text
     assert 'load_model("me/emodb-fbank")' in text and "undertone predict me/emodb-fbank" in text
+
+
+def test_soft_labels_are_classes_too(model):
+    config = json.loads((model / "config.json").read_text())
+    config["tasks"][0]["kind"] = "distribution"
+    (model / "config.json").write_text(json.dumps(config))
+    text = make_card(model, None, "me/x")
+    assert "`emotion`: one of `angry`, `happy`, `sad` (the order of the scores)" in text
+    assert "- `arousal`: a number" in text
+
+
+def test_an_approximation_is_said(model):
+    assert "**Approximation**" in make_card(model, make_results(hidden_states="mixture"), "me/x")
+    assert "**Approximation**" not in make_card(model, make_results(hidden_states="frames"), "me/x")
 
 
 def test_the_published_model_was_not_tested(model):

@@ -72,10 +72,16 @@ def test_what_cannot_be_made_is_a_sentence(tmp_path: Path) -> None:
             write_new("head", name, tmp_path)
 
 
-def test_a_system_from_a_file(tmp_path: Path) -> None:
+def test_a_system_from_a_file_or_a_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "mine.py"
-    file.write_text('SYSTEM = {"upstream": "mfcc", "learning_rate": 3e-4}\n')
+    file.write_text('SYSTEM = {"upstream": "mfcc", "learning_rate": 3e-4}\nVARIANTS = {"fast": ("lr=0.1",)}\n')
     assert load_system(str(file)) == {"upstream": "mfcc", "learning_rate": 3e-4}
+    (tmp_path / "pkg_of_systems").mkdir()
+    file.rename(tmp_path / "pkg_of_systems" / "mine.py")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert load_system("pkg_of_systems.mine:fast") == {"upstream": "mfcc", "learning_rate": 0.1}
+    with pytest.raises(ValueError, match=r"Cannot load the system 'pkg_of_systems\.gone': No module named"):
+        load_system("pkg_of_systems.gone")
     file = tmp_path / "none.py"
     file.write_text("system = 1\n")
     with pytest.raises(ValueError, match=r"none\.py must define SYSTEM, a dict of settings"):

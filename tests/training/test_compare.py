@@ -43,7 +43,7 @@ def predictions(seed: int, skill: float, tasks: tuple[Task, ...] = (EMOTION, ARO
 
 def write_run(folder: Path, found: Predictions, **info: object) -> Path:
     results = {"corpus": "emodb", "upstream": "fbank", "head": "attention", "manifest_hash": "ab12"}
-    write_json(folder / "results.json", results | {"speaker_independent": True} | info)
+    write_json(folder / "results.json", results | {"protocol": "speaker", "speaker_independent": True} | info)
     found.save(folder / "predictions.parquet")
     return folder
 
@@ -90,6 +90,9 @@ def test_a_run_and_itself(runs: list[Path]) -> None:
 def test_only_common_tasks_are_compared(runs: list[Path], tmp_path: Path) -> None:
     alone = write_run(tmp_path / "alone", predictions(5, 0.3, (AROUSAL,)))
     assert list(compare_runs([runs[0], alone])["tasks"]) == ["arousal"]
+    over_time = write_run(tmp_path / "series", predictions(5, 0.3, (replace(AROUSAL, level="frame"),)))
+    with pytest.raises(ValueError, match="nothing in common"):
+        compare_runs([alone, over_time])
     emotion = write_run(tmp_path / "emotion", predictions(5, 0.3, (EMOTION,)))
     with pytest.raises(ValueError, match=r"nothing in common: .*alone has arousal \(regression\); .* has emotion"):
         compare_runs([alone, emotion])
@@ -127,3 +130,11 @@ def test_page_and_json_are_written(runs: list[Path], tmp_path: Path) -> None:
 def test_speaker_dependent_runs_say_so(runs: list[Path], tmp_path: Path) -> None:
     leaky = write_run(tmp_path / "leaky", predictions(3, 0.3), speaker_independent=False)
     assert comparison_table(compare_runs([runs[0], leaky]))[0][1].startswith("SPEAKER-DEPENDENT: ")
+
+
+def test_another_division_of_the_same_training_speakers_is_said(runs: list[Path], tmp_path: Path) -> None:
+    assert not any("OTHER TRAINING PARTS" in line for line in comparison_table(compare_runs(runs))[0])
+    other = write_run(tmp_path / "superb", predictions(3, 0.3), protocol="superb")
+    comparison = compare_runs([runs[0], other])
+    assert comparison_table(comparison)[0][1].startswith("OTHER TRAINING PARTS: speaker and superb test alike, but")
+    assert '<li class="warn">OTHER TRAINING PARTS' in write_comparison(comparison, tmp_path / "out").read_text("utf-8")

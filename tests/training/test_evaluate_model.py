@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -90,6 +91,32 @@ def test_several_labels_may_become_one(model: UndertoneModel, elsewhere: Any) ->
 def test_the_training_speakers_are_known_again(model: UndertoneModel, small_corpus: Path, elsewhere: Any) -> None:
     assert evaluate(model, elsewhere({}))["speaker_independent"] is True
     assert evaluate(model, small_corpus)["speaker_independent"] is False
+
+
+def test_speakers_of_the_users_own_data_are_the_same_by_label_and_unknown_ones_may_be(
+    model: UndertoneModel, small_corpus: Path, elsewhere: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows, table = list(csv.DictReader(small_corpus.open())), small_corpus.parent / "again.csv"
+
+    def write(*columns: str) -> Path:
+        with table.open("w", newline="") as file:
+            writer = csv.DictWriter(file, columns, extrasaction="ignore")
+            writer.writeheader()
+            writer.writerows(rows)
+        return table
+
+    again = evaluate(model, write("file", "speaker", "emotion"))  # as a test.csv beside a train.csv
+    assert again["speaker_independent"] is False
+    assert re.match(r"the model was trained on speakers [FM]\d, [FM]\d of this corpus", again["warnings"][-1])
+    nameless = evaluate(model, write("file", "emotion"))
+    assert nameless["speaker_independent"] is False
+    assert nameless["warnings"] == [
+        "it is not known whether the model was trained on these speakers: test utterances have none"
+    ]
+    monkeypatch.setitem(model.config.trained_on, "unknown_speakers", 3)
+    assert evaluate(model, elsewhere({}))["warnings"][-1].endswith("training utterances have none")
+    monkeypatch.setitem(model.config.trained_on, "corpus", "emodb")  # whose speakers nobody else has
+    assert evaluate(model, table)["speaker_independent"] is True
 
 
 def test_soft_labels_are_scored_by_votes_or_by_labels(

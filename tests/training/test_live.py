@@ -9,6 +9,7 @@ from peft import PeftModel
 from undertone import load_model
 from undertone.downstream.live import LiveModel, trained_state
 from undertone.training.config import make_config
+from undertone.training.cost import trained_parameters
 from undertone.training.crossval import crossval
 from undertone.training.progress import Display
 from undertone.training.run import make_accelerator, open_run
@@ -67,6 +68,21 @@ def test_exactly_what_the_mode_says_learns(opened, tmp_path, words, expected):
     never_used = {"upstream.model.masked_spec_embed"}
     assert moved == learning(before) - never_used
     assert set(trained_state(after)) >= moved and not set(trained_state(after)) & (set(weights) - learning(before))
+
+
+@pytest.mark.parametrize("mode", ["frozen", "lora"])
+def test_how_many_weights_learn_is_said(small_corpus, tiny, tmp_path, capsys, mode):
+    words = [*SETTINGS, f"mode={mode}", f"store={tmp_path / 'store'}"]
+    run = open_run(make_config({"corpus": str(small_corpus), "upstream": tiny}, words), tmp_path / "run", Display())
+    module, said = run.new_module("x"), capsys.readouterr().err
+    downstream = module if mode == "frozen" else module.downstream
+    own = f"{sum(weight.numel() for weight in downstream.parameters()):,} of layer sum and head"
+    if mode == "frozen":
+        assert f"frozen: no upstream weight learns, {own} do" in said
+        return
+    weights = list(module.upstream.parameters())
+    learn = sum(weight.numel() for weight in weights if weight.requires_grad)
+    assert f"lora: {learn:,} of {sum(w.numel() for w in weights):,} upstream weights learn, and {own}" in said
 
 
 def test_the_run_s_own_upstream_is_untouched(opened, tmp_path):
@@ -148,6 +164,10 @@ def test_a_whole_cross_validation(small_corpus, tiny, tmp_path, words):
     config = make_config({"corpus": str(small_corpus), "upstream": tiny}, [*SETTINGS, "max_steps=3", *words])
     results = crossval(config, tmp_path / "run", Display(quiet=True))
     assert len(results["folds"]) == 2
+    open_again = open_run(config, tmp_path / "run", Display(quiet=True))
+    learned = sum(weight.numel() for weight in open_again.new_module("x").parameters() if weight.requires_grad)
+    counts = [results["cost"]["trained_parameters"], *(entry["trained_parameters"] for entry in results["folds"])]
+    assert counts == [learned] * 3 and learned > trained_parameters(open_again.new_downstream("x"))
     sound = next(small_corpus.parent.rglob("*.wav"))
     row = load_model(tmp_path / "run").predict([sound])[0]
     assert set(row["emotion"]["scores"]) == {"angry", "happy", "neutral", "sad"}

@@ -153,3 +153,21 @@ def test_holm_by_hand() -> None:
     assert holm([0.7, 0.6]) == [1.0, 1.0]
     assert holm([0.02]) == [0.02]
     assert holm([]) == []
+
+
+def test_rows_over_time_are_no_seeds() -> None:
+    """One recording a speaker, ten times in each: all have a CCC, and a second seed of the same changes nothing."""
+    over_time = replace(AROUSAL, level="frame")
+    tens = [str(row // 10) for row in range(90)]
+    first, second = (
+        replace(a_run(seed), tasks=(EMOTION, over_time), ids=tens, speakers=[f"s{ten}" for ten in tens])
+        for seed in (1, 2)
+    )
+    found = paired(first, second, over_time)
+    for place, (name, *values) in enumerate(found.speakers):
+        rows = (np.array(tens) == name[1:]) & first.known(over_time)
+        expected = [ccc(run.targets["arousal"][rows], run.scores["arousal"][rows, 0]) for run in (first, second)]
+        assert name == f"s{place}" and values == pytest.approx(expected)
+    twice = paired(first, Predictions.concat([second, second]), over_time)
+    assert (twice.p, twice.value, twice.ci95) == (found.p, pytest.approx(found.value), pytest.approx(found.ci95))
+    assert [row[2] for row in twice.speakers] == pytest.approx([row[2] for row in found.speakers])

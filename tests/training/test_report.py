@@ -331,6 +331,11 @@ def test_command_line_makes_the_same_config(config: RunConfig, tmp_path: Path) -
     assert make_config(flags, rest) == config
 
 
+def test_one_fold_is_made_again_by_train(run: Path) -> None:
+    words = shlex.split(command_line(read_json(run / "config.json"), run, "speaker 08"))
+    assert words[:3] == ["undertone", "train", "emodb"] and words[words.index("--fold") + 1] == "speaker 08"
+
+
 def test_layer_weights_are_drawn_as_their_mean() -> None:
     weights = np.array([[0.1, 0.2, 0.7], [0.3, 0.4, 0.3]])
     bar = r'<path d="M \S+ (\S+)\nL \S+ \S+\nL \S+ (\S+)\n[^"]*" [^>]*style="fill: var\(--accent\)'

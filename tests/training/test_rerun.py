@@ -73,3 +73,14 @@ def test_what_cannot_be_made_again_is_a_sentence(run: Path, tmp_path: Path) -> N
     (other / "config.json").unlink()
     with pytest.raises(ValueError, match=r"there is no .*config\.json"):
         rerun(other, display=QUIET)
+
+
+def test_a_cross_validation_over_one_split_is_one_again(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = shutil.copytree(run, tmp_path / "whole")
+    results = read_json(whole / "results.json")
+    results["cost"]["refit_steps"] = 5
+    write_json(whole / "results.json", results)
+    monkeypatch.setattr("undertone.training.rerun.crossval", lambda config, out, display: {"made": str(out)})
+    assert rerun(whole, display=QUIET) == (tmp_path / "whole-rerun", {"made": str(tmp_path / "whole-rerun")})

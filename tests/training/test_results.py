@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from undertone.downstream.task import Task
 from undertone.training.intervals import confidence_intervals
 from undertone.training.metrics import score
 from undertone.training.predictions import Predictions
-from undertone.training.results import HEADER, results_table, summarise, title_lines, to_json, verdict
+from undertone.training.results import HEADER, only_fold, results_table, summarise, title_lines, to_json, verdict
 
 EMOTION = Task("emotion", "classification", ("angry", "happy", "sad"))
 AROUSAL = Task("arousal", "regression", ("arousal",))
@@ -81,6 +82,16 @@ def test_confusion_and_chance_are_those_of_scikit_learn() -> None:
     assert results["chance"] == {"emotion": {"uar": 1 / 3, "wa": majority}, "arousal": {"ccc": 0.0}}
 
 
+def test_chance_is_over_the_classes_that_occur_as_the_uar_is() -> None:
+    folds = four_folds()
+    for _, predictions in folds:
+        predictions.targets["emotion"][predictions.targets["emotion"] == 2] = -1
+    results = summarise(folds, INFO)
+    assert results["chance"]["emotion"]["uar"] == 1 / 2
+    constant = [replace(found, scores={**found.scores, "emotion": np.eye(3)[[1] * 40]}) for _, found in folds]
+    assert score(Predictions.concat(constant))["emotion"]["uar"] == 1 / 2
+
+
 def test_results_survive_json_where_values_are_not_defined() -> None:
     name, predictions = fold("a", ["x"])
     predictions.targets["emotion"][:] = -1
@@ -133,6 +144,8 @@ def test_titles_say_what_the_results_are() -> None:
     dependent = title_lines(results | {"speaker_independent": False, "dev_shares_speakers": True})
     assert dependent[1].startswith("SPEAKER-DEPENDENT: ")
     assert title_lines(results | {"upstream_weights": "random"})[2].startswith("RANDOM-WEIGHT UPSTREAM: fbank ")
+    evaluated = title_lines(results | {"protocol": "evaluate"})
+    assert evaluated[1] == "Speaker-independent: none of these speakers was in the model's training."
     few = title_lines(summarise([fold("a", ["x", "y"])], INFO))
     assert few[0].endswith(", 1 fold")
     assert "bootstrap over 40 utterances, for want of 8 known speakers" in few[-1]
@@ -172,3 +185,9 @@ def test_results_can_be_written(tmp_path: Path) -> None:
     write_json(tmp_path / "results.json", results)
     assert read_json(tmp_path / "results.json") == results
     assert results_table(read_json(tmp_path / "results.json")) == results_table(results)
+
+
+def test_the_only_fold_is_that_of_a_train() -> None:
+    one, four = summarise([fold("a", ["x"])], INFO), summarise(four_folds(), INFO)
+    assert only_fold(one) == "a" and only_fold(four) is None
+    assert only_fold(one | {"cost": {"refit_steps": 3}}) is None  # a cross-validation over one split

@@ -1,14 +1,19 @@
 """One training on real hidden states of the small corpus."""
 
 import json
+from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
 
+from undertone.downstream.task import Task
 from undertone.training.config import make_config
+from undertone.training.predictions import Predictions
 from undertone.training.progress import Display
 from undertone.training.run import make_accelerator, open_run
+from undertone.training.scoring import selection_score
 from undertone.training.trainer import Trainer, total_steps
 from undertone.training.unlabelled import UnlabelledStream
 
@@ -178,3 +183,15 @@ def test_a_ladder_broken_off_and_resumed_gives_the_same_weights_bit_for_bit(open
     again = trained(tmp_path / "broken")
     assert any("ladder" in name for name in whole.module.state_dict())
     same(whole, again)
+
+
+def test_a_dev_score_that_is_not_defined_selects_nothing():
+    task = Task("arousal", "regression", ("arousal",))
+    known = np.array([0.5, np.nan, np.nan], dtype=np.float32)
+    dev = Predictions(
+        (task,), list("abc"), [""] * 3, [None] * 3, [None] * 3, {"arousal": np.ones((3, 1))}, {"arousal": known}
+    )
+    with pytest.raises(ValueError, match="ccc of 'arousal' is not defined on dev, which has too few labels"):
+        selection_score(dev, None)
+    enough = replace(dev, targets={"arousal": np.array([0.5, 0.2, np.nan], dtype=np.float32)})
+    assert selection_score(enough, None)[0] == 0.0  # a constant answer

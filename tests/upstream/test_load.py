@@ -89,6 +89,11 @@ def test_options_and_revisions_where_there_are_none(tiny) -> None:
         load_upstream("fbank", revision="main")
 
 
+def test_a_class_of_an_importable_module() -> None:
+    named = load_upstream("undertone.upstream.acoustic.fbank:Fbank")
+    assert named.fingerprint() == load_upstream("fbank").fingerprint()
+
+
 def test_a_class_that_is_no_upstream() -> None:
     with pytest.raises(ValueError, match="is not a subclass of undertone.upstream.base.Upstream"):
         load_upstream("collections:OrderedDict")
