@@ -48,6 +48,14 @@ def new_folder(target: Path) -> Iterator[Path]:
         yield draft
 
 
+def remove_folder(folder: Path) -> None:
+    """Remove a folder, if there is one, so that a kill leaves no part of it under its name: it is moved aside first."""
+    if folder.is_dir():
+        aside = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".tmp", dir=folder.parent))
+        os.rename(folder, aside / folder.name)
+        shutil.rmtree(aside, ignore_errors=True)
+
+
 def write_json(path: Path, value: Any) -> None:
     """Write `value` as indented JSON, atomically. NaN is refused: JSON has none."""
     with atomic_path(path) as draft:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -13,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from undertone.downstream.live import load_trained_state, trained_state
-from undertone.files import atomic_path, read_json, write_json
+from undertone.files import atomic_path, read_json, remove_folder, write_json
 
 KEPT = 2
 
@@ -75,7 +74,7 @@ def save_checkpoint(folder: Path, module: nn.Module, optimizer: torch.optim.Opti
         save_file(_optimizer_tensors(optimizer), draft / "optimizer.safetensors")
         write_json(draft / "progress.json", asdict(progress))
     for old in _checkpoints(folder)[:-KEPT]:
-        shutil.rmtree(old)
+        remove_folder(old)
 
 
 def load_checkpoint(folder: Path, module: nn.Module, optimizer: torch.optim.Optimizer) -> Progress:

@@ -21,7 +21,7 @@ from undertone.downstream.head import check_head_options
 from undertone.downstream.ladder_options import LadderOptions
 from undertone.downstream.live import LiveModel
 from undertone.downstream.model import UndertoneModel
-from undertone.files import read_json, write_json
+from undertone.files import read_json, remove_folder, write_json
 from undertone.training.augmenter import augmenter_of
 from undertone.training.config import RunConfig
 from undertone.training.cost import model_cost, trained_parameters
@@ -92,6 +92,8 @@ def crossval(config: RunConfig, out: Path, display: Display | None = None) -> di
             results = pool(run, run.folds, _refit(run, accelerator))
             if accelerator.is_main_process:
                 write_results(run, run.folds, results)
+        if accelerator.is_main_process:
+            remove_folder(run.out / "refit")  # now that nothing needs its checkpoints any more
         accelerator.wait_for_everyone()
         return results
     finally:
@@ -196,10 +198,10 @@ def _train_fold(run: Run, fold: Fold, folder: Path, accelerator: Accelerator, ti
     if run.config.refit_on_dev:
         both, title = [*utterances, *dev], f"{title}, train and dev"
         module, _ = _fit(run, fold.name, folder / "both", accelerator, title, both, [], total, trained.best_step)
-        shutil.rmtree(folder / "both", ignore_errors=True)
     leaks = _leakage(run, module, accelerator, utterances)
     write_fold(run, fold, folder, accelerator, module, trained, began, **leaks)
-    shutil.rmtree(folder / "layers", ignore_errors=True)
+    for name in ("both", "layers") if accelerator.is_main_process else ():
+        remove_folder(folder / name)
 
 
 def _leakage(run: Run, module: Downstream | LiveModel, accelerator: Accelerator, train: list[Any]) -> dict[str, Any]:
@@ -260,7 +262,6 @@ def _refit(run: Run, accelerator: Accelerator) -> dict[str, Any]:
         model.save_pretrained(run.out / "model")
         if run.config.mode == "lora":  # once more with the adapters apart, for a push without the upstream
             run.save_fold(module, everyone, run.out / "adapter")
-        shutil.rmtree(folder, ignore_errors=True)
     accelerator.wait_for_everyone()
     return {**model_cost(model), "trained_parameters": trained_parameters(module), "refit_steps": best_step}
 

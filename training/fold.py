@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -15,7 +14,7 @@ from filelock import FileLock
 from undertone.corpora.folds import Fold
 from undertone.downstream.downstream import Downstream
 from undertone.downstream.live import LiveModel
-from undertone.files import write_json
+from undertone.files import remove_folder, write_json
 from undertone.training.cost import trained_parameters
 from undertone.training.embeddings import save_embeddings
 from undertone.training.postprocess import postprocess
@@ -90,6 +89,6 @@ def write_fold(
             "num_test": len(fold.test),
         }
         write_json(folder / "fold.json", record | found)
-        shutil.rmtree(folder / "checkpoints", ignore_errors=True)
-        shutil.rmtree(folder / "best", ignore_errors=True)
+        remove_folder(folder / "checkpoints")
+        remove_folder(folder / "best")
     accelerator.wait_for_everyone()

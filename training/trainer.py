@@ -179,7 +179,7 @@ class Trainer:
         self.accelerator.log(flatten_record(record), step=progress.step)
         self._checkpoint(progress)
         if self.accelerator.is_main_process:
-            for path in set((self.folder / "best").glob("*")) - {self._kept(step) for _, step in progress.best}:
+            for path in set((self.folder / "best").glob("step-*")) - {self._kept(step) for _, step in progress.best}:
                 path.unlink()
 
     def _checkpoint(self, progress: Progress) -> None:

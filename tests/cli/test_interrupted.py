@@ -26,6 +26,14 @@ def begin(small_corpus: Path, store: Path) -> Begin:
     return lambda out: start("crossval", small_corpus, "--out", out, f"store={store}", *WORDS)
 
 
+@pytest.fixture(scope="module")
+def whole(small_corpus: Path, store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run as it is when nothing disturbs it."""
+    out = tmp_path_factory.mktemp("whole") / "run"
+    assert undertone("crossval", small_corpus, "--out", out, f"store={store}", *WORDS).status == 0
+    return out
+
+
 def wait_for(pattern: str, folder: Path, process: subprocess.Popen[str]) -> None:
     """Until a file of this pattern is there; the process must still be at work."""
     end = time.monotonic() + 90
@@ -42,11 +50,10 @@ def kill(process: subprocess.Popen[str]) -> None:
 
 
 def test_a_run_killed_twice_ends_with_the_same_bytes(
-    begin: Begin, small_corpus: Path, store: Path, tmp_path: Path
+    begin: Begin, whole: Path, small_corpus: Path, store: Path, tmp_path: Path
 ) -> None:
     """Killed in the middle of the first fold, and in the middle of the training of RUN/model."""
-    whole, killed = tmp_path / "whole", tmp_path / "killed"
-    assert undertone("crossval", small_corpus, "--out", whole, f"store={store}", *WORDS).status == 0
+    killed = tmp_path / "killed"
     assert results(whole)["cost"]["refit_steps"] >= 20  # else the second kill could come too late
 
     process = begin(killed)
@@ -68,7 +75,9 @@ def test_a_run_killed_twice_ends_with_the_same_bytes(
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "SIGTERM"])
-def test_asked_to_stop_it_saves_and_says_how_to_go_on(number: signal.Signals, begin: Begin, tmp_path: Path) -> None:
+def test_asked_to_stop_it_saves_and_says_how_to_go_on(
+    number: signal.Signals, begin: Begin, whole: Path, tmp_path: Path
+) -> None:
     out = tmp_path / "a run"
     process = begin(out)
     wait_for("folds/F1/checkpoints/step-*", out, process)
@@ -85,8 +94,6 @@ def test_asked_to_stop_it_saves_and_says_how_to_go_on(number: signal.Signals, be
 
     command = shlex.split(last.partition("with: undertone ")[2])
     assert str(out) in command and undertone(*command).status == 0
-    whole = tmp_path / "whole"
-    assert finish(begin(whole)).status == 0
     for name in ("model/model.safetensors", "folds/F1/model/model.safetensors"):
         assert (out / name).read_bytes() == (whole / name).read_bytes(), name
     history = "folds/F1/history.json"

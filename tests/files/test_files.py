@@ -1,6 +1,6 @@
 import pytest
 
-from undertone.files import atomic_path, read_json, write_json
+from undertone.files import atomic_path, read_json, remove_folder, write_json
 
 
 def test_a_file_is_replaced_whole(tmp_path):
@@ -27,6 +27,24 @@ def test_a_failure_leaves_what_was_there(tmp_path):
         raise RuntimeError
     assert read_json(tmp_path / "a.json") == 1
     assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
+
+
+def test_a_folder_is_removed_whole(tmp_path, monkeypatch):
+    """Killed in the middle of it, nothing of the folder is left under its name."""
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "weights").write_text("x")
+
+    def killed(*arguments, **options):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("shutil.rmtree", killed)
+        remove_folder(tmp_path / "folder")
+    assert not (tmp_path / "folder").exists()
+    (tmp_path / "other").mkdir()
+    for _ in range(2):
+        remove_folder(tmp_path / "other")
+        assert not list(tmp_path.glob("*other*"))
 
 
 def test_json_has_no_nan_and_a_broken_file_is_named(tmp_path):

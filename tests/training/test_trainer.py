@@ -42,6 +42,13 @@ def fit(run, folder, stop_at=None, dev=True, follow=lambda done, total, score: N
     return trainer, trained
 
 
+def draft_of_a_killed_process(target):
+    """What `atomic_path` leaves of `target` when it is killed in the middle of it."""
+    beside = target.with_name(f".{target.name}.x.tmp")
+    beside.mkdir()
+    (beside / target.name).write_bytes(b"half")
+
+
 def same(first, second, atol=0.0):
     for name, value in first.module.state_dict().items():
         torch.testing.assert_close(second.module.state_dict()[name], value, atol=atol, rtol=0, msg=name)
@@ -70,6 +77,8 @@ def test_broken_off_and_resumed_gives_the_same_weights_bit_for_bit(opened, tmp_p
 
     with pytest.raises(Stopped):
         fit(opened("eval_every=3"), tmp_path / "broken", follow=stop_at_14)
+    for name in ("best/step-000000015.safetensors", "checkpoints/step-000000015"):
+        draft_of_a_killed_process(tmp_path / "broken" / name)
     seen = []
     again, resumed = fit(opened("eval_every=3"), tmp_path / "broken", follow=lambda done, *_: seen.append(done))
     assert seen[0] == 13  # 12 was the last look, so nothing before it is done twice
