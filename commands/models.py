@@ -72,7 +72,7 @@ def evaluate(
 
 
 def push(
-    run: Annotated[Path, typer.Argument(help="RUN or a model folder")],
+    run: ModelArg,
     repo_id: Annotated[str, typer.Argument(help="user/name on the Hub")],
     public: Annotated[bool, typer.Option(help="make the repository public; default: private")] = False,
     head_only: Annotated[

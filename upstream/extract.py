@@ -2,30 +2,26 @@
 
 from __future__ import annotations
 
-import os
 import time
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from undertone.audio.read import AudioError, read_audio
-from undertone.upstream.base import Upstream, too_long
+from undertone.audio.batches import plan_batches, read_ahead
+from undertone.audio.read import AudioError
+from undertone.upstream.base import Upstream
+from undertone.upstream.hear import hear
 from undertone.upstream.memory import in_halves
 from undertone.upstream.packed import packed
 from undertone.upstream.store import Store
 from undertone.upstream.types import HiddenStates, WaveBatch
 
 BATCH_SECONDS = 80.0  # padded sound in a batch on an accelerator
-READ_AHEAD = 3  # batches decoded while the upstream works
-READERS = min(8, os.cpu_count() or 1)  # threads that decode and resample
 AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 NOT_FINITE = "gives hidden states with NaN or infinity for it; if it does so for every file, its weights are broken."
 
@@ -107,7 +103,7 @@ def extract(
     job = _Job(upstream, torch.device(device), store, progress, sum(clip.duration for clip in todo))
     limit = 0.0 if job.device.type == "cpu" else batch_seconds
     with packed(upstream) if todo and store.precision == "no" else nullcontext():
-        store.add(job.states(plan_batches(todo, limit)))
+        store.add(job.states(plan_batches(todo, lambda clip: clip.duration, limit)))
     return ExtractionReport(
         audio_seconds=job.audio_seconds,
         seconds=time.monotonic() - began,
@@ -124,20 +120,6 @@ def share_of(clips: Iterable[Clip], rank: int, num_processes: int) -> list[Clip]
     turns = [by_length[start : start + num_processes] for start in range(0, len(by_length), num_processes)]
     ordered = [turn if number % 2 == 0 else turn[::-1] for number, turn in enumerate(turns)]  # 0 1 1 0 0 1 1 0
     return [turn[rank] for turn in ordered if rank < len(turn)]
-
-
-def plan_batches(clips: Sequence[Clip], batch_seconds: float) -> list[list[Clip]]:
-    """Clips of like length together, the longest first: at most `batch_seconds` with padding, or one clip."""
-    batches: list[list[Clip]] = []
-    for clip in sorted(clips, key=lambda clip: -clip.duration):
-        if batches and batches[-1][0].duration * (len(batches[-1]) + 1) <= batch_seconds:
-            batches[-1].append(clip)
-        else:
-            batches.append([clip])
-    return batches
-
-
-Read = list[Tensor | AudioError]  # the waves of a batch, or why there is none
 
 
 class _Job:
@@ -159,7 +141,7 @@ class _Job:
     def states(self, batches: list[list[Clip]]) -> Iterator[tuple[str, Tensor]]:
         """(audio_hash, what the store keeps of its states) of every sound that gives finite ones."""
         done = 0.0
-        for batch, waves in self._read_ahead(batches):
+        for batch, waves in read_ahead(batches, self._read):
             good = [(clip, wave) for clip, wave in zip(batch, waves, strict=True) if isinstance(wave, Tensor)]
             self.broken += [(wave.path, wave.reason) for wave in waves if isinstance(wave, AudioError)]
             if good:
@@ -188,27 +170,5 @@ class _Job:
             computed.append((clip.audio_hash, output.states[row, :, :length]))  # (L, T, D)
         return computed
 
-    def _read_ahead(self, batches: list[list[Clip]]) -> Iterator[tuple[list[Clip], Read]]:
-        """Each batch with its decoded waves, or the errors instead; threads decode the next ones meanwhile."""
-        waiting: deque[tuple[list[Clip], list[Future[Tensor | AudioError]]]] = deque()
-        num_threads = torch.get_num_threads()
-        with ThreadPoolExecutor(READERS, initializer=partial(torch.set_num_threads, 1)) as pool:
-            try:
-                for batch in batches:
-                    waiting.append((batch, [pool.submit(self._read, clip) for clip in batch]))
-                    if len(waiting) > READ_AHEAD:
-                        first, futures = waiting.popleft()
-                        yield first, [future.result() for future in futures]
-                for first, futures in waiting:
-                    yield first, [future.result() for future in futures]
-            finally:
-                pool.shutdown(cancel_futures=True)
-                torch.set_num_threads(num_threads)  # what a thread sets holds for all that start later
-
     def _read(self, clip: Clip) -> Tensor | AudioError:
-        try:
-            wave = read_audio(clip.path, self.upstream.sample_rate, clip.start, clip.end)
-            seconds, limit = len(wave) / self.upstream.sample_rate, self.upstream.max_seconds
-        except AudioError as error:
-            return error
-        return wave if seconds <= limit else AudioError(clip.path, f"{self.upstream.name} {too_long(seconds, limit)}")
+        return hear(self.upstream, clip.path, clip.start, clip.end)

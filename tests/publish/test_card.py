@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 
 import pytest
@@ -81,6 +82,17 @@ def test_label_order_and_loading(model):
     text = make_card(model, None, "me/emodb-fbank")
     assert "`emotion`: one of `angry`, `happy`, `sad` (the order of the scores)" in text
     assert 'load_model("me/emodb-fbank")' in text and "undertone predict me/emodb-fbank" in text
+
+
+def test_every_kind_of_task_is_said(tmp_path):
+    """Soft labels are classes too; values over time are one a frame."""
+    model = write_model(tmp_path / "model")
+    config = json.loads((model / "config.json").read_text())
+    soft = {"name": "mood", "kind": "distribution", "labels": ["glad", "sad"], "level": "utterance"}
+    config["tasks"] = [soft, {"name": "valence", "kind": "regression", "labels": ["valence"], "level": "frame"}]
+    (model / "config.json").write_text(json.dumps(config))
+    text = make_card(model, None, "me/x")
+    assert "- `mood`: one of `glad`, `sad` (the order of the scores)\n- `valence`: a number for every frame, 0" in text
 
 
 def test_the_published_model_was_not_tested(model):
