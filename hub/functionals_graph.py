@@ -62,7 +62,7 @@ class FunctionalsGraph(AcousticGraph):
         real = length_mask(frames, sounds.shape[1])  # (B, T')
         voiced = real & (best[..., 0] >= VOICED)
         ever = voiced.any(1, keepdim=True)  # (B, 1)
-        return octaves * ever[..., None], torch.where(ever, voiced, real)
+        return octaves * ever[..., None], voiced | (real & ~ever)
 
 
 def statistics(contours: Tensor, mask: Tensor) -> Tensor:

@@ -57,7 +57,8 @@ class LogMel(nn.Module):
         """(B, T, 400) -> (B, T, M)."""
         pieces = pieces - pieces.mean(2, keepdim=True)
         previous = torch.cat([pieces[..., :1], pieces[..., :-1]], 2)
-        return (self.power(pieces - PREEMPHASIS * previous) @ self.bank).clamp(min=FLOOR).log()
+        levels: Tensor = (self.power(pieces - PREEMPHASIS * previous) @ self.bank).clamp(min=FLOOR).log()
+        return levels
 
 
 def filterbank_inputs(config: PreTrainedConfig, samples: Tensor, lengths: Tensor) -> dict[str, Tensor]:

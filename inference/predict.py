@@ -123,9 +123,9 @@ class Predictor:
                 waves = {index: wave for index, wave in heard.items() if isinstance(wave, Tensor)}
                 for index, prediction in zip(waves, self._predict_waves(list(waves.values())), strict=True):
                     rows[index] |= prediction
-                for index, error in heard.items():
-                    if isinstance(error, AudioError):
-                        _set_aside(rows[index], error, strict)
+                for index, wave in heard.items():
+                    if isinstance(wave, AudioError):
+                        _set_aside(rows[index], wave, strict)
         return rows
 
     def predict_wave(self, samples: np.ndarray | Tensor | Sequence[float], sample_rate: int) -> Prediction:

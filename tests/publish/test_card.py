@@ -78,6 +78,14 @@ def test_the_model_index_holds_the_means(model):
     assert {result.dataset_name for result in data.eval_results} == {"emodb"}
 
 
+def test_one_fold_has_scores_and_no_means(model):
+    text = make_card(model, RESULTS["one fold"], "me/x")
+    assert "| Task | Metric | Test | 95 % interval | Chance |" in text
+    assert "| emotion | UAR | 61.2 | 55.0 – 68.0 | 33.3 |" in text
+    assert "over folds" not in text and "Pooled" not in text and "in percent. The interval is a bootstrap" in text
+    assert {result.metric_name for result in ModelCard(text).data.eval_results} >= {"emotion: UAR", "arousal: CCC"}
+
+
 def test_label_order_and_loading(model):
     text = make_card(model, None, "me/emodb-fbank")
     assert "`emotion`: one of `angry`, `happy`, `sad` (the order of the scores)" in text
