@@ -25,7 +25,7 @@ from undertone.upstream.types import WaveBatch
 Prediction = dict[str, Any]
 
 BATCH_SECONDS = 60.0  # padded sound in a batch on an accelerator
-PACKED_FROM = 30.0  # seconds of sound: packing the weights then takes less time than it saves
+PACKED_FROM = 60.0  # seconds of sound: packing the weights then takes less time than it saves
 
 
 def load_model(

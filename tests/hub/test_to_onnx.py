@@ -16,6 +16,7 @@ from undertone.downstream.head import Head
 from undertone.downstream.heads.linear import LinearHead
 from undertone.downstream.task import Task
 from undertone.hub.upstream_graph import ACOUSTIC
+from undertone.recipes.systems import load_system
 from undertone.tests.hub.test_to_transformers import make_model
 from undertone.upstream import Frames, Upstream, WaveBatch, load_upstream
 from undertone.upstream.acoustic._opensmile import OpenSmile
@@ -124,7 +125,7 @@ def test_int8_is_smaller_and_its_difference_is_what_was_measured(tmp_path):
     sizes = {"num_hidden_layers": 2, "hidden_size": 128, "intermediate_size": 1024, "num_attention_heads": 4}
     Wav2Vec2Model(Wav2Vec2Config(**sizes, conv_dim=[16] * 7)).save_pretrained(tmp_path / "upstream")
     Wav2Vec2FeatureExtractor().save_pretrained(tmp_path / "upstream")
-    made = to_onnx(make_model(tmp_path / "upstream", "linear", TASKS), tmp_path / "onnx")
+    made = to_onnx(make_model(tmp_path / "upstream", "linear", TASKS, scale=1), tmp_path / "onnx")
     assert made.size == (made.folder / "model.onnx").stat().st_size
     assert made.int8_size == (made.folder / "model.int8.onnx").stat().st_size < 0.6 * made.size
     assert made.difference < made.int8_difference < 1
@@ -198,6 +199,18 @@ def test_acoustic_front_ends_are_exported_too(name, options, tmp_path):
     session = onnxruntime.InferenceSession(to_onnx(model, tmp_path / "onnx").folder / "model.onnx")
     check_batches(session, model)
     check_batches(session, model, sound=voice)
+
+
+SYSTEMS = ["crnn:small", "functionals", "huang2017:small", "jiang2022:small", "li2019:small", "trigeorgis2016:small"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("system", SYSTEMS)
+def test_the_acoustic_systems_are_exported(system, tmp_path):
+    settings = load_system(system)
+    upstream = load_upstream(settings["upstream"], options=settings.get("upstream_options"))
+    model = make_model(upstream, settings["head"], TASKS, 1, head_options=settings.get("head_options", {}))
+    check_batches(onnxruntime.InferenceSession(to_onnx(model, tmp_path / "onnx").folder / "model.onnx"), model)
 
 
 def test_every_front_end_but_opensmiles_has_a_graph():
