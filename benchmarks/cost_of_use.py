@@ -4,8 +4,9 @@ python benchmarks/cost_of_use.py RUN_OR_MODEL UPSTREAM_FOLDER SOUND_FOLDER --out
 
 Paired: in each round both sides run one after the other, in turn first, and the figures are medians of the rounds'
 differences and ratios. First prediction: from the start of a fresh process (its imports, too) to the end of the first
-call on one file. Warm: one file again. Folder: files per second of `predict` against the same model on the same
-batches, read and resampled beforehand. Loads of the machine that last less than a round cancel; others do not.
+call on one file. Warm: one file again. Folder: files per second of `predict` over those of bare transformers' forward
+on the same clips one at a time, and over those of the model itself, both with the sound read beforehand: what is short
+of 1 there is waiting for files. Loads of the machine that last less than a round cancel; others do not.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from statistics import median
 
@@ -58,36 +60,52 @@ def in_process(code: str, folder: str, sound: str) -> dict[str, float]:
     return dict(json.loads(answer.stdout.splitlines()[-1]))
 
 
-def share_of_bare(model_folder: str, sounds: list[str], rounds: int) -> list[float]:
-    """Files per second of `predict` over those of the model alone on the same batches, for each round."""
+def folder_sides(model_folder: str, upstream_folder: str, sounds: list[str]) -> dict[str, Callable[[], object]]:
+    """The same files through bare transformers, through the model alone, and through `predict`."""
+    import torch
+    from transformers import AutoFeatureExtractor, AutoModel
+
     from undertone import load_model
-    from undertone.audio.read import audio_info, read_audio
-    from undertone.inference.predict import make_batches
+    from undertone.audio.read import read_audio
     from undertone.upstream import WaveBatch
+    from undertone.upstream.packed import packed
 
     predictor = load_model(model_folder, device="cpu")
     model, rate = predictor.model, predictor.model.sample_rate
-    batches = make_batches({number: audio_info(sound).duration for number, sound in enumerate(sounds)}, 60.0)
-    ready = [WaveBatch.collate([read_audio(sounds[index], rate) for index in batch], rate) for batch in batches]
+    bare_model = AutoModel.from_pretrained(upstream_folder).eval()
+    extract = AutoFeatureExtractor.from_pretrained(upstream_folder)
+    waves = [read_audio(sound, rate) for sound in sounds]
 
     def bare() -> None:
-        for batch in ready:
-            model.predict_batch(batch)
+        for wave in waves:
+            with torch.inference_mode():
+                bare_model(**extract(wave.numpy(), sampling_rate=rate, return_tensors="pt"), output_hidden_states=True)
 
-    shares = []
+    def alone() -> None:
+        with packed(model):
+            for wave in waves:
+                model.predict_batch(WaveBatch.collate([wave], rate))
+
+    return {"bare": bare, "alone": alone, "ours": lambda: predictor.predict(sounds)}
+
+
+def folder_shares(sides: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, float]:
+    """Files per second of `predict` over those of the others, medians of the rounds."""
+    seconds: dict[str, list[float]] = {name: [] for name in sides}
     for number in range(rounds):
-        sides = {"bare": bare, "ours": lambda: predictor.predict(sounds)}
-        seconds = {}
-        for name in sorted(sides, reverse=bool(number % 2)):
+        for name in [*sides][:: -1 if number % 2 else 1]:
             began = time.perf_counter()
             sides[name]()
-            seconds[name] = time.perf_counter() - began
-        shares.append(seconds["bare"] / seconds["ours"])
-    return shares
+            seconds[name].append(time.perf_counter() - began)
+    bare, model = (
+        median(other / ours for other, ours in zip(seconds[name], seconds["ours"], strict=True))
+        for name in ("bare", "alone")
+    )
+    return {"share_of_bare": bare, "share_of_model": model}
 
 
 def main() -> None:
-    """Measure, print three lines, write the file."""
+    """Measure, print what was found, write the file."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", help="a run or a model folder")
     parser.add_argument("upstream", help="the folder of its upstream")
@@ -105,13 +123,15 @@ def main() -> None:
         "bare_first_s": median(pair["bare"]["first"] for pair in pairs),
         "added_first_s": median(pair["ours"]["first"] - pair["bare"]["first"] for pair in pairs),
         "warm_ratio": median(pair["ours"]["warm"] / pair["bare"]["warm"] for pair in pairs),
-        "share_of_bare": median(share_of_bare(arguments.model, sounds[:: max(1, len(sounds) // 40)], arguments.rounds)),
     }
+    sides = folder_sides(arguments.model, arguments.upstream, sounds[:: max(1, len(sounds) // 40)])
+    found |= folder_shares(sides, arguments.rounds)
     print(
         f"load + first prediction adds {found['added_first_s']:+.3f} s to {found['bare_first_s']:.2f} s of transformers"
     )
     print(f"a warm call takes {found['warm_ratio']:.3f} times as long")
-    print(f"predict over a folder: {found['share_of_bare']:.3f} of the model alone")
+    of_bare, of_model = found["share_of_bare"], found["share_of_model"]
+    print(f"predict over a folder: {of_bare:.3f} of bare transformers, {of_model:.3f} of the model alone")
     if arguments.out:
         arguments.out.write_text(json.dumps(found, indent=2) + "\n")
 

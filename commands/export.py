@@ -50,7 +50,7 @@ def _to_transformers(model: UndertoneModel, out: Path, task: str | None) -> None
         say(f"note: transformers' class has one task; left out: {', '.join(made.left_out)}. --task NAME takes another.")
     if not made.exact_in_batches:
         say("note: in transformers padding changes this family's scores: give it one sound at a time.")
-    say(f'try      pipeline("audio-classification", model="{made.folder}")("FILE.wav")')
+    say(f'try      pipeline("audio-classification", model="{made.folder}")("FILE.wav")  # reads files with ffmpeg')
 
 
 def _to_onnx(model: UndertoneModel, out: Path) -> None:

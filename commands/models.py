@@ -16,7 +16,7 @@ from undertone.recipes.flags import CorpusArg
 
 def predict(
     model: ModelArg,
-    files: Annotated[list[Path], typer.Argument(help="sound files")],
+    files: Annotated[list[Path], typer.Argument(help="sound files, and folders of them")],
     as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="print CSV")] = False,
     allow: AllowOption = None,
@@ -25,7 +25,7 @@ def predict(
     from undertone.inference import format as formats
     from undertone.inference.predict import load_model
 
-    rows = load_model(model, allow=tuple(allow or ())).predict(files)
+    rows = load_model(model, allow=tuple(allow or ())).predict([sound for path in files for sound in _sounds(path)])
     if as_json:
         sys.stdout.write(json.dumps(rows, indent=2, ensure_ascii=False) + "\n")
     elif as_csv:
@@ -34,6 +34,15 @@ def predict(
         console.print(formats.as_table(rows))
     if all("error" in row for row in rows):
         fail("no file could be read.", 1)
+
+
+def _sounds(path: Path) -> list[Path]:
+    """A file, or the sound files of a folder."""
+    if not path.is_dir():
+        return [path]
+    from undertone.corpora.sounds import sound_files
+
+    return sound_files(path)
 
 
 def evaluate(
@@ -72,7 +81,7 @@ def evaluate(
 
 
 def push(
-    run: Annotated[Path, typer.Argument(help="RUN or a model folder")],
+    run: ModelArg,
     repo_id: Annotated[str, typer.Argument(help="user/name on the Hub")],
     public: Annotated[bool, typer.Option(help="make the repository public; default: private")] = False,
     head_only: Annotated[

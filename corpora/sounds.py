@@ -23,8 +23,17 @@ class Sounds(Corpus):
 
     def rows(self, root: Path) -> Iterator[dict[str, Any]]:
         """See `Corpus.rows`."""
-        files = [path for path in sorted(root.rglob("*")) if path.suffix.lower() in AUDIO_SUFFIXES]
-        if not files:
-            raise ValueError(f"No sound in {root}. Expected files that end in {', '.join(AUDIO_SUFFIXES)}.")
-        for path in files:
+        for path in sound_files(root):
             yield {"id": path.relative_to(root).as_posix(), "path": path}
+
+
+def sound_files(root: Path) -> list[Path]:
+    """Every sound file of a folder, however deep, in order.
+
+    Raises:
+        ValueError: there is none.
+    """
+    files = [path for path in sorted(root.rglob("*")) if path.suffix.lower() in AUDIO_SUFFIXES]
+    if not files:
+        raise ValueError(f"No sound in {root}. Expected files that end in {', '.join(AUDIO_SUFFIXES)}.")
+    return files

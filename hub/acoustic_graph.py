@@ -1,43 +1,42 @@
-"""The acoustic front-ends as operations that ONNX has: frames by index, the Fourier transform as a matrix product.
+"""The acoustic front-ends as operations that ONNX has.
 
-The numbers of each front-end stand here a second time, because its source is part of the fingerprint of stored states
-and stays as it is; `to_onnx` compares every graph with PyTorch before it is written.
+Each stands here a second time, because its source is part of the fingerprint of stored states and stays as it is; its
+constants are the front-end's own, and `to_onnx` compares every graph with PyTorch before it is written.
 """
 
 from __future__ import annotations
 
+import math
+from abc import ABC, abstractmethod
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torchaudio.compliance import kaldi
 
-from undertone.upstream.acoustic import mfcc
-from undertone.upstream.acoustic._kaldi import FFT, FLOOR, PREEMPHASIS
+from undertone.hub.spectral_graph import LogMel, Power, pieces
+from undertone.upstream.acoustic import jiang2022, mfcc, spectrogram
+from undertone.upstream.acoustic._kaldi import FFT, FLOOR, _mel_bank
 from undertone.upstream.acoustic.fbank import Fbank
-from undertone.upstream.acoustic.spectrogram import Spectrogram
-from undertone.upstream.base import Upstream
+from undertone.upstream.acoustic.logmel import Logmel
 from undertone.upstream.types import length_mask
 
+CPU = torch.device("cpu")
 
-class AcousticGraph(nn.Module):
-    """`frame_lengths` and `states` of an acoustic upstream, all utterances of a batch at once.
 
-    Inside it is float64, so that the long sums of a matrix product lose nothing against a fast Fourier transform.
+class AcousticGraph(nn.Module, ABC):
+    """`frame_lengths` and `states` of an acoustic upstream, all utterances of a batch at once, in float64.
 
     Args:
-        upstream: of a kind that `has_graph` knows.
+        upstream: what it stands for.
     """
 
-    def __init__(self, upstream: Upstream) -> None:
+    def __init__(self, upstream: Any) -> None:
         super().__init__()
-        self.upstream: Any = upstream
-        size = upstream.window if isinstance(upstream, Spectrogram) else FFT
-        periodic = torch.hann_window(400, dtype=torch.float64)
-        povey = torch.hann_window(400, periodic=False, dtype=torch.float64).pow(0.85)
-        angles = 2 * torch.pi * torch.outer(torch.arange(400), torch.arange(size // 2 + 1)).double() / size
-        window = (periodic if isinstance(upstream, Spectrogram) else povey)[:, None]
-        self.transform = nn.Buffer(torch.cat([angles.cos() * window, angles.sin() * window], 1))  # (400, 2 F)
+        self.upstream = upstream
+
+    @abstractmethod
+    def features(self, samples: Tensor, lengths: Tensor, frames: Tensor, longest: Any) -> Tensor:
+        """(B, N) float64 samples, their (B,) lengths and frames -> (B, longest, D)."""
 
     def frame_lengths(self, lengths: Tensor) -> Tensor:
         """(B,) samples -> (B,) frames."""
@@ -46,43 +45,122 @@ class AcousticGraph(nn.Module):
 
     def states(self, samples: Tensor, lengths: Tensor, frames: Tensor, padded: bool, longest: Any) -> Tensor:
         """As `HFUpstream.states`: (B, N) samples -> (B, 1, T, D)."""
-        starts = torch.arange(longest)[:, None] * self.upstream.hop + torch.arange(self.upstream.window)  # (T, 400)
-        features = self._features(samples.double()[:, starts], frames)  # (B, T, D)
+        lengths = lengths.clamp(min=self.upstream.window)
+        features = self.features(samples.double(), lengths, frames, longest)  # (B, T, D)
         return (features * length_mask(frames, features.shape[1])[..., None]).float()[:, None]
 
-    def _features(self, pieces: Tensor, frames: Tensor) -> Tensor:
-        if isinstance(self.upstream, Spectrogram):
-            return (self._power(pieces).clamp(min=FLOOR).log() + 8) / 4
-        if isinstance(self.upstream, Fbank):
-            return _with_deltas((self._log_mel(pieces, Fbank.num_mels) + 7) / 4, frames, gains=(5, 14))
-        cepstra = self._log_mel(pieces, mfcc.MELS) @ mfcc._liftered_dct(torch.device("cpu")).double() / 16
-        return _with_deltas(cepstra, frames, gains=(5, 12))
-
-    def _power(self, pieces: Tensor) -> Tensor:
-        """(B, T, 400) -> (B, T, F)."""
-        real, imaginary = (pieces @ self.transform).chunk(2, dim=-1)
-        return real.square() + imaginary.square()
-
-    def _log_mel(self, pieces: Tensor, num_mels: int) -> Tensor:
-        """(B, T, 400) -> (B, T, num_mels)."""
-        pieces = pieces - pieces.mean(2, keepdim=True)
-        previous = torch.cat([pieces[..., :1], pieces[..., :-1]], 2)
-        bank, _ = kaldi.get_mel_banks(num_mels, FFT, 16_000.0, 20.0, 8_000.0, 100.0, -500.0, 1.0)  # (mels, FFT / 2)
-        bank = nn.functional.pad(bank, (0, 1)).T.double()  # (FFT / 2 + 1, mels)
-        return (self._power(pieces - PREEMPHASIS * previous) @ bank).clamp(min=FLOOR).log()
+    def pieces(self, samples: Tensor, longest: Any) -> Tensor:
+        """(B, N) -> (B, longest, window), the samples of each frame."""
+        return pieces(samples, longest, self.upstream.window, self.upstream.hop)
 
 
-def has_graph(upstream: Upstream) -> bool:
-    """Whether `AcousticGraph` knows it."""
-    return type(upstream) in (Fbank, mfcc.Mfcc, Spectrogram)
+class FbankGraph(AcousticGraph):
+    """`fbank`."""
+
+    def __init__(self, upstream: Fbank) -> None:
+        super().__init__(upstream)
+        self.log_mel = kaldi_log_mel(upstream.num_mels)
+
+    def features(self, samples: Tensor, lengths: Tensor, frames: Tensor, longest: Any) -> Tensor:
+        """(B, T, 240)."""
+        return with_deltas((self.log_mel(self.pieces(samples, longest)) + 7) / 4, frames, gains=(5, 14))
 
 
-def _with_deltas(features: Tensor, frames: Tensor, gains: tuple[float, float]) -> Tensor:
-    deltas = _deltas(features, frames)
-    return torch.cat([features, gains[0] * deltas, gains[1] * _deltas(deltas, frames)], 2)  # (B, T, 3 D)
+class LogmelGraph(AcousticGraph):
+    """`logmel`."""
+
+    def __init__(self, upstream: Logmel) -> None:
+        super().__init__(upstream)
+        self.log_mel = kaldi_log_mel(upstream.num_mels)
+
+    def features(self, samples: Tensor, lengths: Tensor, frames: Tensor, longest: Any) -> Tensor:
+        """(B, T, num_mels)."""
+        levels: Tensor = (self.log_mel(self.pieces(samples, longest)) + 7) / 4
+        return levels
 
 
-def _deltas(features: Tensor, frames: Tensor) -> Tensor:
+class MfccGraph(AcousticGraph):
+    """`mfcc`."""
+
+    def __init__(self, upstream: mfcc.Mfcc) -> None:
+        super().__init__(upstream)
+        self.log_mel = kaldi_log_mel(mfcc.MELS)
+        self.basis = nn.Buffer(mfcc._liftered_dct(CPU).double() / 16)  # (mels, C)
+
+    def features(self, samples: Tensor, lengths: Tensor, frames: Tensor, longest: Any) -> Tensor:
+        """(B, T, 39)."""
+        return with_deltas(self.log_mel(self.pieces(samples, longest)) @ self.basis, frames, gains=(5, 12))
+
+
+class SpectrogramGraph(AcousticGraph):
+    """`spectrogram`, whatever its options."""
+
+    def __init__(self, upstream: spectrogram.Spectrogram) -> None:
+        super().__init__(upstream)
+        self.power = Power(spectrogram._window(upstream.shape, upstream.window, CPU), upstream.window)
+
+    def features(self, samples: Tensor, lengths: Tensor, frames: Tensor, longest: Any) -> Tensor:
+        """(B, T, bins)."""
+        power = self.power(self.pieces(samples, longest))[..., : self.upstream.hidden_size]
+        levels: Tensor = (power.clamp(min=FLOOR).log() + 8) / 4
+        return levels
+
+
+class WaveformGraph(AcousticGraph):
+    """`waveform`."""
+
+    def features(self, samples: Tensor, lengths: Tensor, frames: Tensor, longest: Any) -> Tensor:
+        """(B, T, hop); the last frame is filled up with zeros."""
+        mask = length_mask(lengths, samples.shape[1])
+        mean = (samples * mask).sum(1, keepdim=True) / lengths[:, None]  # (B, 1)
+        centred = (samples - mean) * mask  # (B, N)
+        deviation = (centred.square().sum(1, keepdim=True) / lengths[:, None]).sqrt()
+        filled = nn.functional.pad(centred / (deviation + 1e-5), (0, self.upstream.hop))
+        return self.pieces(filled, longest)
+
+
+class Jiang2022Graph(AcousticGraph):
+    """`jiang2022`."""
+
+    def __init__(self, upstream: jiang2022.Jiang2022) -> None:
+        super().__init__(upstream)
+        sizes = (jiang2022.PICTURE, jiang2022.CEPSTRAL_BANDS, jiang2022.BANDS)
+        self.log_mels = nn.ModuleList(kaldi_log_mel(size) for size in sizes)
+        self.power = Power(torch.hann_window(upstream.window), FFT)
+        self.basis = nn.Buffer(jiang2022._dct(CPU).double() / 16)  # (40, 15)
+        self.pitch_classes = nn.Buffer(jiang2022._pitch_classes(CPU).double())  # (bins, 12)
+
+    def features(self, samples: Tensor, lengths: Tensor, frames: Tensor, longest: Any) -> Tensor:
+        """(B, T, 287)."""
+        sounds = self.pieces(samples, longest)
+        picture, cepstral, bands = (log_mel(sounds) for log_mel in self.log_mels)
+        slow = torch.cat([cepstral @ self.basis, (bands + 7) / 4], 2)  # (B, T, 40)
+        parts = [with_deltas((picture + 7) / 4, frames, gains=(5, 14)), slow, 5 * deltas(slow, frames)]
+        return torch.cat([*parts, self._of_each_frame(sounds)], 2)
+
+    def _of_each_frame(self, sounds: Tensor) -> Tensor:
+        """(B, T, window) -> (B, T, 15): flatness, 12 chroma, zero crossings, root mean square."""
+        power = self.power(sounds).clamp(min=FLOOR)  # (B, T, bins)
+        flatness = power.log().mean(2, keepdim=True).exp() / power.mean(2, keepdim=True)  # (B, T, 1)
+        chroma = power @ self.pitch_classes  # (B, T, 12)
+        chroma = chroma / chroma.amax(2, keepdim=True)
+        crossings = (sounds[..., 1:].sign() - sounds[..., :-1].sign()).abs().clamp(max=1).mean(2, keepdim=True)
+        loudness = 10 * sounds.square().sum(2, keepdim=True).sqrt() / math.sqrt(sounds.shape[2])
+        return torch.cat([flatness, chroma, crossings, loudness], 2)
+
+
+def kaldi_log_mel(num_mels: int) -> LogMel:
+    """As `undertone.upstream.acoustic._kaldi.log_mel`, of pieces."""
+    return LogMel(_mel_bank(num_mels, CPU))
+
+
+def with_deltas(features: Tensor, frames: Tensor, gains: tuple[float, float]) -> Tensor:
+    """As `undertone.upstream.acoustic._kaldi.with_deltas`: (B, T, D) -> (B, T, 3 D)."""
+    first = deltas(features, frames)
+    return torch.cat([features, gains[0] * first, gains[1] * deltas(first, frames)], 2)
+
+
+def deltas(features: Tensor, frames: Tensor) -> Tensor:
     """(B, T, D) -> (B, T, D): sum of n (c_{t+n} - c_{t-n}) / 10 over n = 1, 2; beyond an utterance its edge counts."""
 
     def shifted(steps: int) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import shutil
 import warnings
 from collections.abc import Iterator, Sequence
@@ -17,10 +18,8 @@ from torch import Tensor, nn
 from undertone.downstream.model import UndertoneModel, utterance_logits
 from undertone.downstream.task import Task
 from undertone.files import new_folder, write_json
-from undertone.hub.acoustic_graph import AcousticGraph, has_graph
-from undertone.upstream import HiddenStates, Upstream, WaveBatch
-from undertone.upstream.acoustic._base import Acoustic
-from undertone.upstream.hf import HFUpstream
+from undertone.hub.upstream_graph import upstream_graph
+from undertone.upstream import HiddenStates, WaveBatch
 
 if TYPE_CHECKING:
     import numpy as np
@@ -54,13 +53,14 @@ class ScoreGraph(nn.Module):
     """Samples and lengths -> the scores of each task, with nothing in it that depends on the lengths' values.
 
     Args:
-        model: on an upstream that has a graph.
+        model: what predicts.
+        upstream: the graph of its upstream.
     """
 
-    def __init__(self, model: UndertoneModel) -> None:
+    def __init__(self, model: UndertoneModel, upstream: nn.Module) -> None:
         super().__init__()
         self.model = model
-        self.upstream: Any = AcousticGraph(model.upstream) if has_graph(model.upstream) else model.upstream
+        self.upstream: Any = upstream
 
     def forward(self, samples: Tensor, lengths: Tensor) -> tuple[Tensor, ...]:
         """(B, N) float32, (B,) int64 -> probabilities (B, C) or values (B, 1), a tensor a task."""
@@ -78,14 +78,14 @@ def to_onnx(model: UndertoneModel, folder: str | Path) -> OnnxModel:
     by onnxruntime and compared with PyTorch before the folder is there.
 
     Args:
-        model: with any head, on a Hugging Face upstream that is fed with the waveform, or an acoustic front-end.
+        model: with any head of ours, on any upstream of ours but openSMILE.
         folder: a new folder.
 
     Raises:
         ValueError: another upstream, the packages are not installed, the folder is not empty, or onnxruntime does not
             give PyTorch's scores.
     """
-    min_samples = _min_samples(model.upstream)
+    graph, min_samples = upstream_graph(model.upstream)
     try:
         import onnx  # noqa: F401  # quantisation and torch's exporter import it
         import onnxruntime
@@ -94,11 +94,9 @@ def to_onnx(model: UndertoneModel, folder: str | Path) -> OnnxModel:
     model = model.cpu().eval()
     waves = _noises(model.sample_rate)
     with new_folder(Path(folder)) as draft, _refused(model.config.head):
-        _trace(model, draft / GRAPH)
+        _trace(model, graph, draft / GRAPH)
         _quantise(draft / GRAPH, draft / QUANTISED)
-        tasks = [task.to_dict() for task in model.tasks]
-        about = {"sample_rate": model.sample_rate, "min_samples": min_samples, "tasks": tasks}
-        write_json(draft / ABOUT, about)
+        write_json(draft / ABOUT, _about(model, min_samples))
         shutil.copyfile(Path(__file__).parent / "predict_onnx.py.j2", draft / SCRIPT)
         expected = _run_torch(model, waves)
         differences = [
@@ -128,20 +126,18 @@ def _refused(head: str) -> Iterator[None]:
         ) from error
 
 
-def _min_samples(upstream: Upstream) -> int:
-    """Samples of the first frame, to which the script pads what is shorter."""
-    if isinstance(upstream, HFUpstream) and upstream.family.waveform:
-        return upstream.receptive_field
-    if has_graph(upstream):
-        return Acoustic.window
-    raise ValueError(
-        f"Upstream {upstream.name!r} cannot be exported to ONNX: its input is a Fourier transform of another kind, or "
-        f"code of its own. What works: every head on fbank, mfcc, spectrogram, or a Hugging Face upstream that hears "
-        f"the waveform (wav2vec 2.0, HuBERT, WavLM, data2vec, UniSpeech, SEW, Conformer)."
-    )
+def _about(model: UndertoneModel, min_samples: int) -> dict[str, Any]:
+    """What the script must know; it pads to `min_samples` and refuses more than `max_samples`, unless that is None."""
+    longest = model.upstream.max_seconds
+    return {
+        "sample_rate": model.sample_rate,
+        "min_samples": min_samples,
+        "max_samples": int(longest * model.sample_rate) if math.isfinite(longest) else None,
+        "tasks": [task.to_dict() for task in model.tasks],
+    }
 
 
-def _trace(model: UndertoneModel, path: Path) -> None:
+def _trace(model: UndertoneModel, graph: nn.Module, path: Path) -> None:
     """By torch's TorchScript exporter: ten times as fast as the dynamo one, whose graphs gave the same scores."""
     size = model.sample_rate // 2
     example = torch.zeros(2, size), torch.tensor([size, size // 2])
@@ -149,7 +145,7 @@ def _trace(model: UndertoneModel, path: Path) -> None:
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the tracer: what it took for constant is what the comparison checks
         torch.onnx.export(
-            ScoreGraph(model),
+            ScoreGraph(model, graph),
             example,
             path,
             dynamo=False,
@@ -167,9 +163,7 @@ def _quantise(graph: Path, path: Path) -> None:
 
     logger = logging.getLogger()
     level = logger.level
-    logger.setLevel(
-        logging.ERROR
-    )  # it warns, on the root, of what stays in float, and of steps that change nothing here
+    logger.setLevel(logging.ERROR)  # it warns, on the root, of what stays in float, and of steps that change nothing
     try:
         quantize_dynamic(graph, path, op_types_to_quantize=["MatMul", "Gemm"], weight_type=QuantType.QInt8)
     finally:

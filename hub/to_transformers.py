@@ -25,15 +25,12 @@ from undertone.files import new_folder
 from undertone.upstream.hf import HFUpstream
 from undertone.upstream.quiet import quiet_transformers
 
-# Without masks of ours, transformers' own pooling counts frames that a model of these families does not have.
-_NOT_NATIVE = {
-    "whisper": "it averages over all 30 s, the padding included",
-    "sew": "it counts the frames before they are squeezed",
-    "sew-d": "it counts the frames before they are squeezed",
-}
+# Their pooling in transformers takes a mask at the frame rate before the squeezing, which the states no longer have;
+# given none it is the mean over a sound's own frames.
+_WITHOUT_MASK = ("sew", "sew-d")
 _OTHERWISE = (
     "What works: a model of `--head linear` on a Hugging Face upstream, without layer_norm. This one is exported whole "
-    "with `--to onnx`, and its own folder works in transformers' pipeline once `import undertone.hub` was called."
+    "with `--to onnx`, and its own folder works in transformers' pipeline after `import undertone.hub`."
 )
 
 
@@ -96,10 +93,10 @@ def _native_upstream(model: UndertoneModel) -> HFUpstream:
     upstream = model.upstream
     if not isinstance(upstream, HFUpstream):
         raise ValueError(f"Upstream {upstream.name!r} is no class of transformers. {_OTHERWISE}")
-    kind = upstream.model.config.model_type
-    if kind in _NOT_NATIVE:
+    if upstream.model.config.model_type == "whisper":
         raise ValueError(
-            f"transformers' {kind} classifier pools other frames than this model: {_NOT_NATIVE[kind]}. {_OTHERWISE}"
+            "transformers' WhisperForAudioClassification averages over all frames of its 30 s, the padding included, "
+            f"and takes no mask, this model over the sound's own. {_OTHERWISE}"
         )
     return upstream
 
@@ -138,5 +135,7 @@ def _feature_extractor(upstream: HFUpstream) -> FeatureExtractionMixin:
     if upstream.family.normalizes is None:  # fed with filterbanks
         return SeamlessM4TFeatureExtractor(sampling_rate=upstream.sample_rate)
     return Wav2Vec2FeatureExtractor(
-        sampling_rate=upstream.sample_rate, do_normalize=upstream.do_normalize, return_attention_mask=True
+        sampling_rate=upstream.sample_rate,
+        do_normalize=upstream.do_normalize,
+        return_attention_mask=upstream.model.config.model_type not in _WITHOUT_MASK,
     )

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +11,21 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from undertone.audio.read import AudioError, audio_info, read_audio, resampled
+from undertone.audio.batches import plan_batches, read_ahead
+from undertone.audio.read import AudioError, audio_info, resampled
 from undertone.downstream.find import find_model
 from undertone.downstream.head import HeadOutput
 from undertone.downstream.model import UndertoneModel, utterance_logits
 from undertone.downstream.task import Task
+from undertone.upstream.hear import hear
 from undertone.upstream.memory import in_halves
+from undertone.upstream.packed import packed
 from undertone.upstream.types import WaveBatch
 
 Prediction = dict[str, Any]
+
+BATCH_SECONDS = 60.0  # padded sound in a batch on an accelerator
+PACKED_FROM = 60.0  # seconds of sound: packing the weights then takes less time than it saves
 
 
 def load_model(
@@ -81,13 +87,14 @@ class Predictor:
         return tasks
 
     def predict(
-        self, files: str | Path | Sequence[str | Path], *, batch_seconds: float = 60.0, strict: bool = False
+        self, files: str | Path | Sequence[str | Path], *, batch_seconds: float | None = None, strict: bool = False
     ) -> list[Prediction]:
         """One prediction a file, in the order of `files`; what shares a batch changes no prediction.
 
         Args:
             files: any rate, channel count and length; one path counts as a list of one.
-            batch_seconds: sound in a batch, padding included; a longer file is a batch of its own.
+            batch_seconds: sound in a batch, padding included; a longer file is a batch of its own. None: one file at a
+                time on a CPU, where that is faster, else 60.
             strict: raise at a file that cannot be read, instead of giving it an entry with the reason.
 
         Returns:
@@ -107,13 +114,18 @@ class Predictor:
                 durations[index] = audio_info(path).duration
             except AudioError as error:
                 _set_aside(rows[index], error, strict)
-        for found in self._read_ahead(paths, make_batches(durations, batch_seconds)):
-            for index, wave in found.items():
-                if isinstance(wave, AudioError):
-                    _set_aside(rows[index], wave, strict)
-            waves = {index: wave for index, wave in found.items() if isinstance(wave, Tensor)}
-            for index, prediction in zip(waves, self._predict_waves(list(waves.values())), strict=True):
-                rows[index] |= prediction
+        on_cpu = self.model.device.type == "cpu"
+        limit = batch_seconds if batch_seconds is not None else 0.0 if on_cpu else BATCH_SECONDS
+        batches = plan_batches(durations, durations.__getitem__, limit)
+        with packed(self.model) if on_cpu and sum(durations.values()) >= PACKED_FROM else nullcontext():
+            for batch, found in read_ahead(batches, lambda index: hear(self.model.upstream, paths[index])):
+                heard = dict(zip(batch, found, strict=True))
+                waves = {index: wave for index, wave in heard.items() if isinstance(wave, Tensor)}
+                for index, prediction in zip(waves, self._predict_waves(list(waves.values())), strict=True):
+                    rows[index] |= prediction
+                for index, wave in heard.items():
+                    if isinstance(wave, AudioError):
+                        _set_aside(rows[index], wave, strict)
         return rows
 
     def predict_wave(self, samples: np.ndarray | Tensor | Sequence[float], sample_rate: int) -> Prediction:
@@ -136,23 +148,6 @@ class Predictor:
             raise ValueError(f"{int((~wave.isfinite()).sum())} of {len(wave)} samples are NaN or infinite.")
         return self._predict_waves([resampled(wave.float().cpu(), sample_rate, self.model.sample_rate)])[0]
 
-    def _read_ahead(
-        self, paths: Sequence[str | Path], batches: Sequence[Sequence[int]]
-    ) -> Iterator[dict[int, Tensor | AudioError]]:
-        """{index: (N,) wave or what is wrong} of each batch; the next one is read while the caller computes."""
-
-        def read(batch: Sequence[int]) -> dict[int, Tensor | AudioError]:
-            return {index: _read(paths[index], self.model.sample_rate) for index in batch}
-
-        with ThreadPoolExecutor(max_workers=1) as reader:
-            ahead: Future[dict[int, Tensor | AudioError]] | None = None
-            for batch in batches:
-                current, ahead = ahead, reader.submit(read, batch)
-                if current is not None:
-                    yield current.result()
-            if ahead is not None:
-                yield ahead.result()
-
     def _predict_waves(self, waves: list[Tensor]) -> list[Prediction]:
         """Predictions of (N_i,) waves at the model's rate, in one forward where the memory holds them all."""
         rate = self.model.sample_rate
@@ -172,27 +167,6 @@ class Predictor:
                 for number, row in enumerate(rows):
                     row[task.name] = _over_time(output, task.name, number, row)
         return rows
-
-
-def make_batches(durations: dict[int, float], batch_seconds: float) -> list[list[int]]:
-    """Indices in batches of like length: longest x count <= `batch_seconds`, or one alone; longest first.
-
-    The longest batch comes first, so that a lack of memory shows at once.
-    """
-    batches: list[list[int]] = []
-    for index in sorted(durations, key=lambda index: (-durations[index], index)):
-        if batches and durations[batches[-1][0]] * (len(batches[-1]) + 1) <= batch_seconds:
-            batches[-1].append(index)
-        else:
-            batches.append([index])
-    return batches
-
-
-def _read(path: str | Path, sample_rate: int) -> Tensor | AudioError:
-    try:
-        return read_audio(path, sample_rate)
-    except AudioError as error:
-        return error
 
 
 def _set_aside(row: Prediction, error: AudioError, strict: bool) -> None:

@@ -69,7 +69,7 @@ def make_card(
         licence=results.get("licence"),
         citation=results.get("citation"),
         protocol=_protocol(results),
-        cross_validated=len(results.get("folds", [])) > 1,
+        cross_validated=_cross_validated(results),
         mixture=results.get("hidden_states") == "mixture",
         scores=_scores_table(results),
         interval=_interval(results),
@@ -129,6 +129,7 @@ def _metadata(
 def _eval_results(results: Mapping[str, Any]) -> list[EvalResult]:
     corpus = _corpus_name(results) or "unnamed"
     dependent = "" if results.get("speaker_independent") else " (speaker-dependent)"
+    over_folds = ", mean over folds" if _cross_validated(results) else ""
     return [
         EvalResult(
             task_type="audio-classification",
@@ -137,7 +138,7 @@ def _eval_results(results: Mapping[str, Any]) -> list[EvalResult]:
             dataset_name=corpus + dependent,
             dataset_split="test",
             metric_type=metric,
-            metric_name=f"{task}: {METRIC_NAMES.get(metric, metric)}, mean over folds",
+            metric_name=f"{task}: {METRIC_NAMES.get(metric, metric)}{over_folds}",
             metric_value=round(value, 6),
         )
         for task, metric, value in _numbers(results.get("mean", {}))
@@ -169,6 +170,11 @@ def _from_hub(config: Mapping[str, Any]) -> bool:
 def _random_upstream(config: Mapping[str, Any], results: Mapping[str, Any]) -> bool:
     recorded = config["upstream"].get("config", {}).get("undertone_random_weights", False)
     return recorded or results.get("upstream_weights") == "random"
+
+
+def _cross_validated(results: Mapping[str, Any]) -> bool:
+    """Whether the scores are those of several folds, and this model's own are not known."""
+    return len(results.get("folds", [])) > 1
 
 
 def _protocol(results: Mapping[str, Any]) -> str:
@@ -204,7 +210,10 @@ def _scores_table(results: Mapping[str, Any]) -> str:
         rows.append(
             [task, METRIC_NAMES.get(metric, metric), folds, whole, f"{low} – {high}" if low and high else "", blind]
         )
-    return _markdown(["Task", "Metric", "Mean over folds ± std", "Pooled", "95 % interval", "Chance"], rows)
+    if not _cross_validated(results):  # one fold's scores are no means, and pooled they are the same
+        rows = [[task, metric, folds or whole, "", *others] for task, metric, folds, whole, *others in rows]
+    tested = "Mean over folds ± std" if _cross_validated(results) else "Test"
+    return _markdown(["Task", "Metric", tested, "Pooled", "95 % interval", "Chance"], rows)
 
 
 def _recall_table(pooled: Scores) -> str:

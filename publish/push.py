@@ -8,7 +8,7 @@ from typing import Any
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, get_token
 from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError
 
-from undertone.downstream.find import REPO_ID, local_model
+from undertone.downstream.find import REPO_ID, find_model, local_model
 from undertone.downstream.hub_errors import hub_errors
 from undertone.files import read_json
 from undertone.publish.collect import collect, head_only_model, write_folder
@@ -32,7 +32,7 @@ def push(
     predictions, checkpoints, audio, and the names of files and folders.
 
     Args:
-        run_or_model: a run (its `model/` and `results.json`) or a model folder.
+        run_or_model: a run (its `model/` and `results.json`), a model folder, or the Hub id of a model of ours.
         repo_id: `user/name` or `organisation/name`.
         private: whether a *new* repository is private; one that exists stays as it is.
         head_only: leave the frozen upstream out and name it; of a LoRA run, its adapters go instead.
@@ -70,10 +70,13 @@ def dry_run(run_or_model: str | Path, repo_id: str, *, head_only: bool = False) 
         the folder, and {path in the repository: bytes}.
 
     Raises:
-        ValueError: as `push`, but for the token and the repository.
+        ValueError: as `push`, but for the token and the repository; or the folder holds what no dry run wrote.
     """
     folder = _check(run_or_model, repo_id)
-    target = folder.absolute().with_name(f"{folder.absolute().name}-published")
+    beside = folder if Path(run_or_model).is_dir() else Path(Path(run_or_model).name)  # a Hub id's lies in the cache
+    target = beside.absolute().with_name(f"{beside.absolute().name}-published")
+    if foreign := [path.name for path in target.rglob("*") if path.is_file() and path.suffix not in (*OURS, ".md")]:
+        raise ValueError(f"{target} holds {foreign[0]}, which no dry run wrote. Move that folder away.")
     write_folder(collect(folder, repo_id, head_only=head_only), target)
     paths = sorted(path for path in target.rglob("*") if path.is_file())
     return target, {path.relative_to(target).as_posix(): path.stat().st_size for path in paths}
@@ -93,11 +96,10 @@ def check_target(repo_id: str) -> None:
 
 
 def _check(run_or_model: str | Path, repo_id: str) -> Path:
+    """The folder of what is pushed."""
     _check_name(repo_id)
     folder = Path(run_or_model)
-    if not folder.is_dir():
-        raise ValueError(f"No such folder: {folder}. Give a run that `undertone crossval` made, or a model folder.")
-    return folder
+    return folder if folder.is_dir() else find_model(run_or_model)
 
 
 def _check_name(repo_id: str) -> None:

@@ -2,34 +2,30 @@
 
 from __future__ import annotations
 
-import os
 import time
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
-from typing import Protocol, TypeVar
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from undertone.audio.read import AudioError, read_audio
-from undertone.upstream.base import Upstream, too_long
+from undertone.audio.batches import ahead, plan_batches
+from undertone.audio.read import AudioError
+from undertone.upstream.base import Upstream
+from undertone.upstream.hear import hear
 from undertone.upstream.memory import in_halves
 from undertone.upstream.packed import packed, twin
 from undertone.upstream.store import Store
 from undertone.upstream.types import HiddenStates, WaveBatch
 
 BATCH_SECONDS = 80.0  # padded sound in a batch on an accelerator
-READ_AHEAD = 3  # batches made ready while the upstream works
 MOST_STREAMS = 8  # utterances that a CPU computes side by side: each takes memory of its own
-READERS = min(8, os.cpu_count() or 1)  # threads that decode and resample for an accelerator
 AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
-Result = TypeVar("Result")
 NOT_FINITE = "gives hidden states with NaN or infinity for it; if it does so for every file, its weights are broken."
 
 
@@ -111,7 +107,7 @@ def extract(
     job = _Job(upstream, torch.device(device), store, progress, sum(clip.duration for clip in todo))
     limit = 0.0 if job.device.type == "cpu" else batch_seconds
     with packed(upstream) if todo and store.precision == "no" else nullcontext():
-        store.add(job.states(plan_batches(todo, limit)))
+        store.add(job.states(plan_batches(todo, lambda clip: clip.duration, limit)))
     return ExtractionReport(
         audio_seconds=job.audio_seconds,
         seconds=time.monotonic() - began,
@@ -128,17 +124,6 @@ def share_of(clips: Iterable[Clip], rank: int, num_processes: int) -> list[Clip]
     turns = [by_length[start : start + num_processes] for start in range(0, len(by_length), num_processes)]
     ordered = [turn if number % 2 == 0 else turn[::-1] for number, turn in enumerate(turns)]  # 0 1 1 0 0 1 1 0
     return [turn[rank] for turn in ordered if rank < len(turn)]
-
-
-def plan_batches(clips: Sequence[Clip], batch_seconds: float) -> list[list[Clip]]:
-    """Clips of like length together, the longest first: at most `batch_seconds` with padding, or one clip."""
-    batches: list[list[Clip]] = []
-    for clip in sorted(clips, key=lambda clip: -clip.duration):
-        if batches and batches[-1][0].duration * (len(batches[-1]) + 1) <= batch_seconds:
-            batches[-1].append(clip)
-        else:
-            batches.append([clip])
-    return batches
 
 
 @dataclass(frozen=True)
@@ -186,12 +171,12 @@ class _Job:
             if self.progress is not None:
                 self.progress(done, self.total_seconds)
 
-    def _on_accelerator(self, batches: list[list[Clip]]) -> Iterator[tuple[list[Clip], _Computed]]:
+    def _on_accelerator(self, batches: list[list[Clip]]) -> Iterator[tuple[Sequence[Clip], _Computed]]:
         """Threads read the next batches while the accelerator works."""
-        for batch, (heard, unread) in _ahead(self._read, batches, READERS, 1):
+        for batch, (heard, unread) in ahead(batches, self._read):
             yield batch, self._compute(self.upstream, heard) + unread
 
-    def _on_cpu(self, batches: list[list[Clip]]) -> Iterator[tuple[list[Clip], _Computed]]:
+    def _on_cpu(self, batches: list[list[Clip]]) -> Iterator[tuple[Sequence[Clip], _Computed]]:
         """Each of some threads reads and computes a batch from beginning to end, with a twin of the upstream."""
         threads = torch.get_num_threads()
         streams = min(threads, MOST_STREAMS)
@@ -199,7 +184,7 @@ class _Job:
         for _ in range(streams):
             twins.put(twin(self.upstream))
 
-        def work(batch: list[Clip]) -> _Computed:
+        def work(batch: Sequence[Clip]) -> _Computed:
             heard, unread = self._read(batch)
             upstream = twins.get()
             try:
@@ -207,7 +192,7 @@ class _Job:
             finally:
                 twins.put(upstream)
 
-        yield from _ahead(work, batches, streams, threads // streams)
+        yield from ahead(batches, work, workers=streams, threads=threads // streams)
 
     def _compute(self, upstream: Upstream, heard: Heard) -> _Computed:
         if not heard:
@@ -234,37 +219,8 @@ class _Job:
             )
         ]
 
-    def _read(self, batch: list[Clip]) -> tuple[Heard, _Computed]:
+    def _read(self, batch: Sequence[Clip]) -> tuple[Heard, _Computed]:
         """The waves, and what cannot be read."""
-        heard: Heard = []
-        broken = []
-        for clip in batch:
-            try:
-                wave = read_audio(clip.path, self.upstream.sample_rate, clip.start, clip.end)
-                seconds, limit = len(wave) / self.upstream.sample_rate, self.upstream.max_seconds
-                if seconds > limit:
-                    raise AudioError(clip.path, f"{self.upstream.name} {too_long(seconds, limit)}")
-                heard.append((clip, wave))
-            except AudioError as error:
-                broken.append((error.path, error.reason))
-        return heard, _Computed(broken=broken)
-
-
-def _ahead(
-    work: Callable[[list[Clip]], Result], batches: list[list[Clip]], workers: int, threads: int
-) -> Iterator[tuple[list[Clip], Result]]:
-    """Each batch with what `work` gives for it, in order; workers of so many threads do the next ones meanwhile."""
-    waiting: deque[tuple[list[Clip], Future[Result]]] = deque()
-    num_threads = torch.get_num_threads()
-    with ThreadPoolExecutor(workers, initializer=partial(torch.set_num_threads, threads)) as pool:
-        try:
-            for batch in batches:
-                waiting.append((batch, pool.submit(work, batch)))
-                if len(waiting) >= workers + READ_AHEAD:
-                    first, future = waiting.popleft()
-                    yield first, future.result()
-            for first, future in waiting:
-                yield first, future.result()
-        finally:
-            pool.shutdown(cancel_futures=True)
-            torch.set_num_threads(num_threads)  # what a thread sets holds for all that start later
+        found = [(clip, hear(self.upstream, clip.path, clip.start, clip.end)) for clip in batch]
+        broken = [(wave.path, wave.reason) for _, wave in found if isinstance(wave, AudioError)]
+        return [(clip, wave) for clip, wave in found if isinstance(wave, Tensor)], _Computed(broken=broken)

@@ -32,7 +32,8 @@ def own_frames(model: Any, lengths: Tensor) -> Tensor:
 
 
 @lru_cache
-def _mel_filters(num_mels: int) -> np.ndarray:
+def mel_filters(num_mels: int) -> np.ndarray:
+    """(201, M), from a power spectrum to mel energies."""
     return mel_filter_bank(1 + WINDOW // 2, num_mels, 0.0, 8000.0, SAMPLE_RATE, norm="slaney", mel_scale="slaney")
 
 
@@ -49,8 +50,13 @@ def log_mel(samples: Tensor, num_mels: int) -> Tensor:
     window = torch.hann_window(WINDOW, device=samples.device)
     spectrum = torch.stft(samples.float(), WINDOW, HOP, window=window, return_complex=True)  # (B, F, N // 160 + 1)
     power = (spectrum[..., :-1].abs() ** 2).contiguous()  # (B, F, N // 160)
-    filters = torch.from_numpy(_mel_filters(num_mels)).to(samples.device, torch.float32)  # (F, M)
-    logs = (filters.T @ power).clamp(min=1e-10).log10()  # (B, M, N // 160)
+    filters = torch.from_numpy(mel_filters(num_mels)).to(samples.device, torch.float32)  # (F, M)
+    return compressed(filters.T @ power)
+
+
+def compressed(energies: Tensor) -> Tensor:
+    """(B, M, F) mel energies -> their logarithms as `log_mel` scales them."""
+    logs = energies.clamp(min=1e-10).log10()  # (B, M, F)
     return (torch.maximum(logs, logs.amax((1, 2), keepdim=True) - 8.0) + 4.0) / 4.0
 
 

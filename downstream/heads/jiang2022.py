@@ -123,7 +123,7 @@ class _CnnBranch(nn.Module):
 
     def forward(self, frames: Frames) -> tuple[Tensor, Tensor | None]:
         maps, lengths = self._picture(frames)
-        total, attention = maps.new_zeros(len(maps), self.output_size), None
+        total, attention = maps.new_zeros(maps.shape[0], self.output_size), None
         for place, convolution in enumerate(self.convolutions):
             maps = convolution(maps).relu()
             lengths = (lengths - 1) // self.strides[place] + 1
@@ -142,12 +142,9 @@ class _CnnBranch(nn.Module):
         maps = frames.features.reshape(size).transpose(1, 2)  # (B, maps, T, bands)
         if not self.resize:
             return maps, frames.lengths
-        target = (self.resize, self.resize)
-        ends = frames.lengths.tolist()
-        clips = [
-            F.interpolate(row[None, :, :end], target, mode="bilinear") for row, end in zip(maps, ends, strict=True)
-        ]
-        return torch.cat(clips), torch.full_like(frames.lengths, self.resize)
+        maps = _stretched(maps, frames.lengths, self.resize)  # (B, maps, R, bands)
+        maps = F.interpolate(maps, (self.resize, self.resize), mode="bilinear")
+        return maps, torch.full_like(frames.lengths, self.resize)
 
 
 class _FrameAttention(nn.Module):
@@ -191,6 +188,19 @@ class _LstmBranch(nn.Module):
         return _normed(self.norm, pooled).relu(), attention
 
 
+def _stretched(maps: Tensor, lengths: Tensor, size: int) -> Tensor:
+    """(B, C, T, F) -> (B, C, size, F): the real frames of each, as `F.interpolate` does it linearly."""
+    middles = (torch.arange(size, device=maps.device) + 0.5) * lengths[:, None] / size - 0.5  # (B, R), in frames
+    places = middles.clamp(min=0)
+    before = places.long()
+    shares = (places - before)[:, None, :, None].to(maps)  # (B, 1, R, 1)
+
+    def at(frames: Tensor) -> Tensor:
+        return maps.gather(2, frames[:, None, :, None].expand(-1, maps.shape[1], -1, maps.shape[3]))
+
+    return at(before).lerp(at(torch.minimum(before + 1, lengths[:, None] - 1)), shares)
+
+
 def _zeroed(maps: Tensor, lengths: Tensor) -> Tensor:
     """(B, C, T, F) with zeros on padding: a bias sounds there too."""
     return maps * length_mask(lengths, maps.shape[2])[:, None, :, None]
@@ -198,6 +208,6 @@ def _zeroed(maps: Tensor, lengths: Tensor) -> Tensor:
 
 def _normed(norm: MaskedBatchNorm, vectors: Tensor) -> Tensor:
     """(B, D) batch-normalised; a batch of one, which has no statistics, by the running ones."""
-    real = torch.ones(len(vectors), 1, dtype=torch.bool, device=vectors.device)
+    real = torch.ones(vectors.shape[0], 1, dtype=torch.bool, device=vectors.device)
     normed: Tensor = norm(vectors.unsqueeze(1), real)[:, 0]  # (B, D)
     return normed

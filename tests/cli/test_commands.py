@@ -164,6 +164,22 @@ def test_predict_as_table_json_and_csv(finished: Path, sounds: list[Path]) -> No
     assert table.status == 0 and all(row["emotion"]["label"] in table.out for row in rows)
 
 
+def test_predict_takes_folders(finished: Path, sounds: list[Path], tmp_path: Path) -> None:
+    for number, sound in enumerate(sounds):
+        (tmp_path / "calls" / str(number)).mkdir(parents=True)
+        shutil.copy(sound, tmp_path / "calls" / str(number) / sound.name)
+    (tmp_path / "calls" / "notes.txt").write_text("no sound")
+    (tmp_path / "none").mkdir()
+    expected = json.loads(undertone("predict", finished, *sounds, "--json").out)
+    rows = json.loads(undertone("predict", finished, tmp_path / "calls", "--json").out)
+    assert [row | {"file": Path(row["file"]).name} for row in rows] == [
+        row | {"file": Path(row["file"]).name} for row in expected
+    ]
+    assert undertone("predict", finished, tmp_path / "none").fails_with(
+        "No sound in", "Expected files that end in .wav"
+    )
+
+
 def test_a_model_that_was_moved_predicts_the_same(finished: Path, sounds: list[Path], tmp_path: Path) -> None:
     shutil.copytree(finished / "model", tmp_path / "elsewhere")
     moved = undertone("predict", tmp_path / "elsewhere", *sounds, "--json")

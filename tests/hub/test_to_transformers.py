@@ -16,12 +16,11 @@ from undertone.downstream.config import UndertoneConfig
 from undertone.downstream.model import UndertoneModel
 from undertone.downstream.task import Task
 from undertone.hub.to_transformers import to_transformers
-from undertone.upstream import WaveBatch, load_upstream
+from undertone.upstream import Upstream, WaveBatch, load_upstream
 from undertone.upstream.random_weights import ARCHITECTURES, save_random
 
 torch.set_num_threads(1)
-NO_CLASS = ("tiny-sew", "tiny-sew-d", "tiny-whisper")
-NATIVE = [name for name in ARCHITECTURES if name.startswith("tiny-") and name not in NO_CLASS]
+NATIVE = [name for name in ARCHITECTURES if name.startswith("tiny-") and name != "tiny-whisper"]
 EXACT = ["tiny-wav2vec2-layer", "tiny-wavlm-layer", "tiny-unispeech-sat-layer", "tiny-w2v-bert"]
 LENGTHS = (16000, 4321, 20161, 800)
 TASKS = [
@@ -53,9 +52,9 @@ print(json.dumps(answers))
 """
 
 
-def make_model(upstream_name, head="linear", tasks=TASKS, scale=3, **fields):
-    """A model with weights that are neither zero nor alike."""
-    upstream = load_upstream(str(upstream_name))
+def make_model(upstream, head="linear", tasks=TASKS, scale=3, **fields):
+    """A model with weights that are neither zero nor alike, on an upstream or the one of a name."""
+    upstream = upstream if isinstance(upstream, Upstream) else load_upstream(str(upstream))
     torch.manual_seed(0)
     config = UndertoneConfig(
         upstream=upstream.spec(),
@@ -138,7 +137,7 @@ def test_the_classes_are_transformers_own(alone, exports):
     assert {made.class_name for made in exports.values()} == {
         f"{family}ForSequenceClassification"
         for family in ("Wav2Vec2", "Hubert", "WavLM", "Data2VecAudio", "UniSpeech", "UniSpeechSat", "Wav2Vec2Conformer",
-                       "Wav2Vec2Bert")
+                       "Wav2Vec2Bert", "SEW", "SEWD")
     }  # fmt: skip
 
 
@@ -162,10 +161,10 @@ def test_a_value_comes_out_as_it_is(alone, models, waves):
     assert alone["arousal"]["alone"][0]["arousal"] == pytest.approx(float(expected), abs=1e-4)
 
 
-@pytest.mark.parametrize("name", NO_CLASS)
-def test_families_whose_classifier_pools_other_frames_are_refused(name, tmp_path):
-    model = make_model(save_random(name, tmp_path / "upstream"))
-    with pytest.raises(ValueError, match="pools other frames than this model: it .*What works: a model of `--head lin"):
+def test_whispers_classifier_averages_the_padding_too_and_is_refused(tmp_path):
+    model = make_model(save_random("tiny-whisper", tmp_path / "upstream"))
+    said = "averages over all frames of its 30 s, .*What works: .* `--to onnx`, .* after `import undertone.hub`"
+    with pytest.raises(ValueError, match=said):
         to_transformers(model, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 

@@ -53,6 +53,7 @@ def models(tmp_path_factory):
         "attention": make_model(base, "attention", [AROUSAL, EMOTION]),
         "fbank": make_model("fbank", "attention", [EMOTION]),
         "value": make_model(base, "linear", [AROUSAL]),
+        "whisper": make_model(save_random("tiny-whisper", folder / "whisper-base"), "linear", [EMOTION]),
     }
     for name, model in models.items():
         model.save_pretrained(folder / name, head_only=name == "attention")

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -15,9 +16,11 @@ import torch
 from undertone.audio.read import AudioError, read_audio
 from undertone.downstream.config import UndertoneConfig
 from undertone.downstream.model import UndertoneModel
-from undertone.inference.predict import load_model, make_batches
+from undertone.inference import predict
+from undertone.inference.predict import Predictor, load_model
 from undertone.tests.inference.conftest import TASKS
 from undertone.upstream import WaveBatch, load_upstream
+from undertone.upstream.packed import packed
 from undertone.upstream.random_weights import save_random
 
 
@@ -66,14 +69,32 @@ def test_the_same_file_twice(predictor, files):
     np.testing.assert_allclose(numbers(first), numbers(second), atol=1e-5)
 
 
-def test_batches_hold_no_more_than_asked_and_everything_once():
-    durations = dict(enumerate(np.random.default_rng(0).uniform(0.05, 20, 200)))
-    batches = make_batches(durations, 60.0)
-    assert sorted(index for batch in batches for index in batch) == list(durations)
-    padded = [max(durations[index] for index in batch) * len(batch) for batch in batches]
-    assert max(padded) <= 60 and sum(padded) <= 1.1 * sum(durations.values()), "little padding"
-    assert make_batches({0: 90.0, 1: 1.0, 2: 1.0}, 60.0) == [[0], [1, 2]], "a long one is alone"
-    assert make_batches({}, 60.0) == []
+def test_many_files_go_through_packed_weights_and_one_does_not(predictor, files, monkeypatch):
+    """Both give the same; 60 s of sound would take long here, so the limit is lowered."""
+    entered = []
+
+    @contextmanager
+    def watched(module):
+        with packed(module):
+            entered.append(module)
+            yield
+
+    monkeypatch.setattr(predict, "packed", watched)
+    alone = [predictor.predict(file)[0] for file in files[:2]]
+    assert not entered
+    monkeypatch.setattr(predict, "PACKED_FROM", 0.1)
+    for row, expected in zip(predictor.predict(files[:2]), alone, strict=True):
+        np.testing.assert_allclose(numbers(row), numbers(expected), atol=1e-5)
+    assert entered == [predictor.model]
+
+
+def test_a_file_longer_than_the_upstream_takes_spoils_nothing_else(tmp_path, files):
+    upstream = load_upstream(str(save_random("tiny-whisper", tmp_path / "upstream")))
+    config = UndertoneConfig(upstream=upstream.spec(), head="linear", tasks=[TASKS[0].to_dict()])
+    predictor = Predictor(UndertoneModel(config, upstream))
+    soundfile.write(tmp_path / "long.wav", np.full(16000 * 31, 0.1), 16000)
+    long, short = predictor.predict([tmp_path / "long.wav", files[1]])
+    assert "takes at most 30 s at once, got 31.0 s. Cut it into windows" in long["error"] and "emotion" in short
 
 
 @pytest.fixture

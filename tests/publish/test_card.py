@@ -78,19 +78,29 @@ def test_the_model_index_holds_the_means(model):
     assert {result.dataset_name for result in data.eval_results} == {"emodb"}
 
 
+def test_one_fold_has_scores_and_no_means(model):
+    text = make_card(model, RESULTS["one fold"], "me/x")
+    assert "| Task | Metric | Test | 95 % interval | Chance |" in text
+    assert "| emotion | UAR | 61.2 | 55.0 – 68.0 | 33.3 |" in text
+    assert "over folds" not in text and "Pooled" not in text and "in percent. The interval is a bootstrap" in text
+    assert {result.metric_name for result in ModelCard(text).data.eval_results} >= {"emotion: UAR", "arousal: CCC"}
+
+
 def test_label_order_and_loading(model):
     text = make_card(model, None, "me/emodb-fbank")
     assert "`emotion`: one of `angry`, `happy`, `sad` (the order of the scores)" in text
     assert 'load_model("me/emodb-fbank")' in text and "undertone predict me/emodb-fbank" in text
 
 
-def test_soft_labels_are_classes_too(model):
+def test_every_kind_of_task_is_said(tmp_path):
+    """Soft labels are classes too; values over time are one a frame."""
+    model = write_model(tmp_path / "model")
     config = json.loads((model / "config.json").read_text())
-    config["tasks"][0]["kind"] = "distribution"
+    soft = {"name": "mood", "kind": "distribution", "labels": ["glad", "sad"], "level": "utterance"}
+    config["tasks"] = [soft, {"name": "valence", "kind": "regression", "labels": ["valence"], "level": "frame"}]
     (model / "config.json").write_text(json.dumps(config))
     text = make_card(model, None, "me/x")
-    assert "`emotion`: one of `angry`, `happy`, `sad` (the order of the scores)" in text
-    assert "- `arousal`: a number" in text
+    assert "- `mood`: one of `glad`, `sad` (the order of the scores)\n- `valence`: a number for every frame, 0" in text
 
 
 def test_an_approximation_is_said(model):

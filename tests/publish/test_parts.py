@@ -92,6 +92,24 @@ def test_a_dry_run_writes_what_would_go_and_asks_nobody(hub, run, ask):
     assert sizes == {name: len(data) for name, data in sorted(sent.items())}
 
 
+def test_a_dry_run_replaces_its_own_folder_and_no_other(run):
+    folder, sizes = dry_run(run, "tester/emodb")
+    assert dry_run(run, "tester/emodb") == (folder, sizes)
+    (folder / "notes.txt").write_text("mine")
+    with pytest.raises(ValueError, match="emodb-published holds notes.txt, which no dry run wrote. Move that folder"):
+        dry_run(run, "tester/emodb")
+    assert (folder / "notes.txt").read_text() == "mine"
+
+
+def test_a_model_of_the_hub_can_be_pushed_under_another_name(hub, run, ask):
+    ask(f"push({str(run)!r}, 'tester/emodb')")
+    ask("push('tester/emodb', 'tester/copy')")
+    first, second = hub.files("tester/emodb"), hub.files("tester/copy")
+    assert first.keys() == second.keys() and b'load_model("tester/copy")' in second["README.md"]
+    same = first.keys() - {"README.md"}
+    assert {name: first[name] for name in same} == {name: second[name] for name in same}
+
+
 def test_a_target_is_checked_before_anything_is_trained(hub, ask):
     assert ask("check_target('tester/new')") == "None" and hub.repos == {}
     assert "Give user/name" in ask("check_target('new')")

@@ -171,7 +171,7 @@ def test_the_rule_for_repository_ids_is_the_clients(repo_id):
 
 
 def test_no_model_names_the_command_that_makes_it(tmp_path, run):
-    with pytest.raises(ValueError, match="No such folder: .*nowhere. Give a run that `undertone crossval` made"):
+    with pytest.raises(ValueError, match="there is no such folder. Give a model folder, a run, or a Hub id"):
         push(tmp_path / "nowhere", "me/x", token="hf_x")
     with pytest.raises(
         ValueError, match="No model in .*: looked for config.json .* `undertone crossval CORPUS --out RUN`"

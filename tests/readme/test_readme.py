@@ -40,7 +40,8 @@ def calls(small_corpus, tmp_path_factory) -> Path:
     (folder / "calls.csv").write_text(table.replace(str(small_corpus.parent), "calls"))
     wavs = sorted((folder / "calls").rglob("*.wav"))
     shutil.copy(wavs[0], folder / "new_call.wav")
-    shutil.copy(wavs[1], folder / "another.flac")  # read by content, so the name does not matter
+    (folder / "recordings").mkdir()
+    shutil.copy(wavs[1], folder / "recordings" / "another.wav")
     return folder
 
 

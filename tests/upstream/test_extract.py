@@ -13,7 +13,7 @@ import torch
 from undertone.audio.read import read_audio
 from undertone.upstream import WaveBatch, load_upstream
 from undertone.upstream.acoustic.mfcc import Mfcc
-from undertone.upstream.extract import extract, plan_batches, share_of
+from undertone.upstream.extract import extract, share_of
 from undertone.upstream.store import Store
 
 RATE = 16_000
@@ -133,13 +133,6 @@ def test_a_stretch_of_a_file(tmp_path, upstream) -> None:
 def test_nothing_to_do(tmp_path, upstream) -> None:
     report = extract(upstream, [], Store(tmp_path / "store", upstream))
     assert (report.computed, report.reused, report.audio_seconds) == (0, 0, 0.0)
-
-
-def test_batches_are_of_like_length_within_the_budget() -> None:
-    clips = [Stretch(str(i), seconds, str(i)) for i, seconds in enumerate((1.0, 9.0, 2.0, 4.0, 4.5, 30.0))]
-    batches = plan_batches(clips, 10.0)
-    assert [[clip.duration for clip in batch] for batch in batches] == [[30.0], [9.0], [4.5, 4.0], [2.0, 1.0]]
-    assert all(len(batch) == 1 for batch in plan_batches(clips, 0.0))
 
 
 def test_processes_share_the_seconds() -> None:
