@@ -100,7 +100,7 @@ def test_convolutional_attention_with_a_kernel_of_one_is_pointwise_attention_exa
         wide.score.weight.zero_()
         wide.score.weight[:, :, 1] = pooling.score.weight[:, :, 0]
         wide.score.bias.copy_(pooling.score.bias)
-        assert torch.equal(wide(frames).attention, found.attention)
+        torch.testing.assert_close(wide(frames).attention, found.attention, atol=1e-7, rtol=0)
         wide.score.weight[:, :, 0] = 1.0  # now a frame's score sees the frame before it
         assert not torch.allclose(wide(frames).attention, found.attention, atol=1e-3)
 

@@ -33,3 +33,10 @@ def test_normalize_gives_each_frame_of_each_layer_zero_mean_and_unit_variance():
 def test_refuses_another_number_of_layers():
     with pytest.raises(ValueError, match="built for 13 layers, got states of 3"):
         LayerSum(13)(hidden())
+
+
+def test_an_only_layer_is_taken_as_it_is_and_asks_for_no_gradient():
+    layer_sum, states = LayerSum(1), torch.randn(2, 1, 3, 4)
+    frames = layer_sum(HiddenStates(states, torch.tensor([3, 2])))
+    assert torch.equal(frames.features, states[:, 0]) and not frames.features.requires_grad
+    assert layer_sum.layer_weights().tolist() == [1] and not layer_sum.logits.requires_grad
