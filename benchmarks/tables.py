@@ -23,11 +23,17 @@ HEADER = (
 )
 UPSTREAMS = ("fbank", "mfcc", "random")  # rows of the tables of upstreams; every other file is a system's
 CORPORA = ("emodb", "ravdess")
+CUT = "max_steps=300 batch_size=8 eval_every=50"  # what an hour of a CPU's core allows, fixed before any test was read
 # What stands after `--system` in the command of docs/results/CORPUS-NAME.json; of any other NAME, the name itself.
 SYSTEMS = {
     "functionals-svm": "functionals",
     "functionals-logistic": "functionals head=logistic",
     "compare2016-svm": "functionals upstream=compare2016",
+    "parthasarathy2020-small": "parthasarathy2020:small tasks=emotion lr=1e-3",
+    "crnn-small": f"crnn:small {CUT}",
+    "li2019-small": f"li2019:small {CUT}",
+    "huang2017-small": f"huang2017:small {CUT}",
+    "jiang2022-small": f"jiang2022:small {CUT}",
 }
 
 
