@@ -41,9 +41,9 @@ SETTINGS = {
     "tasks": ("emotion",),
     "ladder": True,
     "class_weights": "balanced",
-    "max_steps": 400,
+    "max_steps": 200,
     "eval_every": 20,
-    "patience": 20,
+    "patience": 10,
 }
 ARMS = ("without", "ladder")
 
