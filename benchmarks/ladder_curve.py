@@ -3,7 +3,8 @@
     python benchmarks/ladder_curve.py emodb --root DIR --unlabelled LIBRISPEECH --part test
 
 Of every training part a share of the labelled utterances is kept, drawn for each seed class by class; both arms see the
-same ones, make the same number of updates, and are selected on dev. Writes docs/results/ladder-CORPUS.json and .png.
+same ones, make the same number of updates, and are selected on dev. Writes docs/results/ladder-CORPUS.json and
+docs/images/ladder-CORPUS.png; shares that the file has already are not trained again.
 `--part dev` scores dev itself, which selected: it is for trying this script out, and for nothing else.
 """
 
@@ -22,6 +23,7 @@ from typing import Any
 from undertone.corpora.folds import Fold
 from undertone.corpora.manifest import Utterance
 from undertone.downstream.task import Task
+from undertone.files import read_json, write_json
 from undertone.training.config import RunConfig, make_config
 from undertone.training.intervals import confidence_intervals
 from undertone.training.layers import stream_of
@@ -32,16 +34,16 @@ from undertone.training.progress import Display
 from undertone.training.run import Run, make_accelerator, open_run
 from undertone.training.trainer import Trainer
 
-RESULTS = Path(__file__).resolve().parents[1] / "docs" / "results"
+DOCS = Path(__file__).resolve().parents[1] / "docs"
 SETTINGS = {
     "upstream": "functionals",
     "head": "dense",
     "tasks": ("emotion",),
     "ladder": True,
     "class_weights": "balanced",
-    "max_steps": 400,
+    "max_steps": 200,
     "eval_every": 20,
-    "patience": 20,
+    "patience": 10,
 }
 ARMS = ("without", "ladder")
 
@@ -86,23 +88,26 @@ def point(found: Sequence[Predictions], task: Task) -> dict[str, Any]:
     return {"uar": math.fsum(scores) / len(scores), "seeds": scores, "ci95": intervals[task.name]["uar"], "unit": unit}
 
 
-def curve(run: Run, part: str, shares: Sequence[float], num_seeds: int) -> list[dict[str, Any]]:
-    """A row for each share of the labels."""
-    rows = []
-    for share in shares:
-        row: dict[str, Any] = {"share": share}
-        row["labels"] = [len(keep(run.manifest.select(fold.train), share, 0)) for fold in run.folds]
-        for arm in ARMS:
-            seeds = range(num_seeds)
-            found = [
-                Predictions.concat([predictions(run, fold, arm, share, seed, part) for fold in run.folds])
-                for seed in seeds
-            ]
-            row[arm] = point(found, run.tasks[0])
-            low, high = row[arm]["ci95"]
-            print(f"{share:>5.0%} {arm:<8} UAR {row[arm]['uar']:.3f}  95 % {low:.3f} to {high:.3f}", flush=True)
-        rows.append(row)
-    return rows
+def measure(run: Run, part: str, share: float, num_seeds: int) -> dict[str, Any]:
+    """A row of the curve: both arms at one share of the labels."""
+    row: dict[str, Any] = {"share": share}
+    row["labels"] = [len(keep(run.manifest.select(fold.train), share, 0)) for fold in run.folds]
+    for arm in ARMS:
+        found = [
+            Predictions.concat([predictions(run, fold, arm, share, seed, part) for fold in run.folds])
+            for seed in range(num_seeds)
+        ]
+        row[arm] = point(found, run.tasks[0])
+        low, high = row[arm]["ci95"]
+        print(f"{share:>5.0%} {arm:<8} UAR {row[arm]['uar']:.3f}  95 % {low:.3f} to {high:.3f}", flush=True)
+    return row
+
+
+def finished_rows(path: Path, told: dict[str, Any]) -> list[dict[str, Any]]:
+    """The rows of a file that was begun with the same settings."""
+    before = json.loads(path.read_text()) if path.is_file() else {}
+    rows: list[dict[str, Any]] = before.pop("rows", [])
+    return rows if before == told else []
 
 
 def draw_figure(found: dict[str, Any], path: Path) -> None:
@@ -143,7 +148,8 @@ def main() -> None:
     parser.add_argument("--shares", type=lambda text: [float(part) for part in text.split(",")], default=[0.1, 0.25, 1])
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--folds", type=int, help="only so many; all by default")
-    parser.add_argument("--out", type=Path, default=RESULTS)
+    parser.add_argument("--out", type=Path, default=DOCS / "results")
+    parser.add_argument("--images", type=Path, default=DOCS / "images")
     parser.add_argument("settings", nargs="*", help="key=value")
     arguments = parser.parse_intermixed_args()
 
@@ -151,14 +157,15 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         run = open_run(config, Path(folder) / "run", Display())
         run.folds = run.folds[: arguments.folds]
-        rows = curve(run, arguments.part, arguments.shares, arguments.seeds)
-        found = {"corpus": run.corpus.name, "part": arguments.part, "unlabelled": len(run.unlabelled), "rows": rows}
-    found["settings"] = {key: value for key, value in config.model_dump(mode="json").items() if key in SETTINGS}
-    arguments.out.mkdir(parents=True, exist_ok=True)
-    path = arguments.out / f"ladder-{run.corpus.name}.json"
-    path.write_text(json.dumps(found, indent=2) + "\n")
-    draw_figure(found, path.with_suffix(".png"))
-    print(path)
+        told = {"corpus": run.corpus.name, "part": arguments.part, "unlabelled": len(run.unlabelled)}
+        told |= {"num_folds": len(run.folds), "num_seeds": arguments.seeds}
+        told["settings"] = {key: value for key, value in config.model_dump(mode="json").items() if key in SETTINGS}
+        path = arguments.out / f"ladder-{run.corpus.name}.json"
+        rows = finished_rows(path, told)
+        for share in sorted(set(arguments.shares) - {row["share"] for row in rows}):
+            rows.append(measure(run, arguments.part, share, arguments.seeds))
+            write_json(path, told | {"rows": sorted(rows, key=lambda row: row["share"])})
+    draw_figure(read_json(path), arguments.images / f"{path.stem}.png")
 
 
 if __name__ == "__main__":

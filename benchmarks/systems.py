@@ -45,7 +45,10 @@ def measure(system: str, arguments: argparse.Namespace) -> dict[str, Any]:
     from undertone.training.trainer import Trainer
 
     values = {"corpus": arguments.corpus, "root": arguments.root, "store": arguments.store}
-    config = make_config(values, preset=load_system(system))
+    preset = load_system(system)
+    if "tasks" in preset and "emotion" not in preset["tasks"]:
+        values["tasks"] = ("emotion",)  # values that not every corpus has
+    config = make_config(values, preset=preset)
     with tempfile.TemporaryDirectory() as folder:
         run = open_run(config, Path(folder) / "run", Display(quiet=True))
         trainer = Trainer(
@@ -81,11 +84,11 @@ def main() -> None:
     import torch
 
     torch.set_num_threads(arguments.threads)
-    rows = []
+    told, rows = {"corpus": arguments.corpus, "threads": arguments.threads}, []
     for system in arguments.only.split(",") if arguments.only else acoustic_presets():
         rows.append(measure(system, arguments))
         print(json.dumps(rows[-1]), flush=True)
-        arguments.out.write_text(json.dumps({"threads": arguments.threads, "rows": rows}, indent=1) + "\n")
+        arguments.out.write_text(json.dumps({**told, "rows": rows}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""Write README's result tables from the results.json files that the runs beside them left in docs/results.
+"""Write the result tables of README and docs from the files that runs and benchmarks left in docs/results.
 
-python benchmarks/tables.py            # rewrite README.md
-python benchmarks/tables.py --check    # exit 1 if README.md says something else
+python benchmarks/tables.py            # rewrite README.md and docs/systems.md
+python benchmarks/tables.py --check    # exit 1 if one of them says something else
 """
 
 from __future__ import annotations
@@ -16,10 +16,25 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
+PAGES = (ROOT / "README.md", ROOT / "docs" / "systems.md")
 BLOCK = re.compile(r"(<!-- table: (\S+) -->\n).*?(<!-- end of table -->)", re.DOTALL)
 HEADER = (
     "| upstream | head | UAR | 95 % interval | WA | gender UAR | trained weights |\n|---|---|---|---|---|---|---|\n"
 )
+UPSTREAMS = ("fbank", "mfcc", "random")  # rows of the tables of upstreams; every other file is a system's
+CORPORA = ("emodb", "ravdess")
+CUT = "max_steps=300 batch_size=8 eval_every=50"  # what an hour of a CPU's core allows, fixed before any test was read
+# What stands after `--system` in the command of docs/results/CORPUS-NAME.json; of any other NAME, the name itself.
+SYSTEMS = {
+    "functionals-svm": "functionals",
+    "functionals-logistic": "functionals head=logistic",
+    "compare2016-svm": "functionals upstream=compare2016",
+    "parthasarathy2020-small": "parthasarathy2020:small tasks=emotion lr=1e-3",
+    "crnn-small": f"crnn:small {CUT}",
+    "li2019-small": f"li2019:small {CUT}",
+    "huang2017-small": f"huang2017:small {CUT}",
+    "jiang2022-small": f"jiang2022:small {CUT}",
+}
 
 
 def row(results: dict[str, Any]) -> str:
@@ -46,11 +61,60 @@ def chance(results: dict[str, Any]) -> str:
     return "| " + " | ".join([*cells, f"{100 * gender['uar']:.1f}" if gender else "–", "–"]) + " |\n"
 
 
+def runs_on(corpus: str) -> dict[str, dict[str, Any]]:
+    """{NAME: results} of the files CORPUS-NAME.json."""
+    paths = sorted((ROOT / "docs" / "results").glob(f"{corpus}-*.json"))
+    return {path.stem.removeprefix(f"{corpus}-"): json.loads(path.read_text()) for path in paths}
+
+
 def table(corpus: str) -> str:
-    """The table of all runs on a corpus, the best first."""
-    runs = [json.loads(path.read_text()) for path in sorted((ROOT / "docs" / "results").glob(f"{corpus}-*.json"))]
+    """The table of the upstreams on a corpus, the best first."""
+    runs = [results for name, results in runs_on(corpus).items() if name in UPSTREAMS]
     runs.sort(key=lambda results: -results["pooled"]["emotion"]["uar"])
     return HEADER + "".join(map(row, runs)) + chance(runs[0])
+
+
+def systems_table() -> str:
+    """A row for each system that was run on one corpus at least, the best on the first corpus first."""
+    runs: dict[str, dict[str, Any]] = {}
+    for corpus in CORPORA:
+        for name, results in runs_on(corpus).items():
+            if name not in UPSTREAMS:
+                runs.setdefault(name, {})[corpus] = results
+    scored = sorted(runs.items(), key=lambda run: [-_uar(run[1].get(corpus)) for corpus in CORPORA])
+    names = ("EmoDB UAR", "95 % interval", "WA", "RAVDESS UAR", "95 % interval", "WA")
+    header = ["after `--system`", *names, "weights", "real-time factor", "training, s"]
+    lines = [header, ["---"] * len(header), *(system_row(name, both) for name, both in scored)]
+    return "".join("| " + " | ".join(cells) + " |\n" for cells in lines)
+
+
+def _uar(results: dict[str, Any] | None) -> float:
+    return results["pooled"]["emotion"]["uar"] if results else 0.0
+
+
+def system_row(name: str, runs: dict[str, dict[str, Any]]) -> list[str]:
+    """The cells of a system: scores on both corpora, what it costs, seconds of training all folds of each."""
+    cells = [f"`{SYSTEMS.get(name, name)}`"]
+    for corpus in CORPORA:
+        if corpus not in runs:
+            cells += ["–"] * 3
+            continue
+        emotion, interval = runs[corpus]["pooled"]["emotion"], runs[corpus]["ci95"]["emotion"]["uar"]
+        low, high, uar, wa = (f"{100 * share:.1f}" for share in (*interval, emotion["uar"], emotion["wa"]))
+        cells += [f"**{uar}**", f"{low} – {high}", wa]
+    costs = [runs[corpus]["cost"] for corpus in CORPORA if corpus in runs]
+    seconds = [f"{runs[corpus]['cost']['training_seconds']:,.0f}" if corpus in runs else "–" for corpus in CORPORA]
+    return [*cells, f"{costs[0]['parameters']:,}", f"{costs[0]['real_time_factor']:.4f}", " + ".join(seconds)]
+
+
+def systems_timing() -> str:
+    """Every acoustic preset at both sizes: what 20 updates cost."""
+    lines = ["| system | weights | clips an update | 20 updates, s | real-time factor |\n|---|---|---|---|---|\n"]
+    for row in json.loads((ROOT / "docs" / "results" / "speed" / "systems.json").read_text())["rows"]:
+        cells = [f"`{row['system']}`", f"{row['parameters']:,}", str(row["batch_size"])]
+        cells += [f"{row['seconds_of_20_steps']:.1f}", f"{row['real_time_factor']:.4f}"]
+        lines.append("| " + " | ".join(cells) + " |\n")
+    return "".join(lines)
 
 
 def extraction(found: Any) -> list[list[str]]:
@@ -127,22 +191,26 @@ def dtype_table() -> str:
     return "".join(lines)
 
 
-TABLES: dict[str, Callable[[], str]] = {"speed": speed_table, "store_dtypes": dtype_table}
+TABLES: dict[str, Callable[[], str]] = {
+    "speed": speed_table,
+    "store_dtypes": dtype_table,
+    "systems": systems_table,
+    "systems_timing": systems_timing,
+}
 
 
 def main() -> None:
-    """Rewrite or check README.md."""
+    """Rewrite or check the pages."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check", action="store_true")
     arguments = parser.parse_args()
-    readme = ROOT / "README.md"
-    text = readme.read_text()
-    made = BLOCK.sub(lambda match: match[1] + TABLES.get(match[2], partial(table, match[2]))() + match[3], text)
-    if arguments.check:
-        sys.exit(
-            0 if made == text else "README.md's tables are not those of docs/results. Run python benchmarks/tables.py"
-        )
-    readme.write_text(made)
+    for page in PAGES:
+        text = page.read_text()
+        made = BLOCK.sub(lambda match: match[1] + TABLES.get(match[2], partial(table, match[2]))() + match[3], text)
+        if not arguments.check:
+            page.write_text(made)
+        elif made != text:
+            sys.exit(f"{page.name}'s tables are not those of docs/results. Run python benchmarks/tables.py")
 
 
 if __name__ == "__main__":

@@ -19,7 +19,8 @@ class LayerSum(nn.Module):
     """Hidden states (B, L, T, D) -> frames (B, T, D): sum over l of softmax(layer logits)_l * states_l.
 
     The layer logits start at zero, so the sum starts as the plain mean of the layers (ELMo, Peters et al. 2018;
-    SUPERB, Yang et al. 2021).
+    SUPERB, Yang et al. 2021). The weight of an only layer is 1 and learns nothing, so that no gradient is computed for
+    what an acoustic front-end gives: before a convolution it costs as much as that of the weights.
 
     Args:
         num_layers: L, layer 0 included.
@@ -28,7 +29,7 @@ class LayerSum(nn.Module):
 
     def __init__(self, num_layers: int, normalize: bool = False) -> None:
         super().__init__()
-        self.logits = nn.Parameter(torch.zeros(num_layers))
+        self.logits = nn.Parameter(torch.zeros(num_layers), requires_grad=num_layers > 1)
         self.normalize = normalize
         self.fixed = False
 
@@ -54,12 +55,12 @@ class LayerSum(nn.Module):
         if num_layers != len(weights) and not (self.fixed and num_layers == 1):
             raise ValueError(f"The layer sum was built for {len(weights)} layers, got states of {num_layers}.")
         if rows is not None and not self.normalize:
-            return Frames(_StoredSum.apply(weights if num_layers > 1 else torch.ones(1), *rows), hidden.lengths)
+            return Frames(_StoredSum.apply(weights if num_layers > 1 else weights.new_ones(1), *rows), hidden.lengths)
         states = hidden.states if hidden.states.requires_grad else hidden.states.to(weights.dtype)
-        if num_layers == 1 and self.fixed:
-            return Frames(states[:, 0], hidden.lengths)  # (B, T, D)
         if self.normalize:
             states = F.layer_norm(states, (int(states.shape[-1]),))  # a number for the tracer too
+        if num_layers == 1:
+            return Frames(states[:, 0], hidden.lengths)  # (B, T, D)
         weights = weights.to(states.dtype).expand(states.shape[0], 1, -1)  # (B, 1, L)
         features = torch.bmm(weights, states.flatten(2))  # (B, 1, T D); einsum copies the states, ten times as slow
         return Frames(features.reshape(states[:, 0].shape), hidden.lengths)

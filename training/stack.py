@@ -132,7 +132,7 @@ class TracedStack(Stack):
             truth = {name: value[feed, :size] for name, value in batch.truth.items()}
             class_weights = {name: value[feed] for name, value in self.class_weights.items()}
             losses = own + self._losses(logits, truth, class_weights)
-            gradients = torch.autograd.grad(losses.sum(), list(weights.values()))
+            gradients = torch.autograd.grad(losses.sum(), list(weights.values()), materialize_grads=True)
             for name, gradient in zip(weights, gradients, strict=True):
                 self.gradients[name][feed] = gradient
             found.append(losses.detach())

@@ -41,6 +41,20 @@ def test_map_norm_is_batch_norm_of_the_real_frames(training: bool) -> None:
         torch.testing.assert_close(ours.state_dict()[key], value)
 
 
+def test_the_gradient_of_map_norm_is_that_of_batch_norm_of_the_real_frames() -> None:
+    torch.manual_seed(0)
+    ours, reference = MaskedMapNorm(3), torch.nn.BatchNorm2d(3)
+    for norm in (ours, reference):
+        norm.weight.data, norm.bias.data = torch.tensor([1.5, -2.0, 1.0]), torch.tensor([0.1, 0.2, 0.0])
+    mask = torch.tensor([[True] * 5, [True, True, False, False, False]])
+    maps, weights = (torch.randn(2, 3, 5, 4) + 1).requires_grad_(), torch.randn(2, 3, 5, 4)
+    real, shown = (part.transpose(1, 2)[mask][None].transpose(1, 2) for part in (maps, weights))  # (1, 3, 7, 4)
+    found = torch.autograd.grad((ours(maps, mask) * weights).sum(), (maps, ours.weight, ours.bias))
+    expected = torch.autograd.grad((reference(real) * shown).sum(), (maps, reference.weight, reference.bias))
+    for own, torchs in zip(found, expected, strict=True):
+        torch.testing.assert_close(own, torchs, atol=1e-5, rtol=1e-5)
+
+
 def test_bilstm_is_torchs_on_packed_sequences() -> None:
     torch.manual_seed(0)
     reference = torch.nn.LSTM(5, 4, num_layers=2, bidirectional=True, batch_first=True)
@@ -86,7 +100,7 @@ def test_convolutional_attention_with_a_kernel_of_one_is_pointwise_attention_exa
         wide.score.weight.zero_()
         wide.score.weight[:, :, 1] = pooling.score.weight[:, :, 0]
         wide.score.bias.copy_(pooling.score.bias)
-        assert torch.equal(wide(frames).attention, found.attention)
+        torch.testing.assert_close(wide(frames).attention, found.attention, atol=1e-7, rtol=0)
         wide.score.weight[:, :, 0] = 1.0  # now a frame's score sees the frame before it
         assert not torch.allclose(wide(frames).attention, found.attention, atol=1e-3)
 

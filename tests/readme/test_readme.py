@@ -9,6 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from undertone.discovery import load_file
+from undertone.recipes.systems import load_system
+from undertone.training.config import make_config
+
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text()
 BLOCKS = re.findall(r"```(\w*)\n(.*?)```", README, re.DOTALL)
@@ -81,6 +85,18 @@ def test_every_crossval_line_is_a_valid_config(command, monkeypatch):
 def test_the_tables_are_those_of_the_results():
     done = subprocess.run([sys.executable, "benchmarks/tables.py", "--check"], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def test_the_words_in_a_systems_row_make_the_run_of_its_results():
+    tables = load_file(ROOT / "benchmarks" / "tables.py")
+    for corpus in tables.CORPORA:
+        for name, results in tables.runs_on(corpus).items():
+            if name in tables.UPSTREAMS:
+                continue
+            system, *words = tables.SYSTEMS.get(name, name).split()
+            config = make_config({"corpus": corpus}, words, preset=load_system(system))
+            assert (config.head, config.upstream) == (results["head"], results["upstream"]), name
+            assert set(config.tasks) <= {task["name"] for task in results["tasks"]}, name
 
 
 def test_accelerate_reads_the_config_of_several_machines(tmp_path):

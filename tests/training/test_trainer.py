@@ -8,6 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from undertone.downstream.live import trained_state
 from undertone.downstream.task import Task
 from undertone.training.config import make_config
 from undertone.training.predictions import Predictions
@@ -100,7 +101,7 @@ def test_dev_selects_and_patience_stops(opened, tmp_path):
     assert trained.best_step == trained.history[best_look]["step"]
     assert len(scores) == min(best_look + 1 + 2, 40)
     best = load_file(tmp_path / "run" / "best" / f"step-{trained.best_step:09d}.safetensors")
-    assert all(torch.equal(value, best[name]) for name, value in trainer.module.state_dict().items())
+    assert all(torch.equal(value, best[name]) for name, value in trained_state(trainer.module).items())
     assert json.loads(json.dumps(trained.history)) == trained.history
 
 
@@ -110,7 +111,7 @@ def test_the_best_looks_are_averaged(opened, tmp_path):
     ranked = sorted(trained.history, key=lambda record: (-record["dev"]["emotion"]["uar"], record["step"]))[:3]
     names = {path.stem for path in (tmp_path / "run" / "best").iterdir()}
     assert names == {f"step-{record['step']:09d}" for record in ranked} and len(kept) == 3
-    for name, value in trainer.module.state_dict().items():
+    for name, value in trained_state(trainer.module).items():
         torch.testing.assert_close(value, (kept[0][name] + kept[1][name] + kept[2][name]) / 3)
 
 
