@@ -52,7 +52,10 @@ class MaskedMapNorm(nn.BatchNorm2d):
         real = mask[:, None, :, None].to(maps.dtype)  # (B, 1, T, 1)
         count = mask.sum() * maps.shape[3]
         if self.training and count > 1:
-            normed, mean, variance = _normalised(maps.float(), self.weight, self.bias, real.float(), count, self.eps)
+            found: tuple[Tensor, Tensor, Tensor] = _Normalise.apply(
+                maps.float(), self.weight, self.bias, real.float(), count, self.eps
+            )
+            normed, mean, variance = found
             self._follow(mean, variance * count / (count - 1))
             return normed
         scale = self.weight * (self.running_var + self.eps).rsqrt()  # (C,)
@@ -74,7 +77,7 @@ class _Normalise(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(  # type: ignore[override]
+    def forward(
         ctx: Any, maps: Tensor, weight: Tensor, bias: Tensor, real: Tensor, count: Tensor, eps: float
     ) -> tuple[Tensor, Tensor, Tensor]:
         """(B, C, T, F), weight and bias (C,), real (B, 1, T, 1), count () -> (B, C, T, F), mean and variance (C,)."""
@@ -88,7 +91,7 @@ class _Normalise(torch.autograd.Function):
         return normed, mean, variance
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
         """With n values a map, d maps = w s (g - mean g - s^2 x mean(g x)), x = maps - mean, s = 1 / deviation."""
         centred, weight, scale, real, count = ctx.saved_tensors
         gradient = gradient * real
@@ -97,6 +100,3 @@ class _Normalise(torch.autograd.Function):
         along = centred * (scale * of_weight / count)[:, None, None]
         of_maps = gradient.sub_(along).sub_((of_bias / count)[:, None, None]).mul_((weight * scale)[:, None, None])
         return of_maps.mul_(real), of_weight, of_bias, None, None, None
-
-
-_normalised: Any = _Normalise.apply
