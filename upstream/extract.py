@@ -8,7 +8,6 @@ from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from queue import SimpleQueue
 from typing import Protocol
 
 import torch
@@ -19,12 +18,12 @@ from undertone.audio.read import AudioError
 from undertone.upstream.base import Upstream
 from undertone.upstream.hear import hear
 from undertone.upstream.memory import in_halves
-from undertone.upstream.packed import packed, twin
+from undertone.upstream.packed import packed
 from undertone.upstream.store import Store
+from undertone.upstream.twins import side_by_side
 from undertone.upstream.types import HiddenStates, WaveBatch
 
 BATCH_SECONDS = 80.0  # padded sound in a batch on an accelerator
-MOST_STREAMS = 8  # utterances that a CPU computes side by side: each takes memory of its own
 AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 NOT_FINITE = "gives hidden states with NaN or infinity for it; if it does so for every file, its weights are broken."
 
@@ -162,7 +161,7 @@ class _Job:
     def states(self, batches: list[list[Clip]]) -> Iterator[tuple[str, Tensor]]:
         """(audio_hash, what the store keeps of its states) of every sound that gives finite ones."""
         done = 0.0
-        for batch, found in self._on_cpu(batches) if self.device.type == "cpu" else self._on_accelerator(batches):
+        for batch, found in self._computed(batches):
             yield from found.entries
             self.computed += len(found.entries)
             self.audio_seconds += found.audio_seconds
@@ -171,34 +170,20 @@ class _Job:
             if self.progress is not None:
                 self.progress(done, self.total_seconds)
 
-    def _on_accelerator(self, batches: list[list[Clip]]) -> Iterator[tuple[Sequence[Clip], _Computed]]:
-        """Threads read the next batches while the accelerator works."""
-        for batch, (heard, unread) in ahead(batches, self._read):
-            yield batch, self._compute(self.upstream, heard) + unread
+    def _computed(self, batches: list[list[Clip]]) -> Iterator[tuple[Sequence[Clip], _Computed]]:
+        """Each batch with what came of it; a CPU works on several at once, an accelerator while threads read on."""
+        if self.device.type == "cpu":
+            yield from side_by_side(self.upstream, batches, lambda twin, batch: self._compute(twin, self._read(batch)))
+            return
+        for batch, read in ahead(batches, self._read):
+            yield batch, self._compute(self.upstream, read)
 
-    def _on_cpu(self, batches: list[list[Clip]]) -> Iterator[tuple[Sequence[Clip], _Computed]]:
-        """Each of some threads reads and computes a batch from beginning to end, with a twin of the upstream."""
-        threads = torch.get_num_threads()
-        streams = min(threads, MOST_STREAMS)
-        twins: SimpleQueue[Upstream] = SimpleQueue()
-        for _ in range(streams):
-            twins.put(twin(self.upstream))
-
-        def work(batch: Sequence[Clip]) -> _Computed:
-            heard, unread = self._read(batch)
-            upstream = twins.get()
-            try:
-                return self._compute(upstream, heard) + unread
-            finally:
-                twins.put(upstream)
-
-        yield from ahead(batches, work, workers=streams, threads=threads // streams)
-
-    def _compute(self, upstream: Upstream, heard: Heard) -> _Computed:
+    def _compute(self, upstream: Upstream, read: tuple[Heard, _Computed]) -> _Computed:
+        heard, unread = read
         if not heard:
-            return _Computed()
+            return unread
         compute = partial(self._forward, upstream)
-        return sum(in_halves(compute, heard, lambda pair: f"{pair[0].path} ({pair[0].duration:.1f} s)"), _Computed())
+        return sum(in_halves(compute, heard, lambda pair: f"{pair[0].path} ({pair[0].duration:.1f} s)"), unread)
 
     def _forward(self, upstream: Upstream, batch: Sequence[tuple[Clip, Tensor]]) -> list[_Computed]:
         """What is stored of each clip; of one whose states are not finite nothing, and it is set aside."""

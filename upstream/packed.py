@@ -10,15 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from copy import deepcopy
 from functools import partial
-from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-Module = TypeVar("Module", bound=nn.Module)
 ROWS = 200  # frames that the blocks are chosen for, 4 s; other numbers are as exact and about as fast
 
 
@@ -39,18 +36,6 @@ def packed(module: nn.Module) -> Iterator[None]:
     finally:
         for layer in layers:
             layer.__dict__.pop("forward", None)
-
-
-def twin(module: Module) -> Module:
-    """The module once more, on the same weights, packed or not: both can run at the same time.
-
-    Modules write down what they need within a forward (lengths, cached positions); the twin has places of its own.
-    """
-    shared = [*module.parameters(), *module.buffers()]
-    for layer in module.modules():
-        if isinstance(forward := layer.__dict__.get("forward"), partial):
-            shared += [value for value in forward.args if isinstance(value, Tensor)]
-    return deepcopy(module, {id(tensor): tensor for tensor in shared})
 
 
 def can_pack(layer: nn.Linear) -> bool:

@@ -9,6 +9,7 @@ import os
 import shutil
 import time
 from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -126,21 +127,27 @@ class Store:
     def add(self, entries: Iterable[tuple[str, Tensor]]) -> None:
         """Store (key, states) as they come; if `entries` raises, what came before is kept.
 
+        A full shard is written by a thread while the next one fills: a slow disk stops the upstream only where it is
+        slower than that.
+
         Raises:
             OSError: the disk is full; earlier shards are kept.
         """
         pending: dict[str, tuple[Tensor, ...]] = {}
         size, since = 0, time.monotonic()  # bytes, and when `pending` was last empty
-        try:
-            for key, states in entries:
-                pending[key] = encode(states, self.dtype)
-                size += sum(tensor.nbytes for tensor in pending[key])
-                if size >= SHARD_BYTES or time.monotonic() - since >= SHARD_SECONDS:
-                    full, pending = pending, {}
-                    self._write(full)
-                    size, since = 0, time.monotonic()
-        finally:
-            if pending:
+        with ThreadPoolExecutor(1) as writer:
+            written = writer.submit(self._write, {})
+            try:
+                for key, states in entries:
+                    pending[key] = encode(states, self.dtype)
+                    size += sum(tensor.nbytes for tensor in pending[key])
+                    if size >= SHARD_BYTES or time.monotonic() - since >= SHARD_SECONDS:
+                        full, pending = pending, {}
+                        written.result()
+                        written = writer.submit(self._write, full)
+                        size, since = 0, time.monotonic()
+            finally:
+                written.result()
                 self._write(pending)
 
     def reduce(self, hidden: HiddenStates) -> HiddenStates:
@@ -177,6 +184,8 @@ class Store:
         return damage is None
 
     def _write(self, entries: dict[str, tuple[Tensor, ...]]) -> None:
+        if not entries:
+            return
         shard = write_shard(self.folder, entries)
         self._known.add(shard)
         self._checked.add(shard)
