@@ -20,6 +20,7 @@ from undertone.downstream.downstream import Downstream
 from undertone.downstream.head import HeadOutput
 from undertone.downstream.live import LiveModel, load_trained_state
 from undertone.downstream.task import Task
+from undertone.training.allocator import keep_freed_memory
 from undertone.training.checkpoint import Progress, average_weights, load_checkpoint, save_checkpoint, save_weights
 from undertone.training.config import RunConfig
 from undertone.training.feeding import Source
@@ -99,6 +100,7 @@ class Trainer:
             total: updates of the whole schedule (`total_steps`).
             stop_at: stop after this many of them.
         """
+        keep_freed_memory()
         self.objective = self._make_objective(train)
         self.state = nn.ModuleDict({"model": self.module, "objective": self.objective})
         progress = load_checkpoint(self.folder / "checkpoints", self.state, self.optimizer.optimizer)

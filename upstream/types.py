@@ -105,6 +105,12 @@ class StoredStates(HiddenStates):
         """(B, T) bool, True = real."""
         return length_mask(self.lengths, int(self.lengths.max()))
 
+    def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> StoredStates:
+        """The same rows on another device, optionally as another dtype."""
+        moved = StoredStates(row.to(device, dtype) for row in self.rows)
+        object.__setattr__(moved, "lengths", self.lengths.to(device))
+        return moved
+
 
 @dataclass(frozen=True)
 class Frames:

@@ -1,4 +1,4 @@
-"""Batches of like length, and reading ahead of what is computed."""
+"""Batches of like length, and work on the next ones ahead of what is asked for."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from undertone.audio.batches import READ_AHEAD, plan_batches, read_ahead
+from undertone.audio.batches import READ_AHEAD, ahead, plan_batches
 
 
 def test_batches_are_of_like_length_within_the_budget():
@@ -27,16 +27,17 @@ def test_batches_hold_no_more_than_asked_and_everything_once():
     assert max(padded) <= 60 and sum(padded) <= 1.1 * sum(durations.values()), "little padding"
 
 
-def test_the_next_batches_are_read_before_the_first_is_done():
-    read = {number: threading.Event() for number in range(READ_AHEAD + 1)}
-    batches = read_ahead([[number] for number in read], lambda number: read[number].set() or -number)
-    assert next(batches) == ([0], [0])
-    assert all(event.wait(10) for event in read.values())
-    assert list(batches) == [([number], [-number]) for number in range(1, READ_AHEAD + 1)]
+def test_the_next_batches_are_worked_on_before_the_first_is_asked_for_and_no_others():
+    begun = {number: threading.Event() for number in range(20)}
+    batches = ahead([[number] for number in begun], lambda batch: begun[batch[0]].set() or -batch[0], workers=2)
+    assert next(batches) == ([0], 0)
+    assert all(begun[number].wait(10) for number in range(READ_AHEAD + 2))
+    assert not any(begun[number].is_set() for number in range(READ_AHEAD + 2, 20))
+    assert list(batches) == [([number], -number) for number in range(1, 20)]
 
 
-def test_an_error_of_the_reader_comes_out_and_the_number_of_threads_stays():
+def test_an_error_of_the_work_comes_out_and_the_number_of_threads_stays():
     before = torch.get_num_threads()
     with pytest.raises(ZeroDivisionError):
-        list(read_ahead([[1.0], [0.0]], lambda value: 1 / value))
+        list(ahead([[1.0], [0.0]], lambda batch: 1 / batch[0]))
     assert torch.get_num_threads() == before

@@ -59,6 +59,8 @@ def test_stored_states_are_summed_in_float32_with_the_gradient_of_the_plain_form
     torch.testing.assert_close(found.features, plain)
     torch.testing.assert_close(layer_sum.logits.grad, wanted.grad, rtol=1e-5, atol=1e-4)
     assert torch.equal(StoredStates(rows).states.float(), padded)
+    moved = StoredStates(rows).to("cpu")  # as a trainer does with every batch
+    assert isinstance(moved, StoredStates) and all(map(torch.equal, moved.rows, rows)) and "states" not in vars(moved)
 
 
 def test_stored_mixtures_and_normalised_states_come_out_in_float32() -> None:
