@@ -54,10 +54,3 @@ def ahead(
         finally:
             pool.shutdown(cancel_futures=True)
             torch.set_num_threads(num_threads)  # what a thread sets holds for all that start later
-
-
-def read_ahead(
-    batches: Iterable[Sequence[Item]], read: Callable[[Item], Result]
-) -> Iterator[tuple[Sequence[Item], list[Result]]]:
-    """Each batch with what `read` gave for its items; threads read the next ones while the caller computes."""
-    return ahead(batches, lambda batch: [read(item) for item in batch])

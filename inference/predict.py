@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from undertone.audio.batches import plan_batches, read_ahead
+from undertone.audio.batches import ahead, plan_batches
 from undertone.audio.read import AudioError, audio_info, resampled
 from undertone.downstream.find import find_model
 from undertone.downstream.head import HeadOutput
@@ -20,9 +20,11 @@ from undertone.downstream.task import Task
 from undertone.upstream.hear import hear
 from undertone.upstream.memory import in_halves
 from undertone.upstream.packed import packed
+from undertone.upstream.twins import side_by_side
 from undertone.upstream.types import WaveBatch
 
 Prediction = dict[str, Any]
+Answer = Prediction | AudioError
 
 BATCH_SECONDS = 60.0  # padded sound in a batch on an accelerator
 PACKED_FROM = 60.0  # seconds of sound: packing the weights then takes less time than it saves
@@ -93,8 +95,8 @@ class Predictor:
 
         Args:
             files: any rate, channel count and length; one path counts as a list of one.
-            batch_seconds: sound in a batch, padding included; a longer file is a batch of its own. None: one file at a
-                time on a CPU, where that is faster, else 60.
+            batch_seconds: sound in a batch, padding included; a longer file is a batch of its own. None: on a CPU one
+                file, where that is faster, else 60. A CPU works on several batches side by side.
             strict: raise at a file that cannot be read, instead of giving it an entry with the reason.
 
         Returns:
@@ -118,15 +120,31 @@ class Predictor:
         limit = batch_seconds if batch_seconds is not None else 0.0 if on_cpu else BATCH_SECONDS
         batches = plan_batches(durations, durations.__getitem__, limit)
         with packed(self.model) if on_cpu and sum(durations.values()) >= PACKED_FROM else nullcontext():
-            for batch, found in read_ahead(batches, lambda index: hear(self.model.upstream, paths[index])):
-                heard = dict(zip(batch, found, strict=True))
-                waves = {index: wave for index, wave in heard.items() if isinstance(wave, Tensor)}
-                for index, prediction in zip(waves, self._predict_waves(list(waves.values())), strict=True):
-                    rows[index] |= prediction
-                for index, wave in heard.items():
-                    if isinstance(wave, AudioError):
-                        _set_aside(rows[index], wave, strict)
+            for index, answer in self._answers(batches, paths):
+                if isinstance(answer, AudioError):
+                    _set_aside(rows[index], answer, strict)
+                else:
+                    rows[index] |= answer
         return rows
+
+    def _answers(self, batches: list[list[int]], paths: Sequence[str | Path]) -> Iterator[tuple[int, Answer]]:
+        """(index, prediction or what is wrong with the file); threads read, and on a CPU compute, the next batches."""
+
+        def read(batch: Sequence[int]) -> list[Tensor | AudioError]:
+            return [hear(self.model.upstream, paths[index]) for index in batch]
+
+        if self.model.device.type == "cpu" and len(batches) > 1:
+            done = side_by_side(self.model, batches, lambda twin, batch: Predictor(twin)._answer(read(batch)))
+        else:
+            done = ((batch, self._answer(found)) for batch, found in ahead(batches, read))
+        for batch, answers in done:
+            yield from zip(batch, answers, strict=True)
+
+    def _answer(self, heard: list[Tensor | AudioError]) -> list[Answer]:
+        """A prediction for each wave of a batch; what is wrong stays."""
+        waves = [wave for wave in heard if isinstance(wave, Tensor)]
+        predictions = iter(self._predict_waves(waves))
+        return [next(predictions) if isinstance(wave, Tensor) else wave for wave in heard]
 
     def predict_wave(self, samples: np.ndarray | Tensor | Sequence[float], sample_rate: int) -> Prediction:
         """The prediction for samples in memory.
