@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from undertone.tests.cli.commands import undertone
+
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text()
 BLOCKS = re.findall(r"```(\w*)\n(.*?)```", README, re.DOTALL)
@@ -20,15 +22,6 @@ COMMANDS = [
     if line.strip() and not line.startswith("#")
 ]
 OURS = [command for command in COMMANDS if command.startswith("undertone ")]
-
-
-def run(command: str, folder: Path) -> str:
-    """A command of README in a process, `undertone` and `python` being this installation's."""
-    words = shlex.split(command)
-    start = {"undertone": [sys.executable, "-m", "undertone.cli"], "python": [sys.executable]}[words[0]]
-    done = subprocess.run([*start, *words[1:]], cwd=folder, capture_output=True, text=True)
-    assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
-    return done.stdout
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +37,9 @@ def calls(small_corpus, tmp_path_factory) -> Path:
     return folder
 
 
-def test_the_own_data_section_from_the_table_to_the_prediction(calls):
+def test_the_own_data_section_from_the_table_to_the_prediction(calls, monkeypatch):
+    monkeypatch.chdir(calls)
+    monkeypatch.setenv("HOME", str(calls))
     section = [command for command in OURS if "calls" in command]
     assert len(section) == 7
     for command in section:
@@ -52,7 +47,9 @@ def test_the_own_data_section_from_the_table_to_the_prediction(calls):
             continue  # tests/publish pushes to a loopback hub
         # No pretrained weights offline, and no time: another upstream, two folds, one epoch.
         quick = " --upstream fbank --protocol groups num_folds=2 max_epochs=1"
-        run(re.sub(r" --upstream \S+", quick, command), calls)
+        program, *words = shlex.split(re.sub(r" --upstream \S+", quick, command))
+        outcome = undertone(*words)
+        assert program == "undertone" and outcome.status == 0, f"{command}\n{outcome.out}\n{outcome.err}"
     python = next(block for language, block in BLOCKS if language == "python")
     done = subprocess.run([sys.executable, "-c", python], cwd=calls, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
