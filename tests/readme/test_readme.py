@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from undertone.tests.cli.commands import undertone
+from undertone.tests.cli.test_processes import LAUNCH
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text()
@@ -85,6 +86,14 @@ def test_accelerate_reads_the_config_of_several_machines(tmp_path):
     (tmp_path / "accelerate.yaml").write_text(next(block for language, block in BLOCKS if language == "yaml"))
     config = load_config_from_file(str(tmp_path / "accelerate.yaml"))
     assert (config.num_machines, config.num_processes, config.machine_rank) == (2, 8, 0)
+
+
+def test_accelerate_is_launched_without_a_gpu_as_the_tests_do_it():
+    launched = next(
+        line for _, block in BLOCKS for line in block.splitlines() if "accelerate launch --multi_gpu" in line
+    )
+    words = [word for word in LAUNCH[3:] if word not in ("--main_process_port", "0")]
+    assert launched.startswith(f"accelerate launch {' '.join(words)} ") and launched.endswith(" device=cpu")
 
 
 def test_the_pictures_are_there():
