@@ -18,6 +18,17 @@ def pytest_collection_modifyitems(items):
             item.add_marker(pytest.mark.skip(reason="needs the real speech in ../shared/data"))
 
 
+@pytest.fixture(scope="session", autouse=True)
+def no_waiting_for_the_disk():
+    """Files are not forced to the disk, which only a power cut could tell from a file that was: it takes milliseconds.
+
+    Processes that tests start, and those that they kill, do wait.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda descriptor: None)
+        yield
+
+
 @pytest.fixture(scope="session")
 def data() -> Path:
     """Folder of the real speech."""

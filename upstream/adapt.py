@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from peft import LoraConfig, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
 from safetensors.torch import load_file
 from torch import nn
 
@@ -48,6 +47,8 @@ def add_lora(upstream: Upstream, *, rank: int, alpha: int, dropout: float) -> No
     Raises:
         ValueError: the upstream has no weights to adapt.
     """
+    from peft import LoraConfig, get_peft_model  # here, as importing it takes a second
+
     model, family = _open(upstream)
     _freeze_front_end(model, family)
     config = LoraConfig(r=rank, lora_alpha=alpha, lora_dropout=dropout, target_modules=list(family.lora_targets))
@@ -69,6 +70,8 @@ def load_lora(upstream: Upstream, folder: Path) -> None:
     Raises:
         ValueError: a file is missing or damaged, or the weights do not fit the upstream.
     """
+    from peft import get_peft_model_state_dict, set_peft_model_state_dict
+
     settings, path = folder / "adapter_config.json", folder / "adapter_model.safetensors"
     with as_sentence(f"The adapters in {folder} cannot be read"):
         alpha = int(read_json(settings)["lora_alpha"])

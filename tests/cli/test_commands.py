@@ -18,7 +18,7 @@ from undertone.tests.cli.commands import TINY, files_of, finish, start, underton
 from undertone.tests.cli.runs import distance, model_config, results, rows_of, write_table
 
 FOLDS = ["F1", "F2", "M1", "M2"]
-LONG = ("head.hidden_size=8", "batch_size=8", "max_steps=40", "eval_every=10", "patience=100", "device=cpu")
+LONG = ("head.hidden_size=8", "batch_size=8", "max_steps=20", "eval_every=10", "patience=100", "device=cpu")
 
 
 @pytest.fixture(scope="module")

@@ -10,11 +10,13 @@ import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from undertone.tests.cli.commands import finish, start, undertone
 from undertone.tests.cli.runs import results
+from undertone.upstream import store as store_module
 
 WORDS = ("tasks=arousal,emotion", "head.hidden_size=8", "batch_size=8", "max_steps=40", "eval_every=5", "patience=100")
 WORDS += ("device=cpu",)
@@ -98,3 +100,30 @@ def test_asked_to_stop_it_saves_and_says_how_to_go_on(
         assert (out / name).read_bytes() == (whole / name).read_bytes(), name
     history = "folds/F1/history.json"
     assert (out / history).read_text() == (whole / history).read_text()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "SIGTERM"])
+def test_an_extraction_that_is_asked_to_stop_keeps_its_shards(
+    number: signal.Signals, small_corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write, before = store_module.write_shard, {each: signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)}
+
+    def written_and_stopped(folder: Path, entries: Any) -> Path:
+        shard = write(folder, entries)
+        if len(list(folder.glob("*.safetensors"))) == 2:
+            os.kill(os.getpid(), number)
+        return shard
+
+    with monkeypatch.context() as patch:
+        patch.setattr(store_module, "SHARD_BYTES", 2**17)
+        patch.setattr(store_module, "write_shard", written_and_stopped)
+        outcome = undertone("extract", small_corpus, "--store", tmp_path)
+    for each, handler in before.items():
+        signal.signal(each, handler)
+    assert outcome.status == 130, outcome
+    command = shlex.split(outcome.err.splitlines()[-1].partition("with: undertone ")[2])
+    kept = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.safetensors")}
+    again = undertone(*command)
+    assert again.status == 0 and len(kept) == 2, again.err
+    assert 0 < int(again.out.split("extracted ")[1].split()[0]) < 64
+    assert kept.items() <= {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.safetensors")}.items()

@@ -10,8 +10,9 @@ import pytest
 from undertone.tests.cli.commands import finish, start, undertone
 from undertone.tests.cli.runs import distance, results, rows_of, write_table
 
-# What `accelerate launch` starts for several GPUs; for --cpu it starts one process, whatever --num_processes says.
-LAUNCH = (sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--standalone", "-m", "undertone.cli")
+# As README says: with --cpu it starts one process, whatever --num_processes says.
+LAUNCH = (sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2")
+LAUNCH += ("--main_process_port", "0", "-m", "undertone.cli")
 WORDS = ("tasks=emotion,arousal", "head.hidden_size=8", "head.dropout=0", "batch_size=7", "max_epochs=2", "device=cpu")
 
 

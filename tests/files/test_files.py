@@ -1,3 +1,6 @@
+import os
+from pathlib import Path
+
 import pytest
 
 from undertone.files import atomic_path, read_json, remove_folder, write_json
@@ -27,6 +30,20 @@ def test_a_failure_leaves_what_was_there(tmp_path):
         raise RuntimeError
     assert read_json(tmp_path / "a.json") == 1
     assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
+
+
+def test_what_was_written_is_on_the_disk_before_it_has_its_name(tmp_path, monkeypatch):
+    done = []
+    monkeypatch.setattr(
+        "os.fsync", lambda descriptor: done.append(f"sync {os.readlink(f'/proc/self/fd/{descriptor}')}")
+    )
+    monkeypatch.setattr("os.replace", lambda draft, target: (done.append(f"name {target}"), Path(draft).rename(target)))
+    with atomic_path(tmp_path / "folder") as draft:
+        draft.mkdir()
+        (draft / "weights").write_text("x")
+    name = done.index(f"name {tmp_path / 'folder'}")
+    assert sorted(path.split("/")[-1] for path in done[:name]) == ["folder", "weights"]
+    assert done[name + 1 :] == [f"sync {tmp_path}"]
 
 
 def test_a_folder_is_removed_whole(tmp_path, monkeypatch):

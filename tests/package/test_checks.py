@@ -14,7 +14,6 @@ ROOT = Path(__file__).resolve().parents[2]
 @pytest.mark.parametrize(
     "check", [["ruff", "check", "."], ["ruff", "format", "--check", "."], ["mypy"]], ids=lambda check: " ".join(check)
 )
-def test_nothing_is_found(check: list[str], tmp_path: Path) -> None:
-    cache = {"ruff": ["--no-cache"], "mypy": ["--cache-dir", str(tmp_path)]}[check[0]]
-    done = subprocess.run([sys.executable, "-m", *check, *cache], cwd=ROOT, capture_output=True, text=True)
+def test_nothing_is_found(check: list[str]) -> None:
+    done = subprocess.run([sys.executable, "-m", *check], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -11,6 +11,8 @@ import pytest
 
 from undertone.discovery import load_file
 from undertone.recipes.systems import load_system
+from undertone.tests.cli.commands import undertone
+from undertone.tests.cli.test_processes import LAUNCH
 from undertone.training.config import make_config
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -24,15 +26,6 @@ COMMANDS = [
     if line.strip() and not line.startswith("#")
 ]
 OURS = [command for command in COMMANDS if command.startswith("undertone ")]
-
-
-def run(command: str, folder: Path) -> str:
-    """A command of README in a process, `undertone` and `python` being this installation's."""
-    words = shlex.split(command)
-    start = {"undertone": [sys.executable, "-m", "undertone.cli"], "python": [sys.executable]}[words[0]]
-    done = subprocess.run([*start, *words[1:]], cwd=folder, capture_output=True, text=True)
-    assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
-    return done.stdout
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +42,9 @@ def calls(small_corpus, tmp_path_factory) -> Path:
     return folder
 
 
-def test_the_own_data_section_from_the_table_to_the_prediction(calls):
+def test_the_own_data_section_from_the_table_to_the_prediction(calls, monkeypatch):
+    monkeypatch.chdir(calls)
+    monkeypatch.setenv("HOME", str(calls))
     section = [command for command in OURS if "calls" in command]
     assert len(section) == 7
     for command in section:
@@ -57,7 +52,9 @@ def test_the_own_data_section_from_the_table_to_the_prediction(calls):
             continue  # tests/publish pushes to a loopback hub
         # No pretrained weights offline, and no time: another upstream, two folds, one epoch.
         quick = " --upstream fbank --protocol groups num_folds=2 max_epochs=1"
-        run(re.sub(r" --upstream \S+", quick, command), calls)
+        program, *words = shlex.split(re.sub(r" --upstream \S+", quick, command))
+        outcome = undertone(*words)
+        assert program == "undertone" and outcome.status == 0, f"{command}\n{outcome.out}\n{outcome.err}"
     python = next(block for language, block in BLOCKS if language == "python")
     done = subprocess.run([sys.executable, "-c", python], cwd=calls, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
@@ -105,6 +102,14 @@ def test_accelerate_reads_the_config_of_several_machines(tmp_path):
     (tmp_path / "accelerate.yaml").write_text(next(block for language, block in BLOCKS if language == "yaml"))
     config = load_config_from_file(str(tmp_path / "accelerate.yaml"))
     assert (config.num_machines, config.num_processes, config.machine_rank) == (2, 8, 0)
+
+
+def test_accelerate_is_launched_without_a_gpu_as_the_tests_do_it():
+    launched = next(
+        line for _, block in BLOCKS for line in block.splitlines() if "accelerate launch --multi_gpu" in line
+    )
+    words = [word for word in LAUNCH[3:] if word not in ("--main_process_port", "0")]
+    assert launched.startswith(f"accelerate launch {' '.join(words)} ") and launched.endswith(" device=cpu")
 
 
 def test_the_pictures_are_there():

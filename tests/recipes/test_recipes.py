@@ -32,7 +32,7 @@ def run(home: Path, *command: object, **changes: str) -> str:
 
 
 def test_synthetic(tmp_path: Path) -> None:
-    words = ("--upstream", "mfcc", "--out", tmp_path / "run", "head=linear", *TINY)
+    words = ("--upstream", "mfcc", "--out", tmp_path / "run", "head=linear", "corpus.per_emotion=2", *TINY)
     out = run(tmp_path, sys.executable, ROOT / "recipes" / "synthetic.py", *words)
     results = json.loads((tmp_path / "run" / "results.json").read_text())
     uar = results["pooled"]["emotion"]["uar"]
