@@ -117,6 +117,20 @@ def systems_timing() -> str:
     return "".join(lines)
 
 
+def ladder_table() -> str:
+    """Both arms of the ladder's curve on EmoDB at each share of the labels."""
+    curve = json.loads((ROOT / "docs" / "results" / "ladder-emodb.json").read_text())
+    header = ["labels", "without: UAR", "95 % interval", "ladder: UAR", "95 % interval"]
+    lines = [header, ["---"] * len(header)]
+    for row in curve["rows"]:
+        cells = [f"{row['share']:.0%}"]
+        for arm in ("without", "ladder"):
+            uar, low, high = (f"{100 * share:.1f}" for share in (row[arm]["uar"], *row[arm]["ci95"]))
+            cells += [f"**{uar}**", f"{low} – {high}"]
+        lines.append(cells)
+    return "".join("| " + " | ".join(cells) + " |\n" for cells in lines)
+
+
 def extraction(found: Any) -> list[list[str]]:
     threads = found["machine"]["threads"]
     what = f"extraction, {found['sounds']:,} clips of EmoDB and RAVDESS, {threads} thread" + "s" * (threads > 1)
@@ -196,6 +210,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "store_dtypes": dtype_table,
     "systems": systems_table,
     "systems_timing": systems_timing,
+    "ladder": ladder_table,
 }
 
 
