@@ -11,6 +11,7 @@ from undertone.training.crossval import crossval, train
 from undertone.training.progress import Display
 from undertone.training.run import make_accelerator, open_run
 from undertone.training.trainer import Trainer, total_steps
+from undertone.upstream.types import StoredStates
 
 WORDS = ["protocol=speaker", "batch_size=8", "head.hidden_size=8", "max_epochs=2", "device=cpu"]
 
@@ -22,11 +23,8 @@ class Poisoned:
         self.source, self.utterance, self.jitter = source, utterance, source.jitter
 
     def __call__(self, utterances):
-        batch = self.source(utterances)
-        for row, item in enumerate(utterances):
-            if item.id == self.utterance:
-                batch.states[row] *= torch.inf
-        return batch
+        rows = zip(self.source(utterances).rows, utterances, strict=True)
+        return StoredStates(row * torch.inf if item.id == self.utterance else row for row, item in rows)
 
 
 @pytest.fixture
