@@ -41,17 +41,7 @@ from undertone.training.sweep import combine, refit_plan, sweep_info, trials
 from undertone.training.targets import adversarial_tasks
 from undertone.training.trainer import Trained, Trainer, total_steps
 
-PACKAGES = (
-    "undertone",
-    "torch",
-    "torchaudio",
-    "transformers",
-    "datasets",
-    "accelerate",
-    "peft",
-    "evaluate",
-    "scikit-learn",
-)
+PACKAGES = "undertone torch torchaudio transformers datasets accelerate peft evaluate scikit-learn".split()
 
 
 def crossval(config: RunConfig, out: Path, display: Display | None = None) -> dict[str, Any] | None:

@@ -114,6 +114,7 @@ def test_an_extraction_that_is_asked_to_stop_keeps_its_shards(
             os.kill(os.getpid(), number)
         return shard
 
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # what runs in the background is started without it
     with monkeypatch.context() as patch:
         patch.setattr(store_module, "SHARD_BYTES", 2**17)
         patch.setattr(store_module, "write_shard", written_and_stopped)
