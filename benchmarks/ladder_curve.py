@@ -4,14 +4,13 @@
 
 Of every training part a share of the labelled utterances is kept, drawn for each seed class by class; both arms see the
 same ones, make the same number of updates, and are selected on dev. Writes docs/results/ladder-CORPUS.json and
-docs/images/ladder-CORPUS.png; shares that the file has already are not trained again.
+docs/images/ladder-CORPUS.png; what was trained lies in --work, and the same command goes on from there.
 `--part dev` scores dev itself, which selected: it is for trying this script out, and for nothing else.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import tempfile
 from collections import defaultdict
@@ -41,9 +40,9 @@ SETTINGS = {
     "tasks": ("emotion",),
     "ladder": True,
     "class_weights": "balanced",
-    "max_steps": 200,
+    "max_steps": 100,
     "eval_every": 20,
-    "patience": 10,
+    "patience": 5,
 }
 ARMS = ("without", "ladder")
 
@@ -88,26 +87,30 @@ def point(found: Sequence[Predictions], task: Task) -> dict[str, Any]:
     return {"uar": math.fsum(scores) / len(scores), "seeds": scores, "ci95": intervals[task.name]["uar"], "unit": unit}
 
 
-def measure(run: Run, part: str, share: float, num_seeds: int) -> dict[str, Any]:
-    """A row of the curve: both arms at one share of the labels."""
+def measure(run: Run, part: str, share: float, num_seeds: int, work: Path) -> dict[str, Any]:
+    """A row of the curve: both arms at one share of the labels; what `work` holds is not trained again."""
     row: dict[str, Any] = {"share": share}
     row["labels"] = [len(keep(run.manifest.select(fold.train), share, 0)) for fold in run.folds]
     for arm in ARMS:
-        found = [
-            Predictions.concat([predictions(run, fold, arm, share, seed, part) for fold in run.folds])
-            for seed in range(num_seeds)
-        ]
+        found = []
+        for seed in range(num_seeds):
+            path = work / f"{share}-{arm}-{seed}.parquet"
+            if not path.is_file():
+                folds = [predictions(run, fold, arm, share, seed, part) for fold in run.folds]
+                Predictions.concat(folds).save(path)
+            found.append(Predictions.load(path))
         row[arm] = point(found, run.tasks[0])
         low, high = row[arm]["ci95"]
         print(f"{share:>5.0%} {arm:<8} UAR {row[arm]['uar']:.3f}  95 % {low:.3f} to {high:.3f}", flush=True)
     return row
 
 
-def finished_rows(path: Path, told: dict[str, Any]) -> list[dict[str, Any]]:
-    """The rows of a file that was begun with the same settings."""
-    before = json.loads(path.read_text()) if path.is_file() else {}
-    rows: list[dict[str, Any]] = before.pop("rows", [])
-    return rows if before == told else []
+def open_work(work: Path, told: dict[str, Any]) -> None:
+    """Refuse a folder of trainings with other settings."""
+    path = work / "settings.json"
+    if path.is_file() and read_json(path) != told:
+        raise SystemExit(f"{work} holds trainings with other settings. Choose another --work.")
+    write_json(path, told)
 
 
 def draw_figure(found: dict[str, Any], path: Path) -> None:
@@ -148,6 +151,7 @@ def main() -> None:
     parser.add_argument("--shares", type=lambda text: [float(part) for part in text.split(",")], default=[0.1, 0.25, 1])
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--folds", type=int, help="only so many; all by default")
+    parser.add_argument("--work", type=Path, default=Path("runs/ladder-curve"))
     parser.add_argument("--out", type=Path, default=DOCS / "results")
     parser.add_argument("--images", type=Path, default=DOCS / "images")
     parser.add_argument("settings", nargs="*", help="key=value")
@@ -160,12 +164,14 @@ def main() -> None:
         told = {"corpus": run.corpus.name, "part": arguments.part, "unlabelled": len(run.unlabelled)}
         told |= {"num_folds": len(run.folds), "num_seeds": arguments.seeds}
         told["settings"] = {key: value for key, value in config.model_dump(mode="json").items() if key in SETTINGS}
-        path = arguments.out / f"ladder-{run.corpus.name}.json"
-        rows = finished_rows(path, told)
-        for share in sorted(set(arguments.shares) - {row["share"] for row in rows}):
-            rows.append(measure(run, arguments.part, share, arguments.seeds))
-            write_json(path, told | {"rows": sorted(rows, key=lambda row: row["share"])})
-    draw_figure(read_json(path), arguments.images / f"{path.stem}.png")
+        told |= {"shares": arguments.shares}
+        open_work(arguments.work, told)
+        told["rows"] = [
+            measure(run, arguments.part, share, arguments.seeds, arguments.work) for share in arguments.shares
+        ]
+    path = arguments.out / f"ladder-{told['corpus']}.json"
+    write_json(path, told)
+    draw_figure(told, arguments.images / f"{path.stem}.png")
 
 
 if __name__ == "__main__":
