@@ -160,7 +160,7 @@ def step_time(found: Any) -> list[list[str]]:
     for row in found:
         bare = "bare forward" if row["mode"] == "frozen" else "bare forward + backward"
         what = f"an update, {row['mode']} ({row['peak_bytes'] / 2**30:.2f} GiB at its peak)"
-        rows.append([what, f"{row['ours_s']:.3f} s", f"{row['bare_s']:.2f} s, {bare}", f"{row['ratio']:.3f}", "≤ 1.05"])
+        rows.append([what, f"{row['ours_s']:.3f} s", f"{row['bare_s']:.2f} s, {bare}", f"{row['ratio']:.4f}", "≤ 1.05"])
     return rows
 
 
