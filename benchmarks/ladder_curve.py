@@ -164,7 +164,6 @@ def main() -> None:
         told = {"corpus": run.corpus.name, "part": arguments.part, "unlabelled": len(run.unlabelled)}
         told |= {"num_folds": len(run.folds), "num_seeds": arguments.seeds}
         told["settings"] = {key: value for key, value in config.model_dump(mode="json").items() if key in SETTINGS}
-        told |= {"shares": arguments.shares}
         open_work(arguments.work, told)
         told["rows"] = [
             measure(run, arguments.part, share, arguments.seeds, arguments.work) for share in arguments.shares
