@@ -25,7 +25,8 @@ def predict(
     from undertone.inference import format as formats
     from undertone.inference.predict import load_model
 
-    rows = load_model(model, allow=tuple(allow or ())).predict([sound for path in files for sound in _sounds(path)])
+    sounds = [sound for path in files for sound in _sounds(path, alone=len(files) == 1)]
+    rows = load_model(model, allow=tuple(allow or ())).predict(sounds)
     if as_json:
         sys.stdout.write(json.dumps(rows, indent=2, ensure_ascii=False) + "\n")
     elif as_csv:
@@ -36,13 +37,18 @@ def predict(
         fail("no file could be read.", 1)
 
 
-def _sounds(path: Path) -> list[Path]:
-    """A file, or the sound files of a folder."""
+def _sounds(path: Path, alone: bool) -> list[Path]:
+    """A file, or the sound files of a folder; one without any spoils nothing else: it is then a file of no sound."""
     if not path.is_dir():
         return [path]
     from undertone.corpora.sounds import sound_files
 
-    return sound_files(path)
+    try:
+        return sound_files(path)
+    except ValueError:
+        if alone:
+            raise
+        return [path]
 
 
 def evaluate(

@@ -48,7 +48,7 @@ def fit_all(trainers: Sequence[StackedTrainer], advance: Advance) -> Iterator[Ou
     """
     total = sum(feed.last * len(feed.configs) for one in trainers for feed in one.feeds)
     workers = min(torch.get_num_threads(), len(trainers))
-    if workers == 1 or sys.platform != "linux" or torch.cuda.is_available():
+    if workers <= 1 or sys.platform != "linux" or torch.cuda.is_available():
         for number, trainer in enumerate(trainers):
             before = sum(feed.last * len(feed.configs) for one in trainers[:number] for feed in one.feeds)
             yield trainer.fit(lambda updates, before=before: advance(before + updates, total, ""))  # type: ignore[misc]

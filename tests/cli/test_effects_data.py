@@ -112,8 +112,8 @@ def test_allow_leak_runs_folds_that_share_a_speaker_and_says_so(
 
 def test_upstream_gives_the_features(trained: Train) -> None:
     run = trained("upstream=mfcc")
-    assert weights(run)["downstream.head.convolution.weight"].shape[1] == 39
-    assert weights(trained())["downstream.head.convolution.weight"].shape[1] == 240
+    assert weights(run)["downstream.head.projector.weight"].shape[1] == 39
+    assert weights(trained())["downstream.head.projector.weight"].shape[1] == 240
     assert model_config(run)["upstream"]["name"] == "mfcc"
 
 
@@ -135,7 +135,7 @@ def test_upstream_options_reach_the_upstream(trained: Train, tmp_path: Path) -> 
     file = tmp_path / "blocks.py"
     file.write_text(OWN_UPSTREAM)
     run = trained(f"upstream={file}", "upstream.parts=4")
-    assert weights(run)["downstream.head.convolution.weight"].shape[1] == 4
+    assert weights(run)["downstream.head.projector.weight"].shape[1] == 4
     assert model_config(run)["upstream"]["options"] == {"parts": 4}
 
 
@@ -153,7 +153,8 @@ def test_head_is_the_kind_of_head(trained: Train) -> None:
 
 def test_head_options_reach_the_head(trained: Train) -> None:
     run = trained("head.hidden_size=12", "head.kernel_size=3")
-    assert weights(run)["downstream.head.convolution.weight"].shape == (12, 240, 3)
+    assert weights(run)["downstream.head.projector.weight"].shape == (12, 240)
+    assert weights(run)["downstream.head.convolution.weight"].shape == (12, 12, 3)
 
 
 def test_store_is_where_hidden_states_are_kept(trained: Train, tmp_path: Path) -> None:
