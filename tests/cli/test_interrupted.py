@@ -125,6 +125,6 @@ def test_an_extraction_that_is_asked_to_stop_keeps_its_shards(
     command = shlex.split(outcome.err.splitlines()[-1].partition("with: undertone ")[2])
     kept = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.safetensors")}
     again = undertone(*command)
-    assert again.status == 0 and len(kept) == 2, again.err
+    assert again.status == 0 and len(kept) >= 2, again.err  # a third may have been on its way to the writing thread
     assert 0 < int(again.out.split("extracted ")[1].split()[0]) < 64
     assert kept.items() <= {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.safetensors")}.items()
