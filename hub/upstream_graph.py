@@ -10,6 +10,7 @@ from typing import Any
 from undertone.hub import acoustic_graph, spectral_graph
 from undertone.hub.functionals_graph import FunctionalsGraph
 from undertone.upstream.acoustic._opensmile import OpenSmile
+from undertone.upstream.acoustic.contours import Contours
 from undertone.upstream.acoustic.fbank import Fbank
 from undertone.upstream.acoustic.functionals import Functionals
 from undertone.upstream.acoustic.jiang2022 import Jiang2022
@@ -31,6 +32,10 @@ ACOUSTIC: dict[type[Upstream], type[acoustic_graph.AcousticGraph]] = {
     Spectrogram: acoustic_graph.SpectrogramGraph,
     Waveform: acoustic_graph.WaveformGraph,
 }
+NO_GRAPH: dict[type[Upstream], str] = {
+    OpenSmile: "openSMILE's own program computes its features",
+    Contours: "the logarithm of a matrix is among its features, an operation that ONNX has not",
+}
 INPUTS: dict[Callable[..., Any], Callable[..., Any]] = {
     filterbank_inputs: spectral_graph.filterbank_inputs,
     whisper_inputs: spectral_graph.whisper_inputs,
@@ -50,8 +55,8 @@ def upstream_graph(upstream: Upstream) -> tuple[Any, int]:
     if type(upstream) in ACOUSTIC:
         front_end: Any = upstream
         return ACOUSTIC[type(upstream)](front_end), front_end.window
-    smile = isinstance(upstream, OpenSmile)
-    reason = "openSMILE's own program computes its features" if smile else "it is code from outside undertone"
+    reasons = (reason for kind, reason in NO_GRAPH.items() if isinstance(upstream, kind))
+    reason = next(reasons, "it is code from outside undertone")
     known = ", ".join(sorted(kind.__name__.lower() for kind in ACOUSTIC))
     raise ValueError(
         f"Upstream {upstream.name!r} cannot be exported to ONNX: {reason}, of which no graph can be made. Where "

@@ -31,6 +31,7 @@ class Augmentation(BaseModel):
     share: float = Field(0.5, gt=0, le=1, description="chance of each of noise, speed, gain and reverb at an utterance")
     time_mask: int = Field(0, ge=0, description="SpecAugment: up to so many neighbouring frames set to 0")
     feature_mask: int = Field(0, ge=0, description="SpecAugment: up to so many neighbouring features set to 0")
+    copies: int = Field(0, ge=0, description="svm, logistic: so many changed copies of each training utterance besides")
     mixup: float = Field(0.0, ge=0, description="alpha of mixup: two utterances and their losses mixed, Beta(a, a)")
 
     @field_validator("noise", mode="before")
@@ -56,7 +57,19 @@ class Augmentation(BaseModel):
     @property
     def is_on(self) -> bool:
         """Whether anything is."""
-        return self != Augmentation(share=self.share)
+        return self != Augmentation(share=self.share, copies=self.copies)
+
+
+def _check_fitted(config: RunConfig) -> None:
+    """Refuse what only training by updates can be given."""
+    settings = config.augment
+    if others := [name for name in (*MASKS, "mixup") if getattr(settings, name)]:
+        raise ValueError(f"augment.{others[0]} changes batches, and head {config.head!r} is fitted once. Leave it out.")
+    if not settings.copies:
+        raise ValueError(
+            f"Head {config.head!r} is fitted once, and cannot be given what changes at every update. Say how many "
+            f"changed copies of each utterance it is fitted on besides, as augment.copies=2, or leave augment out."
+        )
 
 
 def check_augmentation(config: RunConfig, tasks: Sequence[Task]) -> None:
@@ -69,10 +82,20 @@ def check_augmentation(config: RunConfig, tasks: Sequence[Task]) -> None:
     from undertone.downstream.head import head_class
 
     settings, head = config.augment, head_class(config.head)
+    if settings.copies and not issubclass(head, FittedHead):
+        raise ValueError(
+            f"augment.copies={settings.copies} is for heads that are fitted once, such as svm and logistic; "
+            f"{config.head!r} is given other changes at every update. Leave it out."
+        )
+    if settings.copies and not settings.on_waves:
+        raise ValueError(
+            f"augment.copies={settings.copies} copies nothing but sound that is changed: add one of "
+            f"{', '.join(f'augment.{name}' for name in WAVES)}."
+        )
     if not settings.is_on:
         return
     if issubclass(head, FittedHead):
-        raise ValueError(f"Head {config.head!r} is fitted once, and cannot be given what changes. Leave augment out.")
+        _check_fitted(config)
     if any(task.level == "frame" for task in tasks) and (settings.speed or settings.mixup):
         raise ValueError("augment.speed and augment.mixup move values over time away from their times. Leave them out.")
     masks = [name for name in MASKS if getattr(settings, name)]

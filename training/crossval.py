@@ -24,6 +24,7 @@ from undertone.downstream.model import UndertoneModel
 from undertone.files import read_json, remove_folder, write_json
 from undertone.training.augmenter import augmenter_of
 from undertone.training.config import RunConfig
+from undertone.training.copies import copies_of
 from undertone.training.cost import model_cost, trained_parameters
 from undertone.training.fallback import EVERYONE
 from undertone.training.fitting import check_fitted, fit_head
@@ -227,7 +228,8 @@ def _fit(
             advance(done, last, "" if score is None else f"dev {score:.3f}")
 
         if not isinstance(module, LiveModel) and isinstance(module.head, FittedHead):
-            return module, fit_head(run.config, run.tasks, run.source, module, utterances, dev, accelerator, follow)
+            copies, parts = copies_of(run, accelerator), (run.tasks, run.source, module, utterances, dev, accelerator)
+            return module, fit_head(run.config, *parts, follow, copies)
         augmenter, unlabelled = augmenter_of(run, accelerator), stream_of(run)
         if LadderOptions.read(run.config.ladder_options).first and run.config.ladder:
             learn_layers(run, module, folder / "layers", accelerator, utterances, total, follow)

@@ -60,6 +60,7 @@ def fit_head(
     dev: Sequence[Utterance],
     accelerator: Accelerator,
     follow: Callable[[int, int, float | None], None] = lambda done, total, score: None,
+    copies: Sequence[Source] = (),
 ) -> Trained:
     """Fit the head on the mean of each training utterance's frames; every process finds the same weights.
 
@@ -71,21 +72,26 @@ def fit_head(
         train: utterances to learn from.
         dev: utterances to score; may be empty.
         accelerator: devices and processes.
-        follow: called when done.
+        follow: called with the copies that were heard, and when done.
+        copies: of changed copies of any training utterance, which count as much as the utterances themselves.
 
     Returns:
         an outcome of one step, the only one there is.
     """
     module.to(accelerator.device)
-    truth = {task.name: targets(task, train) for task in tasks}
+    means = [_means(source, module, train, accelerator, config.batch_size)]
+    for number, copy in enumerate(copies, start=1):
+        means.append(_means(copy, module, train, accelerator, config.batch_size))
+        follow(number, len(copies) + 1, None)
+    truth = {task.name: np.concatenate([targets(task, train)] * len(means)) for task in tasks}
     head: Any = module.head
-    head.fit(_means(source, module, train, accelerator, config.batch_size), truth, config.class_weights == "balanced")
+    head.fit(np.concatenate(means), truth, config.class_weights == "balanced")
     record: dict[str, Any] = {"step": 1, "epoch": 1, "lr": None, "train_loss": None}
     score = None
     if dev:
         predictions = predict(module, tasks, source, dev, accelerator, config.batch_size)
         score, record["dev"] = selection_score(predictions, config.select_by)
-    follow(1, 1, score)
+    follow(len(means), len(means), score)
     return Trained(1, score, [record])
 
 

@@ -30,6 +30,7 @@ from undertone.downstream.task import Task
 from undertone.files import read_json, write_json
 from undertone.training.augmentation import check_augmentation
 from undertone.training.config import RunConfig, check_same_run, save_config
+from undertone.training.copies import Heard
 from undertone.training.cost import trained_parameters
 from undertone.training.fallback import MixtureSource
 from undertone.training.feeding import Source, StoreSource, WaveSource
@@ -61,6 +62,7 @@ class Run:
         warnings: what the results must say about the data.
         stored: of the hidden states: `frames`, `mean`, `mixture` or `none`.
         unlabelled: what a ladder reconstructs besides.
+        copies: hidden states of changed copies of utterances, once they were heard.
     """
 
     config: RunConfig
@@ -75,6 +77,7 @@ class Run:
     warnings: list[str] = field(default_factory=list)
     stored: str = "none"
     unlabelled: tuple[Utterance, ...] = ()
+    copies: Heard = field(default_factory=dict)
 
     def folder(self, fold: Fold) -> Path:
         """RUN/folds/NAME; letters that a file system may refuse are quoted."""

@@ -20,6 +20,7 @@ from undertone.recipes.systems import load_system
 from undertone.tests.hub.test_to_transformers import make_model
 from undertone.upstream import Frames, Upstream, WaveBatch, load_upstream
 from undertone.upstream.acoustic._opensmile import OpenSmile
+from undertone.upstream.acoustic.contours import Contours
 from undertone.upstream.acoustic.fbank import Fbank
 from undertone.upstream.random_weights import ARCHITECTURES, save_random
 
@@ -213,12 +214,19 @@ def test_the_acoustic_systems_are_exported(system, tmp_path):
     check_batches(onnxruntime.InferenceSession(to_onnx(model, tmp_path / "onnx").folder / "model.onnx"), model)
 
 
-def test_every_front_end_but_opensmiles_has_a_graph():
+def test_every_front_end_has_a_graph_or_a_reason():
     found = available("undertone.upstream.acoustic", Upstream)
-    assert set(found) - {"compare2016", "egemaps"} == {name for name, _ in FRONT_ENDS}
+    assert set(found) - {"compare2016", "egemaps", "contours"} == {name for name, _ in FRONT_ENDS}
 
 
-@pytest.mark.parametrize("kind, reason", [(OpenSmile, "openSMILE's own program"), (Mine, "it is code from outside")])
+@pytest.mark.parametrize(
+    "kind, reason",
+    [
+        (OpenSmile, "openSMILE's own program"),
+        (Contours, "the logarithm of a matrix"),
+        (Mine, "it is code from outside"),
+    ],
+)
 def test_other_upstreams_are_refused_with_what_works(kind, reason, tmp_path):
     model = make_model("fbank", "attention", TASKS)
     model.upstream.__class__ = kind

@@ -1,0 +1,78 @@
+"""Statistics of contours over an utterance: contours are (T, D), one column each; every answer is a flat vector."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+PERCENTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
+NUM_MOMENTS, NUM_COURSE, NUM_STRETCHES = 4, 7, 4
+FRAME_RATE = 100  # Hz
+TINY = 1e-6
+
+
+def moments(contours: Tensor) -> Tensor:
+    """(T, D) -> (4 D,): mean, biased standard deviation, skewness within +-5, kurtosis up to 20."""
+    mean = contours.mean(0)  # (D,)
+    deviation = (contours - mean).square().mean(0).sqrt()  # (D,)
+    z = (contours - mean) / (deviation + TINY)  # (T, D)
+    return torch.cat([mean, deviation, z.pow(3).mean(0).clamp(-5, 5), z.pow(4).mean(0).clamp(max=20)])
+
+
+def percentiles(contours: Tensor) -> Tensor:
+    """(T, D) -> (7 D,), interpolated, of `PERCENTILES`."""
+    return torch.quantile(contours, contours.new_tensor(PERCENTILES), dim=0).flatten()
+
+
+def course(contours: Tensor) -> Tensor:
+    """How contours go from beginning to end.
+
+    Returns:
+        (7 D,): slope and curvature of the least-squares parabola over time from -1 to 1, deviation from it, mean rise
+        and mean fall of the frames that rise or fall, mean change, share of frames at which the mean is crossed.
+    """
+    time = torch.linspace(-1, 1, len(contours), device=contours.device)  # (T,)
+    bow = time.square() - time.square().mean()  # orthogonal to the line
+    centred = contours - contours.mean(0)  # (T, D)
+    slope = time @ centred / time.square().sum().clamp(min=TINY)  # (D,)
+    curvature = bow @ centred / bow.square().sum().clamp(min=TINY)
+    residual = (centred - time[:, None] * slope - bow[:, None] * curvature).square().mean(0).sqrt()
+    steps = contours.diff(dim=0) if len(contours) > 1 else torch.zeros_like(contours)  # (T - 1, D)
+    rise = steps.clamp(min=0).sum(0) / (steps > 0).sum(0).clamp(min=1)
+    fall = steps.clamp(max=0).sum(0) / (steps < 0).sum(0).clamp(min=1)
+    signs = (centred > 0).float()
+    crossings = signs.diff(dim=0).abs().sum(0) / len(contours)
+    return torch.cat([slope, curvature, residual, rise, fall, steps.abs().mean(0), crossings])
+
+
+def log_covariance(contours: Tensor, ridge: float = 0.01) -> Tensor:
+    """Covariance as a point of a flat space: the logarithm of the matrix (Arsigny et al., SIAM J. Matrix Anal. 2007).
+
+    Args:
+        contours: (T, D).
+        ridge: added to the diagonal.
+
+    Returns:
+        (D (D + 1) / 2,): the upper triangle, off the diagonal times the square root of 2, so that distances stay.
+    """
+    size = contours.shape[1]
+    centred = (contours - contours.mean(0)).double()
+    eye = torch.eye(size, dtype=torch.float64, device=contours.device)
+    values, vectors = torch.linalg.eigh(centred.T @ centred / len(contours) + ridge * eye)
+    logarithm: Tensor = (vectors * values.clamp(min=ridge).log()) @ vectors.T  # (D, D)
+    row, column = torch.triu_indices(size, size, device=contours.device)
+    scaled: Tensor = logarithm * (eye + math.sqrt(2) * (1 - eye))
+    return scaled[row, column].float()
+
+
+def stretches(mask: Tensor) -> Tensor:
+    """(T,) bool -> (4,): of its unbroken stretches the mean, deviation and maximum in s, and their number a second."""
+    edges = torch.nn.functional.pad(mask.int(), (1, 1)).diff()  # (T + 1,)
+    lengths = ((edges < 0).nonzero() - (edges > 0).nonzero())[:, 0] / FRAME_RATE  # (S,) s
+    if not len(lengths):
+        return torch.zeros(NUM_STRETCHES, device=mask.device)
+    spread = (lengths - lengths.mean()).square().mean().sqrt()
+    count = lengths.new_tensor(len(lengths) * FRAME_RATE / len(mask))
+    return torch.stack([lengths.mean(), spread, lengths.amax(), count])
