@@ -3,8 +3,8 @@
 The upstream `contours` gives 6,929 numbers an utterance, with torchaudio alone: moments, percentiles and course of
 cepstra, spectral shape and voice, the logarithm of their covariance, and what random convolutions over them answer.
 They are standardised by the training speakers; every class counts alike; two copies of each training utterance, up to
-15 % faster or slower, are learned from besides. C is chosen on dev for each fold, then the head is fitted again on train
-and dev. No speaker is normalised by his own speech. All of it was tuned on RAVDESS' dev parts.
+15 % faster or slower, are learned from besides. C is chosen on dev for each fold, then the head is fitted again on
+train and dev. No speaker is normalised by his own speech. All of it was tuned on RAVDESS' dev parts.
 """
 
 SYSTEM = {

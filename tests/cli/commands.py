@@ -53,9 +53,9 @@ def undertone(*words: object) -> Outcome:
     return Outcome(status, out.getvalue(), err.getvalue())
 
 
-def start(*words: object, command: Sequence[str] = COMMAND) -> subprocess.Popen[str]:
-    """`undertone WORDS...` as a process of its own, with as many threads as this one."""
-    environment = os.environ | {"OMP_NUM_THREADS": str(torch.get_num_threads()), "CUDA_VISIBLE_DEVICES": ""}
+def start(*words: object, command: Sequence[str] = COMMAND, threads: int | None = None) -> subprocess.Popen[str]:
+    """`undertone WORDS...` as a process of its own, by default with as many threads as this one."""
+    environment = os.environ | {"OMP_NUM_THREADS": str(threads or torch.get_num_threads()), "CUDA_VISIBLE_DEVICES": ""}
     return subprocess.Popen(
         [*command, *map(str, words)], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
