@@ -34,6 +34,7 @@ SYSTEMS = {
     "li2019-small": f"li2019:small {CUT}",
     "huang2017-small": f"huang2017:small {CUT}",
     "jiang2022-small": f"jiang2022:small {CUT}",
+    "trigeorgis2016-small": f"trigeorgis2016:small tasks=emotion {CUT}",
 }
 
 

@@ -119,6 +119,19 @@ def test_the_six_cells_of_parthasarathy_give_a_ccc_for_each_value(
     assert config["ladder"] == ("STL" != cell != "MTL")
 
 
+def test_the_paper_size_on_opensmiles_vectors_with_unlabelled_speech(
+    small_corpus: Path, voices: Path, store: Path, tmp_path: Path
+) -> None:
+    pytest.importorskip("opensmile", reason="needs the extra opensmile")
+    words = ("--system", "parthasarathy2020", "tasks=emotion", "max_epochs=1", "device=cpu", "--store", store)
+    runs = [tmp_path / "alone", tmp_path / "besides"]
+    for out, more in zip(runs, ((), (f"unlabelled={voices}",)), strict=True):
+        outcome = undertone("train", small_corpus, "--fold", "F1", "--out", out, *words, *more)
+        assert outcome.status == 0, outcome.err
+    assert [value.shape[1] for name, value in weights(runs[0]).items() if value.ndim == 2][0] == 6373  # ComParE's set
+    assert distance(*runs, "downstream") > 1e-7  # what is unlabelled has a part in it
+
+
 @pytest.mark.parametrize("mode", ["frozen", "finetune"])
 def test_an_upstream_hears_the_unlabelled_speech_as_well(
     mode: str, small_corpus: Path, voices: Path, store: Path, tmp_path: Path
