@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,6 +15,7 @@ from undertone.discovery import nearest
 from undertone.downstream.ladder_options import LadderOptions
 from undertone.training.augmentation import Augmentation
 from undertone.training.sweep import SWEEPABLE, trials
+from undertone.training.words import parse, read_yaml, split
 
 MOST_TRIALS = 1000
 
@@ -135,7 +135,7 @@ class RunConfig(BaseModel):
     def _seeds(cls, value: Any) -> Any:
         """A number of seeds counts from 0; words are split at commas."""
         if isinstance(value, str):
-            value = _split(value) if "," in value else _parse(value)
+            value = split(value) if "," in value else parse(value)
         value = tuple(range(min(value, MOST_TRIALS + 1))) if isinstance(value, int) else value
         if not isinstance(value, list | tuple):
             return value  # which pydantic refuses
@@ -150,7 +150,7 @@ class RunConfig(BaseModel):
         if not isinstance(value, Mapping):
             return value  # which pydantic refuses
         found = {
-            SHORT.get(key, str(key)): _split(some) if isinstance(some, str) else some for key, some in value.items()
+            SHORT.get(key, str(key)): split(some) if isinstance(some, str) else some for key, some in value.items()
         }
         for key, some in found.items():
             if key not in SWEEPABLE and not key.startswith(("head.", "ladder.")):
@@ -243,7 +243,7 @@ def corpus_options(words: Iterable[str]) -> dict[str, Any]:
 
 def _read_file(file: Path) -> dict[str, Any]:
     try:
-        content = _read_yaml(file.read_text(encoding="utf-8"))
+        content = read_yaml(file.read_text(encoding="utf-8"))
     except OSError as error:
         raise ValueError(f"Cannot read the config {file}: {error.strerror}.") from error
     except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:  # PyYAML lets those of Python through
@@ -259,7 +259,7 @@ def assign(merged: dict[str, Any], word: str) -> None:
     key, equals, text = word.partition("=")
     if not equals or not key:
         raise ValueError(f"Expected key=value, got {word!r}. For example learning_rate=3e-4 or head.dropout=0.1.")
-    value = _parse(text)
+    value = parse(text)
     prefix, dot, option = key.partition(".")
     if dot and prefix in NESTED:
         before = merged.get(NESTED[prefix], {})
@@ -279,33 +279,6 @@ def _unsweep(merged: dict[str, Any], key: str) -> None:
     """Take a setting that is now given out of the sweep that a preset or a file asks for."""
     if isinstance(sweep := merged.get("sweep"), Mapping):
         merged["sweep"] = {name: values for name, values in sweep.items() if SHORT.get(name, name) != key}
-
-
-def _split(text: str) -> tuple[Any, ...]:
-    return tuple(_parse(part.strip()) for part in text.split(",") if part.strip())
-
-
-class _Yaml(yaml.SafeLoader):
-    """YAML without aliases: a few lines of aliases of aliases stand for more text than there is memory."""
-
-    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
-        if self.check_event(yaml.AliasEvent):
-            raise yaml.YAMLError("it has an alias, *name; write the value again")
-        return super().compose_node(parent, index)
-
-
-def _read_yaml(text: str) -> Any:
-    return yaml.load(text, _Yaml)  # a safe loader
-
-
-def _parse(text: str) -> Any:
-    try:
-        if "e" in text.lower():
-            with suppress(ValueError):
-                return float(text)  # YAML 1.1 reads 3e-4 as a string
-        return _read_yaml(text)
-    except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
-        raise ValueError(f"Cannot read the value {text!r}: {error}") from error
 
 
 def _explain(error: ValidationError) -> str:
