@@ -1,7 +1,8 @@
 """The ladder network: every layer of a head is reconstructed from its corrupted self and from the layer above.
 
 Rasmus, Berglund, Honkala, Valpola & Raiko 2015 (arXiv 1507.02672); for speech emotion Parthasarathy & Busso 2020 (IEEE
-TASLP 28, arXiv 1905.02921). The reconstruction needs no labels.
+TASLP 28, arXiv 1905.02921). The reconstruction needs no labels. Ours: the outputs are neither corrupted nor denoised,
+so that any head can have a ladder; the decoder starts at the last hidden layer, as in the second paper's public code.
 """
 
 from __future__ import annotations

@@ -16,9 +16,10 @@ MASKS = ("time_mask", "feature_mask")
 
 
 class Augmentation(BaseModel):
-    """How training utterances are changed, anew at every update; dev and test never are.
+    """How training utterances are changed, anew at every update or in `copies`; dev and test never are.
 
-    What changes the sound needs the upstream at every update, a frozen one's too; the others work on what is stored.
+    What changes the sound needs the upstream at every update, a frozen one's too (once for each copy); the others work
+    on what is stored.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
-import torch
 from accelerate import Accelerator
 from torch import Tensor
 
@@ -16,11 +15,11 @@ if TYPE_CHECKING:
     from undertone.corpora.manifest import Utterance
     from undertone.training.run import Run
 
-Heard = dict[tuple[int, int, str], Tensor]  # (seed, number, utterance id) -> (L, D)
+Heard = dict[tuple[int, int, str], Tensor]  # (seed, number, utterance id) -> (L, T, D); T is 1 where means do
 
 
 class CopySource:
-    """Means (B, L, 1, D) float32 of the copies with one number; the upstream hears each once a run.
+    """Hidden states (B, L, T, D) float32 of the copies with one number; a process hears each once a run.
 
     Args:
         augmenter: makes them; copy `number` is what it makes of an utterance at step `number`.
@@ -38,11 +37,10 @@ class CopySource:
         keys = [(self.augmenter.seed, self.number, utterance.id) for utterance in utterances]
         new = [utterance for key, utterance in zip(keys, utterances, strict=True) if key not in self.heard]
         if new:
-            batch, _ = self.augmenter(new, self.number)
-            for utterance, states in zip(new, batch.means().states, strict=True):  # type: ignore[union-attr]
-                self.heard[self.augmenter.seed, self.number, utterance.id] = states[:, 0].cpu()
-        states = torch.stack([self.heard[key] for key in keys])  # (B, L, D)
-        return HiddenStates(states[:, :, None], torch.ones(len(keys), dtype=torch.int64))
+            batch: Any = self.augmenter(new, self.number)[0]
+            for utterance, states, length in zip(new, batch.states, batch.lengths.tolist(), strict=True):
+                self.heard[self.augmenter.seed, self.number, utterance.id] = states[:, :length].cpu()
+        return HiddenStates.collate([self.heard[key] for key in keys])
 
 
 def copies_of(run: Run, accelerator: Accelerator) -> list[CopySource]:

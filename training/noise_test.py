@@ -20,6 +20,7 @@ from undertone.training.config import make_config
 from undertone.training.feeding import WaveSource
 from undertone.training.metrics import score
 from undertone.training.order import generator_of
+from undertone.training.postprocess import apply_chains
 from undertone.training.predictions import Predictions
 from undertone.training.progress import Display
 from undertone.training.results import number
@@ -105,7 +106,7 @@ def noise_test(
             utterances = manifest.select(dict.fromkeys(Predictions.load(folder / "predictions.parquet").ids))
             for key, source in _sources(model.sample_rate, noise, snrs, seed).items():
                 predictions = predict(module, model.tasks, source, utterances, accelerator, BATCH_SIZE)
-                found.setdefault(key, []).append(predictions)
+                found.setdefault(key, []).append(apply_chains(fold.get("postprocess", {}), predictions))
             advance(number_of_fold, len(results["folds"]), "")
     task = results["tasks"][0]["name"]
     scores: dict[str, dict[str, Any]] = {}

@@ -6,7 +6,7 @@ where the CCC on dev gets better. Test is only ever given what dev chose.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import groupby
 from typing import Any
@@ -109,10 +109,17 @@ def postprocess(
         dev: predictions of the same model.
         test: what is changed; its targets are not looked at.
     """
-    scores, chains = dict(test.scores), {}
-    for task in test.tasks:
-        if task.level == "frame":
-            chain = choose_chain(steps, dev.scores[task.name][:, 0], dev.targets[task.name], dev.ids)
-            scores[task.name] = chain(scores[task.name][:, 0], test.ids)[:, None].astype(np.float32)
-            chains[task.name] = asdict(chain)
-    return replace(test, scores=scores), chains
+    chains = {
+        task.name: asdict(choose_chain(steps, dev.scores[task.name][:, 0], dev.targets[task.name], dev.ids))
+        for task in test.tasks
+        if task.level == "frame"
+    }
+    return apply_chains(chains, test), chains
+
+
+def apply_chains(chains: Mapping[str, Mapping[str, Any]], predictions: Predictions) -> Predictions:
+    """Predictions put through the chains that dev chose, as `fold.json` has them under `postprocess`."""
+    scores = dict(predictions.scores)
+    for task, settings in chains.items():
+        scores[task] = Chain(**settings)(scores[task][:, 0], predictions.ids)[:, None].astype(np.float32)
+    return replace(predictions, scores=scores)

@@ -7,7 +7,7 @@ import multiprocessing
 import os
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any
@@ -29,7 +29,7 @@ _trainers: Sequence[StackedTrainer] = ()  # what a forked process finds in its m
 _done: Any = None  # updates of each, and behind them whether to stop: memory that the processes share
 
 
-def fit_all(trainers: Sequence[StackedTrainer], advance: Advance) -> Iterator[Outcome]:
+def fit_all(trainers: Sequence[StackedTrainer], advance: Advance) -> Generator[Outcome]:
     """Train all stacks, on Linux without a GPU as many at once as torch has threads, each on one core.
 
     Processes, not threads: a stack is many short operations, between which threads would wait for each other's Python
@@ -57,8 +57,8 @@ def fit_all(trainers: Sequence[StackedTrainer], advance: Advance) -> Iterator[Ou
     context = multiprocessing.get_context("fork")
     _trainers, _done = trainers, context.Array("q", len(trainers) + 1, lock=False)
     with ProcessPoolExecutor(workers, context, initializer=_begin, initargs=(os.getpid(),)) as pool:
-        futures = [pool.submit(_fit, number) for number in range(len(trainers))]
-        try:
+        try:  # a process is forked at each of the first calls of submit
+            futures = [pool.submit(_fit, number) for number in range(len(trainers))]
             for trainer, future in zip(trainers, futures, strict=True):
                 yield _take(trainer, future, lambda: advance(sum(_done[:-1]), total, ""))
         except BrokenProcessPool as error:

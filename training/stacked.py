@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from collections.abc import Generator, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from typing import cast
 
@@ -25,6 +25,8 @@ from undertone.training.stack import StackBatch, TracedStack
 from undertone.training.stacked_trainer import PER_RUN, Feed, StackedTrainer
 from undertone.training.sweep import Trial, combine, trials
 from undertone.training.trainer import Trained, flatten_record, total_steps
+
+Fit = tuple[StackedTrainer, list[list[Trained]]]
 
 
 @dataclass(frozen=True)
@@ -86,7 +88,7 @@ def train_stacked(run: Run, folds: Sequence[Fold]) -> None:
         if run.config.head == "linear" and not on_gpu:
             stacks = _spread(stacks, torch.get_num_threads())
         title = f"{len(mine)} folds" + (f" x {len(plan)} trainings" if len(plan) > 1 else "")
-        fits = _fit(run, [[group.feed for group in stack] for stack in stacks], title)
+        fits = locks.enter_context(closing(_fit(run, [[group.feed for group in stack] for stack in stacks], title)))
         for stack, (trainer, outcomes) in zip(stacks, fits, strict=True):
             for group, row, modules in zip(stack, outcomes, trainer.modules, strict=True):
                 for trial, trained, module in zip(group.trials, row, modules, strict=True):
@@ -144,7 +146,7 @@ def _spread(stacks: list[list[_Group]], threads: int) -> list[list[_Group]]:
     return spread
 
 
-def _fit(run: Run, stacks: Sequence[list[Feed]], title: str) -> Iterator[tuple[StackedTrainer, list[list[Trained]]]]:
+def _fit(run: Run, stacks: Sequence[list[Feed]], title: str) -> Generator[Fit]:
     """The trainer of each stack and its outcome, in their order."""
     means = _source(run).means(list(run.manifest))
     rows = {item.id: row for row, item in enumerate(run.manifest)}
@@ -152,8 +154,8 @@ def _fit(run: Run, stacks: Sequence[list[Feed]], title: str) -> Iterator[tuple[S
     for feeds in stacks:
         modules = [[_new(run, config, feed.name) for config in feed.configs] for feed in feeds]
         trainers.append(StackedTrainer(feeds, run.tasks, means, rows, modules))
-    with run.display.bar(title) as advance:
-        yield from zip(trainers, fit_all(trainers, advance), strict=True)
+    with run.display.bar(title) as advance, closing(fit_all(trainers, advance)) as outcomes:
+        yield from zip(trainers, outcomes, strict=True)
 
 
 def _source(run: Run) -> StoreSource:

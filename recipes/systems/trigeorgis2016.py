@@ -4,7 +4,8 @@ Trigeorgis et al., "Adieu features? End-to-end speech emotion recognition using 
 ICASSP 2016, on RECOLA; the sizes are those of a public reimplementation. The 500 ms convolution goes through the FFT.
 For time-continuous values: `tasks=series.arousal,series.valence`; `regression_loss=mse` is the objective it is compared
 with. On a corpus of labelled utterances the same network gives the mean of its frames one output. `postprocess` is
-chosen on dev, and for values over time alone. Whole utterances in place of 6 s, AdamW and its rate are ours.
+chosen on dev, and for values over time alone. Whole utterances in place of 6 s, AdamW and its rate are ours. The
+ablation's MFCC row has the paper's BLSTM at either size; beside `small` add `head.hidden_size=32` to it.
 """
 
 from undertone.recipes.ablation import Row

@@ -132,13 +132,15 @@ def test_the_paper_size_on_opensmiles_vectors_with_unlabelled_speech(
     assert distance(*runs, "downstream") > 1e-7  # what is unlabelled has a part in it
 
 
-@pytest.mark.parametrize("mode", ["frozen", "finetune"])
+@pytest.mark.parametrize(
+    "mode, head", [("frozen", "dense"), ("frozen", "dense_frames"), ("finetune", "dense"), ("finetune", "dense_frames")]
+)
 def test_an_upstream_hears_the_unlabelled_speech_as_well(
-    mode: str, small_corpus: Path, voices: Path, store: Path, tmp_path: Path
+    mode: str, head: str, small_corpus: Path, voices: Path, store: Path, tmp_path: Path
 ) -> None:
     """Pooled and frame by frame, from the store and through an upstream that learns."""
     upstream = save_random("tiny-wav2vec2", tmp_path / "tiny")
-    words = ("--upstream", upstream, f"mode={mode}", "head=dense_frames", "head.hidden_size=8", "max_steps=2")
+    words = ("--upstream", upstream, f"mode={mode}", f"head={head}", "head.hidden_size=8", "max_steps=2")
     runs = []
     for name, more in (("alone", ()), ("besides", (f"unlabelled={voices}",))):
         out = tmp_path / name

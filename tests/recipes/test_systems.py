@@ -41,6 +41,7 @@ def test_settings_variants_and_ablation_are_valid(name: str) -> None:
         config = config_of(f"{name}:{variant}")
         assert config != plain
         check_head_options(config.head, config.head_options)
+    assert plain.augment.is_on == (name == "contours")  # which reproduces no paper
     rows = getattr(module, "ABLATION", ())
     assert len({row.name for row in rows}) == len({row.words for row in rows}) == len(rows)
     for row in rows:

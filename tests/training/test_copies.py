@@ -70,7 +70,7 @@ def test_every_copy_is_heard_once_and_depends_on_its_number_and_the_seed(small_c
 
     def hear(batch: WaveBatch) -> HiddenStates:
         heard.append(len(batch.samples))
-        return HiddenStates(batch.samples.square()[:, None, :, None], batch.lengths)  # (B, 1, N, 1)
+        return HiddenStates(batch.samples[:, None, :, None], batch.lengths)  # (B, 1, N, 1), padded
 
     def source(seed: int, number: int) -> CopySource:
         settings = Augmentation(**SETTINGS)
@@ -78,11 +78,25 @@ def test_every_copy_is_heard_once_and_depends_on_its_number_and_the_seed(small_c
 
     together: dict[tuple[int, int, str], torch.Tensor] = {}
     first = source(0, 1)(utterances[:4])
-    assert first.states.shape == (4, 1, 1, 1) and heard == [4]
+    assert len(first.states) == 4 and heard == [4]
     again = source(0, 1)(utterances[::-1])
-    assert heard == [4, 2] and torch.equal(again.states[2:], first.states.flip(0))
-    others = [source(*which)(utterances).states for which in ((0, 2), (1, 1))]
-    assert heard == [4, 2, 6, 6] and not any(torch.equal(other, again.states.flip(0)) for other in others)
+    assert heard == [4, 2]
+    for utterance, states, length in zip(utterances[::-1], again.states, again.lengths.tolist(), strict=True):
+        wave = source(0, 1).augmenter.wave(utterance, 1)
+        assert torch.equal(states[0, :length, 0], wave) and not states[0, length:].any()  # frames, and no padding
+    others = [source(*which)(utterances[::-1]) for which in ((0, 2), (1, 1))]
+    assert heard == [4, 2, 6, 6]
+    assert not any(torch.equal(other.lengths, again.lengths) for other in others)
+
+
+def test_the_preset_contours_from_a_corpus_to_a_prediction(small_corpus: Path, tmp_path: Path) -> None:
+    words = ("--system", "contours", "--fold", "F1", "device=cpu", "--store", tmp_path / "store")
+    outcome = undertone("train", small_corpus, "--out", tmp_path / "run", *words, "sweep.head.C=1e-3,1e-2")
+    assert outcome.status == 0, outcome.err
+    assert fold(tmp_path / "run")["chosen"]["head.C"] in (1e-3, 1e-2)
+    clip = next(small_corpus.parent.rglob("*.wav"))
+    answer = undertone("predict", tmp_path / "run", clip)
+    assert answer.status == 0 and "emotion" in answer.out, answer.err
 
 
 @pytest.mark.parametrize(

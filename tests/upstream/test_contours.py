@@ -19,6 +19,7 @@ from undertone.upstream.acoustic._statistics import course, log_covariance, mome
 from undertone.upstream.acoustic._voice import voice
 
 RATE = 16_000
+PINNED = ((-0.05382075, 0.02638515, 0.07503697), (0.01522146, 0.00391857, -0.03902196))  # some taps of kernels
 
 
 def noise(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -122,6 +123,13 @@ def test_half_of_the_kernels_hear_changes_alone() -> None:
     assert still[::2].all() and not still[1::2].any()
 
 
+def test_the_kernels_are_those_that_models_were_trained_with() -> None:
+    """Drawn anew at every start: another random generator would make every saved model wrong."""
+    first, *_, last = _kernels(39, torch.device("cpu"))
+    assert first[1, 0, :3].tolist() == pytest.approx(PINNED[0], abs=1e-6)
+    assert last[-1, -1, -3:].tolist() == pytest.approx(PINNED[1], abs=1e-6)
+
+
 # ---- contours
 
 
@@ -187,6 +195,13 @@ def test_the_first_harmonic_over_the_second() -> None:
 
 
 # ---- the upstream
+
+
+def test_autocast_changes_nothing() -> None:
+    wave = 0.1 * noise(RATE)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = vector(wave)
+    assert torch.equal(found, vector(wave))
 
 
 def test_the_vector_of_silence_clicks_and_noise_is_finite() -> None:

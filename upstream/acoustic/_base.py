@@ -42,12 +42,13 @@ class Acoustic(Upstream):
 
     @torch.no_grad()
     def forward(self, batch: WaveBatch) -> HiddenStates:
-        """(B, N) samples -> (B, 1, T, D) features."""
+        """(B, N) samples -> (B, 1, T, D) features, in float32 under autocast too."""
         self.check_sample_rate(batch)
         states = []
-        for wave, length in zip(batch.samples, batch.lengths.tolist(), strict=True):
-            wave = torch.nn.functional.pad(wave[:length], (0, max(0, self.window - length)))  # (N,)
-            states.append(self.features(wave)[None])  # (1, T, D)
+        with torch.autocast(batch.samples.device.type, enabled=False):
+            for wave, length in zip(batch.samples, batch.lengths.tolist(), strict=True):
+                wave = torch.nn.functional.pad(wave[:length], (0, max(0, self.window - length)))  # (N,)
+                states.append(self.features(wave)[None])  # (1, T, D)
         return HiddenStates.collate(states).to(batch.samples.device)
 
     def fingerprint(self) -> str:

@@ -11,10 +11,9 @@ from undertone.upstream.acoustic._kaldi import FFT, HOP, WINDOW
 
 RATE = 16_000
 FLOOR = 1e-10  # of a power before its logarithm
-NUM_SHAPES = 19
 # Of each column over the speech of LibriSpeech, rounded; fixed numbers that bring the columns to one scale.
 DEVIATIONS = torch.tensor([1, 0.17, 0.7, 1.4, 0.6, 0.9, 1.3, 1.5, 1.8, 2.1, 2.3, 7.6, 3, 0.64, 0.22, 3.1, 2, 2, 3.2])
-LEVEL, LOUDNESS = 0, 2  # columns of `spectral_shape`
+LEVEL = 0  # column of `spectral_shape`
 ROLL_OFFS = (0.25, 0.5, 0.75, 0.9)
 SLOPES_HZ = ((0, 500), (500, 1500), (1000, 8000))
 SHARES_HZ = ((250, 650), (1000, 4000), (4000, 8000))
@@ -34,13 +33,15 @@ def spectral_shape(wave: Tensor) -> Tensor:
     """
     frames = wave.unfold(0, WINDOW, HOP)  # (T, window)
     frames = frames - frames.mean(1, keepdim=True)
-    hz = _frequencies(wave.device)  # (F,)
+    khz = _frequencies(wave.device)  # (F,)
     power = torch.fft.rfft(frames * _window(wave.device), n=FFT).abs().square() + FLOOR  # (T, F)
     total, logs = power.sum(1), power.log()
     share = power / total[:, None]  # (T, F)
-    centroid = share @ hz  # (T,)
-    spread = (share * (hz - centroid[:, None]).square()).sum(1).sqrt()
-    below = share.cumsum(1)
+    centroid = share @ khz  # (T,)
+    spread = (share * (khz - centroid[:, None]).square()).sum(1).sqrt()
+    below = (
+        share @ torch.ones(len(khz), len(khz), device=wave.device).triu()
+    )  # (T, F); cumsum has no fixed order on a GPU
     unit = torch.nn.functional.normalize(power.sqrt(), dim=1)  # (T, F)
     columns = [
         frames.square().mean(1).clamp(min=FLOOR).log() / 2,
@@ -49,12 +50,12 @@ def spectral_shape(wave: Tensor) -> Tensor:
         centroid,
         spread,
         -(share * share.clamp(min=FLOOR).log()).sum(1),
-        *((below < part).sum(1) * hz[1] for part in ROLL_OFFS),
+        *((below < part).sum(1) * khz[1] for part in ROLL_OFFS),
         logs.mean(1) - power.mean(1).log(),
-        *(_slope(logs, hz, low / 1000, high / 1000) for low, high in SLOPES_HZ),
+        *(_slope(logs, khz, low / 1000, high / 1000) for low, high in SLOPES_HZ),
         torch.nn.functional.pad((unit[1:] - unit[:-1]).norm(dim=1), (1, 0)),
-        _band(share, hz, 0.05, 1).log() - _band(share, hz, 1, 5).log(),
-        *(_band(share, hz, low / 1000, high / 1000).log() for low, high in SHARES_HZ),
+        _band(share, khz, 0.05, 1).log() - _band(share, khz, 1, 5).log(),
+        *(_band(share, khz, low / 1000, high / 1000).log() for low, high in SHARES_HZ),
     ]
     return torch.stack(columns, 1)
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 PERCENTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
-NUM_MOMENTS, NUM_COURSE, NUM_STRETCHES = 4, 7, 4
+NUM_STRETCHES = 4
 FRAME_RATE = 100  # Hz
 TINY = 1e-6
 

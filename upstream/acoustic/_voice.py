@@ -14,7 +14,6 @@ LOWEST_HZ, HIGHEST_HZ = 60.0, 500.0
 LONG = 640  # samples, 40 ms: two periods of a voice of 60 Hz reach into it
 FFT = 1024
 FLOOR = 1e-10
-NUM_VOICE = 9
 FORMANTS_HZ = ((300, 1000), (1000, 2400), (2400, 3600))
 
 
@@ -38,8 +37,8 @@ def voice(wave: Tensor) -> tuple[Tensor, Tensor]:
     octaves = torch.log2(RATE / period / LOWEST_HZ)
     logs = torch.fft.rfft(frames, n=FFT).abs().square().clamp(min=FLOOR).log()  # (T, FFT / 2 + 1)
     first, second, third = (_harmonic(logs, number * FFT / period) for number in (1, 2, 3))
-    khz = torch.fft.rfftfreq(FFT, 1 / RATE, device=wave.device)
-    formants = [logs[:, (khz > low) & (khz < high)].amax(1) for low, high in FORMANTS_HZ]
+    hz = torch.fft.rfftfreq(FFT, 1 / RATE, device=wave.device)
+    formants = [logs[:, (hz > low) & (hz < high)].amax(1) for low, high in FORMANTS_HZ]
     columns = [
         octaves,
         (periodic / (1 - periodic)).log(),
