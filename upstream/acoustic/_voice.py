@@ -27,7 +27,8 @@ def voice(wave: Tensor) -> tuple[Tensor, Tensor]:
         (T, 9), a 40 ms frame around each of the 25 ms frames of the other contours: octaves above 60 Hz, log ratio of
         harmonic to noise, level of the first harmonic over the second, the third, and the strongest part of each of
         `FORMANTS_HZ` (log power), change of the octaves and of the first harmonic's level since the frame before
-        (absolute: jitter and shimmer from frame to frame; where a voice sets in, the frame before is unvoiced). And (T,), the periodic share of the power, 0 to 1.
+        (absolute: jitter and shimmer from frame to frame; where a voice sets in, the frame before is unvoiced). And
+        (T,), the periodic share of the power, 0 to 1.
     """
     num_frames = (len(wave) - WINDOW) // HOP + 1
     padded = torch.nn.functional.pad(wave, ((LONG - WINDOW) // 2, LONG))
