@@ -7,6 +7,8 @@ They are standardised by the training speakers; every class counts alike; two co
 train and dev. No speaker is normalised by his own speech. All of it was tuned on RAVDESS' dev parts.
 """
 
+from undertone.recipes.ablation import Row
+
 SYSTEM = {
     "upstream": "contours",
     "head": "logistic",
@@ -15,3 +17,11 @@ SYSTEM = {
     "sweep": {"head.C": (3e-4, 1e-3, 3e-3, 1e-2)},
     "refit_on_dev": True,
 }
+
+ABLATION = (
+    Row("contours", ()),
+    Row("without-copies", ("augment={}",)),
+    Row("functionals", ("upstream=functionals",)),
+    Row("compare2016", ("upstream=compare2016",)),
+    Row("svm", ("head=svm", "sweep.head.C=1e-5,1e-4,1e-3")),
+)
