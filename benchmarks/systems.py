@@ -4,6 +4,7 @@ python benchmarks/systems.py CORPUS --root DIR --store FOLDER --out systems.json
 
 The updates are those of a training (batches from the store, forward, loss, backward, clipping, optimiser) at the
 preset's own batch size, on clips of the corpus in its order; one update before them is not counted. Nothing is scored.
+Rows that --out has are kept, so that the same command goes on where it was stopped.
 """
 
 from __future__ import annotations
@@ -85,7 +86,13 @@ def main() -> None:
 
     torch.set_num_threads(arguments.threads)
     told, rows = {"corpus": arguments.corpus, "threads": arguments.threads}, []
+    if arguments.out.is_file():
+        before = json.loads(arguments.out.read_text())
+        rows = before["rows"] if told.items() <= before.items() else []
+    done = {row["system"] for row in rows}
     for system in arguments.only.split(",") if arguments.only else acoustic_presets():
+        if system in done:
+            continue
         rows.append(measure(system, arguments))
         print(json.dumps(rows[-1]), flush=True)
         arguments.out.write_text(json.dumps({**told, "rows": rows}, indent=1) + "\n")
