@@ -59,7 +59,7 @@ class Run:
         upstream: as loaded, in eval mode; a training that changes it takes a copy.
         source: what the trained module is fed.
         display: where progress is shown.
-        warnings: what the results must say about the data.
+        warnings: what the results must say about the data and the settings.
         stored: of the hidden states: `frames`, `mean`, `mixture` or `none`.
         unlabelled: what a ladder reconstructs besides.
         copies: hidden states of changed copies of utterances, once they were heard.
@@ -243,6 +243,9 @@ def open_run(config: RunConfig, out: Path, display: Display) -> Run:
     source: Source = WaveSource(upstream.sample_rate)
     run = Run(config, out, corpus, manifest, folds, tasks, upstream, source, display, warnings, unlabelled=unlabelled)
     display.say(_what_learns(run))
+    if collapse := _may_collapse(config, upstream):
+        display.say(collapse)
+        warnings.append(collapse)
     if config.mode == "frozen" or (trains_top_from_store(upstream, config) and not config.augment.on_waves):
         heard = joined(manifest, run.unlabelled) if run.unlabelled else manifest
         run.stored, run.source = frozen_source(dataclasses.replace(run, manifest=heard), accelerator)
@@ -257,6 +260,17 @@ def _what_learns(run: Run) -> str:
     weights = list(adapted(run.upstream, run.config).parameters())
     learning = sum(weight.numel() for weight in weights if weight.requires_grad)
     return f"{run.config.mode}: {learning:,} of {sum(w.numel() for w in weights):,} upstream weights learn, and {own}"
+
+
+def _may_collapse(config: RunConfig, upstream: Upstream) -> str:
+    """A sentence where a ladder's target learns to be easy to reconstruct; "" elsewhere."""
+    learns = config.mode != "frozen" or upstream.num_layers > 1
+    if not (config.ladder and learns) or LadderOptions.read(config.ladder_options).detach:
+        return ""
+    what = "layer sum" if config.mode == "frozen" else "upstream"
+    return (
+        f"ladder.detach=false: the {what} learns what is reconstructed, which may collapse; ladder.detach=true does not"
+    )
 
 
 def _unlabelled(config: RunConfig, manifest: Manifest, out: Path, display: Display) -> tuple[Utterance, ...]:

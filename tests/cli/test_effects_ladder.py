@@ -148,5 +148,18 @@ def test_an_upstream_hears_the_unlabelled_speech_as_well(
         outcome = undertone("train", small_corpus, *common, *words, *more)
         assert outcome.status == 0, outcome.err
         runs.append(out)
+    assert not any("collapse" in note for note in results(runs[0])["warnings"])
     part = "downstream" if mode == "frozen" else "upstream"
     assert distance(*runs, part) > (1e-5 if mode == "frozen" else 1e-7)
+
+
+@pytest.mark.parametrize("mode, what", [("frozen", "layer sum"), ("finetune", "upstream")])
+def test_a_target_that_may_collapse_is_said_where_the_scores_stand(
+    mode: str, what: str, small_corpus: Path, store: Path, tmp_path: Path
+) -> None:
+    upstream = save_random("tiny-wav2vec2", tmp_path / "tiny")
+    words = ("--upstream", upstream, f"mode={mode}", *DENSE, "ladder=true", "ladder.detach=false", "max_steps=1")
+    outcome = undertone("train", small_corpus, "--out", tmp_path / "run", "--store", store, "device=cpu", *words)
+    sentence = f"ladder.detach=false: the {what} learns what is reconstructed, which may collapse"
+    assert outcome.status == 0 and sentence in outcome.err, outcome.err
+    assert any(sentence in note for note in results(tmp_path / "run")["warnings"])
