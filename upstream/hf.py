@@ -88,8 +88,10 @@ class HFUpstream(Upstream):
         self.model = model
         self._group_norms, batch_norms = mask_norms(model)
         self._frame_masks = [*batch_norms, *self.family.prepare(model)]
-        frames = self.family.frame_lengths(model, torch.arange(1, sample_rate + 1))
-        enough = (frames >= 1).nonzero()
+        try:
+            enough = (self.family.frame_lengths(model, torch.arange(1, sample_rate + 1)) >= 1).nonzero()
+        except (OverflowError, RuntimeError):  # a stride of more digits than a number has in torch
+            enough = torch.empty(0)
         if not len(enough):
             raise ValueError(f"Upstream {name!r} makes no frame of a second of sound: its config.json is damaged.")
         self.receptive_field = int(enough[0]) + 1  # samples of the first frame

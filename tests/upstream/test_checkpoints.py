@@ -20,6 +20,7 @@ from transformers import (
 )
 
 from undertone.upstream import WaveBatch, load_upstream
+from undertone.upstream.random_weights import save_random
 
 RATE = 16_000
 GEOMETRY = {
@@ -252,3 +253,12 @@ def test_auto_map_is_never_followed(saved) -> None:
     config["auto_map"] = {"AutoConfig": "evil.Config", "AutoModel": "evil.Model"}
     (folder / "config.json").write_text(json.dumps(config))
     check(folder, model)
+
+
+@pytest.mark.parametrize("stride", [10**6, 10**20])
+def test_strides_that_make_no_frame_are_refused(stride: int, tmp_path: Path) -> None:
+    path = save_random("tiny-wav2vec2", tmp_path / "upstream") / "config.json"
+    config = json.loads(path.read_text())
+    path.write_text(json.dumps(config | {"conv_kernel": [10, *config["conv_kernel"][1:]], "conv_stride": [stride] * 7}))
+    with pytest.raises(ValueError, match="makes no frame of a second of sound: its config.json is damaged"):
+        load_upstream(str(tmp_path / "upstream"))
