@@ -118,6 +118,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(dir=arguments.scratch) as scratch:
 
         def ours(lot: list[Sound], folder: Path) -> float:
+            """Seconds of our extraction into an empty store."""
             store = Store(folder, upstream, arguments.kind, precision=arguments.precision)
             began = time.perf_counter()
             report = extract(upstream, lot, store, device=device)

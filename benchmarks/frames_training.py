@@ -25,7 +25,7 @@ EPOCHS = 20
 
 def epoch_seconds(run: Any, source: Any, clips: list[Any], folder: Path) -> float:
     """Seconds of one epoch over the clips."""
-    from undertone.training.run import make_accelerator
+    from undertone.training.accelerator import make_accelerator
     from undertone.training.trainer import Trainer, total_steps
 
     accelerator = make_accelerator(run.config)

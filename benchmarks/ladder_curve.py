@@ -23,6 +23,7 @@ from undertone.corpora.folds import Fold
 from undertone.corpora.manifest import Utterance
 from undertone.downstream.task import Task
 from undertone.files import read_json, write_json
+from undertone.training.accelerator import make_accelerator
 from undertone.training.config import RunConfig, make_config
 from undertone.training.intervals import confidence_intervals
 from undertone.training.layers import stream_of
@@ -30,7 +31,7 @@ from undertone.training.metrics import uar
 from undertone.training.order import draw
 from undertone.training.predictions import Predictions
 from undertone.training.progress import Display
-from undertone.training.run import Run, make_accelerator, open_run
+from undertone.training.run import Run, open_run
 from undertone.training.trainer import Trainer
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
@@ -143,6 +144,7 @@ def run_config(arguments: argparse.Namespace) -> RunConfig:
 
 
 def main() -> None:
+    """Train what --work lacks, write the curve and draw it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("corpus")
     parser.add_argument("--root", required=True)

@@ -39,10 +39,11 @@ def acoustic_presets() -> list[str]:
 def measure(system: str, arguments: argparse.Namespace) -> dict[str, Any]:
     """Parameters, seconds of `STEPS` updates, and real-time factor of one preset."""
     from undertone.recipes.systems import load_system
+    from undertone.training.accelerator import make_accelerator
     from undertone.training.config import make_config
     from undertone.training.cost import model_cost
     from undertone.training.progress import Display
-    from undertone.training.run import make_accelerator, open_run
+    from undertone.training.run import open_run
     from undertone.training.trainer import Trainer
 
     values = {"corpus": arguments.corpus, "root": arguments.root, "store": arguments.store}
@@ -74,6 +75,7 @@ def measure(system: str, arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def main() -> None:
+    """Measure every preset that --out lacks."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("corpus")
     parser.add_argument("--root")

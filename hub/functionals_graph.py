@@ -11,7 +11,10 @@ from undertone.hub.acoustic_graph import CPU, AcousticGraph, deltas, kaldi_log_m
 from undertone.hub.spectral_graph import Power, pieces
 from undertone.upstream.acoustic import functionals
 from undertone.upstream.acoustic._base import Acoustic
-from undertone.upstream.acoustic.functionals import FLOOR, LOWEST_HZ, PITCH_WINDOW, VOICED
+from undertone.upstream.acoustic._kaldi import FLOOR
+from undertone.upstream.acoustic._pitch import LONGEST, LOWEST_HZ, SHORTEST
+from undertone.upstream.acoustic._pitch import WINDOW as PITCH_WINDOW
+from undertone.upstream.acoustic.functionals import VOICED
 from undertone.upstream.types import length_mask
 
 
@@ -22,10 +25,9 @@ class FunctionalsGraph(AcousticGraph):
         super().__init__(upstream)
         self.log_mel = kaldi_log_mel(functionals.MELS)
         self.basis = nn.Buffer(functionals._dct(CPU).double() / 16)  # (mels, 40)
-        self.shortest, longest = functionals._lags()
         self.power = Power(torch.hann_window(PITCH_WINDOW, dtype=torch.float64), 2 * PITCH_WINDOW)
         bins = torch.arange(PITCH_WINDOW + 1)
-        turns = torch.outer(bins, torch.arange(longest + 1)) % (2 * PITCH_WINDOW)
+        turns = torch.outer(bins, torch.arange(LONGEST + 1)) % (2 * PITCH_WINDOW)
         twice = torch.where((bins == 0) | (bins == PITCH_WINDOW), 1.0, 2.0).double()[:, None]
         inverse = twice * (torch.pi * turns.double() / PITCH_WINDOW).cos() / (2 * PITCH_WINDOW)
         self.inverse = nn.Buffer(inverse)  # (F, lags), from a power spectrum to the autocorrelation
@@ -53,11 +55,11 @@ class FunctionalsGraph(AcousticGraph):
         sounds = pieces(samples, longest, PITCH_WINDOW, Acoustic.hop)  # (B, T', window)
         found = self.power(sounds - sounds.mean(2, keepdim=True)) @ self.inverse / self.of_window  # (B, T', lags)
         found = found / found[..., :1].clamp(min=FLOOR)
-        candidates = found[..., self.shortest :]
+        candidates = found[..., SHORTEST:]
         best = candidates.amax(2, keepdim=True)  # (B, T', 1)
         first = (candidates >= 0.9 * best).int().argmax(2, keepdim=True)  # (B, T', 1)
-        climbing = torch.arange(candidates.shape[2]) <= first + self.shortest // 2
-        lag = torch.where(climbing, candidates, -1.0).argmax(2, keepdim=True) + self.shortest  # (B, T', 1)
+        climbing = torch.arange(candidates.shape[2]) <= first + SHORTEST // 2
+        lag = torch.where(climbing, candidates, -1.0).argmax(2, keepdim=True) + SHORTEST  # (B, T', 1)
         octaves = torch.log2(Acoustic.sample_rate / lag.double() / LOWEST_HZ)
         real = length_mask(frames, sounds.shape[1])  # (B, T')
         voiced = real & (best[..., 0] >= VOICED)

@@ -41,6 +41,7 @@ def run_command(function: Callable[..., None]) -> Callable[..., None]:
 
     @functools.wraps(function)
     def command(corpus: str, **given: Any) -> None:
+        """From the flags to a config, and on; `wraps` puts the docstring of `function` here."""
         from undertone.recipes.systems import load_system
         from undertone.training.config import make_config
 

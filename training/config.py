@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -293,28 +292,3 @@ def _explain(error: ValidationError) -> str:
         got = "" if item["type"] == "missing" else f", got {item['input']!r}"
         lines.append(f"Setting {key!r}: {message[0].lower()}{message[1:]}{got}.")
     return " ".join(lines)
-
-
-def save_config(config: RunConfig, path: Path) -> None:
-    """Write the resolved config as JSON; `undertone crossval --config FILE` reads it back."""
-    from undertone.files import write_json
-
-    write_json(path, json.loads(config.model_dump_json()))
-
-
-def check_same_run(config: RunConfig, path: Path) -> None:
-    """Refuse to continue a run under another config than the one it was started with.
-
-    Raises:
-        ValueError: the settings that differ, and what to do.
-    """
-    if not path.is_file():
-        return
-    from undertone.files import read_json
-
-    before, now = read_json(path), json.loads(config.model_dump_json())
-    where_only = {"store", "store_budget", "memory", "device", "log_with"}
-    changed = [key for key in now if before.get(key) != now[key] and key not in where_only]
-    if changed:
-        listing = ", ".join(f"{key} was {before.get(key)!r}, now {now[key]!r}" for key in changed)
-        raise ValueError(f"{path.parent} holds a run with other settings: {listing}. Choose another --out.")

@@ -22,9 +22,9 @@ from undertone.downstream.ladder_options import LadderOptions
 from undertone.downstream.live import LiveModel
 from undertone.downstream.model import UndertoneModel
 from undertone.files import read_json, remove_folder, write_json
+from undertone.training.accelerator import make_accelerator
 from undertone.training.augmenter import augmenter_of
 from undertone.training.config import RunConfig
-from undertone.training.copies import copies_of
 from undertone.training.cost import model_cost, trained_parameters
 from undertone.training.fallback import EVERYONE
 from undertone.training.fitting import check_fitted, fit_head
@@ -35,7 +35,7 @@ from undertone.training.leakage import leakage
 from undertone.training.predictions import Predictions
 from undertone.training.progress import Display
 from undertone.training.results import only_fold, summarise
-from undertone.training.run import Run, make_accelerator, open_run
+from undertone.training.run import Run, open_run
 from undertone.training.scoring import predict_and_embed
 from undertone.training.stacked import can_stack, refit_stacked, train_stacked
 from undertone.training.sweep import combine, refit_plan, sweep_info, trials
@@ -228,8 +228,7 @@ def _fit(
             advance(done, last, "" if score is None else f"dev {score:.3f}")
 
         if not isinstance(module, LiveModel) and isinstance(module.head, FittedHead):
-            copies, parts = copies_of(run, accelerator), (run.tasks, run.source, module, utterances, dev, accelerator)
-            return module, fit_head(run.config, *parts, follow, copies)
+            return module, fit_head(run, module, utterances, dev, accelerator, follow)
         augmenter, unlabelled = augmenter_of(run, accelerator), stream_of(run)
         if LadderOptions.read(run.config.ladder_options).first and run.config.ladder:
             learn_layers(run, module, folder / "layers", accelerator, utterances, total, follow)

@@ -18,6 +18,7 @@ from undertone.corpora.prepare import prepare
 from undertone.downstream.downstream import needed_states
 from undertone.downstream.model import UndertoneModel
 from undertone.downstream.task import Task
+from undertone.training.accelerator import make_accelerator
 from undertone.training.config import make_config
 from undertone.training.feeding import StoreSource
 from undertone.training.frozen import fill_store, store_folder
@@ -25,7 +26,6 @@ from undertone.training.predictions import Predictions
 from undertone.training.progress import Display
 from undertone.training.relabel import relabel, restrict
 from undertone.training.results import EVALUATE, summarise
-from undertone.training.run import make_accelerator
 from undertone.training.scoring import predict
 from undertone.training.series import annotation
 from undertone.training.targets import scored_targets, scored_task

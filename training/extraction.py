@@ -7,10 +7,10 @@ from typing import Literal
 
 from undertone.corpora import load_corpus
 from undertone.corpora.prepare import prepare
+from undertone.training.accelerator import make_accelerator, with_precision_of_device
 from undertone.training.config import RunConfig
 from undertone.training.frozen import Budget, fill_store, store_folder
 from undertone.training.progress import Display
-from undertone.training.run import make_accelerator, with_precision_of_device
 from undertone.upstream import load_upstream
 from undertone.upstream.budget import in_words, stored_bytes
 from undertone.upstream.extract import ExtractionReport

@@ -13,8 +13,8 @@ from undertone.downstream.downstream import Downstream
 from undertone.downstream.fitted_head import FittedHead
 from undertone.downstream.head import head_class
 from undertone.downstream.pooling import masked_mean
-from undertone.downstream.task import Task
 from undertone.training.config import RunConfig
+from undertone.training.copies import copies_of
 from undertone.training.feeding import Source
 from undertone.training.order import chunks
 from undertone.training.scoring import predict, selection_score
@@ -23,6 +23,7 @@ from undertone.training.trainer import Trained
 
 if TYPE_CHECKING:
     from undertone.corpora.manifest import Utterance
+    from undertone.training.run import Run
 
 WITHOUT_EFFECT: dict[str, Any] = {
     "mode": "frozen",
@@ -52,44 +53,40 @@ def check_fitted(config: RunConfig) -> None:
 
 
 def fit_head(
-    config: RunConfig,
-    tasks: tuple[Task, ...],
-    source: Source,
+    run: Run,
     module: Downstream,
     train: Sequence[Utterance],
     dev: Sequence[Utterance],
     accelerator: Accelerator,
-    follow: Callable[[int, int, float | None], None] = lambda done, total, score: None,
-    copies: Sequence[Source] = (),
+    follow: Callable[[int, int, float | None], None],
 ) -> Trained:
     """Fit the head on the mean of each training utterance's frames; every process finds the same weights.
 
     Args:
-        config: `class_weights`, `select_by` and `batch_size` count.
-        tasks: what is predicted.
-        source: utterances -> hidden states.
+        run: its config's `class_weights`, `select_by`, `batch_size` and `augment` count; a changed copy of an utterance
+            counts as much as the utterance.
         module: an untrained downstream with a `FittedHead`; its layer sum stays the plain mean of the layers.
         train: utterances to learn from.
         dev: utterances to score; may be empty.
         accelerator: devices and processes.
         follow: called with the copies that were heard, and when done.
-        copies: of changed copies of any training utterance, which count as much as the utterances themselves.
 
     Returns:
         an outcome of one step, the only one there is.
     """
+    config, copies = run.config, copies_of(run, accelerator)
     module.to(accelerator.device)
-    means = [_means(source, module, train, accelerator, config.batch_size)]
+    means = [_means(run.source, module, train, accelerator, config.batch_size)]
     for number, copy in enumerate(copies, start=1):
         means.append(_means(copy, module, train, accelerator, config.batch_size))
         follow(number, len(copies) + 1, None)
-    truth = {task.name: np.concatenate([targets(task, train)] * len(means)) for task in tasks}
+    truth = {task.name: np.concatenate([targets(task, train)] * len(means)) for task in run.tasks}
     head: Any = module.head
     head.fit(np.concatenate(means), truth, config.class_weights == "balanced")
     record: dict[str, Any] = {"step": 1, "epoch": 1, "lr": None, "train_loss": None}
     score = None
     if dev:
-        predictions = predict(module, tasks, source, dev, accelerator, config.batch_size)
+        predictions = predict(module, run.tasks, run.source, dev, accelerator, config.batch_size)
         score, record["dev"] = selection_score(predictions, config.select_by)
     follow(len(means), len(means), score)
     return Trained(1, score, [record])

@@ -16,6 +16,7 @@ from undertone.corpora.prepare import check_unchanged
 from undertone.downstream.live import LiveModel
 from undertone.downstream.model import UndertoneModel
 from undertone.files import read_json
+from undertone.training.accelerator import make_accelerator
 from undertone.training.config import make_config
 from undertone.training.feeding import WaveSource
 from undertone.training.metrics import score
@@ -24,7 +25,6 @@ from undertone.training.postprocess import apply_chains
 from undertone.training.predictions import Predictions
 from undertone.training.progress import Display
 from undertone.training.results import number
-from undertone.training.run import make_accelerator
 from undertone.training.scoring import predict
 from undertone.upstream.types import WaveBatch
 

@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import quote
 
-import torch
-from accelerate import Accelerator
-from accelerate.state import AcceleratorState
 from filelock import FileLock
 
 from undertone.corpora import load_corpus
@@ -28,8 +24,10 @@ from undertone.downstream.live import LiveModel, TopLayersModel
 from undertone.downstream.model import UndertoneModel
 from undertone.downstream.task import Task
 from undertone.files import read_json, write_json
+from undertone.training.accelerator import make_accelerator, with_precision_of_device
 from undertone.training.augmentation import check_augmentation
-from undertone.training.config import RunConfig, check_same_run, save_config
+from undertone.training.config import RunConfig
+from undertone.training.config_file import check_same_run, save_config
 from undertone.training.copies import Heard
 from undertone.training.cost import trained_parameters
 from undertone.training.fallback import MixtureSource
@@ -169,42 +167,6 @@ def trains_top_from_store(upstream: Upstream, config: RunConfig) -> bool:
     """Whether only the top layers learn and the frozen ones below them can be read from the store."""
     top = config.top_layers
     return top is not None and isinstance(upstream, HFUpstream) and can_replay(upstream, top)
-
-
-def with_precision_of_device(config: RunConfig) -> tuple[RunConfig, str]:
-    """The config with a precision that the device has, and a sentence where it is another than was asked for."""
-    on_gpu = config.device != "cpu" and torch.cuda.is_available()
-    wanted = usable = config.mixed_precision
-    if wanted == "fp16" and not on_gpu:
-        usable = "bf16"
-    elif wanted == "bf16" and on_gpu and not torch.cuda.is_bf16_supported(including_emulation=False):
-        usable = "fp16"
-    if usable == wanted:
-        return config, ""
-    note = f"mixed_precision={wanted} is not for this {'GPU' if on_gpu else 'CPU'}: {usable} is taken"
-    return config.model_copy(update={"mixed_precision": usable}), note
-
-
-def make_accelerator(config: RunConfig, project: Path | None = None) -> Accelerator:
-    """Accelerate's view of devices and processes; with `project`, the trackers of `log_with` write there.
-
-    Raises:
-        ValueError: device=cuda without a GPU.
-    """
-    if config.deterministic:
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when CUDA starts
-    torch.use_deterministic_algorithms(config.deterministic)
-    if config.device == "cuda" and not torch.cuda.is_available():
-        raise ValueError("device=cuda, but torch sees no GPU here. Use device=cpu, or install a GPU driver.")
-    log_with = [config.log_with] if project is not None and config.log_with != "none" else None
-    if AcceleratorState._shared_state.get("_mixed_precision", config.mixed_precision) != config.mixed_precision:
-        AcceleratorState._reset_state()  # an earlier run of this process used another precision
-    return Accelerator(
-        cpu=config.device == "cpu",
-        mixed_precision=config.mixed_precision,
-        log_with=log_with,
-        project_dir=str(project) if project else None,
-    )
 
 
 def open_run(config: RunConfig, out: Path, display: Display) -> Run:

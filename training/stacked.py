@@ -16,10 +16,11 @@ from undertone.corpora.folds import Fold
 from undertone.downstream.downstream import Downstream
 from undertone.downstream.heads.linear import LinearHead
 from undertone.downstream.losses import LossOptions
+from undertone.training.accelerator import make_accelerator
 from undertone.training.config import RunConfig
 from undertone.training.feeding import StoreSource
 from undertone.training.fold import fold_lock, is_done, write_fold
-from undertone.training.run import Run, make_accelerator
+from undertone.training.run import Run
 from undertone.training.side_by_side import fit_all
 from undertone.training.stack import StackBatch, TracedStack
 from undertone.training.stacked_trainer import PER_RUN, Feed, StackedTrainer

@@ -126,6 +126,7 @@ class _Block(nn.Module):
         self.excite = nn.Linear(bottleneck, channels)
 
     def forward(self, features: Tensor, mask: Tensor) -> Tensor:
+        """(B, T, C) and a (B, T) mask of the real frames -> (B, T, C)."""
         first, *rest = self.enter(features, mask).chunk(len(self.groups) + 1, dim=-1)
         parts, previous = [first], torch.zeros_like(first)
         for group, part in zip(self.groups, rest, strict=True):

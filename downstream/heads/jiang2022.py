@@ -122,6 +122,7 @@ class _CnnBranch(nn.Module):
         self.norm = MaskedBatchNorm(size)
 
     def forward(self, frames: Frames) -> tuple[Tensor, Tensor | None]:
+        """(B, T, D) -> what all attentions heard, summed, normalised, in (0, 1): (B, size); the last one's weights."""
         maps, lengths = self._picture(frames)
         total, attention = maps.new_zeros(maps.shape[0], self.output_size), None
         for place, convolution in enumerate(self.convolutions):

@@ -223,7 +223,8 @@ def _data_set_files() -> list[bytes]:
 
 
 def _config_file(folder: Path, content: bytes) -> None:
-    from undertone.training.config import make_config, save_config
+    from undertone.training.config import make_config
+    from undertone.training.config_file import save_config
 
     path = folder / "settings.yaml"
     path.write_bytes(content)
@@ -242,7 +243,8 @@ num_folds: 3
 
 def _config_words(folder: Path, content: bytes) -> None:
     from undertone.corpora import load_corpus
-    from undertone.training.config import corpus_options, make_config, save_config
+    from undertone.training.config import corpus_options, make_config
+    from undertone.training.config_file import save_config
     from undertone.training.relabel import parse_labels, parse_map
 
     words = content.decode("utf-8", "surrogateescape").split("\n")

@@ -21,17 +21,8 @@ from undertone.upstream import WaveBatch, load_upstream
 from undertone.upstream.types import HiddenStates
 
 SETTINGS = {"speed": 0.2, "gain": 6.0, "share": 1.0}
-WORDS = (
-    "--upstream",
-    "functionals",
-    "--head",
-    "svm",
-    "device=cpu",
-    "--fold",
-    "F1",
-    "head.C=0.001",
-    "refit_on_dev=true",
-)
+HEAD = ("--upstream", "functionals", "--head", "svm", "device=cpu")
+WORDS = (*HEAD, "--fold", "F1", "head.C=0.001", "refit_on_dev=true")
 AUGMENT = ("augment.speed=0.2", "augment.gain=6", "augment.share=1", "augment.copies=2")
 
 
@@ -111,5 +102,5 @@ def test_the_preset_contours_from_a_corpus_to_a_prediction(small_corpus: Path, t
 def test_what_makes_no_sense_is_refused(
     small_corpus: Path, tmp_path: Path, words: tuple[str, ...], message: str
 ) -> None:
-    outcome = undertone("train", small_corpus, "--out", tmp_path / "run", *WORDS[:5], *words)
+    outcome = undertone("train", small_corpus, "--out", tmp_path / "run", *HEAD, *words)
     assert outcome.fails_with(message), outcome.err

@@ -8,11 +8,12 @@ from peft import PeftModel
 
 from undertone import load_model
 from undertone.downstream.live import LiveModel, trained_state
+from undertone.training.accelerator import make_accelerator
 from undertone.training.config import make_config
 from undertone.training.cost import trained_parameters
 from undertone.training.crossval import crossval
 from undertone.training.progress import Display
-from undertone.training.run import make_accelerator, open_run
+from undertone.training.run import open_run
 from undertone.training.trainer import Trainer, total_steps
 from undertone.upstream import WaveBatch, load_upstream
 from undertone.upstream.adapt import add_lora, merge_lora

@@ -6,10 +6,11 @@ import pytest
 import torch
 
 from undertone.files import read_json
+from undertone.training.accelerator import make_accelerator
 from undertone.training.config import make_config
 from undertone.training.crossval import crossval, train
 from undertone.training.progress import Display
-from undertone.training.run import make_accelerator, open_run
+from undertone.training.run import open_run
 from undertone.training.trainer import Trainer, total_steps
 from undertone.upstream.types import StoredStates
 

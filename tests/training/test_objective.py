@@ -14,10 +14,11 @@ from sklearn.utils.class_weight import compute_class_weight
 from undertone.corpora.manifest import Manifest
 from undertone.downstream.live import trained_state
 from undertone.downstream.task import Task
+from undertone.training.accelerator import make_accelerator
 from undertone.training.config import make_config
 from undertone.training.objective import balanced
 from undertone.training.progress import Display
-from undertone.training.run import make_accelerator, open_run
+from undertone.training.run import open_run
 from undertone.training.targets import choose_tasks, scored_targets, scored_task, targets
 from undertone.training.trainer import Trainer, total_steps
 
@@ -95,7 +96,8 @@ def test_two_processes_give_the_weights_of_one(opened, small_corpus, store, tmp_
         "from undertone.training.checkpoint import save_weights\n"
         "from undertone.training.config import make_config\n"
         "from undertone.training.progress import Display\n"
-        "from undertone.training.run import make_accelerator, open_run\n"
+        "from undertone.training.accelerator import make_accelerator\n"
+        "from undertone.training.run import open_run\n"
         "from undertone.training.trainer import Trainer, total_steps\n"
         "folder, corpus, *words = sys.argv[1:]\n"
         "run = open_run(make_config({'corpus': corpus}, words), Path(folder), Display(quiet=True))\n"

@@ -16,7 +16,8 @@ from undertone.downstream.task import Task
 from undertone.files import read_json, write_json
 from undertone.training import plots
 from undertone.training.command import command_line
-from undertone.training.config import RunConfig, make_config, save_config
+from undertone.training.config import RunConfig, make_config
+from undertone.training.config_file import save_config
 from undertone.training.embeddings import save_embeddings
 from undertone.training.metrics import uar
 from undertone.training.predictions import Predictions

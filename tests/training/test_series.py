@@ -11,13 +11,14 @@ from undertone import load_model
 from undertone.corpora.manifest import Utterance
 from undertone.downstream.head import HeadOutput
 from undertone.downstream.task import Task
+from undertone.training.accelerator import make_accelerator
 from undertone.training.config import make_config
 from undertone.training.crossval import crossval
 from undertone.training.evaluate_model import evaluate_model
 from undertone.training.metrics import ccc
 from undertone.training.predictions import Predictions
 from undertone.training.progress import Display
-from undertone.training.run import make_accelerator, open_run
+from undertone.training.run import open_run
 from undertone.training.series import annotation, at_annotations, at_times, read_series
 from undertone.training.trainer import Trainer, total_steps
 

@@ -15,11 +15,12 @@ from torch.nn import functional as F
 
 from undertone.downstream.downstream import Downstream
 from undertone.downstream.losses import ccc
+from undertone.training.accelerator import make_accelerator
 from undertone.training.config import make_config
 from undertone.training.linear_stack import LinearStack
 from undertone.training.order import epoch_batches
 from undertone.training.progress import Display
-from undertone.training.run import Run, make_accelerator, open_run
+from undertone.training.run import Run, open_run
 from undertone.training.stack import TracedStack
 from undertone.training.stacked_trainer import Feed, StackedTrainer
 from undertone.training.sweep import with_values

@@ -10,10 +10,11 @@ from safetensors.torch import load_file
 
 from undertone.downstream.live import trained_state
 from undertone.downstream.task import Task
+from undertone.training.accelerator import make_accelerator
 from undertone.training.config import make_config
 from undertone.training.predictions import Predictions
 from undertone.training.progress import Display
-from undertone.training.run import make_accelerator, open_run
+from undertone.training.run import open_run
 from undertone.training.scoring import selection_score
 from undertone.training.trainer import Trainer, total_steps
 from undertone.training.unlabelled import UnlabelledStream

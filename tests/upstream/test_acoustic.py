@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import inspect
+
 import pytest
 import torch
 import torchaudio
@@ -7,6 +9,7 @@ from torchaudio.compliance import kaldi
 from torchaudio.functional import compute_deltas
 
 from undertone.upstream import Upstream, WaveBatch, build_upstream, load_upstream
+from undertone.upstream.acoustic import _base, _kaldi, _kernels, _pitch, _spectral_shape, _statistics, _voice
 
 RATE = 16_000
 
@@ -79,6 +82,16 @@ def test_spec_rebuilds_the_same_front_end(name: str) -> None:
 def test_fingerprints_differ() -> None:
     names = ["fbank", "logmel", "mfcc", "spectrogram"]
     assert len({load_upstream(name).fingerprint() for name in names}) == len(names)
+
+
+def test_the_fingerprint_follows_what_front_ends_share(monkeypatch: pytest.MonkeyPatch) -> None:
+    names = ["fbank", "contours", "functionals"]
+    before = [load_upstream(name).fingerprint() for name in names]
+    sources = _base.shared_sources()
+    for module in (_kaldi, _kernels, _pitch, _spectral_shape, _statistics, _voice):
+        assert inspect.getsource(module) in sources
+    monkeypatch.setattr(_base, "shared_sources", lambda: [*sources[:-1], sources[-1] + "#"])
+    assert not {load_upstream(name).fingerprint() for name in names} & set(before)
 
 
 MINE = """

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import sys
 from abc import abstractmethod
+from pathlib import Path
 
 import torch
 import torchaudio
@@ -52,8 +53,13 @@ class Acoustic(Upstream):
         return HiddenStates.collate(states).to(batch.samples.device)
 
     def fingerprint(self) -> str:
-        """Hex digest of the front-end's source, its options and torchaudio's version."""
+        """Hex digest of the source of the front-end and of all that front-ends share, options, torchaudio's version."""
         modules = sorted({cls.__module__ for cls in type(self).__mro__ if issubclass(cls, Acoustic)})
-        sources = [inspect.getsource(sys.modules[name]) for name in modules]
+        sources = [inspect.getsource(sys.modules[name]) for name in modules] + shared_sources()
         settings = {"options": dict(self.options), "sources": sources, "torchaudio": torchaudio.__version__}
         return fingerprint(settings, {})
+
+
+def shared_sources() -> list[str]:
+    """The modules that front-ends import: a change in one makes what is stored of any front-end anew."""
+    return [path.read_text(encoding="utf-8") for path in sorted(Path(__file__).parent.glob("_*.py"))]

@@ -39,9 +39,7 @@ def spectral_shape(wave: Tensor) -> Tensor:
     share = power / total[:, None]  # (T, F)
     centroid = share @ khz  # (T,)
     spread = (share * (khz - centroid[:, None]).square()).sum(1).sqrt()
-    below = (
-        share @ torch.ones(len(khz), len(khz), device=wave.device).triu()
-    )  # (T, F); cumsum has no fixed order on a GPU
+    below = share @ torch.ones(len(khz), len(khz), device=wave.device).triu()  # (T, F): a cumsum with a fixed order
     unit = torch.nn.functional.normalize(power.sqrt(), dim=1)  # (T, F)
     columns = [
         frames.square().mean(1).clamp(min=FLOOR).log() / 2,

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 PERCENTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
-NUM_STRETCHES = 4
+RIDGE = 0.01  # added to the diagonal of a covariance
 FRAME_RATE = 100  # Hz
 TINY = 1e-6
 
@@ -47,12 +47,11 @@ def course(contours: Tensor) -> Tensor:
     return torch.cat([slope, curvature, residual, rise, fall, steps.abs().mean(0), crossings])
 
 
-def log_covariance(contours: Tensor, ridge: float = 0.01) -> Tensor:
+def log_covariance(contours: Tensor) -> Tensor:
     """Covariance as a point of a flat space: the logarithm of the matrix (Arsigny et al., SIAM J. Matrix Anal. 2007).
 
     Args:
         contours: (T, D).
-        ridge: added to the diagonal.
 
     Returns:
         (D (D + 1) / 2,): the upper triangle, off the diagonal times the square root of 2, so that distances stay.
@@ -60,8 +59,8 @@ def log_covariance(contours: Tensor, ridge: float = 0.01) -> Tensor:
     size = contours.shape[1]
     centred = (contours - contours.mean(0)).double()
     eye = torch.eye(size, dtype=torch.float64, device=contours.device)
-    values, vectors = torch.linalg.eigh(centred.T @ centred / len(contours) + ridge * eye)
-    logarithm: Tensor = (vectors * values.clamp(min=ridge).log()) @ vectors.T  # (D, D)
+    values, vectors = torch.linalg.eigh(centred.T @ centred / len(contours) + RIDGE * eye)
+    logarithm: Tensor = (vectors * values.clamp(min=RIDGE).log()) @ vectors.T  # (D, D)
     row, column = torch.triu_indices(size, size, device=contours.device)
     scaled: Tensor = logarithm * (eye + math.sqrt(2) * (1 - eye))
     return scaled[row, column].float()
@@ -72,7 +71,7 @@ def stretches(mask: Tensor) -> Tensor:
     edges = torch.nn.functional.pad(mask.int(), (1, 1)).diff()  # (T + 1,)
     lengths = ((edges < 0).nonzero() - (edges > 0).nonzero())[:, 0] / FRAME_RATE  # (S,) s
     if not len(lengths):
-        return torch.zeros(NUM_STRETCHES, device=mask.device)
+        return torch.zeros(4, device=mask.device)
     spread = (lengths - lengths.mean()).square().mean().sqrt()
     count = lengths.new_tensor(len(lengths) * FRAME_RATE / len(mask))
     return torch.stack([lengths.mean(), spread, lengths.amax(), count])

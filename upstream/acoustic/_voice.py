@@ -8,17 +8,16 @@ import torch
 from torch import Tensor
 
 from undertone.upstream.acoustic._kaldi import HOP, WINDOW
+from undertone.upstream.acoustic._pitch import LOWEST_HZ, RATE, find_period
+from undertone.upstream.acoustic._pitch import WINDOW as LONG
 
-RATE = 16_000
-LOWEST_HZ, HIGHEST_HZ = 60.0, 500.0
-LONG = 640  # samples, 40 ms: two periods of a voice of 60 Hz reach into it
 FFT = 1024
 FLOOR = 1e-10
 FORMANTS_HZ = ((300, 1000), (1000, 2400), (2400, 3600))
 
 
 def voice(wave: Tensor) -> tuple[Tensor, Tensor]:
-    """Pitch by the autocorrelation divided by the window's (Boersma 1993), refined by a parabola, and voice quality.
+    """Pitch, refined by a parabola, and voice quality.
 
     Args:
         wave: (N,) samples at 16 kHz, N >= 400.
@@ -51,26 +50,13 @@ def voice(wave: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _period(frames: Tensor) -> tuple[Tensor, Tensor]:
-    """(T, long) windowed frames -> the best lag in samples and the autocorrelation there, (T,) each."""
-    shortest, longest = int(RATE / HIGHEST_HZ), int(RATE / LOWEST_HZ)
-    found = _autocorrelation(frames)[:, : longest + 2] / _autocorrelation(_window(frames.device))[: longest + 2]
-    found = found / found[:, :1].clamp(min=FLOOR)  # (T, longest + 2), of lags from 0
-    candidates = found[:, shortest : longest + 1]  # (T, lags)
-    # The first lag about as good as the best one: at twice the period a voice is as like itself as at one.
-    first = (candidates >= 0.9 * candidates.amax(1, keepdim=True)).int().argmax(1, keepdim=True)  # (T, 1)
-    climbing = torch.arange(candidates.shape[1], device=frames.device) <= first + shortest // 2  # up to its peak
-    lag = candidates.masked_fill(~climbing, -1).argmax(1, keepdim=True) + shortest  # (T, 1)
+    """(T, 640) windowed frames -> the period in samples, refined by a parabola, and the autocorrelation there, (T,)."""
+    found, lag = find_period(frames, _window(frames.device), FLOOR)
     before, at, after = (found.gather(1, lag + step)[:, 0] for step in (-1, 0, 1))  # (T,) each
     bend = (before - 2 * at + after).clamp(max=-1e-6)
     shift = ((before - after) / bend / 2).clamp(-0.5, 0.5)
     periodic = (at - (before - after) * shift / 4).clamp(1e-3, 0.9999)
     return lag[:, 0] + shift, periodic
-
-
-def _autocorrelation(frames: Tensor) -> Tensor:
-    """(..., long) -> (..., lags) of the lags from 0."""
-    similarity: Tensor = torch.fft.irfft(torch.fft.rfft(frames, n=2 * LONG).abs().square())
-    return similarity
 
 
 def _harmonic(logs: Tensor, place: Tensor) -> Tensor:

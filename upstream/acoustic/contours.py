@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from dataclasses import dataclass
 from functools import cache
 
@@ -10,14 +9,12 @@ import torch
 from torch import Tensor
 from torchaudio.functional import compute_deltas, create_dct
 
-from undertone.upstream.acoustic import _kaldi, _kernels, _spectral_shape, _statistics, _voice
 from undertone.upstream.acoustic._base import Acoustic
 from undertone.upstream.acoustic._kaldi import log_mel
 from undertone.upstream.acoustic._kernels import NUM_ANSWERS, kernel_answers
 from undertone.upstream.acoustic._spectral_shape import DEVIATIONS, LEVEL, spectral_shape
 from undertone.upstream.acoustic._statistics import course, log_covariance, moments, percentiles, stretches
 from undertone.upstream.acoustic._voice import voice
-from undertone.upstream.fingerprint import fingerprint
 
 MELS, COEFFICIENTS, FEW = 40, 20, 13
 RANGE = 3.45  # 30 dB of the log RMS: what lies further below its 95th percentile is no speech
@@ -88,11 +85,6 @@ class Contours(Acoustic):
             "time": _time(found),
             "kernels": kernel_answers(even - even[found.speech].mean(0), found.speech),
         }
-
-    def fingerprint(self) -> str:
-        """As of every acoustic front-end, and the sources of the contours and statistics."""
-        sources = [inspect.getsource(module) for module in (_kaldi, _kernels, _spectral_shape, _statistics, _voice)]
-        return fingerprint({"acoustic": super().fingerprint(), "sources": sources}, {})
 
 
 def _speech(wave: Tensor) -> _Speech:

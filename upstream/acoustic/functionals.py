@@ -9,13 +9,12 @@ from torch import Tensor
 from torchaudio.functional import compute_deltas, create_dct
 
 from undertone.upstream.acoustic._base import Acoustic
-from undertone.upstream.acoustic._kaldi import log_mel
+from undertone.upstream.acoustic._kaldi import FLOOR, log_mel
+from undertone.upstream.acoustic._pitch import LONGEST, LOWEST_HZ, SHORTEST, find_period
+from undertone.upstream.acoustic._pitch import WINDOW as PITCH_WINDOW
 
 MELS, COEFFICIENTS = 64, 40
-LOWEST_HZ, HIGHEST_HZ = 60.0, 500.0  # of a speaking voice
-PITCH_WINDOW = 640  # 40 ms: two periods of a voice of 60 Hz reach into it
 VOICED = 0.5  # autocorrelation at the best lag from which on a frame counts as voiced
-FLOOR = torch.finfo(torch.float32).eps  # of a power before its logarithm
 
 
 class Functionals(Acoustic):
@@ -64,7 +63,7 @@ def statistics(contours: Tensor, seconds: Tensor) -> Tensor:
 
 
 def log_pitch(wave: Tensor) -> tuple[Tensor, Tensor]:
-    """Pitch by the autocorrelation, divided by that of the window (Boersma, IFA Proceedings 17, 1993).
+    """Pitch of every 40 ms.
 
     Args:
         wave: (N,) samples at 16 kHz, N >= `PITCH_WINDOW`.
@@ -72,31 +71,11 @@ def log_pitch(wave: Tensor) -> tuple[Tensor, Tensor]:
     Returns:
         octaves above 60 Hz and whether the frame is voiced, (T,) each, a frame every 10 ms.
     """
-    rate, shortest, longest = Acoustic.sample_rate, *_lags()
     window = torch.hann_window(PITCH_WINDOW, device=wave.device)
     frames = wave.unfold(0, PITCH_WINDOW, Acoustic.hop)  # (T, window)
-    frames = (frames - frames.mean(1, keepdim=True)) * window
-    found = _autocorrelation(frames) / _autocorrelation(window[None])  # (T, longest + 1), of lags from 0
-    found = found / found[:, :1].clamp(min=FLOOR)
-    # The first lag about as good as the best one: at twice the period a voice is as like itself as at one.
-    candidates = found[:, shortest : longest + 1]  # (T, lags)
-    best = candidates.amax(1, keepdim=True)  # (T, 1)
-    first = (candidates >= 0.9 * best).int().argmax(1, keepdim=True)  # (T, 1)
-    climbing = torch.arange(candidates.shape[1], device=wave.device) <= first + shortest // 2  # up to its peak
-    lag = candidates.masked_fill(~climbing, -1).argmax(1) + shortest  # (T,)
-    octaves = torch.log2(rate / lag / LOWEST_HZ)
-    return octaves, best[:, 0] >= VOICED
-
-
-def _lags() -> tuple[int, int]:
-    return int(Acoustic.sample_rate / HIGHEST_HZ), int(Acoustic.sample_rate / LOWEST_HZ)
-
-
-def _autocorrelation(frames: Tensor) -> Tensor:
-    """(T, window) -> (T, lags) of the lags from 0 to that of 60 Hz."""
-    power = torch.fft.rfft(frames, n=2 * PITCH_WINDOW).abs().square()
-    similarity: Tensor = torch.fft.irfft(power)
-    return similarity[:, : _lags()[1] + 1]
+    found, lag = find_period((frames - frames.mean(1, keepdim=True)) * window, window, FLOOR)
+    octaves = torch.log2(Acoustic.sample_rate / lag[:, 0] / LOWEST_HZ)
+    return octaves, found[:, SHORTEST : LONGEST + 1].amax(1) >= VOICED
 
 
 def _level_and_crossings(wave: Tensor) -> tuple[Tensor, Tensor]:
