@@ -122,10 +122,10 @@ def test_a_missing_label_is_none_and_broken_sound_is_set_aside(tmp_path: Path) -
     [
         ({"emotion": "labl"}, r"has no column 'labl'. Did you mean 'label'\? .*Choose one: corpus.emotion=COLUMN"),
         ({"audio": "sound"}, r"has no column 'sound'.*Known: age, audio, label, spk. Choose one: corpus.audio=COLUMN"),
-        ({"audio": "age"}, r"the column 'age' holds no sound, but Value. Choose another"),
+        ({"audio": "age"}, r"the column 'age' holds no audio files, but Value. Choose another"),
         ({"split": "trian"}, r"has no split 'trian'. Did you mean 'train'\? Known: test, train"),
-        ({"gender": "spk"}, r"row 0: gender is 's0'; allowed: f, female, w"),
-        ({"arousal": "age"}, r"row 0: arousal is 20; it must be from 0 to 1: rescale"),
+        ({"gender": "spk"}, r"column gender has 's0' \(row 0\), .*; allowed: f, female, w"),
+        ({"arousal": "age"}, r"row 0: arousal is 20; it must be from 0 to 1. Rescale"),
         ({"emotoin": "label"}, r"has no option 'emotoin'. Did you mean 'emotion'"),
     ],
 )

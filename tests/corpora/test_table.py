@@ -127,7 +127,7 @@ def test_votes_are_a_target_of_their_own(folder: Path, name: str, votes: Any) ->
 @pytest.mark.parametrize("votes", ["angry", "angry:many", ":3", "angry:-1", "angry:nan", [1, 2], {"angry": [1]}, {}])
 def test_votes_that_are_none(folder: Path, votes: Any) -> None:
     with pytest.raises(
-        ValueError, match=r"row 1: votes is .*; write how many raters heard what, as in angry:3;neutral:1"
+        ValueError, match=r"row 1: votes is .*; write how many raters chose what, as in angry:3;neutral:1"
     ):
         prepare(load_corpus(str(write(folder / "t.jsonl", [{"file": "a.wav", "votes": votes}]))), None)
 
