@@ -79,9 +79,9 @@ def _make_task(manifest: Manifest, name: str, weight: float) -> Task:
     if name.startswith(SERIES):
         return _make_frame_task(manifest, name, weight)
     try:
-        values = _present(manifest.column(name))
+        values = _present(manifest.labels(name))
     except (KeyError, ValueError) as error:
-        raise ValueError(f"Task {name!r}: the manifest has no such column. {error}") from error
+        raise ValueError(f"Task {name!r}: {error}") from error
     if not values:
         raise ValueError(f"Task {name!r}: the column is empty in every row. Leave the task out, or fill in the labels.")
     if all(isinstance(value, int | float) and not isinstance(value, bool) for value in values):
@@ -122,7 +122,7 @@ def adversarial_tasks(names: Sequence[str], train: Sequence[Utterance]) -> tuple
     """
     tasks = []
     for name in names:
-        labels = {str(value) for value in _present([_value(utterance, name) for utterance in train])}
+        labels = {str(value) for value in _present([utterance.label(name) for utterance in train])}
         if len(labels) < 2:
             raise ValueError(
                 f"adversarial={name}: the training utterances have {len(labels)} classes of {name!r}, and two are "
@@ -136,7 +136,7 @@ def targets(task: Task, utterances: Sequence[Utterance]) -> np.ndarray:
     """(N,) int64 class indices, -1 = missing; (N,) float32 values, NaN = missing; or (N, C) float32 shares of votes."""
     if task.kind == "distribution":
         return np.array([_shares(task, utterance.votes or {}) for utterance in utterances], dtype=np.float32)
-    values = [_value(utterance, task.name) for utterance in utterances]
+    values = [utterance.label(task.name) for utterance in utterances]
     if task.kind == "regression":
         return np.array([np.nan if value is None else float(value) for value in values], dtype=np.float32)
     index = {label: position for position, label in enumerate(task.labels)}
@@ -162,7 +162,3 @@ def scored_targets(task: Task, utterances: Sequence[Utterance]) -> np.ndarray:
         return truth
     most = truth == truth.max(axis=1, keepdims=True)  # (N, C), all False where the votes are missing
     return np.where(most.sum(axis=1) == 1, most.argmax(axis=1), -1)
-
-
-def _value(utterance: Utterance, name: str) -> Any:
-    return getattr(utterance, name) if hasattr(utterance, name) else utterance.extra.get(name)
