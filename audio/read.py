@@ -3,9 +3,9 @@
 A file's format is told from its content (an AIFF named .wav is read), never from its name. libsndfile reads what is
 there of a cut-off .wav or .aiff without a word, so `_complete` compares what the header claims with the file.
 
-libsndfile's seek is exact in PCM and FLAC, and in MP3 it is not (with a variable bit rate it lands elsewhere): a span of
-any other coding is cut from the decoded file. `_Decoded` keeps the files decoded last, so that many spans of one file
-cost one decoding.
+libsndfile's seek is exact in PCM and FLAC. In MP3 it is not (with a variable bit rate it lands elsewhere): a span of any
+other coding is cut from the decoded file. `_Decoded` keeps the files decoded last, so that many spans of one file cost
+one decoding.
 """
 
 from __future__ import annotations

@@ -123,10 +123,9 @@ def other_endings(files: Iterable[Path]) -> list[str]:
         return []
     listed = ", ".join(f"{count} {ending}" for ending, count in counts.most_common(8))
     more = f" and {len(counts) - 8} more endings" if len(counts) > 8 else ""
-    one = counts.total() == 1
+    what = "file of another ending is" if counts.total() == 1 else "files of other endings are"
     return [
-        f"{counts.total()} file{'' if one else 's'} of another ending {'is' if one else 'are'} left out: {listed}{more}. "
-        f"Audio among them must be converted, to .flac for example."
+        f"{counts.total()} {what} left out: {listed}{more}. Audio among them must be converted, to .flac for example."
     ]
 
 

@@ -151,7 +151,7 @@ class Labels:
         if not 0 <= found <= 1:
             raise ValueError(
                 f"{self.source}, row {number}: {column} is {found:g}; it must be from 0 to 1. Rescale the whole "
-                f"column: (value - lowest) / (highest - lowest) of its scale, so (value - 1) / 4 for ratings from 1 to 5."
+                f"column: (value - lowest) / (highest - lowest), so (value - 1) / 4 for ratings from 1 to 5."
             )
         return found
 

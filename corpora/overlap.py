@@ -1,9 +1,9 @@
-"""Which utterances hold the same stretch of audio: overlapping spans of one file, and copies of one, whole or in part.
+"""Which utterances hold the same stretch of audio: overlapping spans of one file, or of copies of it, whole or in part.
 
-Copies are found by landmarks: positions that the samples themselves choose, each with a hash of the samples that follow.
-Two utterances that share 512 samples behind a landmark share it, wherever it lies in each. A landmark comes about
-every 2,048 samples, so an overlap of one second at 16 kHz is missed with a probability of e^-7.6, below 0.001. Audio that was
-resampled or coded again is not found.
+Copies are found by landmarks: positions that the samples themselves choose, each with a hash of the samples that
+follow. Two utterances that share 512 samples behind a landmark share it, wherever it lies in each. A landmark comes
+about every 2,048 samples, so an overlap of one second at 16 kHz is missed with a probability of e^-7.6, below 0.001.
+Audio that was resampled or coded again is not found.
 """
 
 from __future__ import annotations

@@ -63,7 +63,7 @@ def test_parquet_files(parquet: Path, tmp_path: Path) -> None:
     assert manifest.column("emotion") == ["angry", "sad", "angry", "sad", "angry"]
     assert manifest.column("speaker") == ["s0", "s1", "s2", "s0", "s1"]
     assert manifest.column("split") == ["train"] * 3 + ["test"] * 2
-    assert manifest.column("age") == [20, 21, 22, 23, 24]
+    assert manifest.labels("age") == [20, 21, 22, 23, 24]
     first = Path(manifest[0].path)
     assert first == tmp_path / "files" / f"{hashlib.sha256(sound(0)).hexdigest()}.flac"
     assert first.read_bytes() == sound(0), "the very bytes of the data set"
