@@ -1,18 +1,29 @@
 """Read sound files of any rate, width and channel count; every defect is an `AudioError` that says what is wrong.
 
 A file's format is told from its content (an AIFF named .wav is read), never from its name. libsndfile reads what is
-there of a cut-off .wav or .aiff without a word, so `_check_complete` compares what the header claims with the file.
+there of a cut-off .wav or .aiff without a word, so `_complete` compares what the header claims with the file.
+
+libsndfile's seek is exact in PCM and FLAC. In MP3 it is not (with a variable bit rate it lands elsewhere): a span of any
+other coding is cut from the decoded file. `_Decoded` keeps the files decoded last, so that many spans of one file cost
+one decoding.
 """
 
 from __future__ import annotations
 
+import io
 import math
+import os
 import stat
 import struct
+import unicodedata
+from collections import OrderedDict
+from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from os import PathLike
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -27,6 +38,13 @@ if TYPE_CHECKING:
 SPAN_SLACK_S = 0.01
 """How far a span may reach past the end of its file: tables round their times. It is cut there."""
 
+LOUD_PEAK = 2.0
+"""Peak above which samples are warned about: they should lie between -1 and 1."""
+
+KEPT_BYTES = 2**29
+"""Decoded audio that is kept for further spans: 2.3 hours at 16 kHz."""
+
+_SEEKABLE = ("PCM_S8", "PCM_U8", "PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE", "ULAW", "ALAW")  # FLAC is PCM too
 _SOUND_CHUNKS = {b"RIFF": ("<I", b"data"), b"RIFX": (">I", b"data"), b"FORM": (">I", b"SSND")}
 _STREAMED_BYTES = 0x7FFF_F000  # programs that write to a pipe claim this much or more: the length was not known yet
 _MAX_CHUNKS = 10_000  # before the sound; what has more is no wav that a program wrote
@@ -101,9 +119,14 @@ def read_samples(
     """
     with _open(path) as file:
         first, last = _span(path, file.frames, file.samplerate, start, end)
-        file.seek(first)
-        mono = _read_mono(file, last - first)  # (N,)
         sample_rate = file.samplerate
+        if file.seekable() and file.subtype in _SEEKABLE:
+            file.seek(first)
+            mono = _read_mono(file, last - first)  # (N,)
+        elif last - first == file.frames or 4 * file.frames > KEPT_BYTES:
+            mono = _read_mono(file, last - first, skip=first)  # (N,)
+        else:
+            mono = _DECODED.get(path, lambda: _read_mono(file, file.frames))[first:last].copy()  # (N,)
     if len(mono) < last - first:
         raise AudioError(path, f"truncated: decoding stopped at sample {first + len(mono)} of {last}.")
     if not np.isfinite(mono).all():
@@ -126,6 +149,11 @@ def read_audio(
 
     samples, file_rate = read_samples(path, start, end)
     return resampled(torch.from_numpy(samples), file_rate, sample_rate)
+
+
+def loudness_warning(peak: float) -> str | None:
+    """`samples up to 3.2; ...` where samples are too large to be audio between -1 and 1."""
+    return f"samples up to {peak:.3g}; audio should lie between -1 and 1" if peak > LOUD_PEAK else None
 
 
 def resampled(samples: Tensor, from_rate: int, to_rate: int) -> Tensor:
@@ -163,13 +191,13 @@ def _open(path: str | PathLike[str]) -> Iterator[soundfile.SoundFile]:
             kind = "a folder, not a sound file" if path.is_dir() else "not a regular file"
             raise AudioError(path, f"this is {kind}.")
         with path.open("rb", buffering=0) as raw:  # libsndfile goes on where this stands
-            _check_complete(path, raw)
+            completed = _complete(path, raw)
             raw.seek(0)
-            with soundfile.SoundFile(raw.fileno(), closefd=False) as file:
+            with soundfile.SoundFile(completed or raw.fileno(), closefd=False) as file:
                 _check_header(path, file)
                 yield file
     except FileNotFoundError as error:
-        raise AudioError(path, "no such file.") from error
+        raise AudioError(path, f"no such file{_similar(path)}.") from error
     except OSError as error:
         raise AudioError(path, f"cannot be opened: {error.strerror or error}.") from error
     except soundfile.LibsndfileError as error:
@@ -191,8 +219,41 @@ def _check_header(path: Path, file: soundfile.SoundFile) -> None:
         raise AudioError(path, f"the header says {file.samplerate} Hz; {_RATES[0]} to {_RATES[1]} Hz are read.")
 
 
-def _read_mono(file: soundfile.SoundFile, count: int) -> np.ndarray:
-    """The next `count` samples, fewer if the file ends: (N,) float32, the mean over channels."""
+class _Decoded:
+    """The files decoded last, up to `KEPT_BYTES`; threads that want one file wait for the first of them."""
+
+    def __init__(self) -> None:
+        self.files: OrderedDict[tuple[str, int, int], np.ndarray] = OrderedDict()
+        self.busy: dict[tuple[str, int, int], Lock] = {}
+        self.lock = Lock()
+
+    def get(self, path: str | PathLike[str], decode: Callable[[], np.ndarray]) -> np.ndarray:
+        """(N,) samples of the whole file, as it is now."""
+        status = os.stat(path)
+        key = os.path.realpath(path), status.st_size, status.st_mtime_ns
+        with self.lock:
+            busy = self.busy.setdefault(key, Lock())
+        with busy:
+            with self.lock:
+                found = self.files.get(key)
+            samples = decode() if found is None else found
+            with self.lock:
+                self.files[key] = samples
+                self.files.move_to_end(key)
+                while sum(one.nbytes for one in self.files.values()) > KEPT_BYTES and len(self.files) > 1:
+                    self.files.popitem(last=False)
+                self.busy.pop(key, None)
+        return samples
+
+
+_DECODED = _Decoded()
+os.register_at_fork(after_in_child=_DECODED.__init__)  # a lock that another thread held would never be released
+
+
+def _read_mono(file: soundfile.SoundFile, count: int, skip: int = 0) -> np.ndarray:
+    """The next `count` samples after `skip`, fewer if the file ends: (N,) float32, the mean over channels."""
+    while skip and (passed := len(file.read(min(skip, max(1, _BLOCK // file.channels)), dtype="float32"))):
+        skip -= passed
     blocks, left = [], count
     while left:
         samples = file.read(
@@ -202,26 +263,86 @@ def _read_mono(file: soundfile.SoundFile, count: int) -> np.ndarray:
             break
         blocks.append(samples[:, 0] if samples.shape[1] == 1 else samples.mean(axis=1))  # (n,)
         left -= len(samples)
-    return np.ascontiguousarray(np.concatenate(blocks) if len(blocks) != 1 else blocks[0])  # (N,)
+    return np.ascontiguousarray(
+        np.concatenate(blocks) if len(blocks) > 1 else (blocks or [np.zeros(0, "f4")])[0]
+    )  # (N,)
 
 
-def _check_complete(path: Path, raw: FileIO) -> None:
-    """Refuse an empty file, and a wav or aiff whose sound chunk is longer than the file."""
+def _similar(path: Path) -> str:
+    """Why a file may not be found: its name is written otherwise on disk."""
+    if "\\" in path.name:
+        return "; here / separates folders, not \\"
+    other = _names(str(path.parent)).get(_plain(path.name))
+    return f"; there is {other!r}: case and Unicode form of a name count" if other else ""
+
+
+@lru_cache(maxsize=8)
+def _names(folder: str) -> dict[str, str]:
+    """{name without case and Unicode form: name on disk}."""
+    try:
+        return {_plain(name): name for name in os.listdir(folder)}
+    except OSError:
+        return {}
+
+
+def _plain(name: str) -> str:
+    return unicodedata.normalize("NFC", name.casefold())
+
+
+def _complete(path: Path, raw: FileIO) -> io.BytesIO | None:
+    """Refuse an empty file, and a wav or aiff whose sound chunk does not have the length that its header claims.
+
+    Returns:
+        the file with its length in the header, for a wav that claims 0 bytes of sound before sound, as a recorder that
+        lost power or a pipe leaves it; None for all others, which are read as they are.
+    """
     size = path.stat().st_size
     if size == 0:
         raise AudioError(path, "the file is empty (0 bytes).")
-    order, sound_chunk = _SOUND_CHUNKS.get(raw.read(12)[:4], ("", b""))
+    kind = raw.read(12)[:4]
+    order, sound_chunk = _SOUND_CHUNKS.get(kind, ("", b""))
     for _ in range(_MAX_CHUNKS if order else 0):
         header = raw.read(8)
         if len(header) < 8:
-            return
+            return None
         (claimed,) = struct.unpack(order, header[4:])
-        present = size - raw.tell()
+        begin = raw.tell()
+        present = size - begin
         if header[:4] == sound_chunk:
             if present < claimed < _STREAMED_BYTES:
                 raise AudioError(path, f"truncated: the header claims {claimed} bytes of sound, {present} are there.")
-            return
+            behind = present - claimed - claimed % 2
+            if behind > claimed and not _are_chunks(raw, order, begin + claimed + claimed % 2, size):
+                if claimed or kind == b"FORM" or size > _STREAMED_BYTES:
+                    raise AudioError(
+                        path,
+                        f"the header claims {claimed} bytes of sound, and {behind} more lie behind. Convert it again.",
+                    )
+                return _with_length(raw, order, begin, present, size)
+            return None
         raw.seek(claimed + claimed % 2, 1)
+    return None
+
+
+def _are_chunks(raw: FileIO, order: str, begin: int, size: int) -> bool:
+    """Whether chunks lie from `begin` to the end of the file, and not sound."""
+    while begin < size - 1:
+        raw.seek(begin)
+        header = raw.read(8)
+        if len(header) < 8 or not all(0x20 <= letter < 0x7F for letter in header[:4]):
+            return False
+        (claimed,) = struct.unpack(order, header[4:])
+        begin += 8 + claimed + claimed % 2
+    return begin <= size + 1
+
+
+def _with_length(raw: FileIO, order: str, begin: int, present: int, size: int) -> io.BytesIO:
+    """A wav with the lengths that its header lacks."""
+    raw.seek(0)
+    content = bytearray(raw.read())
+    struct.pack_into(order, content, 4, size - 8)
+    struct.pack_into(order, content, begin - 4, present)
+    return io.BytesIO(content)
 
 
 def _span(

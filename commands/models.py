@@ -44,7 +44,10 @@ def _sounds(path: Path, alone: bool) -> list[Path]:
     from undertone.corpora.sounds import sound_files
 
     try:
-        return sound_files(path)
+        found, left_out = sound_files(path)
+        for line in left_out:
+            say(f"note: {path}: {line}")
+        return found
     except ValueError:
         if alone:
             raise

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,10 @@ from undertone.corpora.folds import PROTOCOLS, Fold, make_folds, protocol_used
 from undertone.corpora.manifest import Manifest
 from undertone.discovery import nearest
 
-AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".aif", ".aiff", ".w64")
+AUDIO_SUFFIXES = tuple(
+    ".wav .wave .w64 .rf64 .flac .ogg .oga .opus .mp3 .aif .aiff .aifc .au .snd .caf .sph .nist .voc".split()
+)
+"""Endings of formats that libsndfile reads; the format itself is told from the content."""
 
 
 class Corpus(ABC):
@@ -32,6 +36,7 @@ class Corpus(ABC):
         own_protocols: further ones that its `folds` knows.
         default_root: where its files lie when nobody says; None = it must be said.
         confined: whether its paths come from a file that others may have written: all must then lie in a --root.
+        notes: sentences on what the last `rows` changed or left out.
     """
 
     name: str
@@ -44,6 +49,7 @@ class Corpus(ABC):
     own_protocols: tuple[str, ...] = ()
     default_root: Path | None = None
     confined: bool = False
+    notes: Sequence[str] = ()
 
     @abstractmethod
     def rows(self, root: Path) -> Iterator[dict[str, Any]]:
@@ -86,7 +92,16 @@ def check_choice(corpus: str, option: str, value: object, allowed: Sequence[str]
 
 
 def list_audio(root: Path) -> list[Path]:
-    """The sound files in a folder and its subfolders, sorted; links to folders are not followed.
+    """The audio files in a folder and its subfolders, sorted; links to folders are not followed.
+
+    Raises:
+        ValueError: a folder cannot be read.
+    """
+    return [path for path in list_files(root) if path.suffix.lower() in AUDIO_SUFFIXES]
+
+
+def list_files(root: Path) -> list[Path]:
+    """All files in a folder and its subfolders, sorted; links to folders are not followed.
 
     Raises:
         ValueError: a folder cannot be read.
@@ -94,16 +109,24 @@ def list_audio(root: Path) -> list[Path]:
 
     def refuse(error: OSError) -> None:
         raise ValueError(
-            f"Cannot read the folder {error.filename}: {error.strerror}. Ask for leave to read it."
+            f"Cannot read the folder {error.filename}: {error.strerror}. Ask for permission to read it."
         ) from error
 
-    found = [
-        os.path.join(folder, name)
-        for folder, _, names in os.walk(root, onerror=refuse)
-        for name in names
-        if os.path.splitext(name)[1].lower() in AUDIO_SUFFIXES
-    ]
+    found = [os.path.join(folder, name) for folder, _, names in os.walk(root, onerror=refuse) for name in names]
     return [Path(path) for path in sorted(found, key=lambda path: path.split(os.sep))]
+
+
+def other_endings(files: Iterable[Path]) -> list[str]:
+    """A sentence that counts the files that are no audio by their ending; none where all are audio."""
+    counts = Counter(path.suffix.lower() or "no ending" for path in files if path.suffix.lower() not in AUDIO_SUFFIXES)
+    if not counts:
+        return []
+    listed = ", ".join(f"{count} {ending}" for ending, count in counts.most_common(8))
+    more = f" and {len(counts) - 8} more endings" if len(counts) > 8 else ""
+    what = "file of another ending is" if counts.total() == 1 else "files of other endings are"
+    return [
+        f"{counts.total()} {what} left out: {listed}{more}. Audio among them must be converted, to .flac for example."
+    ]
 
 
 def find_audio(root: Path, stem: str, example: str, corpus: Corpus) -> list[tuple[Path, re.Match[str]]]:

@@ -12,7 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from undertone.corpora.corpus import Corpus, list_audio
+from undertone.corpora.corpus import AUDIO_SUFFIXES, Corpus, list_files, other_endings
+from undertone.corpora.labels import Labels
 
 
 class Folder(Corpus):
@@ -43,15 +44,22 @@ class Folder(Corpus):
             ValueError: as there; or a file's name does not tell its speaker.
         """
         folders = sorted(path for path in root.iterdir() if path.is_dir()) if root.is_dir() else []
-        files = [path for folder in folders for path in list_audio(folder) if not _hidden(path.relative_to(root))]
+        files = [path for folder in folders for path in list_files(folder) if not _hidden(path.relative_to(root))]
+        left_out = other_endings(files)
+        files = [path for path in files if path.suffix.lower() in AUDIO_SUFFIXES]
         if not files:
             raise ValueError(
-                f"No sound in folders below {root}. Expected a folder per class, such as {root / 'angry' / '01.wav'}; "
+                f"No audio in folders below {root}. Expected a folder per class, such as {root / 'angry' / '01.wav'}; "
                 f"a table of your own (.csv, .tsv, .jsonl, .parquet) is another way."
+                + "".join(f" {line}" for line in left_out)
             )
-        for path in files:
-            name = path.relative_to(root)
-            yield {"id": name.as_posix(), "path": path, "emotion": name.parts[0], "speaker": self._speaker(path)}
+        names = [path.relative_to(root) for path in files]
+        labels = Labels(str(root), range(1, len(files) + 1), typed=True)
+        emotions = labels.read("emotion", [name.parts[0] for name in names])
+        speakers = labels.read("speaker", [self._speaker(path) for path in files])
+        self.notes = [*left_out, *labels.notes]
+        for path, name, emotion, speaker in zip(files, names, emotions, speakers, strict=True):
+            yield {"id": name.as_posix(), "path": path, "emotion": emotion, "speaker": speaker}
 
     def _speaker(self, path: Path) -> str | None:
         if self.speaker is None:

@@ -3,7 +3,7 @@
 Protocols
     `speaker`  leave one speaker out
     `session`  leave one session out
-    `groups`   k groups of speakers, balanced in gender
+    `groups`   k groups of speakers, balanced in utterances, emotions, and the speakers and utterances of each gender
     `split`    the corpus' own train / dev / test column: one fold
     `random`   no speaker labels: k parts stratified by emotion; speaker-dependent, and every table says so
     `auto`     split if it has a test part; else session; else speaker (up to 12), groups (more), random (none)
@@ -19,6 +19,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from undertone.corpora.leaks import Fold as Fold
 from undertone.corpora.leaks import LeakError as LeakError
 from undertone.corpora.leaks import Speaker, SpeakerIndex, listed, named_speakers, shared_speakers
@@ -32,6 +34,9 @@ if TYPE_CHECKING:
 NUM_FOLDS = 5
 MOST_SPEAKERS_LEFT_OUT = 12
 DEV_SHARE = 0.2
+
+_MOST_ROUNDS = 100
+_LEAST_GAIN = 1e-12  # of a move, so that rounding errors move nobody
 
 
 def make_folds(manifest: Manifest, protocol: str, num_folds: int | None = None, seed: int = 0) -> list[Fold]:
@@ -220,7 +225,7 @@ def _stratified(ids: Iterable[str], index: SpeakerIndex, seed: int) -> list[str]
 
 
 def _deal(units: Mapping[Speaker, list[str]], index: SpeakerIndex, num_groups: int, seed: int) -> list[list[str]]:
-    """Speakers, shuffled, each to the group with the fewest of their gender, then the fewest speakers."""
+    """Speakers, shuffled, each to the group with the fewest of their gender; then exchanged as `_balance` says."""
     order = list(units)
     random.Random(seed).shuffle(order)
     genders = {speaker: index.gender[units[speaker][0]] or "" for speaker in order}
@@ -229,7 +234,75 @@ def _deal(units: Mapping[Speaker, list[str]], index: SpeakerIndex, num_groups: i
         same = [sum(genders[one] == genders[speaker] for one in group) for group in groups]
         smallest = min(zip(same, map(len, groups), range(num_groups), strict=True))[-1]
         groups[smallest].append(speaker)
-    return [[utterance for speaker in sorted(group) for utterance in units[speaker]] for group in groups]
+    place = {speaker: number for number, group in enumerate(groups) for speaker in group}
+    found = _balance(
+        _profiles([units[speaker] for speaker in order], [genders[speaker] for speaker in order], index),
+        np.array([place[speaker] for speaker in order]),
+        num_groups,
+    )
+    groups = [sorted(order[row] for row in np.flatnonzero(found == number)) for number in range(num_groups)]
+    return [[utterance for speaker in group for utterance in units[speaker]] for group in groups]
+
+
+def _profiles(units: Sequence[Sequence[str]], genders: Sequence[str], index: SpeakerIndex) -> np.ndarray:
+    """(S, F) float64: what is to be balanced of each of S speakers.
+
+    Four kinds of counts: utterances; utterances of each emotion; utterances of each gender; speakers of each gender. A
+    count is divided so that the squared deviations of a kind add up to a mean squared relative deviation.
+    """
+    emotions = sorted({index.emotion[name] or "" for ids in units for name in ids})
+    names = sorted(set(genders))
+    labels = np.array([[sum((index.emotion[name] or "") == one for name in ids) for one in emotions] for ids in units])
+    sizes = np.array([[len(ids)] for ids in units])  # (S, 1)
+    is_of = np.array([[gender == one for one in names] for gender in genders])  # (S, genders)
+    kinds = [counts.astype(float) for counts in (sizes, labels, is_of * sizes, is_of)]
+    return np.concatenate([kind / np.sqrt(kind.sum(0) * kind.sum()) for kind in kinds], axis=1)
+
+
+def _balance(profiles: np.ndarray, place: np.ndarray, num_groups: int) -> np.ndarray:
+    """Move and swap speakers between groups as long as that brings the groups' sums closer to their mean.
+
+    A local search: each speaker in turn takes the move, or the swap with another, that lowers the sum over groups of
+    squared deviations most. What is balanced already stays.
+
+    Args:
+        profiles: (S, F) from `_profiles`.
+        place: (S,) int64, the group of each speaker; each group has one or more.
+        num_groups: K.
+
+    Returns:
+        (S,) int64 groups.
+    """
+    place = place.copy()
+    sums = np.stack([profiles[place == group].sum(0) for group in range(num_groups)])  # (K, F)
+    rows, everyone = np.arange(num_groups), np.arange(len(place))
+    for _ in range(_MOST_ROUNDS):
+        changed = False
+        for one in everyone:
+            home, mine = place[one], profiles[one]
+            gap = sums - sums[home]  # (K, F)
+            moves = 2 * ((gap + mine) * mine).sum(1)  # (K,) change of the sum of squares
+            moves[home] = np.inf
+            if (place == home).sum() == 1:
+                moves[:] = np.inf
+            change = profiles - mine  # (S, F), what home gains by a swap
+            swaps = 2 * ((change - gap[place]) * change).sum(1)  # (S,)
+            swaps[place == home] = np.inf
+            best = min(moves.min(), swaps.min())
+            if best > -_LEAST_GAIN:
+                continue
+            changed = True
+            if moves.min() <= swaps.min():
+                target = int(rows[moves.argmin()])
+                sums[home], sums[target], place[one] = sums[home] - mine, sums[target] + mine, target
+            else:
+                other = int(swaps.argmin())
+                target, step = place[other], change[other].copy()
+                sums[home], sums[target] = sums[home] + step, sums[target] - step
+                place[one], place[other] = target, home
+        if not changed:
+            break
+    return place
 
 
 def _claim(fold: Fold, index: SpeakerIndex) -> Fold:

@@ -1,7 +1,8 @@
 """A Hugging Face `datasets` data set: `hf:user/name` on the Hub, `hf:./folder` on disk (files or `save_to_disk`).
 
 Columns named as ours are taken as they are; the others are named by options: `corpus.emotion=label corpus.speaker=spk`.
-Numbers of a ClassLabel become its names. Other columns of plain values are kept as columns of the user's own. Without
+Numbers of a ClassLabel become its names; `undertone.corpora.labels` says what the other cells mean. Other columns of
+plain values are kept as columns of the user's own, and those of lists are left out with a note. Without
 `corpus.split` all splits are read, and train, validation and test become the column `split`.
 
 Nothing is decoded by `datasets`, so neither torchcodec nor ffmpeg is needed: where sound lies inside the data set's
@@ -19,8 +20,8 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from undertone.corpora.corpus import Corpus
+from undertone.corpora.labels import SPLITS, Labels
 from undertone.corpora.manifest import DIMENSIONS
-from undertone.corpora.table import GENDERS, SPLITS
 from undertone.discovery import nearest
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 CACHE = Path("~/.cache/undertone/hf")
 FIELDS = ("emotion", "speaker", "gender", "session", "text", *DIMENSIONS)
+_PLAIN = ("string", "large_string", "bool", "int", "uint", "float")
 
 
 class HfDataset(Corpus):
@@ -84,20 +86,27 @@ class HfDataset(Corpus):
         Raises:
             ValueError: the data set cannot be had; a column is missing or holds what it must not.
         """
-        for split, table in self._splits().items():
-            columns = self._columns(table)
-            plain = _plain_columns(table, {*columns.values(), self.audio})
-            names = {name: feature for name, feature in table.features.items() if hasattr(feature, "int2str")}
-            for number, row in enumerate(self._undecoded(table)):
-                values = {name: _named(names.get(name), row[name]) for name in (*columns.values(), *plain)}
-                fields = {field: self._value(field, values[name], number) for field, name in columns.items()}
-                yield {
-                    "id": f"{split}/{number:06d}",
-                    "path": self._path(row[self.audio], root, number),
-                    "split": _ours(SPLITS, split) if self.split is None else None,
-                    **fields,
-                    "extra": {name: values[name] for name in plain},
-                }
+        splits = self._splits()
+        columns = {split: self._columns(table) for split, table in splits.items()}
+        numbers = [number for table in splits.values() for number in range(len(table))]
+        labels = Labels(self.where, numbers, typed=True)
+        fields = list(dict.fromkeys(field for names in columns.values() for field in names))
+        values = {
+            field: labels.read(field, self._cells({split: columns[split].get(field) for split in splits}, splits))
+            for field in fields
+        }
+        own = self._own(labels, splits, columns)
+        self.notes = labels.notes
+        places = ((split, number) for split, table in splits.items() for number in range(len(table)))
+        audio = (row[self.audio] for table in splits.values() for row in self._undecoded(table))
+        for place, ((split, number), sound) in enumerate(zip(places, audio, strict=True)):
+            yield {
+                "id": f"{split}/{number:06d}",
+                "path": self._path(sound, root, number),
+                "split": _ours(SPLITS, split) if self.split is None else None,
+                **{field: cells[place] for field, cells in values.items()},
+                "extra": {name: cells[place] for name, cells in own.items()},
+            }
 
     def _splits(self) -> dict[str, Dataset]:
         """Every split that is asked for, by name."""
@@ -145,13 +154,17 @@ class HfDataset(Corpus):
         """The table with its sound as {bytes, path}."""
         import datasets
 
+        feature = table.features[self.audio]
         try:
+            if isinstance(feature, dict):
+                raise TypeError("a struct would be encoded")
             return table.with_format(None).cast_column(self.audio, datasets.Audio(decode=False))
         except (TypeError, ValueError, NotImplementedError) as error:
-            kind = type(table.features[self.audio]).__name__
+            kind = f"{{{', '.join(feature)}}}" if isinstance(feature, dict) else type(feature).__name__
+            advice = "Cast it to datasets.Audio() before it is saved, or choose" if "array" in kind else "Choose"
             raise ValueError(
-                f"{self.where}: the column {self.audio!r} holds no sound, but {kind}. "
-                f"Choose another: corpus.audio=COLUMN."
+                f"{self.where}: the column {self.audio!r} holds no audio files, but {kind}. "
+                f"{advice} another: corpus.audio=COLUMN."
             ) from error
 
     def _path(self, sound: Mapping[str, Any] | None, root: Path, number: int) -> Path:
@@ -168,38 +181,40 @@ class HfDataset(Corpus):
             os.replace(beside, path)
         return path
 
-    def _value(self, field: str, value: Any, number: int) -> Any:
-        """A cell as the manifest wants it."""
-        if value is None or value == "":
-            return None
-        if field in DIMENSIONS:
-            if isinstance(value, int | float) and 0 <= value <= 1:
-                return float(value)
-            raise ValueError(
-                f"{self.where}, row {number}: {field} is {value!r}; it must be from 0 to 1: rescale the column, "
-                f"(value - lowest) / (highest - lowest) of its scale."
-            )
-        if field != "gender":
-            return str(value)
-        gender = _ours(GENDERS, str(value))
-        if gender is None:
-            allowed = ", ".join(alias for aliases in GENDERS.values() for alias in aliases)
-            raise ValueError(f"{self.where}, row {number}: gender is {value!r}; allowed: {allowed}, or nothing.")
-        return gender
+    def _own(
+        self, labels: Labels, splits: Mapping[str, Dataset], columns: Mapping[str, Mapping[str, str]]
+    ) -> dict[str, list[Any]]:
+        """Columns of the user's own; what holds no text or numbers is left out with a note."""
+        taken = {self.audio, *(name for names in columns.values() for name in names.values())}
+        features = {name: feature for table in splits.values() for name, feature in table.features.items()}
+        own = {}
+        for name, feature in features.items():
+            kind = str(getattr(feature, "dtype", type(feature).__name__))
+            if name in taken:
+                continue
+            if not hasattr(feature, "int2str") and kind.rstrip("0123456789") not in _PLAIN:
+                labels.leave_out(name, kind)
+                continue
+            cells = self._cells({s: name if name in table.features else None for s, table in splits.items()}, splits)
+            if (values := labels.own(name, cells)) is not None:
+                own[name] = values
+        return own
+
+    def _cells(self, names: Mapping[str, str | None], splits: Mapping[str, Dataset]) -> list[Any]:
+        """A column of all splits, by its name in each; where it is absent, None."""
+        return [
+            cell
+            for split, table in splits.items()
+            for cell in ([None] * len(table) if names[split] is None else _column(table, str(names[split])))
+        ]
 
 
-def _named(feature: Any, value: Any) -> Any:
-    """The name of a ClassLabel's number; -1, its sign of no label, is None. Other values as they are."""
-    if feature is None or value is None:
-        return value
-    return feature.int2str(value) if value >= 0 else None
-
-
-def _plain_columns(table: Dataset, taken: set[str]) -> list[str]:
-    """The columns of text and numbers that are nobody's yet."""
-    plain = ("string", "large_string", "bool", "int", "uint", "float")
-    types = {name: str(getattr(feature, "dtype", "")) for name, feature in table.features.items()}
-    return [name for name, kind in types.items() if name not in taken and kind.rstrip("0123456789") in plain]
+def _column(table: Dataset, name: str) -> list[Any]:
+    """A column, with the names of a ClassLabel's numbers; -1, its sign of no label, is None."""
+    feature, cells = table.features[name], list(table.with_format(None)[name][:])
+    if not hasattr(feature, "int2str"):
+        return cells
+    return [None if cell is None or cell < 0 else feature.int2str(cell) for cell in cells]
 
 
 def _ours(names: Mapping[str, tuple[str, ...]], value: str) -> str | None:

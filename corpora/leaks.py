@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from undertone.corpora.manifest import Manifest
+
+_MOST_WARNINGS = 5  # a fold, of audio that is on both sides
 
 Speaker = tuple[str, str]
 """(corpus, speaker): `01` of one corpus is not `01` of another."""
@@ -54,7 +56,8 @@ def check_folds(folds: Sequence[Fold], manifest: Manifest, allow_leak: bool = Fa
         allow_leak: shared speakers become warnings; use `mark_leaks` then, so that the results say so.
 
     Returns:
-        Warnings: shared speakers that were allowed, and sound that is in train and test under two ids.
+        Warnings: shared speakers that were allowed, and audio that is in train or dev and in test under two ids;
+        `mark_leaks` withdraws the claim of independence for both.
 
     Raises:
         LeakError: parts share an utterance, or speakers where the fold claims that they do not; names them.
@@ -74,14 +77,17 @@ def check_folds(folds: Sequence[Fold], manifest: Manifest, allow_leak: bool = Fa
                     f"groups), or allow the leak (allow_leak=true): every table will then say speaker-dependent."
                 )
             warnings.append(message)
-        warnings += _shared_sound(fold, index)
+        warnings += _shared_audio(fold, index)
     return warnings
 
 
 def mark_leaks(folds: Sequence[Fold], manifest: Manifest) -> list[Fold]:
-    """The same folds, labelled speaker-dependent where their parts share speakers: for `allow_leak`."""
+    """The same folds, labelled speaker-dependent where their parts share speakers, or audio under two names."""
     index = SpeakerIndex(manifest)
-    return [replace(fold, speaker_independent=False) if shared_speakers(fold, index) else fold for fold in folds]
+    return [
+        replace(fold, speaker_independent=False) if shared_speakers(fold, index) or _shared_audio(fold, index) else fold
+        for fold in folds
+    ]
 
 
 class SpeakerIndex:
@@ -96,6 +102,7 @@ class SpeakerIndex:
         self.emotion = self._column(manifest, "emotion")
         self.split = self._column(manifest, "split")
         self.audio_hash = self._column(manifest, "audio_hash")
+        self.overlap = self._column(manifest, "overlap")
 
     def _column(self, manifest: Manifest, name: str) -> dict[str, str | None]:
         return dict(zip(self.ids, manifest.column(name), strict=True))
@@ -141,12 +148,21 @@ def shared_speakers(fold: Fold, index: SpeakerIndex) -> list[tuple[str, str, lis
     return leaks
 
 
-def _shared_sound(fold: Fold, index: SpeakerIndex) -> Iterator[str]:
-    """A warning for each test utterance whose very samples train under another id."""
-    trained = {sound: name for name in (*fold.train, *fold.dev) if (sound := index.audio_hash[name])}
+def _shared_audio(fold: Fold, index: SpeakerIndex) -> list[str]:
+    """A warning for each test utterance whose samples, or a stretch of them, train or choose under another id."""
+    warnings = []
+    trained = [(name, index.audio_hash[name], index.overlap[name]) for name in (*fold.train, *fold.dev)]
+    same, parts = {sound: name for name, sound, _ in trained}, {group: name for name, _, group in trained}
     for name in fold.test:
-        if other := trained.get(index.audio_hash[name] or ""):
-            yield f"Fold {fold.name!r}: {name} (test) and {other} (train or dev) hold the same sound."
+        sound, group = index.audio_hash[name], index.overlap[name]
+        if sound and (other := same.get(sound)):
+            warnings.append(f"Fold {fold.name!r}: {name} (test) and {other} (train or dev) hold the same sound.")
+        elif group and (other := parts.get(group)):
+            warnings.append(f"Fold {fold.name!r}: {name} (test) overlaps {other} (train or dev) in audio.")
+    if len(warnings) > _MOST_WARNINGS:
+        rest = len(warnings) - _MOST_WARNINGS
+        warnings = [*warnings[:_MOST_WARNINGS], f"Fold {fold.name!r}: so do {rest} more of its test utterances."]
+    return warnings
 
 
 def named_speakers(speakers: Iterable[Speaker]) -> str:

@@ -20,6 +20,9 @@ DIMENSIONS = ("arousal", "valence", "dominance")
 
 _JSON_COLUMNS = ("votes", "extra")  # of any shape, so kept as text
 _MACHINE_COLUMNS = ("path", "series", "size", "mtime_ns")  # differ between machines that hold the same corpus
+_DERIVED = ("overlap",)  # follow from the others
+LABELS = ("emotion", "speaker", "gender", "session", "split", "text", "corpus", *DIMENSIONS)
+"""Fields that hold a label. Any other label is a column of the user's own, in `Utterance.extra`, whatever its name."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +50,9 @@ class Utterance:
         audio_hash: SHA-256 of the decoded sound (`undertone.corpora.prepare.hash_audio`).
         size: bytes of the file.
         mtime_ns: the file's time of change, ns.
-        extra: the other columns of a user's table.
+        extra: the user's own columns by name. They have this namespace for themselves: one called `duration`, `id` or
+            `value` is neither the field nor the method, and `label` finds it.
+        overlap: id of the first of all utterances that share a stretch of audio with this one; "" = none does.
     """
 
     id: str
@@ -71,14 +76,15 @@ class Utterance:
     size: int = 0
     mtime_ns: int = 0
     extra: dict[str, Any] = field(default_factory=dict)
+    overlap: str = ""
 
-    def value(self, name: str) -> Any:
-        """A field, or a column of `extra`; None if it has neither."""
-        return getattr(self, name) if name in COLUMNS else self.extra.get(name)
+    def label(self, name: str) -> Any:
+        """One of `LABELS`, or a column of the user's own; None if there is neither."""
+        return getattr(self, name) if name in LABELS else self.extra.get(name)
 
-    def with_value(self, name: str, value: Any) -> Utterance:
-        """The same utterance with another value of a field or a column of `extra`."""
-        return replace(self, **({name: value} if name in COLUMNS else {"extra": {**self.extra, name: value}}))
+    def with_label(self, name: str, value: Any) -> Utterance:
+        """The same utterance with another value of what `label` gives."""
+        return replace(self, **({name: value} if name in LABELS else {"extra": {**self.extra, name: value}}))
 
 
 COLUMNS = tuple(column.name for column in fields(Utterance))
@@ -140,13 +146,17 @@ class Manifest:
             ValueError: there is none, or it is damaged.
         """
         from datasets import Dataset, DatasetInfo
-        from datasets.table import MemoryMappedTable
+        from datasets.table import InMemoryTable, MemoryMappedTable
 
         path = Path(folder) / FILE_NAME
         if not path.is_file():
             raise ValueError(f"No manifest in {folder} (looked for {FILE_NAME}). Make one with `undertone prepare`.")
-        table = MemoryMappedTable(_read_table(path), str(path))
-        return cls(Dataset(table, info=DatasetInfo(features=_features())))
+        table = _read_table(path)
+        if missing := [name for name in _DERIVED if name not in table.column_names]:  # written before there was one
+            for name in missing:
+                table = table.append_column(name, [[""] * len(table)])
+            return cls(Dataset(InMemoryTable(table), info=DatasetInfo(features=_features())))
+        return cls(Dataset(MemoryMappedTable(table, str(path)), info=DatasetInfo(features=_features())))
 
     def __len__(self) -> int:
         return len(self.dataset)
@@ -182,18 +192,28 @@ class Manifest:
         return tuple(sorted({name for extra in self.column("extra") for name in extra}))
 
     def column(self, name: str) -> list[Any]:
-        """One value an utterance, in order: a field of `Utterance` or a column of `extra`.
+        """One value an utterance, in order: a field of `Utterance`.
+
+        Raises:
+            ValueError: there is no such field.
+        """
+        if name in _JSON_COLUMNS:
+            return [json.loads(value) for value in self.dataset[name][:]]
+        if name not in COLUMNS:
+            raise ValueError(f"An utterance has no field {name!r}. It has {', '.join(COLUMNS)}.")
+        return list(self.dataset[name][:])
+
+    def labels(self, name: str) -> list[Any]:
+        """One value an utterance, in order: one of `LABELS`, or a column of the user's own.
 
         Raises:
             ValueError: there is no such column.
         """
-        if name in _JSON_COLUMNS:
-            return [json.loads(value) for value in self.dataset[name][:]]
-        if name in COLUMNS:
-            return list(self.dataset[name][:])
+        if name in LABELS:
+            return self.column(name)
         if name not in self.extra_columns:
             own = f", and of its own {', '.join(self.extra_columns)}" if self.extra_columns else ""
-            raise ValueError(f"The manifest has no column {name!r}. It has {', '.join(COLUMNS)}{own}.")
+            raise ValueError(f"The manifest has no label {name!r}. It has {', '.join(LABELS)}{own}.")
         return [extra.get(name) for extra in self.column("extra")]
 
     def select(self, ids: Iterable[str]) -> list[Utterance]:
@@ -212,7 +232,7 @@ class Manifest:
     @cached_property
     def hash(self) -> str:
         """SHA-256 of what the utterances are: ids, sound and labels. The same wherever the files lie, in any order."""
-        names = [name for name in COLUMNS if name not in _MACHINE_COLUMNS]
+        names = [name for name in COLUMNS if name not in (*_MACHINE_COLUMNS, *_DERIVED)]
         rows = sorted(zip(*(self.column(name) for name in names), strict=True))
         digest = hashlib.sha256(json.dumps(names).encode())
         for row in rows:
@@ -232,7 +252,8 @@ def _read_table(path: Path) -> Any:
         with pyarrow.memory_map(str(path)) as source:
             table = pyarrow.ipc.open_stream(source).read_all().replace_schema_metadata(None)
         table.validate(full=True)
-        if not table.schema.equals(_features().arrow_schema):
+        expected = _features().arrow_schema
+        if not any(table.schema.equals(schema) for schema in (expected, expected.remove(len(expected) - 1))):
             raise ValueError(f"its columns are {', '.join(table.column_names) or 'none'}")
         ids = table["id"].to_pylist()
         if None in ids or len(set(ids)) < len(ids) or table["path"].null_count or table["corpus"].null_count:
@@ -241,7 +262,7 @@ def _read_table(path: Path) -> Any:
             if not all(isinstance(json.loads(text), kind) for text in table[name].unique().to_pylist()):
                 raise ValueError(f"its column {name} does not hold objects")
     except (pyarrow.ArrowException, OSError, ValueError, TypeError, RecursionError) as error:
-        raise ValueError(f"{path} is damaged, or no manifest: {error}. Make it anew: undertone prepare.") from error
+        raise ValueError(f"{path} is damaged, or no manifest: {error}. Make it again: undertone prepare.") from error
     return table
 
 

@@ -13,7 +13,7 @@ from undertone.corpora.corpus import Corpus
 from undertone.corpora.folds import Fold
 from undertone.corpora.manifest import COLUMNS, Manifest
 
-MEASURED = ("duration", "audio_hash", "size", "mtime_ns")  # by `prepare`, from the files
+MEASURED = ("duration", "audio_hash", "size", "mtime_ns", "overlap")  # by `prepare`, from the files
 
 
 class ManifestFolder(Corpus):

@@ -16,9 +16,10 @@ from typing import Any
 
 import numpy as np
 
-from undertone.audio.read import AudioError, audio_info, read_samples
+from undertone.audio.read import AudioError, audio_info, loudness_warning, read_samples
 from undertone.corpora.corpus import Corpus
 from undertone.corpora.manifest import Manifest
+from undertone.corpora.overlap import landmarks, overlaps
 from undertone.files import read_json, write_json
 
 FAINT_PEAK = 10 ** (-60 / 20)
@@ -90,9 +91,16 @@ def prepare(
     found = {_stretch(row): asdict(check) for row, check in good}
     if notes is not None and found != known:
         write_json(notes, found)
-    manifest = Manifest.from_rows(corpus.name, [row | check.fields for row, check in good])
-    warnings = [*_unexpected(corpus, rows), *(line for row, check in good for line in check.warnings(row))]
-    warnings += _duplicates(manifest)
+    filled = [row | check.fields for row, check in good]
+    _mark_overlaps(filled, [check for _, check in good])
+    manifest = Manifest.from_rows(corpus.name, filled)
+    warnings = [
+        *corpus.notes,
+        *_unexpected(corpus, rows),
+        *(line for row, check in good for line in check.warnings(row)),
+        *_duplicates(manifest),
+        *_two_speakers(manifest),
+    ]
     return Prepared(manifest, broken, warnings, Counter((sound.sample_rate, sound.channels) for _, sound in good))
 
 
@@ -155,14 +163,15 @@ class _Sound:
     channels: int
     peak: float
     fields: dict[str, Any]
+    landmarks: list[str]
 
     def warnings(self, row: Mapping[str, Any]) -> Iterator[str]:
         if self.fields["duration"] < SHORT_S:
             yield f"{row['id']} lasts {self.fields['duration'] * 1000:.1f} ms, less than one frame; it will be padded."
         if self.peak < FAINT_PEAK:
             yield f"{row['id']} is nearly silent: its peak is {20 * np.log10(self.peak):.0f} dBFS."
-        if self.peak > 2:
-            yield f"{row['id']} has samples up to {self.peak:.3g}; sound should lie between -1 and 1."
+        if loud := loudness_warning(self.peak):
+            yield f"{row['id']} has {loud}."
 
 
 def _notes_file(folder: Path, corpus: Corpus, root: Path) -> Path:
@@ -189,7 +198,11 @@ def _check(row: Mapping[str, Any], known: Mapping[str, Any]) -> _Sound | AudioEr
     path = Path(row["path"])
     stamp = _stamp(path)  # before it is read: a change meanwhile shows next time
     before = known.get(_stretch(row))
-    if before is not None and (before["fields"]["size"], before["fields"]["mtime_ns"]) == stamp:
+    if (
+        before is not None
+        and "landmarks" in before
+        and (before["fields"]["size"], before["fields"]["mtime_ns"]) == stamp
+    ):
         return _Sound(**before)
     try:
         samples, sample_rate = read_samples(path, row.get("start"), row.get("end"))
@@ -206,7 +219,7 @@ def _check(row: Mapping[str, Any], known: Mapping[str, Any]) -> _Sound | AudioEr
         "size": stamp[0],
         "mtime_ns": stamp[1],
     }
-    return _Sound(sample_rate, channels, peak, fields)
+    return _Sound(sample_rate, channels, peak, fields, landmarks(samples))
 
 
 def _check_inside(corpus: Corpus, rows: Sequence[Mapping[str, Any]], root: Path) -> None:
@@ -242,6 +255,33 @@ def _unexpected(corpus: Corpus, rows: Sequence[Mapping[str, Any]]) -> Iterator[s
         ]
         if wrong:
             yield f"{corpus.name}: {column} counts are not those of the complete corpus: {', '.join(wrong)}."
+
+
+def _mark_overlaps(rows: Sequence[dict[str, Any]], sounds: Sequence[_Sound]) -> None:
+    """Fill in `overlap`: the id of the first of all utterances that share audio, directly or through others."""
+    starts = [row.get("start") or 0.0 for row in rows]
+    spans = [(start, start + row["duration"]) for start, row in zip(starts, rows, strict=True)]
+    paths, hashes = [os.path.realpath(row["path"]) for row in rows], [row["audio_hash"] for row in rows]
+    groups = overlaps(paths, spans, hashes, [sound.landmarks for sound in sounds])
+    sizes = Counter(groups)
+    for row, group in zip(rows, groups, strict=True):
+        row["overlap"] = str(rows[group]["id"]) if sizes[group] > 1 else ""
+
+
+def _two_speakers(manifest: Manifest) -> Iterator[str]:
+    """A warning where utterances of several speakers hold the same stretch of audio."""
+    first: dict[str, tuple[str, str]] = {}
+    pairs = []
+    speakers = manifest.speaker_names
+    for name, group in zip(manifest.ids, manifest.column("overlap"), strict=True):
+        speaker = speakers[name]
+        if group and speaker is not None:
+            other, their = first.setdefault(group, (name, speaker))
+            if their != speaker:
+                pairs.append(f"{other} (speaker {their}) and {name} (speaker {speaker})")
+    if pairs:
+        more = f" So do {len(pairs) - 1} more pairs." if len(pairs) > 1 else ""
+        yield f"{pairs[0]} hold the same stretch of audio under two speakers: correct the speakers or the spans.{more}"
 
 
 def _duplicates(manifest: Manifest) -> Iterator[str]:

@@ -2,39 +2,39 @@
 
 Columns: `file` and at least one target (`emotion`, `gender`, `arousal`, `valence`, `dominance` or a column of your
 own); `speaker`, `start` and `end` (seconds), `session`, `split` and `text` where known; `corpus`, where the rows are of
-several: speaker 01 of one is not 01 of another; `votes`, how many raters heard what: `angry:3;neutral:1`, in JSON lines
-and Parquet also an object; `series`, a CSV of `time` (seconds into the sound file) and values over time. Other columns
-are kept. An empty cell is a missing value. A file is relative to the table's own folder, or to --root, and must then
-lie in it.
+several: speaker 01 of one is not 01 of another; `votes`, how many raters chose what: `angry:3;neutral:1`, in JSON lines
+and Parquet also an object; `series`, a CSV of `time` (seconds into the audio file) and values over time. Other columns
+are kept, whatever their names; `undertone.corpora.labels` says what a cell means. A file is relative to the table's own
+folder, or to --root, and must then lie in it.
 
 Rows are numbered in messages as a spreadsheet or an editor does: the header of a CSV is row 1.
 """
 
 from __future__ import annotations
 
+import codecs
 import csv
 import json
 import math
 import os
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 from undertone.corpora.corpus import Corpus
+from undertone.corpora.labels import Labels
 from undertone.corpora.manifest import DIMENSIONS
 
-GENDERS = {"female": ("f", "female", "w", "woman"), "male": ("m", "male", "man")}
-SPLITS = {
-    "train": ("train", "training"),
-    "dev": ("dev", "development", "val", "valid", "validation"),
-    "test": ("test", "testing"),
-}
 TARGETS = ("emotion", "gender", *DIMENSIONS, "votes", "series")
 COLUMNS = ("file", "speaker", *TARGETS, "start", "end", "session", "split", "text", "corpus")
 
-_JSON_NUMBER = re.compile(r"-?(0|[1-9]\d{0,307})(\.\d{1,307})?([eE][+-]?\d{1,3})?")
+TEXT_FORMATS = (".csv", ".tsv")
+
+_READ = ("speaker", "gender", "session", "split", "text", "corpus", *DIMENSIONS)
+_SEPARATOR = re.compile(r"\s*sep=(.)\s*", re.IGNORECASE)
 
 Row = tuple[int, dict[str, Any]]
 """A row's number and its cells; empty ones are None."""
@@ -72,25 +72,28 @@ class Table(Corpus):
             raise ValueError(f"{self.path} has no rows. Each row gives a file and its labels.")
         columns = list(dict.fromkeys(name for _, cells in rows for name in cells))
         self._check_columns(columns)
-        genders = self._normalised(rows, "gender", GENDERS)
-        splits = self._normalised(rows, "split", SPLITS)
-        for number, cells in rows:
+        labels = Labels(str(self.path), [number for number, _ in rows], self.path.suffix.lower() not in TEXT_FORMATS)
+        read = {name: labels.read(name, [cells.get(name) for _, cells in rows]) for name in _READ}
+        votes = [cells.get("votes") for _, cells in rows]
+        read["emotion"], read["votes"] = labels.emotions([cells.get("emotion") for _, cells in rows], votes)
+        own = {
+            name: labels.own(name, [cells.get(name) for _, cells in rows]) for name in columns if name not in COLUMNS
+        }
+        self.notes = labels.notes
+        for row, (number, cells) in enumerate(rows):
             if cells.get("file") is None:
                 raise ValueError(f"{self.path.name}, row {number}: no file. Every row needs one.")
-            times = {name: self._number(number, cells, name) for name in ("start", "end")}
-            path = Path(str(cells["file"]))
+            times = {name: self._time(number, cells, name) for name in ("start", "end")}
+            path = _present(Path(str(cells["file"])), root)
+            series = cells.get("series")
             yield {
                 "id": _id(path, root, **times),
-                "corpus": _text(cells.get("corpus")) or self.name,
                 "path": root / path,
                 **times,
-                **{name: _text(cells.get(name)) for name in ("speaker", "emotion", "session", "text")},
-                **{name: self._dimension(number, cells, name) for name in DIMENSIONS},
-                "gender": genders.get(_text(cells.get("gender"))),
-                "votes": self._votes(number, cells.get("votes")),
-                "series": str(root / str(cells["series"])) if cells.get("series") else None,
-                "split": splits.get(_text(cells.get("split"))),
-                "extra": {name: cells.get(name) for name in columns if name not in COLUMNS},
+                **{name: values[row] for name, values in read.items()},
+                "corpus": read["corpus"][row] or self.name,
+                "series": str(root / _present(Path(str(series)), root)) if series else None,
+                "extra": {name: values[row] for name, values in own.items() if values is not None},
             }
 
     def _check_columns(self, columns: list[str]) -> None:
@@ -109,58 +112,15 @@ class Table(Corpus):
                 f"{self.path} has no {lack}. Its columns: {', '.join(columns)}. Known: {', '.join(COLUMNS)}."
             )
 
-    def _normalised(self, rows: list[Row], column: str, names: Mapping[str, tuple[str, ...]]) -> dict[str | None, str]:
-        """{value of the table, as text: ours} for a column of few values."""
-        ours = {alias: name for name, aliases in names.items() for alias in aliases}
-        first = {value: number for number, cells in reversed(rows) if (value := _text(cells.get(column))) is not None}
-        unknown = [value for value in first if value.lower() not in ours]
-        if unknown:
-            listed = ", ".join(
-                f"{value!r} (row {first[value]})" for value in sorted(unknown, key=first.__getitem__)[:5]
-            )
-            raise ValueError(
-                f"{self.path}: column {column} has {listed}; allowed: {', '.join(ours)}, or an empty cell if unknown."
-            )
-        return {value: ours[value.lower()] for value in first}
-
-    def _number(self, row: int, cells: Mapping[str, Any], column: str) -> float | None:
+    def _time(self, row: int, cells: Mapping[str, Any], column: str) -> float | None:
         value = cells.get(column)
         try:
             number = None if value is None else float(value)
         except (TypeError, ValueError, OverflowError):
             number = math.nan
         if number is not None and not math.isfinite(number):
-            unit = "seconds" if column in ("start", "end") else "a number from 0 to 1"
-            raise ValueError(f"{self.path}, row {row}: {column} is {value!r}; it must be {unit}, or empty.")
+            raise ValueError(f"{self.path}, row {row}: {column} is {value!r}; it must be seconds, or empty.")
         return number
-
-    def _votes(self, row: int, cell: Any) -> dict[str, float] | None:
-        """{label: raters} of `angry:3;neutral:1` or of an object."""
-        if cell is None:
-            return None
-        pairs = (
-            cell.items()
-            if isinstance(cell, Mapping)
-            else (part.rpartition(":")[::2] for part in re.split("[;,]", str(cell)))
-        )
-        try:
-            votes = {str(label).strip(): float(count) for label, count in pairs if count is not None}
-        except (TypeError, ValueError, OverflowError):
-            votes = {}
-        if not votes or "" in votes or not all(math.isfinite(count) and count >= 0 for count in votes.values()):
-            raise ValueError(
-                f"{self.path}, row {row}: votes is {cell!r}; write how many raters heard what, as in angry:3;neutral:1."
-            )
-        return votes
-
-    def _dimension(self, row: int, cells: Mapping[str, Any], column: str) -> float | None:
-        value = self._number(row, cells, column)
-        if value is not None and not 0 <= value <= 1:
-            raise ValueError(
-                f"{self.path}, row {row}: {column} is {value:g}; it must be from 0 to 1. Rescale the whole column: "
-                f"(value - lowest) / (highest - lowest) of its scale, so (value - 1) / 4 for ratings from 1 to 5."
-            )
-        return value
 
 
 def _read(path: Path) -> Iterator[Row]:
@@ -176,32 +136,38 @@ def _read(path: Path) -> Iterator[Row]:
 
 
 def _read_text(path: Path) -> list[Row]:
-    """CSV or TSV; a comma, a semicolon or a tab divides the cells, whichever the header has most of."""
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        header = file.readline()
+    """CSV or TSV; a comma, a semicolon or a tab divides the cells, whichever the header has most of.
+
+    What Excel writes is read too: UTF-16, and a first line such as `sep=;`, which names the separator.
+    """
+    encoding = "utf-16" if path.read_bytes()[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else "utf-8-sig"
+    with path.open(encoding=encoding, newline="") as file:
+        first = file.readline()
+        named = _SEPARATOR.fullmatch(first)
+        skipped = 1 if named else 0
+        header = file.readline() if named else first
         file.seek(0)
-        reader = csv.DictReader(file, delimiter=max(",;\t", key=header.count), skipinitialspace=True)
+        for _ in range(skipped):
+            file.readline()
+        separator = named[1] if named else max(",;\t", key=header.count)
+        reader = csv.DictReader(file, delimiter=separator, skipinitialspace=True)
         reader.fieldnames = [name.strip() for name in reader.fieldnames or ()]
+        if twice := [name for name, count in Counter(reader.fieldnames).items() if count > 1]:
+            raise ValueError(f"{path} has two columns {twice[0]!r}. Rename or remove one.")
         rows: list[Row] = []
         for cells in reader:
+            number = reader.line_num + skipped
             if None in cells or None in cells.values():
                 raise ValueError(
-                    f"{path}, row {reader.line_num}: {_count(cells)} cells under a header of {len(reader.fieldnames)}. "
+                    f"{path}, row {number}: {_count(cells)} cells under a header of {len(reader.fieldnames)}. "
                     f"Put a cell that holds the separator in double quotes."
                 )
-            rows.append((reader.line_num, {str(name): value for name, value in cells.items()}))
-    numeric = [name for name in reader.fieldnames if name not in COLUMNS and _is_numeric(name, rows)]
-    return [(number, cells | {name: json.loads(cells[name] or "null") for name in numeric}) for number, cells in rows]
+            rows.append((number, {str(name): value for name, value in cells.items()}))
+    return rows
 
 
 def _count(cells: Mapping[Any, Any]) -> int:
     return sum(value is not None for name, value in cells.items() if name is not None) + len(cells.get(None, ()))
-
-
-def _is_numeric(column: str, rows: list[Row]) -> bool:
-    """Whether a text column of the user's own holds numbers as JSON writes them (so `01` remains text)."""
-    values = [cells[column] for _, cells in rows if cells[column]]
-    return bool(values) and all(_JSON_NUMBER.fullmatch(value) for value in values)
 
 
 def _read_jsonl(path: Path) -> Iterator[Row]:
@@ -238,9 +204,10 @@ def _cell(value: Any) -> Any:
     return None if value == "" or (isinstance(value, float) and math.isnan(value)) else value
 
 
-def _text(value: Any) -> str | None:
-    """A label as text: a speaker 3.0, which pandas makes of 3 where a cell is empty, is `3`."""
-    return None if value is None else str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+def _present(path: Path, root: Path) -> Path:
+    """The path; with slashes where it was written on Windows and only such a file is there."""
+    other = Path(str(path).replace("\\", "/"))
+    return other if other != path and not (root / path).exists() and (root / other).exists() else path
 
 
 def _id(path: Path, root: Path, start: float | None, end: float | None) -> str:

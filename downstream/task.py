@@ -5,6 +5,17 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+
+def free_name(name: str, *taken: str) -> str:
+    """The name under which an output gives what is called `name`: with `_` behind it where the output has one itself.
+
+    A column of the user's own may be called as the outputs' own columns are: `file`, `duration`, `id`, ...
+    """
+    while name in taken:
+        name += "_"
+    return name
+
+
 KINDS = ("classification", "distribution", "regression")
 
 

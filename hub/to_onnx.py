@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from undertone.downstream.model import UndertoneModel, utterance_logits
-from undertone.downstream.task import Task
+from undertone.downstream.task import Task, free_name
 from undertone.files import new_folder, write_json
 from undertone.hub.upstream_graph import upstream_graph
 from undertone.upstream import HiddenStates, WaveBatch
@@ -142,6 +142,7 @@ def _trace(model: UndertoneModel, graph: nn.Module, path: Path) -> None:
     size = model.sample_rate // 2
     example = torch.zeros(2, size), torch.tensor([size, size // 2])
     dynamic = {0: "batch", 1: "num_samples"}
+    outputs = [free_name(task.name, "samples", "lengths") for task in model.tasks]
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the tracer: what it took for constant is what the comparison checks
         torch.onnx.export(
@@ -151,9 +152,8 @@ def _trace(model: UndertoneModel, graph: nn.Module, path: Path) -> None:
             dynamo=False,
             opset_version=OPSET,
             input_names=["samples", "lengths"],
-            output_names=[task.name for task in model.tasks],
-            dynamic_axes={"samples": dynamic, "lengths": {0: "batch"}}
-            | {task.name: {0: "batch"} for task in model.tasks},
+            output_names=outputs,
+            dynamic_axes={"samples": dynamic, "lengths": {0: "batch"}} | {name: {0: "batch"} for name in outputs},
         )
 
 

@@ -7,10 +7,12 @@ import io
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from undertone.downstream.task import free_name
+
 if TYPE_CHECKING:
     from rich.table import Table
-
 FIXED = ("file", "duration", "error")
+"""Keys of a prediction that are no task; a task of such a name has `_` behind it."""
 
 
 def as_csv(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -54,10 +56,11 @@ def _flat(row: Mapping[str, Any]) -> dict[str, str]:
     """{column: text} of one prediction."""
     flat: dict[str, str] = {}
     for name, value in row.items():
-        value = _mean_if_over_time(value)
+        value, name = _mean_if_over_time(value), free_name(name, *flat)
         if isinstance(value, Mapping):
             flat[name] = value["label"]
-            flat |= {f"{name}_{label}": f"{score:.6f}" for label, score in value["scores"].items()}
+            for label, score in value["scores"].items():
+                flat[free_name(f"{name}_{label}", *FIXED, *flat)] = f"{score:.6f}"
         else:
             flat[name] = f"{value:.6f}" if isinstance(value, float) else str(value)
     return flat

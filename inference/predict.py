@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -12,11 +13,12 @@ import torch
 from torch import Tensor
 
 from undertone.audio.batches import ahead, plan_batches
-from undertone.audio.read import AudioError, audio_info, resampled
+from undertone.audio.read import AudioError, audio_info, loudness_warning, resampled
 from undertone.downstream.find import find_model
 from undertone.downstream.head import HeadOutput
 from undertone.downstream.model import UndertoneModel, utterance_logits
-from undertone.downstream.task import Task
+from undertone.downstream.task import Task, free_name
+from undertone.inference.format import FIXED
 from undertone.upstream.hear import hear
 from undertone.upstream.memory import in_halves
 from undertone.upstream.packed import packed
@@ -155,6 +157,9 @@ class Predictor:
 
         Raises:
             ValueError: not one row of finite floats, no samples, or a rate that is none of speech.
+
+        Warns:
+            UserWarning: samples beyond -2 to 2, as of 16 bit integers that were not divided.
         """
         wave = torch.as_tensor(samples)
         if wave.ndim != 1 or not len(wave) or not wave.is_floating_point():
@@ -164,6 +169,8 @@ class Predictor:
             )
         if not wave.isfinite().all():
             raise ValueError(f"{int((~wave.isfinite()).sum())} of {len(wave)} samples are NaN or infinite.")
+        if loud := loudness_warning(float(wave.abs().max())):
+            warnings.warn(f"The wave has {loud}. Divide it by its largest value.", stacklevel=2)
         return self._predict_waves([resampled(wave.float().cpu(), sample_rate, self.model.sample_rate)])[0]
 
     def _predict_waves(self, waves: list[Tensor]) -> list[Prediction]:
@@ -180,10 +187,10 @@ class Predictor:
             if task.has_classes:
                 values = values.softmax(-1)
             for row, scores in zip(rows, values.tolist(), strict=True):
-                row[task.name] = _entry(task, scores)
+                row[free_name(task.name, *FIXED)] = _entry(task, scores)
             if task.level == "frame":
                 for number, row in enumerate(rows):
-                    row[task.name] = _over_time(output, task.name, number, row)
+                    row[free_name(task.name, *FIXED)] = _over_time(output, task.name, number, row)
         return rows
 
 
@@ -206,4 +213,8 @@ def _over_time(output: HeadOutput, task: str, number: int, row: Prediction) -> d
     """The values of one utterance's frames, each at the frame's middle, and their mean."""
     length = len(output.logits[task][number]) if output.lengths is None else int(output.lengths[number])
     times = [(frame + 0.5) * row["duration"] / length for frame in range(length)]
-    return {"mean": row[task], "times": times, "values": output.logits[task][number, :length, 0].tolist()}
+    return {
+        "mean": row[free_name(task, *FIXED)],
+        "times": times,
+        "values": output.logits[task][number, :length, 0].tolist(),
+    }

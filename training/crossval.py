@@ -39,7 +39,7 @@ from undertone.training.run import Run, open_run
 from undertone.training.scoring import predict_and_embed
 from undertone.training.stacked import can_stack, refit_stacked, train_stacked
 from undertone.training.sweep import combine, refit_plan, sweep_info, trials
-from undertone.training.targets import adversarial_tasks
+from undertone.training.targets import adversarial_tasks, label_warnings
 from undertone.training.trainer import Trained, Trainer, total_steps
 
 PACKAGES = "undertone torch torchaudio transformers datasets accelerate peft evaluate scikit-learn".split()
@@ -279,6 +279,7 @@ def pool(run: Run, folds: Sequence[Fold], cost: dict[str, Any]) -> dict[str, Any
         "licence": run.corpus.licence,
         "citation": run.corpus.citation,
         "warnings": run.warnings,
+        "label_warnings": label_warnings(run.tasks, folds, run.manifest),
         "cost": cost,
         "versions": {"python": sys.version.split()[0], **{name: version(name) for name in PACKAGES}},
     }

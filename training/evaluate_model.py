@@ -159,7 +159,7 @@ def _unknown_labels(tasks: Sequence[Task], corpus: str, utterances: Sequence[Utt
     for task in tasks:
         known += _num_known(task, utterances)
         if task.kind == "classification":
-            labels = [str(value) for item in utterances if (value := item.value(task.name)) is not None]
+            labels = [str(value) for item in utterances if (value := item.label(task.name)) is not None]
             strange = Counter(label for label in labels if label not in task.labels)
             if strange:
                 counts = ", ".join(f"{label} ({count})" for label, count in sorted(strange.items()))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from undertone.downstream.task import Task
+from undertone.downstream.task import Task, free_name
 from undertone.files import atomic_path
 
 if TYPE_CHECKING:
@@ -128,39 +128,36 @@ class Predictions:
 
         Columns: `id, fold, speaker, gender`; of a classification `TASK` (true label or null), `TASK_predicted` and
         a probability `TASK_LABEL` for each label; of a regression `TASK` (value or null) and `TASK_predicted`.
-        The true label of a task that is named like one of the first four (`gender`) is in `TASK_true`.
+        The true label of a task that is named like one of the first four (`gender`) is in `TASK_true`; any other
+        name that is taken already (by a label called "predicted") has `_` behind it.
         The tasks are kept in the file's schema as JSON.
-
-        Raises:
-            ValueError: two of these names are the same (a label called "predicted").
         """
         import pyarrow as pa
         import pyarrow.parquet as pq
 
         meta: list[list[Any]] = [self.ids, self.folds, self.speakers, self.genders]
         columns = [(name, pa.array(values, pa.string())) for name, values in zip(_COLUMNS, meta, strict=True)]
+        named = _column_names(self.tasks)
         for task in self.tasks:
-            columns += self._task_columns(task)
+            columns += zip(named[task.name], self._task_columns(task), strict=True)
         names = [name for name, _ in columns]
-        if doubled := sorted({name for name in names if names.count(name) > 1}):
-            raise ValueError(f"Cannot write {path}: two columns are called {doubled}. Rename the task or the label.")
         tasks = json.dumps([task.to_dict() for task in self.tasks])
         table = pa.table([values for _, values in columns], names, metadata={_TASKS_KEY: tasks.encode()})
         with atomic_path(Path(path)) as draft:
             pq.write_table(table, draft)
 
-    def _task_columns(self, task: Task) -> list[tuple[str, pa.Array]]:
+    def _task_columns(self, task: Task) -> list[pa.Array]:
+        """Truth, prediction and the probability of each label."""
         import pyarrow as pa
 
         scores, target, predicted = self.scores[task.name], self.targets[task.name], self.predicted(task)
-        names = (_true_column(task), f"{task.name}_predicted")
         if task.kind == "regression":
-            return [(names[0], pa.array(target, from_pandas=True)), (names[1], pa.array(predicted))]
-        columns = [
-            (names[0], pa.array([task.labels[i] if i >= 0 else None for i in target], pa.string())),
-            (names[1], pa.array([task.labels[i] for i in predicted], pa.string())),
+            return [pa.array(target, from_pandas=True), pa.array(predicted)]
+        return [
+            pa.array([task.labels[i] if i >= 0 else None for i in target], pa.string()),
+            pa.array([task.labels[i] for i in predicted], pa.string()),
+            *(pa.array(scores[:, i]) for i in range(len(task.labels))),
         ]
-        return columns + [(f"{task.name}_{label}", pa.array(scores[:, i])) for i, label in enumerate(task.labels)]
 
     @classmethod
     def load(cls, path: str | Path) -> Predictions:
@@ -182,7 +179,8 @@ class Predictions:
             raise ValueError(f"{path} holds no predictions of Undertone: its schema names no tasks.")
         tasks = tuple(Task(**{**task, "labels": tuple(task["labels"])}) for task in json.loads(stored))
         meta = {name: table[name].to_pylist() for name in _COLUMNS}
-        arrays = {task.name: _read_task(table, task) for task in tasks}
+        named = _column_names(tasks)
+        arrays = {task.name: _read_task(table, task, named[task.name]) for task in tasks}
         return cls(
             tasks,
             ids=meta["id"],
@@ -194,16 +192,26 @@ class Predictions:
         )
 
 
-def _true_column(task: Task) -> str:
-    return f"{task.name}_true" if task.name in _COLUMNS else task.name
+def _column_names(tasks: Sequence[Task]) -> dict[str, list[str]]:
+    """{task: the file's columns of its truth, its prediction and each label's probability}, all different."""
+    taken = list(_COLUMNS)
+    named: dict[str, list[str]] = {}
+    for task in tasks:
+        truth = f"{task.name}_true" if task.name in _COLUMNS else task.name
+        labels = () if task.kind == "regression" else task.labels
+        named[task.name] = []
+        for name in (truth, f"{task.name}_predicted", *(f"{task.name}_{label}" for label in labels)):
+            named[task.name].append(free_name(name, *taken))
+            taken.append(named[task.name][-1])
+    return named
 
 
-def _read_task(table: pa.Table, task: Task) -> tuple[np.ndarray, np.ndarray]:
+def _read_task(table: pa.Table, task: Task, names: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
     """(N, C) scores and (N,) targets of one task."""
+    truth, predicted, *labels = names
     if task.kind == "regression":
-        scores = table[f"{task.name}_predicted"].to_numpy()[:, None]  # (N, 1)
-        return scores, table[_true_column(task)].to_numpy()
-    scores = np.stack([table[f"{task.name}_{label}"].to_numpy() for label in task.labels], axis=1)  # (N, C)
+        return table[predicted].to_numpy()[:, None], table[truth].to_numpy()  # (N, 1), (N,)
+    scores = np.stack([table[name].to_numpy() for name in labels], axis=1)  # (N, C)
     index: dict[str | None, int] = {None: -1} | {label: i for i, label in enumerate(task.labels)}
-    target = np.array([index[label] for label in table[_true_column(task)].to_pylist()], dtype=np.int64)
+    target = np.array([index[label] for label in table[truth].to_pylist()], dtype=np.int64)
     return scores, target

@@ -47,7 +47,7 @@ def relabel(utterances: Sequence[Utterance], task: Task, mapping: Mapping[str, s
     Raises:
         ValueError: the corpus has no such label, or the model has not.
     """
-    labels = [utterance.value(task.name) for utterance in utterances]
+    labels = [utterance.label(task.name) for utterance in utterances]
     present = {str(label) for label in labels if label is not None}
     if task.name == EMOTION:
         present |= {label for utterance in utterances for label in utterance.votes or {}}
@@ -59,7 +59,7 @@ def relabel(utterances: Sequence[Utterance], task: Task, mapping: Mapping[str, s
                     f"--map {ours}={model}: the {owner} has no {task.name} {word!r}.{turned}{nearest(word, known)}"
                 )
     renamed = [
-        utterance.with_value(task.name, mapping[str(label)]) if str(label) in mapping else utterance
+        utterance.with_label(task.name, mapping[str(label)]) if str(label) in mapping else utterance
         for utterance, label in zip(utterances, labels, strict=True)
     ]
     if task.name != EMOTION:

@@ -137,6 +137,7 @@ def title_lines(results: Mapping[str, Any]) -> list[str]:
             "APPROXIMATION: the head was trained on one mixture of the layers a fold, whose weights a linear probe "
             "learned on means; there was no room to store all layers."
         )
+    lines += [f"WARNING: {line}" for line in results.get("label_warnings", ())]
     lines += _leakage_lines(results) + _trial_lines(results)
     unit, units = results["ci_unit"], f"{results['ci_num_units']} {results['ci_unit']}s"
     note = f", for want of {MIN_SPEAKERS} known speakers" if unit == "utterance" else ""

@@ -35,7 +35,7 @@ from undertone.training.feeding import Source, StoreSource, WaveSource
 from undertone.training.frozen import frozen_source, store_folder
 from undertone.training.order import seed_everything
 from undertone.training.progress import Display
-from undertone.training.targets import choose_tasks
+from undertone.training.targets import choose_tasks, label_warnings, reading_notes
 from undertone.training.unlabelled import joined, unlabelled_corpus, without_labels
 from undertone.upstream import Upstream, load_upstream
 from undertone.upstream.adapt import add_lora, finetune, merge_lora
@@ -195,9 +195,16 @@ def open_run(config: RunConfig, out: Path, display: Display) -> Run:
     with FileLock(out / "start.lock"):
         manifest, warnings = _manifest(config, corpus, out, display)
         folds = corpus.folds(manifest, config.protocol, config.num_folds, config.seed)
-        warnings += check_folds(folds, manifest, config.allow_leak)
+        leaks = check_folds(folds, manifest, config.allow_leak)
+        for line in leaks:
+            display.say(f"note: {line}")
+        warnings += leaks
         folds = mark_leaks(folds, manifest)
         tasks = choose_tasks(manifest, config.tasks, config.task_weights, config.soft_labels, config.adversarial)
+        readings = reading_notes(tasks, manifest)
+        for line in [*readings, *label_warnings(tasks, folds, manifest)]:
+            display.say(f"note: {line}")
+        warnings += readings
         unlabelled = _unlabelled(config, manifest, out, display)
         check_head_tasks(config.head, tasks)
         check_augmentation(config, tasks)

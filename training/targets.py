@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from undertone.corpora.manifest import DIMENSIONS, LABELS
 from undertone.discovery import nearest
 from undertone.downstream.task import Task
 
 if TYPE_CHECKING:
+    from undertone.corpora.folds import Fold
     from undertone.corpora.manifest import Manifest, Utterance
 
-DIMENSIONS = ("arousal", "valence", "dominance")
 SERIES = "series."  # before the name of a value that is annotated over time
+
+_FEW = 10  # different whole numbers in a column that may be classes
+_WHOLE = re.compile(r"-?\d+(\.0+)?")
 
 
 def choose_tasks(
@@ -79,9 +84,9 @@ def _make_task(manifest: Manifest, name: str, weight: float) -> Task:
     if name.startswith(SERIES):
         return _make_frame_task(manifest, name, weight)
     try:
-        values = _present(manifest.column(name))
+        values = _present(manifest.labels(name))
     except (KeyError, ValueError) as error:
-        raise ValueError(f"Task {name!r}: the manifest has no such column. {error}") from error
+        raise ValueError(f"Task {name!r}: {error}") from error
     if not values:
         raise ValueError(f"Task {name!r}: the column is empty in every row. Leave the task out, or fill in the labels.")
     if all(isinstance(value, int | float) and not isinstance(value, bool) for value in values):
@@ -114,6 +119,73 @@ def _make_soft_task(manifest: Manifest, weight: float) -> Task:
     return Task("emotion", "distribution", tuple(sorted(labels)), weight=weight)
 
 
+def reading_notes(tasks: Sequence[Task], manifest: Manifest) -> list[str]:
+    """Sentences on what columns of whole numbers were taken for: they may be values or names of classes."""
+    notes = []
+    for task in tasks:
+        if task.name in LABELS or task.level == "frame" or task.kind == "distribution":
+            continue
+        found = sorted(
+            {str(value) for value in _present(manifest.labels(task.name))}, key=lambda text: (len(text), text)
+        )
+        if len(found) > _FEW or not all(_WHOLE.fullmatch(text) for text in found):
+            continue
+        other, advice = (
+            ("classes", "write words, such as level1") if task.kind == "regression" else ("values", "write numbers")
+        )
+        taken = "values" if task.kind == "regression" else "classes"
+        notes.append(f"{task.name} ({', '.join(found)}) is taken for {taken}. If these are {other}, {advice}.")
+    return notes
+
+
+def label_warnings(tasks: Sequence[Task], folds: Sequence[Fold], manifest: Manifest) -> list[str]:
+    """Sentences on labels that a division leaves without use: classes that are tested and not trained, useless dev."""
+    sentences = []
+    for task in tasks:
+        if task.level == "frame":
+            continue
+        labels = dict(zip(manifest.ids, map(_named(task), manifest), strict=True))
+        untrained: dict[str, list[str]] = {}
+        one_class, no_label = [], []
+        for fold in folds:
+            train, dev, test = ({labels[name] for name in part} - {None} for part in fold.parts.values())
+            if task.has_classes:
+                for label in sorted(test - train):
+                    untrained.setdefault(label, []).append(fold.name)
+                if len(dev) == 1:
+                    one_class.append(fold.name)
+            if not dev:
+                no_label.append(fold.name)
+        for label, names in untrained.items():
+            sentences.append(
+                f"{task.name} {label!r} is tested but never trained in {_folds(names)}: always wrong there."
+            )
+        for names, what in ((one_class, "one class only"), (no_label, "no label")):
+            if names:
+                sentences.append(
+                    f"dev has {what} of {task.name} in {_folds(names)}: it cannot tell good models from bad."
+                )
+    return sentences
+
+
+def _named(task: Task) -> Callable[[Utterance], str | None]:
+    """What an utterance is labelled; of votes the class with most."""
+
+    def label(utterance: Utterance) -> str | None:
+        if task.kind == "regression":
+            value = utterance.label(task.name)
+            return None if value is None else str(value)
+        place = int(scored_targets(task, [utterance])[0])
+        return task.labels[place] if place >= 0 else None
+
+    return label
+
+
+def _folds(names: Sequence[str], most: int = 5) -> str:
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return f"fold{'s' * (len(names) > 1)} {', '.join(names[:most])}{more}"
+
+
 def adversarial_tasks(names: Sequence[str], train: Sequence[Utterance]) -> tuple[Task, ...]:
     """The adversary's tasks; their classes are those of the training utterances alone.
 
@@ -122,7 +194,7 @@ def adversarial_tasks(names: Sequence[str], train: Sequence[Utterance]) -> tuple
     """
     tasks = []
     for name in names:
-        labels = {str(value) for value in _present([_value(utterance, name) for utterance in train])}
+        labels = {str(value) for value in _present([utterance.label(name) for utterance in train])}
         if len(labels) < 2:
             raise ValueError(
                 f"adversarial={name}: the training utterances have {len(labels)} classes of {name!r}, and two are "
@@ -136,7 +208,7 @@ def targets(task: Task, utterances: Sequence[Utterance]) -> np.ndarray:
     """(N,) int64 class indices, -1 = missing; (N,) float32 values, NaN = missing; or (N, C) float32 shares of votes."""
     if task.kind == "distribution":
         return np.array([_shares(task, utterance.votes or {}) for utterance in utterances], dtype=np.float32)
-    values = [_value(utterance, task.name) for utterance in utterances]
+    values = [utterance.label(task.name) for utterance in utterances]
     if task.kind == "regression":
         return np.array([np.nan if value is None else float(value) for value in values], dtype=np.float32)
     index = {label: position for position, label in enumerate(task.labels)}
@@ -162,7 +234,3 @@ def scored_targets(task: Task, utterances: Sequence[Utterance]) -> np.ndarray:
         return truth
     most = truth == truth.max(axis=1, keepdims=True)  # (N, C), all False where the votes are missing
     return np.where(most.sum(axis=1) == 1, most.argmax(axis=1), -1)
-
-
-def _value(utterance: Utterance, name: str) -> Any:
-    return getattr(utterance, name) if hasattr(utterance, name) else utterance.extra.get(name)

@@ -63,7 +63,7 @@ def test_parquet_files(parquet: Path, tmp_path: Path) -> None:
     assert manifest.column("emotion") == ["angry", "sad", "angry", "sad", "angry"]
     assert manifest.column("speaker") == ["s0", "s1", "s2", "s0", "s1"]
     assert manifest.column("split") == ["train"] * 3 + ["test"] * 2
-    assert manifest.column("age") == [20, 21, 22, 23, 24]
+    assert manifest.labels("age") == [20, 21, 22, 23, 24]
     first = Path(manifest[0].path)
     assert first == tmp_path / "files" / f"{hashlib.sha256(sound(0)).hexdigest()}.flac"
     assert first.read_bytes() == sound(0), "the very bytes of the data set"
@@ -122,10 +122,10 @@ def test_a_missing_label_is_none_and_broken_sound_is_set_aside(tmp_path: Path) -
     [
         ({"emotion": "labl"}, r"has no column 'labl'. Did you mean 'label'\? .*Choose one: corpus.emotion=COLUMN"),
         ({"audio": "sound"}, r"has no column 'sound'.*Known: age, audio, label, spk. Choose one: corpus.audio=COLUMN"),
-        ({"audio": "age"}, r"the column 'age' holds no sound, but Value. Choose another"),
+        ({"audio": "age"}, r"the column 'age' holds no audio files, but Value. Choose another"),
         ({"split": "trian"}, r"has no split 'trian'. Did you mean 'train'\? Known: test, train"),
-        ({"gender": "spk"}, r"row 0: gender is 's0'; allowed: f, female, w"),
-        ({"arousal": "age"}, r"row 0: arousal is 20; it must be from 0 to 1: rescale"),
+        ({"gender": "spk"}, r"column gender has 's0' \(row 0\), .*; allowed: f, female, w"),
+        ({"arousal": "age"}, r"row 0: arousal is 20; it must be from 0 to 1. Rescale"),
         ({"emotoin": "label"}, r"has no option 'emotoin'. Did you mean 'emotion'"),
     ],
 )

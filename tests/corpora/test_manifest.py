@@ -42,10 +42,12 @@ def test_rows_come_back_in_order(manifest: Manifest) -> None:
 def test_columns(manifest: Manifest) -> None:
     assert manifest.column("emotion") == ["sad", None, None]
     assert manifest.column("arousal") == [None, 0.25, None]
-    assert manifest.column("age") == [None, None, 31] and manifest.extra_columns == ("age", "place")
+    assert manifest.labels("age") == [None, None, 31] and manifest.extra_columns == ("age", "place")
     assert manifest.column("votes") == [None, None, {"sad": 2, "angry": 0.5}]
-    with pytest.raises(ValueError, match="no column 'emotoin'. It has id, .*of its own age, place"):
-        manifest.column("emotoin")
+    with pytest.raises(ValueError, match="no field 'age'. It has id"):
+        manifest.column("age")
+    with pytest.raises(ValueError, match="no label 'emotoin'. It has emotion, .*of its own age, place"):
+        manifest.labels("emotoin")
 
 
 def test_select_keeps_the_order_asked_for(manifest: Manifest) -> None:

@@ -74,7 +74,7 @@ def test_every_format_gives_the_same_manifest(folder: Path, name: str) -> None:
     assert manifest.column("emotion") == ["angry", None, "sad"]
     assert manifest.column("arousal") == [0.9, 0.2, None]
     assert manifest.column("split") == ["train", "dev", "test"]
-    assert manifest.column("age") == [31, 62, None]
+    assert manifest.labels("age") == [31, 62, None]
 
 
 def test_root_moves_relative_files(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
@@ -87,13 +87,13 @@ def test_root_moves_relative_files(folder: Path, tmp_path_factory: pytest.TempPa
 @pytest.mark.parametrize("target", [{"gender": "w"}, {"valence": 0.5}, {"stress": "low"}])
 def test_one_target_is_enough(folder: Path, target: dict[str, Any]) -> None:
     manifest = prepare(load_corpus(str(write(folder / "t.csv", [{"file": "a.wav"} | target]))), None).manifest
-    assert manifest.column(next(iter(target))) == ["female" if "gender" in target else next(iter(target.values()))]
+    assert manifest.labels(next(iter(target))) == ["female" if "gender" in target else next(iter(target.values()))]
 
 
 def test_a_column_of_codes_remains_text(folder: Path) -> None:
     rows = [{"file": "a.wav", "site": "01", "score": "1e-1"}, {"file": "sub/b.wav", "site": "2", "score": ""}]
     manifest = prepare(load_corpus(str(write(folder / "t.csv", rows))), None).manifest
-    assert manifest.column("site") == ["01", "2"] and manifest.column("score") == [0.1, None]
+    assert manifest.labels("site") == ["01", "2"] and manifest.labels("score") == [0.1, None]
 
 
 def test_whole_numbers_that_became_floats_are_labels_again(folder: Path) -> None:
@@ -127,7 +127,7 @@ def test_votes_are_a_target_of_their_own(folder: Path, name: str, votes: Any) ->
 @pytest.mark.parametrize("votes", ["angry", "angry:many", ":3", "angry:-1", "angry:nan", [1, 2], {"angry": [1]}, {}])
 def test_votes_that_are_none(folder: Path, votes: Any) -> None:
     with pytest.raises(
-        ValueError, match=r"row 1: votes is .*; write how many raters heard what, as in angry:3;neutral:1"
+        ValueError, match=r"row 1: votes is .*; write how many raters chose what, as in angry:3;neutral:1"
     ):
         prepare(load_corpus(str(write(folder / "t.jsonl", [{"file": "a.wav", "votes": votes}]))), None)
 

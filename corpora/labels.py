@@ -1,0 +1,302 @@
+"""What the cells of a user's own data mean: one set of rules for tables, folders and Hugging Face data sets.
+
+- A blank, `nan`, `None`, `NA`, `N/A`, `null` or `-`, in any case, is a missing label.
+- Labels and speakers that differ only in case, blanks or Unicode form are one: the most frequent spelling is kept.
+- A float that is whole, as pandas makes of an integer column with a gap, is the integer: speaker `3.0` is `3`.
+- A column of the user's own that holds numbers is a column of values; in a text format (CSV, TSV) numbers are
+  recognised, also with a decimal comma; `01` is a code and remains text.
+- A list, an object or bytes is no label.
+
+Whatever is changed or left out is said in a note.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import unicodedata
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from decimal import Decimal
+from typing import Any
+
+from undertone.corpora.manifest import DIMENSIONS
+
+GENDERS = {"female": ("f", "female", "w", "woman"), "male": ("m", "male", "man")}
+SPLITS = {
+    "train": ("train", "training"),
+    "dev": ("dev", "development", "val", "valid", "validation"),
+    "test": ("test", "testing"),
+}
+MISSING = ("", "-", "--", "nan", "none", "na", "n/a", "#n/a", "<na>", "null")
+"""Words, in lower case, that stand for a label that is not there."""
+
+_CLASSES = ("speaker", "emotion", "session", "corpus")
+_NUMBER = re.compile(r"-?(0|[1-9]\d{0,307})([.,]\d{1,307})?([eE][+-]?\d{1,3})?")
+_WHOLE = re.compile(r"(-?\d+)\.0+")
+_MOST = 5  # examples in a sentence
+
+
+class Labels:
+    """Reads the label columns of one source.
+
+    Attributes:
+        notes: sentences on what was changed or left out so far.
+    """
+
+    def __init__(self, source: str, numbers: Sequence[int], typed: bool) -> None:
+        """Describe the source.
+
+        Args:
+            source: its name, for messages.
+            numbers: number of each row, for messages.
+            typed: whether the format tells numbers from text; else a column of text may hold numbers.
+        """
+        self.source, self.numbers, self.typed = source, numbers, typed
+        self.notes: list[str] = []
+
+    def read(self, column: str, cells: Sequence[Any]) -> list[Any]:
+        """The values of one of our columns: text, a number from 0 to 1 of a dimension, or None where missing.
+
+        Raises:
+            ValueError: a cell that the column does not take; names its row.
+        """
+        self._refuse_lists(column, cells)
+        if column == "text":
+            return [_text(cell) for cell in cells]
+        present = self._without_missing(column, cells)
+        if column in DIMENSIONS:
+            return [self._dimension(column, *cell) for cell in zip(self.numbers, present, strict=True)]
+        texts = _whole([_text(cell) for cell in present])
+        if column in ("gender", "split"):
+            return self._named(column, texts, GENDERS if column == "gender" else SPLITS)
+        if column == "emotion":
+            self._refuse_decimals(column, texts)
+        return self._one_spelling(column, texts)
+
+    def emotions(
+        self, cells: Sequence[Any], votes: Sequence[Any]
+    ) -> tuple[list[str | None], list[dict[str, float] | None]]:
+        """The columns `emotion` and `votes`, whose labels are spelled alike.
+
+        Raises:
+            ValueError: as `read`.
+        """
+        emotions = self.read("emotion", cells)
+        counts = [self._votes(number, cell) for number, cell in zip(self.numbers, votes, strict=True)]
+        if not any(counts):
+            return emotions, counts
+        spelling = _spelling([*emotions, *(label for count in counts for label in count or {})])
+        return (
+            [None if label is None else spelling[label] for label in emotions],
+            [None if count is None else _summed(count, spelling) for count in counts],
+        )
+
+    def own(self, column: str, cells: Sequence[Any]) -> list[Any] | None:
+        """The values of a column of the user's own: all numbers, or text; None where it holds no labels.
+
+        Raises:
+            ValueError: an infinite number; names its row.
+        """
+        if kinds := sorted({type(cell).__name__ for cell in cells if _is_nested(cell)}):
+            self.leave_out(column, kinds[0])
+            return None
+        values = self._without_missing(column, cells)
+        values = [float(value) if isinstance(value, Decimal) else value for value in values]
+        numeric = self._numbers(column, values)
+        if numeric is not None:
+            return numeric
+        if all(value is None or isinstance(value, bool) for value in values):
+            return values
+        return self._one_spelling(column, [_text(value) for value in values])
+
+    def leave_out(self, column: str, kind: str) -> None:
+        """Note that a column of the user's own is not kept because of what it holds."""
+        self.notes.append(f"{self.source}: the column {column!r} holds {kind} values, which are no labels: left out.")
+
+    def _refuse_lists(self, column: str, cells: Sequence[Any]) -> None:
+        for number, cell in zip(self.numbers, cells, strict=True):
+            if _is_nested(cell):
+                raise ValueError(
+                    f"{self.source}, row {number}: {column} is {str(cell)[:80]!r}, a {type(cell).__name__}; it must be "
+                    f"one word or number. Keep one label a row; several raters' labels belong into a table's votes."
+                )
+
+    def _without_missing(self, column: str, cells: Iterable[Any]) -> list[Any]:
+        values, words = [], Counter[str]()
+        for cell in cells:
+            value = " ".join(unicodedata.normalize("NFC", cell).split()) if isinstance(cell, str) else cell
+            if isinstance(value, str) and value.casefold() in MISSING:
+                words[value] += bool(value)
+                value = None
+            values.append(None if isinstance(value, float) and math.isnan(value) else value)
+        if words := +words:
+            said = ", ".join(f"{word!r} ({count})" for word, count in sorted(words.items()))
+            self.notes.append(f"{self.source}: {column} {said} is read as missing.")
+        return values
+
+    def _dimension(self, column: str, number: int, value: Any) -> float | None:
+        """A cell from 0 to 1."""
+        if value is None:
+            return None
+        try:
+            found = float(value.replace(",", ".") if isinstance(value, str) and "." not in value else value)
+        except (TypeError, ValueError, OverflowError):
+            found = math.nan
+        if not math.isfinite(found) or isinstance(value, bool):
+            raise ValueError(
+                f"{self.source}, row {number}: {column} is {value!r}; it must be a number from 0 to 1, or empty."
+            )
+        if not 0 <= found <= 1:
+            raise ValueError(
+                f"{self.source}, row {number}: {column} is {found:g}; it must be from 0 to 1. Rescale the whole "
+                f"column: (value - lowest) / (highest - lowest), so (value - 1) / 4 for ratings from 1 to 5."
+            )
+        return found
+
+    def _named(
+        self, column: str, texts: Sequence[str | None], names: Mapping[str, tuple[str, ...]]
+    ) -> list[str | None]:
+        """Our name for each value of a column of few values."""
+        ours = {alias: name for name, aliases in names.items() for alias in aliases}
+        unknown: dict[str, int] = {}
+        for number, value in zip(self.numbers, texts, strict=True):
+            if value is not None and value.casefold() not in ours:
+                unknown.setdefault(value, number)
+        if unknown:
+            listed = ", ".join(f"{value!r} (row {number})" for value, number in list(unknown.items())[:_MOST])
+            raise ValueError(
+                f"{self.source}: column {column} has {listed}; allowed: {', '.join(ours)}, or an empty cell if unknown."
+            )
+        return [None if value is None else ours[value.casefold()] for value in texts]
+
+    def _refuse_decimals(self, column: str, texts: Sequence[str | None]) -> None:
+        """Refuse a column of classes that holds values: each would be a class of its own."""
+        numbers = [text for text in texts if text is not None and _NUMBER.fullmatch(text)]
+        decimal = [text for text in numbers if not float(text.replace(",", ".")).is_integer()]
+        if decimal and len(numbers) == sum(text is not None for text in texts):
+            row = self.numbers[list(texts).index(decimal[0])]
+            raise ValueError(
+                f"{self.source}, row {row}: {column} is {decimal[0]}, a value and no class. Call the column "
+                f"{', '.join(DIMENSIONS)} (0 to 1), or give it a name of its own and predict it: tasks=NAME."
+            )
+
+    def _one_spelling(self, column: str, texts: Sequence[str | None]) -> list[str | None]:
+        """The texts, those that differ only in case or Unicode form by their most frequent spelling."""
+        spelling = _spelling(texts)
+        others = defaultdict(list)
+        for text, kept in spelling.items():
+            if text != kept:
+                others[kept].append(text)
+        for kept, texts_of_it in list(others.items())[:_MOST]:
+            said = " and ".join(repr(text) for text in sorted(texts_of_it))
+            what = column if column in _CLASSES else f"{column} value"
+            self.notes.append(f"{self.source}: {said} and {kept!r} are taken for one {what}, {kept!r}.")
+        if len(others) > _MOST:
+            self.notes.append(f"{self.source}: so are {len(others) - _MOST} more spellings of {column}.")
+        return [None if text is None else spelling[text] for text in texts]
+
+    def _numbers(self, column: str, values: Sequence[Any]) -> list[float | None] | None:
+        """The values as numbers; None if the column does not hold numbers."""
+        present = [value for value in values if value is not None]
+        read = [_number(value) for value in present]
+        numbers = [number for number in read if number is not None]
+        texts = [value for value in present if isinstance(value, str)]
+        decimals = any(
+            "." in text or "," in text
+            for text, number in zip(present, read, strict=True)
+            if number is not None and isinstance(text, str)
+        )
+        if len(numbers) < len(present):
+            if decimals and 2 * len(numbers) > len(present):
+                other = next(text for text, number in zip(present, read, strict=True) if number is None)
+                self.notes.append(
+                    f"{self.source}: {column} is read as classes, because {other!r} is no number, although "
+                    f"{len(numbers)} of {len(present)} cells are."
+                )
+            return None
+        if not present or (texts and self.typed and not decimals):
+            return None  # text on purpose, such as the classes "1" and "2"
+        for number, value, cell in zip(self.numbers, map(_number, values), values, strict=True):
+            if value is not None and not math.isfinite(value):
+                raise ValueError(f"{self.source}, row {number}: {column} is {cell}; a value must be a finite number.")
+        return [_number(value) for value in values]
+
+    def _votes(self, number: int, cell: Any) -> dict[str, float] | None:
+        """{label: raters} of `angry:3;neutral:1` or of an object."""
+        if cell is None or (isinstance(cell, str) and cell.strip().casefold() in MISSING):
+            return None
+        pairs = (
+            cell.items()
+            if isinstance(cell, Mapping)
+            else (part.rpartition(":")[::2] for part in re.split("[;,]", str(cell)))
+        )
+        try:
+            votes = {_text(label) or "": float(count) for label, count in pairs if count is not None}
+        except (TypeError, ValueError, OverflowError):
+            votes = {}
+        if not votes or "" in votes or not all(math.isfinite(count) and count >= 0 for count in votes.values()):
+            raise ValueError(
+                f"{self.source}, row {number}: votes is {cell!r}; "
+                f"write how many raters chose what, as in angry:3;neutral:1."
+            )
+        return votes
+
+
+def same(text: str) -> str:
+    """What two spellings of one name have in common: no case, Unicode form, invisible letters or double blanks."""
+    seen = "".join(letter for letter in unicodedata.normalize("NFKC", text) if unicodedata.category(letter) != "Cf")
+    return " ".join(unicodedata.normalize("NFKC", seen.casefold()).split())
+
+
+def _spelling(texts: Iterable[str | None]) -> dict[str, str]:
+    """{text: the spelling that is kept}: the most frequent one, of equals the one in lower case."""
+    groups: defaultdict[str, Counter[str]] = defaultdict(Counter)
+    for text in texts:
+        if text is not None:
+            groups[same(text)][text] += 1
+
+    def order(item: tuple[str, int]) -> tuple[int, bool, str]:
+        return -item[1], item[0] != item[0].lower(), item[0]
+
+    kept = {key: min(counts.items(), key=order)[0] for key, counts in groups.items()}
+    return {text: kept[key] for key, counts in groups.items() for text in counts}
+
+
+def _summed(votes: Mapping[str, float], spelling: Mapping[str, str]) -> dict[str, float]:
+    total: defaultdict[str, float] = defaultdict(float)
+    for label, count in votes.items():
+        total[spelling[label]] += count
+    return dict(total)
+
+
+def _text(value: Any) -> str | None:
+    """A cell as text without outer or double blanks; 3.0 is `3`."""
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return None
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return " ".join(unicodedata.normalize("NFC", str(value)).split()) or None
+
+
+def _whole(texts: list[str | None]) -> list[str | None]:
+    """`3.0` -> `3` in a column in which all that is present is like it, as pandas writes integers beside a gap."""
+    matches = [None if text is None else _WHOLE.fullmatch(text) for text in texts]
+    if all(match for text, match in zip(texts, matches, strict=True) if text is not None):
+        return [match[1] if match else None for match in matches]
+    return texts
+
+
+def _number(value: Any) -> float | None:
+    """The number that a cell holds, or that its text writes as JSON does or with a decimal comma; None: another."""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return value
+    if isinstance(value, str) and _NUMBER.fullmatch(value):
+        number: float = json.loads(value.replace(",", "."))
+        return number
+    return None
+
+
+def _is_nested(cell: Any) -> bool:
+    return isinstance(cell, list | tuple | set | dict | bytes | bytearray) or hasattr(cell, "__array__")
