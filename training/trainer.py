@@ -245,9 +245,7 @@ class Trainer:
         whole = self.objective.measure(batch, step / total)
         rank, world = self.accelerator.process_index, self.accelerator.num_processes
         pieces = chunks(batch, -(-len(batch) // self.pieces))
-        parts = [
-            _Part(piece, piece[rank::world], step, number * world + rank) for number, piece in enumerate(pieces)
-        ]
+        parts = [_Part(piece, piece[rank::world], step, number * world + rank) for number, piece in enumerate(pieces)]
         measured = self._measured(whole, parts)
         self.optimizer.zero_grad()
         value = 0.0
