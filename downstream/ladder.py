@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from undertone.downstream.denoiser import DENOISERS
 from undertone.downstream.dense import DenseLayer, InputNorm, PlainNorm, input_spread, moments
+from undertone.downstream.dropout import random_normal
 from undertone.downstream.head import Head, HeadOutput
 from undertone.downstream.ladder_options import LadderOptions
 from undertone.upstream.types import Frames
@@ -158,8 +159,7 @@ class Ladder(nn.Module):
     def _corrupt(self, z: Tensor, mask: Tensor, generator: torch.Generator | None) -> Tensor:
         if generator is None:
             return z
-        noise = torch.randn(z.shape, generator=generator, device=z.device, dtype=z.dtype)
-        return z + self.options.noise * noise * mask.unsqueeze(-1)
+        return z + self.options.noise * random_normal(z, generator) * mask.unsqueeze(-1)
 
     def _costs(self, clean: Sequence[Level], noisy: Sequence[Level], top: Tensor) -> list[tuple[Tensor, Tensor]]:
         """(sum over frames of the mean over units, number of frames) of each layer that is decoded, from below."""

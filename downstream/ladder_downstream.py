@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from undertone.downstream.downstream import Downstream
+from undertone.downstream.dropout import batch_number
 from undertone.downstream.head import HeadOutput, TaskOutputs
 from undertone.downstream.ladder import Ladder
 from undertone.downstream.ladder_options import LadderOptions
@@ -62,7 +63,8 @@ class LadderDownstream(Downstream):
         output, costs = self.ladder(self.head, self.layer_sum(hidden))
         passes = [costs]
         if unlabelled is not None:
-            passes.append(self.ladder(self.head, self.layer_sum(unlabelled), follow=False)[1])
+            with batch_number(1):
+                passes.append(self.ladder(self.head, self.layer_sum(unlabelled), follow=False)[1])
         losses: dict[str, tuple[Tensor, Tensor]] = output.losses | self.ladder.losses(*passes)
         joined: HeadOutput = replace(output, losses=losses)
         return joined

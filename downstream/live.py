@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from typing import Any
+
 from torch import Tensor, nn
 
 from undertone.downstream.downstream import Downstream
+from undertone.downstream.dropout import batch_number
 from undertone.downstream.head import HeadOutput
 from undertone.upstream.base import Upstream
 from undertone.upstream.hf import HFUpstream
@@ -26,7 +30,7 @@ class LiveModel(nn.Module):
 
     def forward(self, batch: WaveBatch, *unlabelled: WaveBatch) -> HeadOutput:
         """(B, N) samples -> logits, embedding, attention; a ladder's training takes an unlabelled batch as well."""
-        output: HeadOutput = self.downstream(*map(self.upstream, (batch, *unlabelled)))
+        output: HeadOutput = self.downstream(*_in_turn(self.upstream, (batch, *unlabelled)))
         return output
 
     def train(self, mode: bool = True) -> LiveModel:
@@ -54,9 +58,21 @@ class TopLayersModel(LiveModel):
 
     def forward(self, batch: HiddenStates, *unlabelled: HiddenStates) -> HeadOutput:  # type: ignore[override]
         """(B, L, T, D) stored states -> logits, embedding, attention."""
-        replayed = (replay_top(self.upstream, states, self.top) for states in (batch, *unlabelled))  # type: ignore[arg-type]
+        replayed = _in_turn(
+            lambda states: replay_top(self.upstream, states, self.top),  # type: ignore[arg-type]
+            (batch, *unlabelled),
+        )
         output: HeadOutput = self.downstream(*replayed)
         return output
+
+
+def _in_turn(upstream: Callable[[Any], HiddenStates], batches: Sequence[Any]) -> list[HiddenStates]:
+    """The hidden states of each batch, with its own utterances' dropout."""
+    found = []
+    for number, batch in enumerate(batches):
+        with batch_number(number):
+            found.append(upstream(batch))
+    return found
 
 
 def trained_state(module: nn.Module) -> dict[str, Tensor]:

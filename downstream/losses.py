@@ -59,7 +59,7 @@ def task_loss(
     Classes: cross-entropy against the shares q of the classes (1 for the class of an index), sum over c of
     -w_c q_c (1 - p_c)^gamma log p_c with q smoothed; its mean is torch's, smoothing and weights included. Regression:
     1 - CCC over the labelled utterances of all processes' micro-batch, times the local count; with fewer than two of
-    them CCC is undefined and the loss is 0. Or the squared error.
+    them CCC is undefined and the loss is 0; where all have one value it is 1, without a gradient. Or the squared error.
 
     Args:
         task: what is predicted.
@@ -113,29 +113,59 @@ def cross_entropy_terms(
     return terms if class_weights is None else terms * class_weights
 
 
-def ccc(predictions: Tensor, targets: Tensor, eps: float = 1e-8) -> Tensor:
+def ccc(predictions: Tensor, targets: Tensor) -> Tensor:
     """Concordance correlation coefficient, 2 s_xy / (s_x^2 + s_y^2 + (m_x - m_y)^2), population moments (Lin 1989).
 
     Args:
         predictions: (N,).
-        targets: (N,), NaN where there is none, which then counts for nothing; two or more are needed.
-        eps: added to the denominator; two equal constants score 0.
+        targets: (N,), NaN where there is none, which then counts for nothing; two or more are needed. Where all are
+            one value, no prediction agrees better than another: 0, without a gradient.
     """
+    return 1 - _ccc_loss(predictions, targets)
+
+
+def _ccc_loss(predictions: Tensor, targets: Tensor) -> Tensor:
+    """1 - CCC, as the mean of (x - y)^2 over CCC's denominator: 0 where x = y, in whatever unit the values are."""
     # By weights and not by picking, so that many trainings can be stacked over it.
-    labelled = is_labelled(targets).to(targets.dtype)
-    share = labelled / labelled.sum().clamp(min=1)  # (N,)
+    labelled = is_labelled(targets)
+    share = labelled.to(targets.dtype) / labelled.sum().clamp(min=1)  # (N,)
+    highest, lowest = (targets.masked_fill(~labelled, end) for end in (-torch.inf, torch.inf))
     targets = targets.nan_to_num()
     mean_p, mean_t = (share * predictions).sum(), (share * targets).sum()
-    from_p, from_t = predictions - mean_p, targets - mean_t  # (N,)
-    spread = (share * (from_p**2 + from_t**2)).sum() + (mean_p - mean_t) ** 2
-    return 2 * (share * from_p * from_t).sum() / (spread + eps)
+    spread = (share * ((predictions - mean_p) ** 2 + (targets - mean_t) ** 2)).sum() + (mean_p - mean_t) ** 2
+    varies = (highest.amax() > lowest.amin()) & (spread > 0)
+    error = (share * (predictions - targets) ** 2).sum()
+    return torch.where(varies, error / torch.where(varies, spread, 1.0), 1.0)
+
+
+def ccc_slopes(predictions: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    """1 - CCC over the utterances of all processes, and its derivative by each of this process' predictions.
+
+    With them the gradient of the whole comes from parts: a part's predictions times their derivatives have it.
+
+    Args:
+        predictions: (N,).
+        targets: (N,), NaN where there is none.
+
+    Returns:
+        (N,) derivatives and the loss (); 0 with fewer than two targets.
+    """
+    with torch.enable_grad():
+        leaf = predictions.detach().requires_grad_()
+        loss = _ccc_of_everyone(leaf, targets)
+        (slopes,) = torch.autograd.grad(loss, leaf)
+    return slopes, loss.detach()
+
+
+def _ccc_of_everyone(predictions: Tensor, targets: Tensor) -> Tensor:
+    everyone_p, everyone_t = _gather(predictions), _gather(targets)
+    return torch.where(is_labelled(everyone_t).sum() < 2, 0.0, _ccc_loss(everyone_p, everyone_t))
 
 
 def _ccc_sum(predictions: Tensor, targets: Tensor) -> Tensor:
     """(1 - CCC over all processes) * local count, with a gradient that sums to the exact one over the processes."""
-    everyone_p, everyone_t = _gather(predictions), _gather(targets)
-    local, total = is_labelled(targets).sum(), is_labelled(everyone_t).sum()
-    loss = torch.where(total < 2, 0.0, 1 - ccc(everyone_p, everyone_t))
+    local, total = is_labelled(targets).sum(), is_labelled(_gather(targets)).sum()
+    loss = _ccc_of_everyone(predictions, targets)
     # The gradient flows only through this process's predictions; the others' parts come from the other processes.
     # Processes' gradients are summed and divided by the total count, so each must carry the total as its factor.
     return loss * local + (total - local) * (loss - loss.detach())

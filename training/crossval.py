@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import shutil
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -38,11 +36,10 @@ from undertone.training.results import only_fold, summarise
 from undertone.training.run import Run, open_run
 from undertone.training.scoring import predict_and_embed
 from undertone.training.stacked import can_stack, refit_stacked, train_stacked
+from undertone.training.started import versions
 from undertone.training.sweep import combine, refit_plan, sweep_info, trials
 from undertone.training.targets import adversarial_tasks, label_warnings
 from undertone.training.trainer import Trained, Trainer, total_steps
-
-PACKAGES = "undertone torch torchaudio transformers datasets accelerate peft evaluate scikit-learn".split()
 
 
 def crossval(config: RunConfig, out: Path, display: Display | None = None) -> dict[str, Any] | None:
@@ -281,7 +278,7 @@ def pool(run: Run, folds: Sequence[Fold], cost: dict[str, Any]) -> dict[str, Any
         "warnings": run.warnings,
         "label_warnings": label_warnings(run.tasks, folds, run.manifest),
         "cost": cost,
-        "versions": {"python": sys.version.split()[0], **{name: version(name) for name in PACKAGES}},
+        "versions": versions(),
     }
     results = summarise(per_fold, info)
     for entry, fold in zip(results["folds"], folds, strict=True):

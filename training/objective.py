@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from undertone.downstream.gradient_reversal import Adversary, reversal_strength
 from undertone.downstream.head import HeadOutput
-from undertone.downstream.losses import LossOptions, loss_count, task_loss
+from undertone.downstream.losses import LossOptions, ccc_slopes, is_labelled, loss_count, task_loss
 from undertone.downstream.task import Task
 from undertone.downstream.uncertainty import UncertaintyWeights
 from undertone.training.config import RunConfig
@@ -33,11 +33,14 @@ class Global:
         counts: {task: the count that its summed loss is divided by}; 0 where nothing is labelled.
         size: utterances.
         progress: share of the training's updates that are done.
+        slopes: {task: derivatives (N,) of 1 - CCC by the N predictions of a part, and that loss ()}, where the batch
+            goes in several micro-batches: a part alone has another CCC than the whole.
     """
 
     counts: dict[str, float]
     size: int
     progress: float
+    slopes: dict[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
 
 
 class Objective(nn.Module):
@@ -115,6 +118,38 @@ class Objective(nn.Module):
                 loss = loss + self._part(task, whole, logits, own, piece)
         return loss + self._head_losses(output, own, piece) * len(piece) / whole.size
 
+    @property
+    def concordant(self) -> tuple[Task, ...]:
+        """The tasks whose loss is 1 - CCC, which is no sum over utterances."""
+        ccc = self.options.regression == "ccc"
+        return tuple(task for task in self.tasks if ccc and task.kind == "regression" and task.weight)
+
+    def predictions(self, output: HeadOutput, own: Sequence[Utterance]) -> dict[str, Tensor]:
+        """{task: (N,) values} of `concordant` for this process' utterances; none where it has none."""
+        return {
+            task.name: self._logits(task, output, own)[:, 0] if own else output.embedding.new_zeros(0).float()
+            for task in self.concordant
+        }
+
+    def with_slopes(
+        self, whole: Global, predictions: Sequence[Mapping[str, Tensor]], own: Sequence[Sequence[Utterance]]
+    ) -> list[Global]:
+        """What each part must know, from what all parts predict; to be called by all processes.
+
+        Args:
+            whole: of the global batch.
+            predictions: of each part, as `predictions` gives them.
+            own: this process' utterances of each part, whose targets count.
+        """
+        parts: list[dict[str, tuple[Tensor, Tensor]]] = [{} for _ in own]
+        for task in self.concordant:
+            values = [part[task.name] for part in predictions]
+            truth = [self._truth(task, part) if part else values[0].new_zeros(0) for part in own]
+            slopes, loss = ccc_slopes(torch.cat(values), torch.cat(truth))
+            for part, rows in zip(parts, slopes.split([len(rows) for rows in values]), strict=True):
+                part[task.name] = rows, loss
+        return [replace(whole, slopes=part) for part in parts]
+
     def _logits(self, task: Task, output: HeadOutput, utterances: Sequence[Utterance]) -> Tensor:
         """(N, C), as many as `_truth` has targets."""
         if task.level == "frame":
@@ -127,6 +162,11 @@ class Objective(nn.Module):
         truth = self._truth(task, own or piece[:1])
         if not own:
             truth = torch.full_like(truth, torch.nan if truth.is_floating_point() else -1)
+        if task.name in whole.slopes:
+            slopes, loss = whole.slopes[task.name]
+            linear = (slopes * logits[:, 0]).sum() if own else logits.sum() * 0.0
+            share = is_labelled(truth).sum() / (whole.counts[task.name] or 1.0)
+            return loss * share + linear - linear.detach()
         total, _ = task_loss(task, logits, truth, self.options, self.class_weights.get(task.name))
         return total / (whole.counts[task.name] or 1.0)
 

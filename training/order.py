@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import torch
+
+if TYPE_CHECKING:
+    from undertone.corpora.manifest import Utterance
 
 Item = TypeVar("Item")
 
@@ -25,6 +28,11 @@ def generator_of(*parts: object) -> torch.Generator:
 def seed_everything(*parts: object) -> None:
     """Set torch's generators from `parts`; called before weights are drawn and before every step."""
     torch.manual_seed(draw(*parts))
+
+
+def utterance_keys(utterances: Sequence[Utterance]) -> torch.Tensor:
+    """(B,) int32: what dropout knows utterances by, a hash of each id."""
+    return torch.tensor([draw("dropout", item.id) % 2**32 - 2**31 for item in utterances], dtype=torch.int32)
 
 
 def epoch_batches(

@@ -35,6 +35,7 @@ from undertone.training.feeding import Source, StoreSource, WaveSource
 from undertone.training.frozen import frozen_source, store_folder
 from undertone.training.order import seed_everything
 from undertone.training.progress import Display
+from undertone.training.started import check_start, record_start, save_start
 from undertone.training.targets import choose_tasks, label_warnings, reading_notes
 from undertone.training.unlabelled import joined, unlabelled_corpus, without_labels
 from undertone.upstream import Upstream, load_upstream
@@ -172,7 +173,8 @@ def trains_top_from_store(upstream: Upstream, config: RunConfig) -> bool:
 def open_run(config: RunConfig, out: Path, display: Display) -> Run:
     """Check the settings, prepare the manifest, make and check the folds, bring the hidden states into the store.
 
-    A run that was begun is taken up: its manifest is read back, and other settings are refused.
+    A run that was started before is resumed: its manifest is read back; other settings, labels, code, weights or
+    versions are refused.
 
     Raises:
         ValueError: a sentence about the setting, the corpus, the folds or the upstream.
@@ -193,7 +195,8 @@ def open_run(config: RunConfig, out: Path, display: Display) -> Run:
     except OSError as error:
         raise ValueError(f"Cannot make the folder {out}: {error.strerror}. Choose another --out.") from error
     with FileLock(out / "start.lock"):
-        manifest, warnings = _manifest(config, corpus, out, display)
+        begun = (out / "config.json").is_file()  # the last that a start writes
+        manifest, warnings = _manifest(config, corpus, out, display, begun)
         folds = corpus.folds(manifest, config.protocol, config.num_folds, config.seed)
         leaks = check_folds(folds, manifest, config.allow_leak)
         for line in leaks:
@@ -205,9 +208,17 @@ def open_run(config: RunConfig, out: Path, display: Display) -> Run:
         for line in [*readings, *label_warnings(tasks, folds, manifest)]:
             display.say(f"note: {line}")
         warnings += readings
-        unlabelled = _unlabelled(config, manifest, out, display)
+        unlabelled = _unlabelled(config, manifest, out, display, begun)
         check_head_tasks(config.head, tasks)
         check_augmentation(config, tasks)
+        corpora = {"corpus": (corpus, Path(config.root).expanduser() if config.root else None)}
+        if config.unlabelled is not None:
+            corpora["unlabelled"] = (unlabelled_corpus(config.unlabelled), None)
+        found = record_start(config, upstream, corpora)
+        if begun:
+            warnings += check_start(out, found, config, corpora)
+        else:
+            save_start(out, found)
         save_config(config, out / "config.json")
     source: Source = WaveSource(upstream.sample_rate)
     run = Run(config, out, corpus, manifest, folds, tasks, upstream, source, display, warnings, unlabelled=unlabelled)
@@ -242,19 +253,23 @@ def _may_collapse(config: RunConfig, upstream: Upstream) -> str:
     )
 
 
-def _unlabelled(config: RunConfig, manifest: Manifest, out: Path, display: Display) -> tuple[Utterance, ...]:
+def _unlabelled(
+    config: RunConfig, manifest: Manifest, out: Path, display: Display, begun: bool
+) -> tuple[Utterance, ...]:
     """The unlabelled speech that was asked for, prepared once like a corpus."""
     if config.unlabelled is None:
         return ()
     plain = config.model_copy(update={"root": None})
-    found, _ = _manifest(plain, unlabelled_corpus(config.unlabelled), out / "unlabelled", display)
+    found, _ = _manifest(plain, unlabelled_corpus(config.unlabelled), out / "unlabelled", display, begun)
     return without_labels(manifest, found)
 
 
-def _manifest(config: RunConfig, corpus: Corpus, out: Path, display: Display) -> tuple[Manifest, list[str]]:
-    """The run's manifest and what was noticed when it was made."""
+def _manifest(
+    config: RunConfig, corpus: Corpus, out: Path, display: Display, begun: bool
+) -> tuple[Manifest, list[str]]:
+    """The run's manifest and what was noticed when it was made; of a run that has begun, those of its start."""
     folder, notes = out / "manifest", out / "manifest_notes.json"
-    if folder.is_dir() and notes.is_file():
+    if begun and folder.is_dir() and notes.is_file():
         manifest = Manifest.load(folder)
         check_unchanged(manifest)
         return manifest, list(read_json(notes))

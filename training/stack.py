@@ -16,6 +16,7 @@ from torch.func import functional_call, vmap
 from torch.nn.utils import parameters_to_vector
 
 from undertone.downstream.downstream import Downstream
+from undertone.downstream.dropout import UtteranceDropout
 from undertone.downstream.losses import LossOptions, task_loss
 from undertone.downstream.task import Task
 from undertone.training.order import seed_everything
@@ -30,13 +31,15 @@ class StackBatch:
         states: (L, F, B, D) means.
         truth: {task: (F, B) or (F, B, C)}, as `task_loss` takes them.
         sizes: how many rows of each feed are no padding.
-        seeds: what each feed's dropout depends on.
+        seeds: what each feed's dropout depends on, beside the utterance.
+        keys: (B,) `utterance_keys` of the rows of each feed that are no padding; empty where nothing drops out.
     """
 
     states: Tensor
     truth: Mapping[str, Tensor]
     sizes: Sequence[int]
     seeds: Sequence[tuple[object, ...]]
+    keys: Sequence[Tensor]
 
 
 class Stack(ABC):
@@ -118,7 +121,7 @@ def clip_factors(norms: Tensor, largest_norms: Tensor) -> Tensor:
 class TracedStack(Stack):
     """Downstreams with any other head on means: one forward by `torch.vmap`, its gradient by autograd.
 
-    The trainings of a feed share their dropout masks, as they do one by one: these depend on seed and step alone.
+    The trainings of a feed share their dropout masks, as they do one by one: these depend on seed, step and utterance.
     """
 
     def backward(self, batch: StackBatch, largest_norms: Tensor) -> tuple[Tensor, Tensor]:
@@ -128,7 +131,8 @@ class TracedStack(Stack):
         for feed, size in enumerate(batch.sizes):
             weights = {name: value[feed].detach().requires_grad_() for name, value in self.weights.items()}
             seed_everything(*batch.seeds[feed])
-            logits, own = self._forward(weights, batch.states[:, feed, :size])
+            with UtteranceDropout(batch.keys[feed]):
+                logits, own = self._forward(weights, batch.states[:, feed, :size])
             truth = {name: value[feed, :size] for name, value in batch.truth.items()}
             class_weights = {name: value[feed] for name, value in self.class_weights.items()}
             losses = own + self._losses(logits, truth, class_weights)

@@ -68,7 +68,7 @@ def _traces(run: Run, module: Downstream) -> bool:
     truth = {task.name: torch.zeros(1, 2, dtype=torch.int64 if task.has_classes else None) for task in run.tasks}
     try:
         silence = torch.zeros(len(module.layer_sum.logits), 1, 2, module.hidden_size)
-        stack.backward(StackBatch(silence, truth, [2], [(0,)]), torch.ones(1, 2))
+        stack.backward(StackBatch(silence, truth, [2], [(0,)], [torch.zeros(2, dtype=torch.int32)]), torch.ones(1, 2))
     except RuntimeError as error:
         reason = str(error).splitlines()[0]
         run.display.say(f"Head {run.config.head} goes one training at a time, as it cannot be stacked: {reason}")

@@ -22,7 +22,7 @@ from undertone.training.feeding import StoreSource
 from undertone.training.linear_stack import LinearStack
 from undertone.training.not_finite import NotFiniteError, not_finite_sentence, note_not_finite
 from undertone.training.objective import balanced
-from undertone.training.order import epoch_batches
+from undertone.training.order import epoch_batches, utterance_keys
 from undertone.training.predictions import Predictions
 from undertone.training.schedule import rate_factor
 from undertone.training.scoring import selection_score, task_scores
@@ -77,6 +77,7 @@ class _Course:
         # One row more than utterances stands for padding: its targets are missing.
         padded = [*feed.train, feed.train[0]]
         self.rows = torch.tensor([rows[item.id] for item in padded], device=device)
+        self.keys = utterance_keys(feed.train).to(device)
         self.truth = {task.name: torch.from_numpy(targets(task, padded)) for task in tasks}
         for value in self.truth.values():
             value[-1] = torch.nan if value.is_floating_point() else -1
@@ -172,8 +173,10 @@ class StackedTrainer:
             for task in self.tasks
         }
         states = torch.index_select(self.means, 1, rows, out=self.drawn).unflatten(1, (len(self.feeds), -1))
-        seeds = [(course.config.seed, "step", step, 0, 0) for course in self.courses]
-        batch = StackBatch(states, truth, [draw[1] for draw in drawn], seeds)
+        seeds = [(course.config.seed, "step", step) for course in self.courses]
+        traced = isinstance(self.stack, TracedStack)
+        keys = [course.keys[draw[0][: draw[1]]] for course, draw in zip(self.courses, drawn, strict=True) if traced]
+        batch = StackBatch(states, truth, [draw[1] for draw in drawn], seeds, keys)
         losses, norms = self.stack.backward(batch, self.largest_norms)
         self._stop_if_not_finite(step, drawn, losses, norms)
         self.losses += losses

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +17,9 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from undertone.downstream.downstream import Downstream
+from undertone.downstream.dropout import UtteranceDropout
 from undertone.downstream.head import HeadOutput
+from undertone.downstream.ladder import statistics_kept
 from undertone.downstream.live import LiveModel, load_trained_state
 from undertone.downstream.task import Task
 from undertone.training.allocator import keep_freed_memory
@@ -27,13 +29,12 @@ from undertone.training.feeding import Source
 from undertone.training.interrupt import Interrupt, interruptible
 from undertone.training.not_finite import NotFiniteError, not_finite_sentence, note_not_finite
 from undertone.training.objective import Global, Objective
-from undertone.training.order import chunks, epoch_batches, seed_everything
+from undertone.training.order import chunks, epoch_batches, seed_everything, utterance_keys
 from undertone.training.predictions import Predictions
 from undertone.training.schedule import rate_factor
 from undertone.training.scoring import predict, selection_score
 from undertone.training.unlabelled import UnlabelledStream
 from undertone.upstream.memory import too_little
-from undertone.upstream.types import HiddenStates, WaveBatch
 
 if TYPE_CHECKING:
     from undertone.corpora.manifest import Utterance
@@ -46,11 +47,36 @@ Follow = Callable[[int, int, float | None], None]  # updates done, updates in al
 
 @dataclass(frozen=True)
 class Trained:
-    """The outcome of a training: the step whose weights were kept, its dev score, and a record of every look at dev."""
+    """The outcome of a training.
+
+    Attributes:
+        best_step: updates after which the weights were kept.
+        best_score: their dev score; None without dev.
+        history: a record of every look at dev.
+        micro_batches: in so many a batch went at the end.
+    """
 
     best_step: int
     best_score: float | None
     history: list[dict[str, Any]]
+    micro_batches: int = 1
+
+
+@dataclass(frozen=True)
+class _Part:
+    """A process' part of a micro-batch.
+
+    Attributes:
+        piece: the micro-batch, over all processes.
+        own: this process' utterances of it; may be empty.
+        step: updates done before.
+        number: of the part, among those of all micro-batches and processes.
+    """
+
+    piece: list[Utterance]
+    own: list[Utterance]
+    step: int
+    number: int
 
 
 class Trainer:
@@ -109,10 +135,10 @@ class Trainer:
             while progress.step < last and not progress.finished:
                 self._epoch(progress, train, dev, total, last, interrupt)
         if not progress.best:
-            return Trained(progress.step, None, progress.history)
+            return Trained(progress.step, None, progress.history, self.pieces)
         best = [load_file(self._kept(step)) for _, step in progress.best]
         load_trained_state(self.module, average_weights(best))
-        return Trained(progress.best[0][1], progress.best[0][0], progress.history)
+        return Trained(progress.best[0][1], progress.best[0][0], progress.history, self.pieces)
 
     def _epoch(
         self,
@@ -219,13 +245,14 @@ class Trainer:
         whole = self.objective.measure(batch, step / total)
         rank, world = self.accelerator.process_index, self.accelerator.num_processes
         pieces = chunks(batch, -(-len(batch) // self.pieces))
+        parts = [_Part(piece, piece[rank::world], step, number * world + rank) for number, piece in enumerate(pieces)]
+        measured = self._measured(whole, parts)
         self.optimizer.zero_grad()
         value = 0.0
-        for number, piece in enumerate(pieces):
-            seed_everything(self.config.seed, "step", step, number, rank)
-            own = piece[rank::world]
-            with self.accelerator.no_sync(self.model) if number + 1 < len(pieces) else nullcontext():
-                loss = self._loss(whole, own, piece, step, number * world + rank)
+        for number, (part, known) in enumerate(zip(parts, measured, strict=True)):
+            last = number + 1 == len(parts)
+            with nullcontext() if last else self.accelerator.no_sync(self.model), self._output(part) as (output, share):
+                loss = self._loss(known, output, share, part)
                 self.accelerator.backward(loss * world)  # DDP averages the processes' gradients; we want their sum
             value += float(loss.detach())
         self.objective.average_gradients()
@@ -241,22 +268,48 @@ class Trainer:
             raise NotFiniteError(not_finite_sentence(self.folder, step, value, norm, len(batch)))
         return value
 
-    def _besides(self, step: int, part: int) -> tuple[HiddenStates | WaveBatch, ...]:
-        """What the model hears besides the labelled batch in one of an update's parts."""
-        if self.unlabelled is None:
-            return ()
-        heard = self.unlabelled(step, part, self.pieces * self.accelerator.num_processes)
-        return (self.source(heard).to(self.accelerator.device),) if heard else ()
+    def _measured(self, whole: Global, parts: Sequence[_Part]) -> list[tuple[Global, Global]]:
+        """What each part must know of the global batch: with its own targets, and with those of mixup's partners.
 
-    def _loss(self, whole: Global, own: list[Utterance], piece: list[Utterance], step: int, part: int) -> Tensor:
+        CCC is no sum over utterances: in several parts, what all of them predict is found first, in a pass of its own
+        with the same dropout and noise.
+        """
+        if len(parts) == 1 or not self.objective.concordant:
+            return [(whole, whole) for _ in parts]
+        predictions = []
+        with torch.no_grad(), statistics_kept(self.module):
+            for part in parts:
+                with self._output(part) as (output, _):
+                    predictions.append(self.objective.predictions(output, part.own))
+        found = self.objective.with_slopes(whole, predictions, [part.own for part in parts])
+        if self.augmenter is None or not self.config.augment.mixup:
+            return [(known, known) for known in found]
+        partners = [self.augmenter.partners(part.own) for part in parts]
+        return list(zip(found, self.objective.with_slopes(whole, predictions, partners), strict=True))
+
+    @contextmanager
+    def _output(self, part: _Part) -> Iterator[tuple[HeadOutput, float]]:
+        """What the model makes of a part, and the share of it that is the utterances themselves (see `Augmenter`).
+
+        The backward pass belongs inside. Whatever is random depends on seed, step and utterance.
+        """
+        heard = part.own or part.piece[:1]  # one that counts for nothing, so that this process takes part
+        besides: list[Utterance] = []
+        if self.unlabelled is not None:
+            besides = self.unlabelled(part.step, part.number, self.pieces * self.accelerator.num_processes)
+        seed_everything(self.config.seed, "step", part.step)
+        batch, share = (self.source(heard), 1.0) if self.augmenter is None else self.augmenter(heard, part.step)
+        batches = [batch, self.source(besides)] if besides else [batch]
+        with UtteranceDropout(*(utterance_keys(some) for some in (heard, besides))):
+            yield self.model(*(one.to(self.accelerator.device) for one in batches)), share
+
+    def _loss(self, known: tuple[Global, Global], output: HeadOutput, share: float, part: _Part) -> Tensor:
         """This process' share of the loss; of a mixed batch, the shares of the losses of what was mixed."""
-        heard = own or piece[:1]  # in an uneven piece with nothing for this process, one that counts for nothing
-        batch, share = (self.source(heard), 1.0) if self.augmenter is None else self.augmenter(heard, step)
-        output: HeadOutput = self.model(batch.to(self.accelerator.device), *self._besides(step, part))
-        loss: Tensor = self.objective(whole, output, own, piece)
+        loss: Tensor = self.objective(known[0], output, part.own, part.piece)
         if self.augmenter is None or share == 1:
             return loss
-        mixed: Tensor = share * loss + (1 - share) * self.objective(whole, output, self.augmenter.partners(own), piece)
+        partners = self.objective(known[1], output, self.augmenter.partners(part.own), part.piece)
+        mixed: Tensor = share * loss + (1 - share) * partners
         return mixed
 
     def predict(self, utterances: Sequence[Utterance], fold: str = "") -> Predictions:
