@@ -32,6 +32,7 @@ class LayerSum(nn.Module):
         self.logits = nn.Parameter(torch.zeros(num_layers), requires_grad=num_layers > 1)
         self.normalize = normalize
         self.fixed = False
+        self.selected: int | None = None
 
     def fix(self, weights: Sequence[float]) -> None:
         """Learn no more: keep these L weights, and take states that they have mixed already, (B, 1, T, D), as well."""
@@ -39,8 +40,13 @@ class LayerSum(nn.Module):
         self.logits.requires_grad_(False)
         self.fixed = True
 
+    def select(self, layer: int) -> None:
+        """Learn no more: take this layer alone, its weight exactly 1, also out of states that hold no other."""
+        self.fix([float(number == layer) for number in range(len(self.logits))])
+        self.selected = layer
+
     def layer_weights(self) -> Tensor:
-        """(L,) weights, each > 0, summing to 1."""
+        """(L,) weights, summing to 1; each > 0, unless one layer was selected."""
         return self.logits.softmax(0)
 
     def forward(self, hidden: HiddenStates) -> Frames:

@@ -29,6 +29,7 @@ def make_card(
     pictures: Sequence[str] = (),
     upstream_licence: str | None = None,
     head_only: bool = False,
+    layer: int | None = None,
 ) -> str:
     """README.md of a published model: YAML metadata with a `model-index`, then the page.
 
@@ -39,6 +40,7 @@ def make_card(
         pictures: names of the pictures beside the card: `confusion_TASK.png`, `layer_weights.png`.
         upstream_licence: as the Hub says it.
         head_only: whether the upstream is left out of what is published.
+        layer: the only one that the model takes; None: the weighted sum of all.
 
     Raises:
         FileNotFoundError: there is no config.json in `model_folder`.
@@ -56,6 +58,9 @@ def make_card(
         repo_id=repo_id,
         upstream=upstream_name(config),
         upstream_licence=upstream_licence,
+        commit=config["upstream"].get("commit"),
+        wavlm=config["upstream"].get("config", {}).get("model_type") == "wavlm",
+        layers="a learned weighted sum of its layers" if layer is None else f"its layer {layer}",
         head=config["head"],
         head_only=head_only or config.get("head_only", False),
         adapter=adapter,

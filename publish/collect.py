@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +45,8 @@ def collect(folder: Path, repo_id: str, *, head_only: bool = False, upstream_lic
         files["config.json"] = _json(config)
     if "adapter/adapter_config.json" in files:
         adapter = read_json(model / "adapter" / "adapter_config.json")
-        files["adapter/adapter_config.json"] = _json(adapter | {"base_model_name_or_path": upstream_name(config)})
+        base = {"base_model_name_or_path": upstream_name(config), "revision": config["upstream"].get("commit")}
+        files["adapter/adapter_config.json"] = _json(adapter | base)
     results = _results(folder, config)
     if results is not None:
         files["results.json"] = _json(results)
@@ -57,6 +58,7 @@ def collect(folder: Path, repo_id: str, *, head_only: bool = False, upstream_lic
         pictures=tuple(pictures),
         upstream_licence=upstream_licence,
         head_only=config.get("head_only", False),
+        layer=only_layer(layer_weights(model / WEIGHTS)),
     ).encode()
     return files
 
@@ -133,7 +135,7 @@ def _pictures(model: Path, results: Mapping[str, Any] | None) -> dict[str, bytes
         if name in tasks and any(map(any, confusion)):
             pictures[confusion_file(name)] = confusion_picture(tasks[name]["labels"], confusion)
     weights = layer_weights(model / WEIGHTS)
-    if len(weights) > 1:
+    if len(weights) > 1 and only_layer(weights) is None:
         pictures["layer_weights.png"] = layer_weights_picture(weights)
     return pictures
 
@@ -150,6 +152,11 @@ def layer_weights(weights: Path) -> list[float]:
         logits = tensors.get_tensor(name)  # (L,)
     powers = np.exp(logits - logits.max())
     return [float(value) for value in powers / powers.sum()]
+
+
+def only_layer(weights: Sequence[float]) -> int | None:
+    """The one of several layers that has the whole weight, as of a run with `layers=N`; None: there is no such one."""
+    return list(weights).index(1.0) if len(weights) > 1 and 1.0 in weights else None
 
 
 def _json(value: Mapping[str, Any]) -> bytes:

@@ -54,6 +54,11 @@ class RunConfig(BaseModel):
     lora_alpha: int = Field(16, ge=1, description="their scale is alpha / rank")
     lora_dropout: float = Field(0.0, ge=0, lt=1, description="dropout before the adapters")
     gradient_checkpointing: bool = Field(False, description="compute a block twice instead of keeping its values")
+    layers: Literal["sum", "best"] | int = Field(
+        "sum",
+        description="of the hidden states: sum, all by learned weights; 9, that one alone (0 = input of the first "
+        "block); best, the one that dev chooses for each fold",
+    )
     layer_norm: bool = Field(False, description="normalise every layer before the layer sum")
     head: str = Field("attention", description="a head (undertone list heads), ./my_head.py or my_pkg.heads:MyHead")
     head_options: dict[str, Any] = Field({}, description="options of the head, as head.NAME=value")
@@ -99,6 +104,9 @@ class RunConfig(BaseModel):
         {}, description="values to try, as sweep.NAME=a,b; dev chooses one for each fold"
     )
     learning_rate: float = Field(1e-3, gt=0, description="peak learning rate of AdamW")
+    layer_sum_learning_rate: float | None = Field(
+        0.1, gt=0, description="peak rate of the layer sum, which has no weight decay; null: in one group with the head"
+    )
     weight_decay: float = Field(0.01, ge=0, description="decoupled weight decay; 0 makes AdamW plain Adam")
     warmup: float = Field(0.1, ge=0, le=1, description="share of the steps over which the rate rises from 0")
     schedule: Literal["linear", "cosine", "constant"] = Field("linear", description="how the rate falls afterwards")
@@ -129,6 +137,14 @@ class RunConfig(BaseModel):
     )
     log_with: Literal["tensorboard", "none"] = Field("none", description="an Accelerate tracker that follows the run")
 
+    @field_validator("layers", mode="before")
+    @classmethod
+    def _layers(cls, value: Any) -> Any:
+        """One sentence in place of one for each type that it may have."""
+        if value in ("sum", "best") or (isinstance(value, int) and not isinstance(value, bool) and value >= 0):
+            return value
+        raise ValueError("give sum, best, or the number of one layer, 0 or more (0 = input of the first block)")
+
     @field_validator("seeds", mode="before")
     @classmethod
     def _seeds(cls, value: Any) -> Any:
@@ -156,6 +172,8 @@ class RunConfig(BaseModel):
                 raise ValueError(f"{key!r} cannot be swept.{nearest(key, [*SWEEPABLE, 'head.NAME'])}")
             if not isinstance(some, list | tuple) or len(some) < 2:
                 raise ValueError(f"{key!r} needs two values or more, as sweep.{key}=a,b")
+            if key == "layers" and "best" in some:
+                raise ValueError("layers=best is itself a sweep over all layers: write it alone, or name the layers")
         return found
 
     @model_validator(mode="after")
@@ -170,6 +188,12 @@ class RunConfig(BaseModel):
         LadderOptions.read(self.ladder_options)
         if self.unlabelled is not None and not self.ladder:
             raise ValueError(f"unlabelled={self.unlabelled} is heard by a ladder alone: add --ladder.")
+        return self
+
+    @model_validator(mode="after")
+    def _one_choice_of_layers(self) -> RunConfig:
+        if self.layers == "best" and "layers" in self.sweep:
+            raise ValueError("layers=best tries every layer, sweep.layers those that it names. Leave one of them out.")
         return self
 
     @model_validator(mode="after")

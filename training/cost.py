@@ -37,10 +37,13 @@ def model_cost(model: UndertoneModel) -> dict[str, float | int]:
 def trained_parameters(module: Downstream | LiveModel) -> int:
     """Weights of a model that its training found: layer sum, head, and what of the upstream learned.
 
-    LoRA's adapters count as they are before they are merged; a ladder's decoder is no part of the model.
+    LoRA's adapters count as they are before they are merged; a ladder's decoder is no part of the model, and a layer
+    that was chosen is no weight.
     """
     downstream = module.downstream if isinstance(module, LiveModel) else module
-    weights = [*downstream.layer_sum.parameters(), *downstream.head.parameters()]
+    weights = list(downstream.head.parameters())
+    if downstream.layer_sum.selected is None:
+        weights += downstream.layer_sum.parameters()
     if isinstance(module, LiveModel):
         weights += [weight for weight in module.upstream.parameters() if weight.requires_grad]
     return sum(weight.numel() for weight in weights)

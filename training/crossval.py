@@ -265,6 +265,8 @@ def pool(run: Run, folds: Sequence[Fold], cost: dict[str, Any]) -> dict[str, Any
         "upstream_weights": "none" if acoustic else "random" if run.upstream.random_weights else "pretrained",
         "upstream_fingerprint": run.upstream.fingerprint(),
         "hidden_states": run.stored,
+        "layers": "best" if "layers" in run.config.sweep else run.config.layers,
+        "num_layers": run.upstream.num_layers,
         "head": run.config.head,
         "protocol": run.corpus.protocol_used(run.manifest, run.config.protocol, run.config.num_folds),
         "speaker_independent": all(fold.speaker_independent for fold in folds),

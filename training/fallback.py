@@ -87,8 +87,9 @@ class RecomputeSource:
 
 def can_mix(run: Run) -> bool:
     """Whether layer weights can be learned on means: a probe predicts the tasks, and layers are mixed as they are."""
-    levels = head_class(PROBE).levels
-    return run.config.mode == "frozen" and not run.config.layer_norm and all(t.level in levels for t in run.tasks)
+    config, levels = run.config, head_class(PROBE).levels
+    learned = config.mode == "frozen" and config.layers == "sum" and "layers" not in config.sweep
+    return learned and not config.layer_norm and all(t.level in levels for t in run.tasks)
 
 
 def learn_mixtures(run: Run, means: Source, accelerator: Accelerator) -> dict[str, list[float]]:

@@ -43,12 +43,19 @@ class StoreSource:
         store: holds all that will be asked for.
         allowance: bytes of memory on `device`; None: half of what is free there.
         device: where states are kept and batches are made.
+        layer: the only one to read, so that L is 1; None: all of them.
     """
 
     jitter: ClassVar[float] = 0.3  # padding frames cost little here, mixing helps
 
-    def __init__(self, store: Store, allowance: int | None = None, device: torch.device | str = "cpu") -> None:
-        self.store, self.device = store, torch.device(device)
+    def __init__(
+        self,
+        store: Store,
+        allowance: int | None = None,
+        device: torch.device | str = "cpu",
+        layer: int | None = None,
+    ) -> None:
+        self.store, self.device, self.layer = store, torch.device(device), layer
         self.room = _free_memory(self.device) // 2 if allowance is None else allowance
         self.held: dict[str, Tensor] = {}
 
@@ -59,7 +66,9 @@ class StoreSource:
     def _states(self, key: str) -> Tensor:
         if key in self.held:
             return self.held[key]
-        states = self.store.get(key)
+        states = self.store.get(key)  # (L, T, D)
+        if self.layer is not None:
+            states = states[self.layer : self.layer + 1]  # (1, T, D)
         if states.nbytes > self.room:
             return states.to(self.device)
         self.room -= states.nbytes

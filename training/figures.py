@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from statistics import fmean
 from typing import Any
 
 import numpy as np
@@ -77,11 +79,39 @@ def _map(points: np.ndarray, values: list[str | None], title: str, place: int) -
 
 
 def _layer_figures(files: RunFiles) -> list[dict[str, Any]]:
-    weights = [fold["layer_weights"] for fold in files.results["folds"] if fold.get("layer_weights")]
-    if not weights or len(weights[0]) < 2:
+    """The dev score of each layer where layers were tried, else the weights where they were learned."""
+    results = files.results
+    if "layers" in results.get("sweep", {}).get("values", {}):
+        return _layer_score_figures(results)
+    weights = [fold["layer_weights"] for fold in results["folds"] if fold.get("layer_weights")]
+    if not weights or len(weights[0]) < 2 or isinstance(results.get("layers"), int):
         return []
     text = "Weight of each layer: bars are means over folds, dots single folds, the dashed line equal weights."
     return [{"title": "Layer weights", "svg": plots.layer_weights(np.array(weights)), "text": text}]
+
+
+def _layer_score_figures(results: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Of each fold and layer the best dev score that the other values of the sweep give, a mean over seeds."""
+    others = [key for key in results["sweep"]["values"] if key != "layers"]
+    scores: dict[Any, list[float]] = {layer: [] for layer in results["sweep"]["values"]["layers"]}
+    for fold in results["folds"]:
+        for layer, found in scores.items():
+            by_values: dict[str, list[float]] = {}
+            for trial in (trial for trial in fold["trials"] if trial["layers"] == layer):
+                by_values.setdefault(str([trial[key] for key in others]), []).append(trial["dev_score"])
+            found.append(max(map(fmean, by_values.values())))
+    whole = scores.pop("sum", None)
+    layers = sorted(scores)
+    text = (
+        "What a head on each layer alone reaches on dev, where the layer is chosen: the line is the mean over folds, "
+        "dots are single folds. Test was read with the chosen layers alone."
+    )
+    text += " The dashed line is the weighted sum of all layers." if whole else ""
+    text += f" Of {', '.join(others)} the best value of each layer and fold is shown." if others else ""
+    svg = plots.layer_scores(
+        layers, np.array([scores[layer] for layer in layers]).T, None if whole is None else fmean(whole)
+    )
+    return [{"title": "Dev score of each layer", "svg": svg, "text": text}]
 
 
 def _calibration_figures(files: RunFiles) -> list[dict[str, Any]]:

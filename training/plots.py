@@ -66,6 +66,25 @@ def layer_weights(weights: np.ndarray) -> str:
         return _svg(figure, "layers", "Bar chart of the layer weights, mean over folds")
 
 
+def layer_scores(layers: Sequence[int], scores: np.ndarray, whole: float | None) -> str:
+    """A line of the mean over folds, a dot for each fold, a dashed line at the score of the layer sum.
+
+    Args:
+        layers: their numbers.
+        scores: (folds, layers) dev scores.
+        whole: that of the layer sum; None: it was not tried.
+    """
+    with _drawing() as (figure, axes):
+        axes.plot(layers, scores.mean(axis=0), color=ACCENT, linewidth=1.8, marker="o", markersize=4.5)
+        for row in scores:
+            axes.plot(layers, row, "o", color=INK, markersize=2.6, alpha=0.5, markeredgewidth=0)
+        if whole is not None:
+            axes.axhline(whole, color=SECOND, linewidth=1.2, linestyle=(0, (4, 3)))
+        axes.set(xlabel="layer (0 = input of the first block)", ylabel="dev score")
+        axes.set_xticks(layers[:: 1 + len(layers) // 14])
+        return _svg(figure, "layer-scores", "Line chart of the dev score of each layer, mean over folds")
+
+
 def curves(series: Sequence[Sequence[tuple[int, float]]], marks: Sequence[int | None], label: str, name: str) -> str:
     """A line over the training steps for each fold, with a dot at the step that was kept.
 

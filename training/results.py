@@ -132,6 +132,8 @@ def title_lines(results: Mapping[str, Any]) -> list[str]:
         lines.append("Speaker-independent: train, dev and test of a fold share no speaker.")
     if results.get("upstream_weights") == "random":
         lines.append(f"RANDOM-WEIGHT UPSTREAM: {results['upstream']} was never trained; this run is a control.")
+    if isinstance(results.get("layers"), int):
+        lines.append(f"Layer {results['layers']} alone, of the layers 0 to {results['num_layers'] - 1}.")
     if results.get("hidden_states") == "mixture":
         lines.append(
             "APPROXIMATION: the head was trained on one mixture of the layers a fold, whose weights a linear probe "
@@ -163,7 +165,7 @@ def _trial_lines(results: Mapping[str, Any]) -> list[str]:
     """What a sweep chose, and what several seeds give."""
     lines = []
     if "sweep" in results:
-        values = "; ".join(f"{key} of {', '.join(map(str, some))}" for key, some in results["sweep"]["values"].items())
+        values = "; ".join(f"{key} of {_listed(some)}" for key, some in results["sweep"]["values"].items())
         chosen = results["sweep"]["chosen"].values()
         counts = Counter(", ".join(f"{key}={value}" for key, value in one.items()) for one in chosen)
         picked = "; ".join(f"{name} in {count}" for name, count in counts.most_common())
@@ -178,6 +180,13 @@ def _trial_lines(results: Mapping[str, Any]) -> list[str]:
             f"seeds. Below, an utterance counts once for each seed: scores are of single models, not of an ensemble."
         )
     return lines
+
+
+def _listed(values: Sequence[Any]) -> str:
+    """`0.1, 0.01`, or `0 to 12` of numbers that follow each other."""
+    if len(values) > 2 and list(values) == list(range(values[0], values[0] + len(values))):
+        return f"{values[0]} to {values[-1]}"
+    return ", ".join(map(str, values))
 
 
 def verdict(results: Mapping[str, Any]) -> str:

@@ -94,13 +94,20 @@ class Run:
             downstream = Downstream(*shape, *settings)
         if isinstance(self.source, MixtureSource):
             downstream.layer_sum.fix(self.source.weights[name])
+        elif isinstance(self.config.layers, int):
+            downstream.layer_sum.select(self.config.layers)
         return downstream
 
     def of(self, name: str) -> Run:
-        """The run as one training sees it: the fold's, or `EVERYONE`'s."""
-        if not isinstance(self.source, MixtureSource):
-            return self
-        return dataclasses.replace(self, source=self.source.of(name))
+        """The run as one training sees it: the fold's, or `EVERYONE`'s; of stored frames the layer that it takes."""
+        source, layer = self.source, self.config.layers
+        if isinstance(source, MixtureSource):
+            return dataclasses.replace(self, source=source.of(name))
+        if self.stored == "frames" and isinstance(source, StoreSource) and isinstance(layer, int):
+            if self.config.mode == "frozen":
+                one = StoreSource(source.store, source.room, source.device, layer)
+                return dataclasses.replace(self, source=one)
+        return self
 
     def new_module(self, name: str) -> Downstream | LiveModel:
         """What a fold trains: the downstream alone, or with a copy of the upstream in which something learns."""
@@ -189,6 +196,7 @@ def open_run(config: RunConfig, out: Path, display: Display) -> Run:
     corpus.check_protocol(config.protocol)
     check_same_run(config, out / "config.json")
     upstream = load_upstream(config.upstream, revision=config.revision, options=config.upstream_options or None)
+    resolved = with_layers(config, upstream)
     accelerator = make_accelerator(config)
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -221,7 +229,7 @@ def open_run(config: RunConfig, out: Path, display: Display) -> Run:
             save_start(out, found)
         save_config(config, out / "config.json")
     source: Source = WaveSource(upstream.sample_rate)
-    run = Run(config, out, corpus, manifest, folds, tasks, upstream, source, display, warnings, unlabelled=unlabelled)
+    run = Run(resolved, out, corpus, manifest, folds, tasks, upstream, source, display, warnings, unlabelled=unlabelled)
     display.say(_what_learns(run))
     if collapse := _may_collapse(config, upstream):
         display.say(collapse)
@@ -230,6 +238,32 @@ def open_run(config: RunConfig, out: Path, display: Display) -> Run:
         heard = joined(manifest, run.unlabelled) if run.unlabelled else manifest
         run.stored, run.source = frozen_source(dataclasses.replace(run, manifest=heard), accelerator)
     return run
+
+
+def with_layers(config: RunConfig, upstream: Upstream) -> RunConfig:
+    """The config, `layers=best` in it as a sweep over all layers of the upstream.
+
+    Raises:
+        ValueError: no such layer, or `best` where there is nothing to choose or each layer would train the upstream.
+    """
+    last = upstream.num_layers - 1
+    for layer in (config.layers, *config.sweep.get("layers", ())):
+        if isinstance(layer, int) and layer > last:
+            raise ValueError(
+                f"layers={layer}: {upstream.name!r} has the layers 0 (input of the first block) to {last}. Give one of "
+                f"these, layers=sum or layers=best."
+            )
+    if config.layers != "best":
+        return config
+    if config.mode != "frozen":
+        raise ValueError(
+            f"layers=best trains a head on each layer of a frozen upstream; with mode={config.mode} each would be a "
+            f"training of the whole upstream. Find the layer with mode=frozen layers=best, then give its number: "
+            f"mode={config.mode} layers=N."
+        )
+    if last == 0:
+        raise ValueError(f"layers=best: {upstream.name!r} has one layer, so there is nothing to choose. Leave it out.")
+    return config.model_copy(update={"layers": "sum", "sweep": {"layers": tuple(range(last + 1)), **config.sweep}})
 
 
 def _what_learns(run: Run) -> str:
@@ -244,7 +278,7 @@ def _what_learns(run: Run) -> str:
 
 def _may_collapse(config: RunConfig, upstream: Upstream) -> str:
     """A sentence where a ladder's target learns to be easy to reconstruct; "" elsewhere."""
-    learns = config.mode != "frozen" or upstream.num_layers > 1
+    learns = config.mode != "frozen" or (upstream.num_layers > 1 and not isinstance(config.layers, int))
     if not (config.ladder and learns) or LadderOptions.read(config.ladder_options).detach:
         return ""
     what = "layer sum" if config.mode == "frozen" else "upstream"

@@ -56,6 +56,7 @@ class Stack(ABC):
         gradients: of the same shapes, written by `backward`: views of `flat_gradients`.
         flat_weights: (F, R, P), all weights of a training side by side.
         flat_gradients: (F, R, P).
+        num_layers: L; the first so many of the P weights are the logits of the layer sum.
     """
 
     def __init__(
@@ -70,6 +71,7 @@ class Stack(ABC):
         self.flat_weights = torch.stack([torch.stack(row) for row in rows])  # (F, R, P)
         self.flat_gradients = torch.zeros_like(self.flat_weights)
         self.weights, self.gradients = self._views(self.flat_weights), self._views(self.flat_gradients)
+        self.num_layers = self.weights["layer_sum.logits"].shape[-1]
 
     def _views(self, flat: Tensor) -> dict[str, Tensor]:
         """(F, R, P) -> {name: (F, R, ...)} of the same memory."""

@@ -61,8 +61,7 @@ def can_stack(run: Run, accelerator: Accelerator) -> bool:
 
 def _traces(run: Run, module: Downstream) -> bool:
     """Whether `torch.vmap` takes the head, tried on two utterances of silence."""
-    fixed = module.layer_sum.fixed or not all(weight.requires_grad for weight in module.head.parameters())
-    if list(module.buffers()) or fixed:
+    if list(module.buffers()) or not all(weight.requires_grad for weight in module.head.parameters()):
         return False
     stack = TracedStack([[module, module]], run.tasks, LossOptions(), {})
     truth = {task.name: torch.zeros(1, 2, dtype=torch.int64 if task.has_classes else None) for task in run.tasks}

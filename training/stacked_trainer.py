@@ -33,8 +33,21 @@ from undertone.training.trainer import Trained, is_look
 if TYPE_CHECKING:
     from undertone.corpora.manifest import Utterance
 
-PER_RUN = ("learning_rate", "weight_decay", "warmup", "schedule", "clip_norm", "patience", "average_top")
-"""Settings in which the trainings of a feed may differ: they change neither its batches nor a gradient."""
+PER_RUN = (
+    "layers",
+    "learning_rate",
+    "layer_sum_learning_rate",
+    "weight_decay",
+    "warmup",
+    "schedule",
+    "clip_norm",
+    "patience",
+    "average_top",
+)
+"""Settings in which the trainings of a feed may differ: they change neither its batches nor how a gradient is made.
+
+One layer alone is a layer sum whose logits are 0 and minus infinity: their gradient is exactly 0, and they stay.
+"""
 
 Follow = Callable[[int], None]  # updates done, of all trainings
 
@@ -134,13 +147,19 @@ class StackedTrainer:
         self.losses = torch.zeros(len(feeds), len(feeds[0].configs), device=means.device)  # since the last look
 
     def _make_optimizer(self) -> torch.optim.AdamW:
-        """AdamW with a group for each training, on views of the stacked weights."""
-        groups = []
+        """AdamW with the groups of each training, as `make_optimizer` has them, on views of the stacked weights."""
+        groups: list[dict[str, Any]] = []
         for place, feed in enumerate(self.feeds):
             for run, config in enumerate(feed.configs):
-                weights = self.stack.flat_weights[place, run]
-                weights.grad = self.stack.flat_gradients[place, run]
-                groups.append({"params": weights, "lr": config.learning_rate, "weight_decay": config.weight_decay})
+                head = self.stack.num_layers if config.layer_sum_learning_rate is not None else 0
+                parts = [(slice(head, None), config.learning_rate, config.weight_decay)]
+                if head:
+                    parts.append((slice(head), config.layer_sum_learning_rate, 0.0))
+                for part, rate, decay in parts:
+                    weights = self.stack.flat_weights[place, run, part]
+                    weights.grad = self.stack.flat_gradients[place, run, part]
+                    group = {"params": weights, "initial_lr": rate, "weight_decay": decay}
+                    groups.append(group | {"feed": feed, "config": config})
         return torch.optim.AdamW(groups, fused=True)
 
     def fit(self, follow: Follow = lambda done: None) -> list[list[Trained]]:
@@ -180,9 +199,8 @@ class StackedTrainer:
         losses, norms = self.stack.backward(batch, self.largest_norms)
         self._stop_if_not_finite(step, drawn, losses, norms)
         self.losses += losses
-        configs = [(feed, config) for feed in self.feeds for config in feed.configs]
-        for group, (feed, config) in zip(self.optimizer.param_groups, configs, strict=True):
-            group["lr"] = _rate(config, step, feed.total)
+        for group in self.optimizer.param_groups:
+            group["lr"] = group["initial_lr"] * _factor(group["config"], step, group["feed"].total)
         self.optimizer.step()
 
     def _stop_if_not_finite(
@@ -209,7 +227,8 @@ class StackedTrainer:
             if progress.finished:
                 continue
             progress.step, progress.epoch = step, epoch
-            record: dict[str, Any] = {"step": step, "epoch": epoch, "lr": _rate(config, step - 1, feed.total)}
+            rate = config.learning_rate * _factor(config, step - 1, feed.total)
+            record: dict[str, Any] = {"step": step, "epoch": epoch, "lr": rate}
             record["train_loss"] = losses[run]
             if feed.dev:
                 dev = replace(course.dev, scores={name: value[run] for name, value in scores.items()})
@@ -239,8 +258,8 @@ class StackedTrainer:
         return Trained(step, score, progress.history)
 
 
-def _rate(config: RunConfig, step: int, total: int) -> float:
-    return config.learning_rate * rate_factor(step, total, config.warmup, config.schedule)
+def _factor(config: RunConfig, step: int, total: int) -> float:
+    return rate_factor(step, total, config.warmup, config.schedule)
 
 
 def _blank(tasks: tuple[Task, ...], utterances: Sequence[Utterance]) -> Predictions:

@@ -19,8 +19,10 @@ if TYPE_CHECKING:
     from undertone.training.config import RunConfig
 
 SWEEPABLE = (
+    "layers",
     "learning_rate",
     "upstream_learning_rate",
+    "layer_sum_learning_rate",
     "weight_decay",
     "warmup",
     "schedule",
@@ -150,6 +152,15 @@ def refit_plan(config: RunConfig, records: Sequence[Mapping[str, Any]]) -> tuple
     return with_values(config, agreeing[0].get("chosen", {})), best_step, num_train
 
 
+def _dev_scores(config: RunConfig, folds: Sequence[Sequence[Mapping[str, Any]]]) -> list[dict[str, Any]]:
+    """The dev score of each combination of the sweep's values: {NAME: value, ..., "mean": over folds and seeds}."""
+    found: dict[str, dict[str, Any]] = {}
+    for record in (record for trials_of_fold in folds for record in trials_of_fold):
+        values = {key: record[key] for key in config.sweep}
+        found.setdefault(str(values), {**values, "scores": []})["scores"].append(record["dev_score"])
+    return [entry | {"mean": statistics.fmean(entry.pop("scores"))} for entry in found.values()]
+
+
 def sweep_info(config: RunConfig, folders: Mapping[str, Path]) -> dict[str, Any]:
     """What results.json says of seeds and sweep: `seeds`, and `seed_scores` and `sweep` where there are any.
 
@@ -160,12 +171,14 @@ def sweep_info(config: RunConfig, folders: Mapping[str, Path]) -> dict[str, Any]
     from undertone.training.results import spread
 
     info: dict[str, Any] = {"seeds": list(config.seeds or (config.seed,))}
-    chosen = {fold: read_json(folder / "fold.json").get("chosen", {}) for fold, folder in folders.items()}
+    records = {fold: read_json(folder / "fold.json") for fold, folder in folders.items()}
+    chosen = {fold: record.get("chosen", {}) for fold, record in records.items()}
     if config.sweep:
         info["sweep"] = {
             "values": {key: list(values) for key, values in config.sweep.items()},
             "how": "chosen on dev, for each fold",
             "chosen": chosen,
+            "dev_scores": _dev_scores(config, [record["trials"] for record in records.values()]),
         }
     if config.seeds:
         plan, parts = trials(config), []

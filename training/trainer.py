@@ -318,16 +318,27 @@ class Trainer:
 
 
 def make_optimizer(config: RunConfig, module: Downstream | LiveModel) -> torch.optim.AdamW:
-    """AdamW on what learns; an upstream's weights have a rate of their own."""
-    groups = [(config.learning_rate, [weight for weight in module.parameters() if weight.requires_grad])]
+    """AdamW on what learns; the layer sum and an upstream's weights have rates of their own.
+
+    The logits of the layer sum need a rate about a hundred times the head's: Adam moves a logit by no more than the sum
+    of the rates, and weights are told apart only once logits differ by several units (`docs/layers.md`). Weight decay
+    would pull them back to equal weights.
+    """
+    downstream = module.downstream if isinstance(module, LiveModel) else module
+    logits = downstream.layer_sum.logits
+    rate = config.layer_sum_learning_rate if logits.requires_grad else None
+    head = [weight for weight in downstream.parameters() if weight.requires_grad]
+    groups = [(head, config.learning_rate, config.weight_decay)]
+    if rate is not None:
+        head[:] = [weight for weight in head if weight is not logits]
+        groups.append(([logits], rate, 0.0))
     if isinstance(module, LiveModel):
         upstream = [weight for weight in module.upstream.parameters() if weight.requires_grad]
-        groups = [
-            (config.learning_rate, list(module.downstream.parameters())),
-            (config.upstream_learning_rate, upstream),
-        ]
-    parameters = [{"params": weights, "lr": rate, "initial_lr": rate} for rate, weights in groups]
-    return torch.optim.AdamW(parameters, weight_decay=config.weight_decay, fused=True)
+        groups.append((upstream, config.upstream_learning_rate, config.weight_decay))
+    parameters = [
+        {"params": weights, "lr": rate, "initial_lr": rate, "weight_decay": decay} for weights, rate, decay in groups
+    ]
+    return torch.optim.AdamW(parameters, fused=True)
 
 
 def total_steps(config: RunConfig, num_utterances: int) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from safetensors.torch import load_file
 from torch import nn
@@ -56,8 +57,15 @@ def add_lora(upstream: Upstream, *, rank: int, alpha: int, dropout: float) -> No
 
 
 def save_lora(upstream: Upstream, folder: Path) -> None:
-    """Write adapter_config.json and adapter_model.safetensors, which `peft.PeftModel.from_pretrained` reads."""
-    upstream.model.peft_config["default"].base_model_name_or_path = upstream.name  # type: ignore[union-attr, index]
+    """Write adapter_config.json and adapter_model.safetensors in PEFT's format; `revision` is the upstream's commit.
+
+    With PEFT alone they must be merged before use:
+    `PeftModel.from_pretrained(AutoModel.from_pretrained(BASE), folder).merge_and_unload()`. transformers' WavLM
+    attention hands the weights of its projections, not their modules, to `multi_head_attention_forward`, so that
+    adapters that are not merged change nothing there, without a word.
+    """
+    config: Any = upstream.model.peft_config["default"]  # type: ignore[union-attr, index]
+    config.base_model_name_or_path, config.revision = upstream.name, upstream.spec().get("commit")
     upstream.model.save_pretrained(str(folder))  # type: ignore[union-attr, operator]
 
 

@@ -16,6 +16,7 @@ SYSTEM = {
     "head": "linear",
     "tasks": ("emotion",),
     "sweep": {"learning_rate": (1e-2, 1e-3, 1e-4, 1e-5, 1e-6)},
+    "layer_sum_learning_rate": None,  # in one group with the head
     "weight_decay": 0.0,
     "warmup": 0.0,
     "schedule": "constant",

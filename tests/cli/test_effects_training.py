@@ -10,6 +10,7 @@ import torch
 from undertone.tests.cli.commands import TINY, undertone
 from undertone.tests.cli.runs import LAST, Train, distance, fold, history, results, rows_of, weights, write_table
 from undertone.training.noise_test import noise_test
+from undertone.upstream.random_weights import save_random
 
 
 def rates(run: Path) -> list[float]:
@@ -49,6 +50,19 @@ def test_learning_rate_is_the_peak(trained: Train) -> None:
     assert max(rates(trained())) == 1e-3
     assert max(rates(trained("learning_rate=2e-5"))) == 2e-5
     assert distance(trained("lr=1e-12", LAST), trained(LAST)) > 1e-3
+
+
+def test_layer_sum_learning_rate_is_the_layer_sums_own(
+    trained: Train, small_corpus: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    upstream = save_random("tiny-wav2vec2", tmp_path_factory.mktemp("own") / "upstream")
+    words = (f"upstream={upstream}", "head=linear", "max_steps=2", LAST)
+    own, slow, group = (trained(*words, f"layer_sum_learning_rate={rate}") for rate in ("0.1", "1e-6", "null"))
+    logits = "layer_sum.logits"
+    assert 1e-2 < weights(own)["downstream." + logits].abs().max() < 1
+    assert weights(slow)["downstream." + logits].abs().max() < 1e-5
+    assert 1e-5 < weights(group)["downstream." + logits].abs().max() < 1e-2
+    assert distance(own, trained(*words)) == 0, "the default"
 
 
 def test_weight_decay_shrinks_the_weights(trained: Train) -> None:

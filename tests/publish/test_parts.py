@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 import torch
@@ -170,11 +171,15 @@ def test_the_adapters_of_a_lora_run_go_without_its_upstream(run):
     save_file({"lora_A": torch.ones(2)}, adapter / "adapter_model.safetensors")
     folder, _ = dry_run(run, "tester/lora", head_only=True)
     assert json.loads((folder / "adapter" / "adapter_config.json").read_text()) == {
-        "base_model_name_or_path": "tester/base"
+        "base_model_name_or_path": "tester/base",
+        "revision": HUB_BASE["commit"],
     }
     card = (folder / "README.md").read_text()
     assert "base_model_relation: adapter" in card and "LoRA adapters (PEFT's format, in `adapter/`)" in card
     assert "| emotion | UAR |" in card, "the run's scores"
+    (snippet,) = re.findall(r"```python\n(from peft.*?)```", card, re.DOTALL)
+    assert f'AutoModel.from_pretrained("tester/base", revision="{HUB_BASE["commit"]}")' in snippet
+    assert 'PeftModel.from_pretrained(upstream, "tester/lora", subfolder="adapter").merge_and_unload()' in snippet
 
 
 def test_a_head_without_its_upstream_on_the_hub_is_not_pushed(hub, run, ask):

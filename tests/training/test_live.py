@@ -4,7 +4,8 @@ import copy
 
 import pytest
 import torch
-from peft import PeftModel
+from peft import PeftConfig, PeftModel
+from transformers import AutoModel
 
 from undertone import load_model
 from undertone.downstream.live import LiveModel, trained_state
@@ -16,7 +17,7 @@ from undertone.training.progress import Display
 from undertone.training.run import open_run
 from undertone.training.trainer import Trainer, total_steps
 from undertone.upstream import WaveBatch, load_upstream
-from undertone.upstream.adapt import add_lora, merge_lora
+from undertone.upstream.adapt import add_lora, merge_lora, save_lora
 from undertone.upstream.random_weights import save_random
 
 SETTINGS = ["protocol=groups", "num_folds=2", "batch_size=16", "head.hidden_size=16", "max_epochs=2"]
@@ -117,6 +118,54 @@ def test_lora_starts_as_the_plain_upstream_and_merges_to_w_plus_ba(tiny):
     torch.testing.assert_close(upstream.model.encoder.layers[0].attention.q_proj.weight, by_hand)
     torch.testing.assert_close(upstream(batch).states, adapted, atol=1e-5, rtol=0)
     assert not torch.allclose(adapted, plain, atol=1e-3)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", ["tiny-wav2vec2", "tiny-hubert", "tiny-wavlm"])
+def test_plain_peft_reads_the_adapters_and_must_merge_them_for_wavlm(name, tmp_path):
+    """With nothing but transformers and PEFT, as card and docstring say."""
+    base = str(save_random(name, tmp_path / "base"))
+    samples, upstream = torch.randn(2, 8000), load_upstream(base)
+    plain = AutoModel.from_pretrained(base).eval()(samples).last_hidden_state
+    add_lora(upstream, rank=4, alpha=8, dropout=0.0)
+    for key, weight in upstream.model.named_parameters():
+        if "lora_B" in key:
+            torch.nn.init.normal_(weight)
+    save_lora(upstream, tmp_path / "adapter")
+    merge_lora(upstream)
+    ours = upstream.model(samples).last_hidden_state
+    stock = PeftModel.from_pretrained(AutoModel.from_pretrained(base), tmp_path / "adapter").eval()
+    unmerged = stock(samples).last_hidden_state
+    merged = stock.merge_and_unload()(samples).last_hidden_state
+    torch.testing.assert_close(merged, ours, atol=1e-5, rtol=0)
+    assert float((merged - plain).abs().max()) > 1e-2
+    if name == "tiny-wavlm":
+        assert torch.equal(unmerged, plain), "should transformers call the modules some day, the sentences can go"
+    else:
+        torch.testing.assert_close(unmerged, ours, atol=1e-5, rtol=0)
+
+
+def test_adapters_name_the_commit_of_their_upstream(tiny, tmp_path):
+    upstream = load_upstream(tiny)
+    add_lora(upstream, rank=4, alpha=8, dropout=0.0)
+    spec = upstream.spec()
+    upstream.spec = lambda: spec | {"commit": "0123abc"}
+    save_lora(upstream, tmp_path / "adapter")
+    assert PeftConfig.from_pretrained(tmp_path / "adapter").revision == "0123abc"
+
+
+@pytest.mark.parametrize("mode", ["finetune", "lora"])
+def test_one_layer_of_an_upstream_that_learns(opened, tmp_path, mode):
+    """It trains on that layer alone; to try each is refused with the way to do it."""
+    run = opened(f"mode={mode}", "layers=1")
+    module = train(run, tmp_path / "fold")
+    assert module.downstream.layer_sum.layer_weights().tolist() == [0, 1, 0]
+    before, after = run.upstream.model.state_dict(), run.model(module, []).upstream.model.state_dict()
+    changed = {key for key in before if not torch.equal(before[key], after[key])}
+    assert any("encoder.layers.0." in key for key in changed)
+    assert mode == "finetune" or not any("encoder.layers.1." in key for key in changed)
+    with pytest.raises(ValueError, match=f"mode=frozen layers=best, then give its number: mode={mode} layers=N"):
+        opened(f"mode={mode}", "layers=best")
 
 
 @pytest.mark.parametrize("mode", ["finetune", "lora"])

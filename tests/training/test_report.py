@@ -343,3 +343,32 @@ def test_layer_weights_are_drawn_as_their_mean() -> None:
     bars = re.findall(bar, plots.layer_weights(weights))
     heights = np.array([float(bottom) - float(top) for bottom, top in bars])
     np.testing.assert_allclose(heights / heights.sum(), [0.2, 0.3, 0.5], atol=1e-3)
+
+
+def test_layers_that_were_tried_have_a_plot_of_their_dev_scores(tmp_path: Path) -> None:
+    """Per fold and layer the best of the other values, each a mean over seeds; the layer sum as a dashed line."""
+    run = make_run(tmp_path)
+    results = read_json(run / "results.json")
+    folds, rng = results["folds"], np.random.default_rng(0)
+    scores = rng.uniform(0.2, 0.9, (len(folds), 4, 2, 2))  # fold, layer (the last is the sum), rate, seed
+    results["sweep"] = {"values": {"layers": [0, 1, 2, "sum"], "learning_rate": [0.1, 0.01]}, "chosen": {}}
+    for fold_scores, entry in zip(scores, folds, strict=True):
+        entry["trials"] = [
+            {"layers": layer, "learning_rate": rate, "seed": seed, "dev_score": fold_scores[place, number, seed]}
+            for place, layer in enumerate([0, 1, 2, "sum"])
+            for number, rate in enumerate([0.1, 0.01])
+            for seed in (0, 1)
+        ]
+    write_json(run / "results.json", results)
+    drawn: dict[str, Any] = {}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(plots, "layer_scores", lambda *given: drawn.update(given=given) or "<svg></svg>")
+        html = write_report(run).read_text("utf-8")
+    layers, found, whole = drawn["given"]
+    best = scores.mean(-1).max(-1)  # (folds, 4)
+    assert layers == [0, 1, 2]
+    np.testing.assert_allclose(found, best[:, :3])
+    assert whole == pytest.approx(best[:, 3].mean())
+    assert "Dev score of each layer" in html and "Layer weights" not in html
+    svg = plots.layer_scores(layers, found, whole)
+    assert svg.startswith("<svg") and "layer (0 = input of the first block)" in svg

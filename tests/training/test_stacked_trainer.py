@@ -110,7 +110,15 @@ def stack(run: Run, feeds: list[Feed], dtype: torch.dtype = torch.float32) -> St
 
 def reference(run: Run, feed: Feed, module: Downstream, config, steps: int) -> dict[str, Tensor]:
     """The weights after `steps` updates, written plainly: torch's own losses, clipping and AdamW, in float64."""
-    optimizer = torch.optim.AdamW(module.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
+    logits, rate = module.layer_sum.logits, config.layer_sum_learning_rate
+    groups = [{"params": list(module.parameters())}]  # SUPERB's single group
+    if rate is not None:
+        groups = [
+            {"params": [weight for weight in module.parameters() if weight is not logits]},
+            {"params": [logits], "lr": rate, "weight_decay": 0.0},
+        ]
+    optimizer = torch.optim.AdamW(groups, lr=config.learning_rate, weight_decay=config.weight_decay)
+    peaks = [group["lr"] for group in optimizer.param_groups]
     ids, durations = [item.id for item in feed.train], [item.duration for item in feed.train]
     done = epoch = 0
     while done < steps:
@@ -128,7 +136,8 @@ def reference(run: Run, feed: Feed, module: Downstream, config, steps: int) -> d
             optimizer.zero_grad()
             loss.backward()
             torch.nn.utils.clip_grad_norm_(module.parameters(), config.clip_norm)
-            optimizer.param_groups[0]["lr"] = config.learning_rate * min(1.0, (done + 1) / (config.warmup * steps))
+            for group, peak in zip(optimizer.param_groups, peaks, strict=True):
+                group["lr"] = peak * min(1.0, (done + 1) / (config.warmup * steps))
             optimizer.step()
             done += 1
             if done == steps:
@@ -137,11 +146,13 @@ def reference(run: Run, feed: Feed, module: Downstream, config, steps: int) -> d
     return dict(module.state_dict())
 
 
-@pytest.mark.parametrize("kind", ["linear", "own"])
+@pytest.mark.parametrize(("kind", "layer_sum"), [("linear", "0.1"), ("linear", "null"), ("own", "0.1")])
 def test_50_float64_updates_at_every_rate_are_those_of_one_by_one(
-    kind: str, opened: Opened, tmp_path_factory: pytest.TempPathFactory
+    kind: str, layer_sum: str, opened: Opened, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    run = opened(head(kind, tmp_path_factory), "max_steps=50", "eval_every=50", "schedule=constant", "warmup=0.2")
+    """With a rate of its own for the layer sum, and in one group with the head, as in SUPERB."""
+    words = ("max_steps=50", "eval_every=50", "schedule=constant", "warmup=0.2", f"layer_sum_learning_rate={layer_sum}")
+    run = opened(head(kind, tmp_path_factory), *words)
     # Without dev the last weights are kept.
     feeds = [replace(feed, dev=[]) for feed in feeds_of(run)]
     trainer = stack(run, feeds, torch.float64)

@@ -84,6 +84,12 @@ def test_dev_chooses_the_rate_that_learns(run: Path) -> None:
         assert np.mean(scores[2:]) > np.mean(scores[:2])
         assert fold["chosen"] == {"learning_rate": 1e-2}
         assert fold["dev_score"] == pytest.approx(np.mean(scores[2:]))
+    means = [np.mean([[trial["dev_score"] for trial in fold["trials"]][part] for fold in results["folds"]])
+             for part in (slice(2), slice(2, 4))]  # fmt: skip
+    dev_scores = results["sweep"].pop("dev_scores")
+    assert dev_scores == [
+        {"learning_rate": rate, "mean": pytest.approx(mean)} for rate, mean in zip((1e-9, 1e-2), means, strict=True)
+    ]
     assert results["sweep"] == {
         "values": {"learning_rate": [1e-9, 1e-2]},
         "how": "chosen on dev, for each fold",
