@@ -6,7 +6,7 @@ import logging
 import math
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -41,16 +41,24 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+DEV_PART = "the dev part of each fold"
 Follow = Callable[[int, int, float | None], None]  # updates done, updates in all, best dev score so far
 
 
 @dataclass(frozen=True)
 class Trained:
-    """The outcome of a training: the step whose weights were kept, its dev score, and a record of every look at dev."""
+    """The outcome of a training: the step whose weights were kept, its dev score, and a record of every look at dev.
+
+    Attributes:
+        chosen: what was chosen for each task on its own, {setting: {task: value}}.
+        chosen_by: on what the dev score was found.
+    """
 
     best_step: int
     best_score: float | None
     history: list[dict[str, Any]]
+    chosen: dict[str, dict[str, Any]] = field(default_factory=dict)
+    chosen_by: str = DEV_PART
 
 
 class Trainer:
@@ -58,7 +66,7 @@ class Trainer:
 
     Args:
         config: rates, batch size, when to stop.
-        tasks: what is predicted; the first one selects.
+        tasks: what is predicted.
         source: utterances -> the batch that the module takes.
         module: a `Downstream` fed from the store, or a `LiveModel` fed with sound; its weights already drawn.
         folder: where checkpoints and the best weights go.
