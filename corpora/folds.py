@@ -14,8 +14,9 @@ Dev of fold i is the test part of fold i + 1, so that every choice is made on sp
 from __future__ import annotations
 
 import random
+import warnings
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from undertone.corpora.manifest import Manifest
 
 NUM_FOLDS = 5
+NUM_INNER_FOLDS = 3
 MOST_SPEAKERS_LEFT_OUT = 12
 DEV_SHARE = 0.2
 
@@ -309,3 +311,37 @@ def _claim(fold: Fold, index: SpeakerIndex) -> Fold:
     """Withdraw the claim of independence where speakers are unknown; a false claim stays, to be refused."""
     unknown = any(index.speaker[name] is None for part in fold.parts.values() for name in part)
     return replace(fold, speaker_independent=False) if unknown and not shared_speakers(fold, index) else fold
+
+
+def inner_folds(speakers: Sequence[Hashable], labels: np.ndarray) -> tuple[list[tuple[np.ndarray, np.ndarray]], bool]:
+    """Folds inside a training part, to choose settings by: each speaker is scored once, by others' utterances alone.
+
+    Three folds, or two of two speakers, whose class counts are as alike as whole speakers allow (scikit-learn's
+    `StratifiedGroupKFold`). With one speaker, or unknown ones, utterances are divided instead.
+
+    Args:
+        speakers: of N utterances; a tuple that ends with None is an unknown one.
+        labels: (N,) int64 classes to balance, -1 = missing.
+
+    Returns:
+        (positions to fit on, positions to score) of each fold, and whether the two never share a speaker.
+    """
+    from sklearn.model_selection import KFold, StratifiedGroupKFold, StratifiedKFold
+
+    names = [str(speaker) for speaker in speakers]
+    known = not any(speaker is None or (isinstance(speaker, tuple) and speaker[-1] is None) for speaker in speakers)
+    everyone = np.zeros(len(labels))
+    if known and len(set(names)) > 1:
+        number = min(NUM_INNER_FOLDS, len(set(names)))
+        enough = np.bincount(labels + 1).max() >= number
+        splitter = StratifiedGroupKFold(number)
+        parts = list(splitter.split(everyone, labels if enough else np.zeros(len(labels), np.int64), names))
+        return [(fitted, scored) for fitted, scored in parts if len(fitted) and len(scored)], True
+    number = min(NUM_INNER_FOLDS, len(labels))
+    if number < 2:
+        raise ValueError("There is one training utterance only: nothing can be chosen. Add utterances.")
+    enough = np.bincount(labels + 1).max() >= number
+    plain = StratifiedKFold(number) if enough else KFold(number)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a class with fewer utterances than folds
+        return list(plain.split(everyone, labels)), False

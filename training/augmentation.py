@@ -32,7 +32,9 @@ class Augmentation(BaseModel):
     share: float = Field(0.5, gt=0, le=1, description="chance of each of noise, speed, gain and reverb at an utterance")
     time_mask: int = Field(0, ge=0, description="SpecAugment: up to so many neighbouring frames set to 0")
     feature_mask: int = Field(0, ge=0, description="SpecAugment: up to so many neighbouring features set to 0")
-    copies: int = Field(0, ge=0, description="svm, logistic: so many changed copies of each training utterance besides")
+    copies: int = Field(
+        0, ge=0, description="svm, logistic, ridge: so many changed copies of each training utterance besides"
+    )
     mixup: float = Field(0.0, ge=0, description="alpha of mixup: two utterances and their losses mixed, Beta(a, a)")
 
     @field_validator("noise", mode="before")
@@ -85,7 +87,7 @@ def check_augmentation(config: RunConfig, tasks: Sequence[Task]) -> None:
     settings, head = config.augment, head_class(config.head)
     if settings.copies and not issubclass(head, FittedHead):
         raise ValueError(
-            f"augment.copies={settings.copies} is for heads that are fitted once, such as svm and logistic; "
+            f"augment.copies={settings.copies} is for heads that are fitted once, such as svm, logistic and ridge; "
             f"{config.head!r} is given other changes at every update. Leave it out."
         )
     if settings.copies and not settings.on_waves:

@@ -32,8 +32,7 @@ class RunConfig(BaseModel):
     strict: bool = Field(False, description="stop at a broken file instead of setting it aside")
     tasks: tuple[str, ...] = Field(
         (),
-        description="columns to predict, the first one selects, series.NAME over time; empty: emotion (else the "
-        "dimensions), and gender",
+        description="columns to predict, series.NAME over time; empty: emotion (else the dimensions), and gender",
     )
     task_weights: dict[str, float] = Field({}, description="factor of a task's loss; 1 where not given")
     soft_labels: bool = Field(False, description="learn the raters' votes as shares of the emotions, not one label")
@@ -101,7 +100,7 @@ class RunConfig(BaseModel):
     seed: int = Field(0, ge=0, description="decides initial weights, order, dropout and the folds' draw")
     seeds: tuple[int, ...] = Field((), description="train every fold with each: 3 (0, 1 and 2), or 0,7,9")
     sweep: dict[str, tuple[Any, ...]] = Field(
-        {}, description="values to try, as sweep.NAME=a,b; dev chooses one for each fold"
+        {}, description="values to try, as sweep.NAME=a,b; dev chooses one for each fold, of head.C for each task"
     )
     learning_rate: float = Field(1e-3, gt=0, description="peak learning rate of AdamW")
     layer_sum_learning_rate: float | None = Field(
@@ -123,13 +122,20 @@ class RunConfig(BaseModel):
     postprocess: tuple[Literal["median", "centring", "scaling", "delay"], ...] = Field(
         (), description="of predictions over time: the steps that dev may choose, with commas; median,delay"
     )
+    dev: Literal["fold", "inner"] | None = Field(
+        None,
+        description="what chooses: the fold's dev part, or (heads fitted by a solver, and their default) inner folds "
+        "over the speakers of train and dev, all of which are then fitted",
+    )
     refit_on_dev: bool = Field(
         False, description="train once more on train and dev, for as long as was best on dev, before test is read"
     )
     average_top: int = Field(1, ge=1, description="average the weights of the so many best looks at dev")
     mixed_precision: Literal["no", "bf16", "fp16"] = Field("no", description="autocast, of a frozen upstream too")
     select_by: Literal["uar", "wa", "macro_f1", "ccc"] | None = Field(
-        None, description="dev score of the first task that selects; none: uar for classes, ccc for values"
+        None,
+        description="dev score of the first task, which alone selects; none: mean over tasks of uar (classes), ccc "
+        "(values)",
     )
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where to compute")
     deterministic: bool = Field(

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from accelerate import Accelerator
 from filelock import FileLock, Timeout
@@ -15,7 +15,7 @@ from filelock import FileLock, Timeout
 from undertone.corpora.folds import Fold
 from undertone.downstream.downstream import Downstream
 from undertone.downstream.fitted_head import FittedHead
-from undertone.downstream.head import check_head_options
+from undertone.downstream.head import check_head_options, head_class
 from undertone.downstream.ladder_options import LadderOptions
 from undertone.downstream.live import LiveModel
 from undertone.downstream.model import UndertoneModel
@@ -25,21 +25,21 @@ from undertone.training.augmenter import augmenter_of
 from undertone.training.config import RunConfig
 from undertone.training.cost import model_cost, trained_parameters
 from undertone.training.fallback import EVERYONE
-from undertone.training.fitting import check_fitted, fit_head
-from undertone.training.fold import fold_lock, is_done, write_fold
+from undertone.training.fitting import check_fitted, choose, chooses_inside, fit_head
+from undertone.training.fold import fold_lock, is_done, read_tried, write_fold, write_tried
 from undertone.training.frozen import first_decides
 from undertone.training.layers import learn_layers, stream_of
 from undertone.training.leakage import leakage
 from undertone.training.predictions import Predictions
-from undertone.training.progress import Display
+from undertone.training.progress import Advance, Display
 from undertone.training.results import only_fold, summarise
 from undertone.training.run import Run, open_run
 from undertone.training.scoring import predict_and_embed
 from undertone.training.stacked import can_stack, refit_stacked, train_stacked
 from undertone.training.started import versions
-from undertone.training.sweep import combine, refit_plan, sweep_info, trials
+from undertone.training.sweep import TRIED, chosen_trials, combine, refit_plan, sweep_info, trials, with_values
 from undertone.training.targets import adversarial_tasks, label_warnings
-from undertone.training.trainer import Trained, Trainer, total_steps
+from undertone.training.trainer import Follow, Trained, Trainer, total_steps
 
 
 def crossval(config: RunConfig, out: Path, display: Display | None = None) -> dict[str, Any] | None:
@@ -162,32 +162,73 @@ def _take(run: Run, fold: Fold, title: str) -> None:
 
 
 def _run_fold(run: Run, fold: Fold, accelerator: Accelerator, title: str) -> None:
-    """Train a fold once, or once for every seed and value of the sweep; trials that are done are not repeated."""
+    """Train a fold once, or once for every seed and value of the sweep, of which dev chooses; test is read once.
+
+    Trials that are done are not repeated.
+    """
     plan, folder = trials(run.config), run.folder(fold)
     if len(plan) == 1:
-        _train_fold(run, fold, folder, accelerator, title)
+        module, trained, seconds = _try(run, fold, folder, accelerator, title)
+        _finish(run, fold, folder, accelerator, title, module, trained, seconds)
         return
     for trial in plan:
-        if not (folder / trial.name / "fold.json").is_file():
+        if not (folder / trial.name / TRIED).is_file():
             own = make_accelerator(trial.config, folder / trial.name)
-            _train_fold(replace(run, config=trial.config), fold, folder / trial.name, own, f"{title} {trial.name}")
+            tried = _try(replace(run, config=trial.config), fold, folder / trial.name, own, f"{title} {trial.name}")
+            if accelerator.is_main_process:
+                write_tried(folder / trial.name, *tried)
+            accelerator.wait_for_everyone()
+    fitted = issubclass(head_class(run.config.head), FittedHead)
+    for trial in chosen_trials(folder, plan):
+        place, own = folder / trial.name, replace(run, config=trial.config)
+        if not (place / "fold.json").is_file():
+            module = None if fitted else own.of(fold.name).new_module(fold.name).to(accelerator.device)
+            outcome = read_tried(place, module)
+            one = make_accelerator(trial.config, place)
+            _finish(own, fold, place, one, f"{title} {trial.name}", module, *outcome)
     if accelerator.is_main_process:
         combine(folder, plan)
     accelerator.wait_for_everyone()
 
 
-def _train_fold(run: Run, fold: Fold, folder: Path, accelerator: Accelerator, title: str) -> None:
-    """Train on train, select on dev, and write the fold's files."""
+def _try(
+    run: Run, fold: Fold, folder: Path, accelerator: Accelerator, title: str
+) -> tuple[Downstream | LiveModel | None, Trained, float]:
+    """Train on train and select on dev: the module, but of a head that a solver fits, the outcome, and seconds."""
     began, run = time.monotonic(), run.of(fold.name)
     utterances, dev = run.manifest.select(fold.train), run.manifest.select(fold.dev)
     accelerator.init_trackers("tensorboard")
+    if issubclass(head_class(run.config.head), FittedHead):
+        with run.display.bar(title) as advance:
+            module = cast(Downstream, run.new_module(fold.name))
+            return None, choose(run, module, utterances, dev, accelerator, _follow(advance)), time.monotonic() - began
     total = total_steps(run.config, len(utterances))
-    module, trained = _fit(run, fold.name, folder, accelerator, title, utterances, dev, total)
-    if run.config.refit_on_dev:
-        both, title = [*utterances, *dev], f"{title}, train and dev"
-        module, _ = _fit(run, fold.name, folder / "both", accelerator, title, both, [], total, trained.best_step)
-    leaks = _leakage(run, module, accelerator, utterances)
-    write_fold(run, fold, folder, accelerator, module, trained, began, **leaks)
+    trainable, trained = _fit(run, fold.name, folder, accelerator, title, utterances, dev, total)
+    return trainable, trained, time.monotonic() - began
+
+
+def _finish(
+    run: Run,
+    fold: Fold,
+    folder: Path,
+    accelerator: Accelerator,
+    title: str,
+    module: Downstream | LiveModel | None,
+    trained: Trained,
+    seconds: float,
+) -> None:
+    """Fit what was chosen where it is not fitted yet, and write the fold's files: test is read here, once."""
+    began, run = time.monotonic(), replace(run.of(fold.name), config=with_values(run.config, trained.chosen))
+    train = run.manifest.select(fold.train)
+    both = run.config.refit_on_dev or chooses_inside(run.config)
+    learned = [*fold.train, *(fold.dev if both else ())]
+    if both or module is None:
+        title, total = f"{title}, {'train and dev' if both else 'train'}", total_steps(run.config, len(train))
+        place, utterances = folder / "both", run.manifest.select(learned)
+        module, _ = _fit(run, fold.name, place, accelerator, title, utterances, [], total, trained.best_step)
+    leaks = _leakage(run, module, accelerator, train)
+    seconds += time.monotonic() - began
+    write_fold(run, fold, folder, accelerator, module, trained, seconds, learned, **leaks)
     for name in ("both", "layers") if accelerator.is_main_process else ():
         remove_folder(folder / name)
 
@@ -220,12 +261,9 @@ def _fit(
     """What is trained, with the weights that were kept, and how that went; a progress bar shows it."""
     module = run.new_module(name)
     with run.display.bar(title) as advance:
-
-        def follow(done: int, last: int, score: float | None) -> None:
-            advance(done, last, "" if score is None else f"dev {score:.3f}")
-
+        follow = _follow(advance)
         if not isinstance(module, LiveModel) and isinstance(module.head, FittedHead):
-            return module, fit_head(run, module, utterances, dev, accelerator, follow)
+            return module, fit_head(run, module, utterances, accelerator, follow)
         augmenter, unlabelled = augmenter_of(run, accelerator), stream_of(run)
         if LadderOptions.read(run.config.ladder_options).first and run.config.ladder:
             learn_layers(run, module, folder / "layers", accelerator, utterances, total, follow)
@@ -233,6 +271,11 @@ def _fit(
         trainer = Trainer(run.config, run.tasks, run.source, module, folder, accelerator, follow, augmenter, unlabelled)
         trained = trainer.fit(utterances, dev, total, stop_at)
         return trainer.module, trained
+
+
+def _follow(advance: Advance) -> Follow:
+    """What a training calls to move a bar on."""
+    return lambda done, last, score: advance(done, last, "" if score is None else f"dev {score:.3f}")
 
 
 def _refit(run: Run, accelerator: Accelerator) -> dict[str, Any]:
@@ -272,6 +315,7 @@ def pool(run: Run, folds: Sequence[Fold], cost: dict[str, Any]) -> dict[str, Any
         "speaker_independent": all(fold.speaker_independent for fold in folds),
         "dev_shares_speakers": any(fold.dev_shares_speakers for fold in folds),
         **sweep_info(run.config, {fold.name: run.folder(fold) for fold in folds}),
+        "selected_by": _selected_by(run, [read_json(run.folder(fold) / "fold.json") for fold in folds]),
         "num_utterances": len(run.manifest),
         "num_speakers": len(set(run.manifest.speaker_names.values()) - {None}),
         "manifest_hash": run.manifest.hash,
@@ -287,6 +331,22 @@ def pool(run: Run, folds: Sequence[Fold], cost: dict[str, Any]) -> dict[str, Any
         entry |= read_json(run.folder(fold) / "fold.json")
     results["cost"]["training_seconds"] = round(sum(entry["seconds"] for entry in results["folds"]), 2)
     return results
+
+
+def _selected_by(run: Run, records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """What selected: `metrics` {task: {metric: folds}}, whether `per_task` or by their mean, and `on` which utterances.
+
+    Args:
+        run: what was trained.
+        records: fold.json of every fold.
+    """
+    metrics: dict[str, dict[str, int]] = {}
+    for record in records:
+        for task, metric in record["selected_by"].items():
+            counts = metrics.setdefault(task, {})
+            counts[metric] = counts.get(metric, 0) + 1
+    on = sorted({record["chosen_by"] for record in records})
+    return {"metrics": metrics, "per_task": issubclass(head_class(run.config.head), FittedHead), "on": "; ".join(on)}
 
 
 def write_results(run: Run, folds: Sequence[Fold], results: dict[str, Any]) -> None:

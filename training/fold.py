@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,16 +9,20 @@ from typing import TYPE_CHECKING, Any
 
 from accelerate import Accelerator
 from filelock import FileLock
+from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from undertone.corpora.folds import Fold
 from undertone.downstream.downstream import Downstream
-from undertone.downstream.live import LiveModel
-from undertone.files import remove_folder, write_json
+from undertone.downstream.live import LiveModel, trained_state
+from undertone.files import atomic_path, read_json, remove_folder, write_json
 from undertone.training.cost import trained_parameters
 from undertone.training.embeddings import save_embeddings
 from undertone.training.postprocess import postprocess
 from undertone.training.run import Run
-from undertone.training.scoring import predict, predict_and_embed
+from undertone.training.scoring import predict, predict_and_embed, selected_by
+from undertone.training.sweep import TRIED, WEIGHTS
+from undertone.training.targets import scored_task
 from undertone.training.trainer import Trained
 
 if TYPE_CHECKING:
@@ -38,6 +41,39 @@ def fold_lock(run: Run, fold: Fold) -> FileLock:
     return FileLock(folder.parent / f"{folder.name}.lock")
 
 
+def write_tried(folder: Path, module: Downstream | LiveModel | None, trained: Trained, seconds: float) -> None:
+    """Keep a trial until something is chosen: its weights, unless it is fitted again anyway, and then its outcome."""
+    if module is not None:
+        with atomic_path(folder / WEIGHTS) as draft:
+            save_file(_state(module), draft)
+    write_json(folder / "history.json", trained.history)
+    outcome = {"dev_score": trained.best_score, "best_step": trained.best_step, "seconds": round(seconds, 2)}
+    write_json(folder / TRIED, outcome | {"chosen": trained.chosen, "chosen_by": trained.chosen_by})
+    for name in ("checkpoints", "best", "layers"):
+        remove_folder(folder / name)
+
+
+def read_tried(folder: Path, module: Downstream | LiveModel | None) -> tuple[Trained, float]:
+    """What `write_tried` kept, its weights put into the module; and the seconds that the trial took."""
+    outcome = read_json(folder / TRIED)
+    if module is not None:
+        module.load_state_dict(load_file(folder / WEIGHTS), strict=False)
+    trained = Trained(
+        outcome["best_step"],
+        outcome["dev_score"],
+        read_json(folder / "history.json"),
+        outcome["chosen"],
+        outcome["chosen_by"],
+    )
+    return trained, outcome["seconds"]
+
+
+def _state(module: Downstream | LiveModel) -> dict[str, Tensor]:
+    """All of the downstream, frozen parts too (a ladder's learned layers), and what training changes of an upstream."""
+    names = {name for name in module.state_dict() if not name.startswith("upstream.")} | trained_state(module).keys()
+    return {name: value.detach().cpu().contiguous() for name, value in module.state_dict().items() if name in names}
+
+
 def write_fold(
     run: Run,
     fold: Fold,
@@ -45,7 +81,8 @@ def write_fold(
     accelerator: Accelerator,
     module: Downstream | LiveModel,
     trained: Trained,
-    began: float,
+    seconds: float,
+    learned: Sequence[str],
     **found: Any,
 ) -> None:
     """Read test once and write a training's files; fold.json is written last and says that it is done.
@@ -57,11 +94,11 @@ def write_fold(
         accelerator: devices and processes.
         module: holds the weights that were kept.
         trained: the outcome.
-        began: when the training began, by `time.monotonic`.
+        seconds: that the training took.
+        learned: ids of the utterances that the module was trained on.
         found: what else fold.json is to say.
     """
-    heard = [*fold.train, *(fold.dev if run.config.refit_on_dev else ())]
-    train: Sequence[Utterance] = run.manifest.select(heard)
+    train: Sequence[Utterance] = run.manifest.select(learned)
     predictions, embeddings = predict_and_embed(
         module, run.tasks, run.source, run.manifest.select(fold.test), accelerator, run.config.batch_size, fold.name
     )
@@ -81,14 +118,24 @@ def write_fold(
         record = {
             "best_step": trained.best_step,
             "dev_score": trained.best_score,
-            "seconds": round(time.monotonic() - began, 2),
+            "seconds": round(seconds, 2),
             "layer_weights": downstream.layer_sum.layer_weights().tolist(),
             "trained_parameters": trained_parameters(module),
             "num_train": len(fold.train),
             "num_dev": len(fold.dev),
             "num_test": len(fold.test),
+            "chosen_by": trained.chosen_by,
+            "selected_by": _selected_by(run, trained),
         }
+        if trained.chosen:
+            record["chosen"] = trained.chosen
         write_json(folder / "fold.json", record | found)
         remove_folder(folder / "checkpoints")
         remove_folder(folder / "best")
     accelerator.wait_for_everyone()
+
+
+def _selected_by(run: Run, trained: Trained) -> dict[str, str]:
+    """{task: metric} of the dev scores that selected."""
+    looks = [record["dev"] for record in trained.history if "dev" in record]
+    return selected_by([scored_task(task) for task in run.tasks], run.config.select_by, looks[-1]) if looks else {}

@@ -140,7 +140,7 @@ def title_lines(results: Mapping[str, Any]) -> list[str]:
             "learned on means; there was no room to store all layers."
         )
     lines += [f"WARNING: {line}" for line in results.get("label_warnings", ())]
-    lines += _leakage_lines(results) + _trial_lines(results)
+    lines += _leakage_lines(results) + _selection_lines(results) + _trial_lines(results)
     unit, units = results["ci_unit"], f"{results['ci_num_units']} {results['ci_unit']}s"
     note = f", for want of {MIN_SPEAKERS} known speakers" if unit == "utterance" else ""
     lines.append(f"95 % intervals: bootstrap over {units}{note}. Pooled: all test utterances as one set. Shares in %.")
@@ -161,15 +161,41 @@ def _leakage_lines(results: Mapping[str, Any]) -> list[str]:
     return lines
 
 
+def _selection_lines(results: Mapping[str, Any]) -> list[str]:
+    """What dev selected by, on which utterances, and where a task had no say for want of labels."""
+    found = results.get("selected_by")
+    if not found or not found["metrics"]:
+        return []
+    folds = len(results["folds"])
+    words = []
+    for task, counts in found["metrics"].items():
+        metric, number_of = next(iter(counts.items()))
+        words.append(f"{METRICS[metric]} of {task}" + (f" ({number_of} of {folds} folds)" if number_of < folds else ""))
+    if found["per_task"]:
+        return [f"Dev: {', '.join(words)}, each task on its own, on {found['on']}."]
+    mean = "the mean of " if len(words) > 1 else ""
+    return [f"Dev selects by {mean}{' and '.join(words)}, on {found['on']}."]
+
+
+def _words(chosen: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """(task, `setting=value`) of what a fold chose; the task is "" where all of them share it."""
+    words = []
+    for key, value in chosen.items():
+        by_task = value if isinstance(value, Mapping) else {"": value}
+        words += [(task, f"{key}={one}") for task, one in by_task.items()]
+    return words
+
+
 def _trial_lines(results: Mapping[str, Any]) -> list[str]:
     """What a sweep chose, and what several seeds give."""
     lines = []
     if "sweep" in results:
         values = "; ".join(f"{key} of {_listed(some)}" for key, some in results["sweep"]["values"].items())
-        chosen = results["sweep"]["chosen"].values()
-        counts = Counter(", ".join(f"{key}={value}" for key, value in one.items()) for one in chosen)
-        picked = "; ".join(f"{name} in {count}" for name, count in counts.most_common())
-        lines.append(f"Sweep: {values}, chosen on dev for each fold: {picked}.")
+        chosen = [_words(one) for one in results["sweep"]["chosen"].values()]
+        shared = Counter(", ".join(word for task, word in one if not task) for one in chosen)
+        by_task = Counter(f"{task} {word}" for one in chosen for task, word in one if task)
+        picked = "; ".join(f"{name} in {n}" for name, n in [*shared.most_common(), *sorted(by_task.items())] if name)
+        lines.append(f"Sweep: {values}, chosen for each fold: {picked}.")
     if "seed_scores" in results:
         task = results["tasks"][0]
         metric = "uar" if task["kind"] == "classification" else "ccc"

@@ -26,6 +26,8 @@ from undertone.training.targets import scored_targets, scored_task
 if TYPE_CHECKING:
     from undertone.corpora.manifest import Utterance
 
+SELECTING = {True: ("uar", "wa", "macro_f1"), False: ("ccc",)}  # metrics of classes, of values; the first by default
+
 
 def predict(
     module: Downstream | LiveModel,
@@ -104,35 +106,74 @@ def task_scores(tasks: tuple[Task, ...], logits: Mapping[str, Tensor]) -> dict[s
     }
 
 
+def selecting_metrics(tasks: Sequence[Task], select_by: str | None) -> dict[str, str]:
+    """{task: metric} whose mean on dev selects: UAR or CCC of every task, or `select_by` of the first task alone.
+
+    Raises:
+        ValueError: the first task has no such metric.
+    """
+    if select_by is None:
+        return {task.name: SELECTING[task.has_classes][0] for task in tasks}
+    allowed = SELECTING[tasks[0].has_classes]
+    if select_by not in allowed:
+        raise ValueError(f"select_by={select_by} does not fit task {tasks[0].name!r}; allowed: {', '.join(allowed)}.")
+    return {tasks[0].name: select_by}
+
+
+def metric_of(task: Task, select_by: str | None) -> str:
+    """The metric by which a task that shares no weights with others is selected: `select_by` where it has that."""
+    allowed = SELECTING[task.has_classes]
+    return select_by if select_by in allowed else allowed[0]
+
+
+def selected_by(
+    tasks: Sequence[Task], select_by: str | None, metrics: Mapping[str, Mapping[str, float | None]]
+) -> dict[str, str]:
+    """Those of `selecting_metrics` that have a value among the dev metrics {task: {metric: value}}."""
+    wanted = selecting_metrics(tasks, select_by)
+    found = {name: metrics.get(name, {}).get(metric) for name, metric in wanted.items()}
+    return {name: wanted[name] for name, value in found.items() if value is not None and not math.isnan(value)}
+
+
 def selection_score(predictions: Predictions, select_by: str | None) -> tuple[float, dict[str, dict[str, float]]]:
     """The dev score that selects, and the dev metrics of every labelled task.
 
     Args:
         predictions: of the dev utterances.
-        select_by: metric of the first task; None: `uar` for classes, `ccc` for values.
+        select_by: metric of the first task, which alone selects then; None: the mean over the tasks that have a value,
+            of `uar` for classes and `ccc` for values.
 
     Raises:
-        ValueError: the first task has no labels on dev, too few for the metric, or no such metric.
+        ValueError: no task that selects has labels on dev, or enough of them for its metric.
     """
-    metrics = {task.name: _quick_metrics(task, predictions) for task in predictions.tasks}
-    first = predictions.tasks[0]
-    wanted = select_by or ("uar" if first.kind == "classification" else "ccc")
-    if not metrics[first.name]:
-        raise ValueError(f"No dev utterance has a label for {first.name!r}: nothing can be selected. Change the folds.")
-    if wanted not in metrics[first.name]:
-        allowed = ", ".join(metrics[first.name])
-        raise ValueError(f"select_by={wanted} does not fit task {first.name!r}; allowed: {allowed}.")
-    if math.isnan(metrics[first.name][wanted]):
-        raise ValueError(
-            f"{wanted} of {first.name!r} is not defined on dev, which has too few labels or one value throughout: "
-            f"nothing can be selected. Change the folds."
-        )
-    return metrics[first.name][wanted], {name: values for name, values in metrics.items() if values}
+    every = {
+        task.name: quick_metrics(task, predictions.targets[task.name], predictions.scores[task.name])
+        for task in predictions.tasks
+    }
+    metrics = {name: values for name, values in every.items() if values}
+    used = selected_by(predictions.tasks, select_by, metrics)
+    if not used:
+        raise nothing_selects(selecting_metrics(predictions.tasks, select_by))
+    return float(np.mean([metrics[name][metric] for name, metric in used.items()])), metrics
 
 
-def _quick_metrics(task: Task, predictions: Predictions) -> dict[str, float]:
-    """The metrics that can select, over the labelled utterances; empty where there are none."""
-    truth, scores = predictions.targets[task.name], predictions.scores[task.name]
+def nothing_selects(wanted: Mapping[str, str]) -> ValueError:
+    """Why nothing can be selected by these metrics {task: metric}, none of which has a value."""
+    names = " and ".join(f"{metric} of {name!r}" for name, metric in wanted.items())
+    return ValueError(
+        f"{names} is not defined on dev, which has no labels, too few, or one value throughout: nothing can be "
+        f"selected. Choose other folds (protocol=, num_folds=), or tasks that are labelled there (tasks=)."
+    )
+
+
+def quick_metrics(task: Task, truth: np.ndarray, scores: np.ndarray) -> dict[str, float]:
+    """The metrics that can select, over the labelled utterances; empty where there are none.
+
+    Args:
+        task: of classes or values, as it is scored.
+        truth: (N,) class indices (-1 missing) or values (NaN missing).
+        scores: (N, C) of any scale that ranks the classes, or (N, 1) values.
+    """
     labelled = truth >= 0 if task.kind == "classification" else ~np.isnan(truth)
     if not labelled.any():
         return {}

@@ -19,12 +19,12 @@ from undertone.downstream.losses import LossOptions
 from undertone.training.accelerator import make_accelerator
 from undertone.training.config import RunConfig
 from undertone.training.feeding import StoreSource
-from undertone.training.fold import fold_lock, is_done, write_fold
+from undertone.training.fold import fold_lock, is_done, read_tried, write_fold, write_tried
 from undertone.training.run import Run
 from undertone.training.side_by_side import fit_all
 from undertone.training.stack import StackBatch, TracedStack
 from undertone.training.stacked_trainer import PER_RUN, Feed, StackedTrainer
-from undertone.training.sweep import Trial, combine, trials
+from undertone.training.sweep import TRIED, Trial, chosen_trials, combine, trials
 from undertone.training.trainer import Trained, flatten_record, total_steps
 
 Fit = tuple[StackedTrainer, list[list[Trained]]]
@@ -92,9 +92,9 @@ def train_stacked(run: Run, folds: Sequence[Fold]) -> None:
         for stack, (trainer, outcomes) in zip(stacks, fits, strict=True):
             for group, row, modules in zip(stack, outcomes, trainer.modules, strict=True):
                 for trial, trained, module in zip(group.trials, row, modules, strict=True):
-                    _write(run, group, trial, module, trained, began)
+                    _write(run, group, trial, module, trained, time.monotonic() - began)
         for fold in mine if len(plan) > 1 else []:
-            combine(run.folder(fold), plan)
+            _finish(run, fold, plan)
 
 
 def refit_stacked(run: Run, total: int, stop_at: int, title: str) -> Downstream:
@@ -125,7 +125,7 @@ def _plan(run: Run, folds: Sequence[Fold], on_gpu: bool) -> list[list[_Group]]:
             alike.setdefault((settings, trial.config.seed), []).append(trial)
         train, dev = run.manifest.select(fold.train), run.manifest.select(fold.dev)
         for (settings, seed), members in alike.items():
-            if all((run.folder(fold) / trial.name / "fold.json").is_file() for trial in members):
+            if all((run.folder(fold) / trial.name / TRIED).is_file() for trial in members):
                 continue
             configs = tuple(trial.config for trial in members)
             feed = Feed(fold.name, train, dev, configs, total_steps(configs[0], len(train)), run.folder(fold))
@@ -166,13 +166,32 @@ def _new(run: Run, config: RunConfig, name: str) -> Downstream:
     return replace(run, config=config).new_downstream(name).to(_source(run).device)
 
 
-def _write(run: Run, group: _Group, trial: Trial, module: Downstream, trained: Trained, began: float) -> None:
-    """The files of one training, unless an earlier process wrote them; a tracker is told its history."""
+def _finish(run: Run, fold: Fold, plan: Sequence[Trial]) -> None:
+    """Choose among a fold's trials, read test with the chosen ones, and write the fold's files."""
+    folder = run.folder(fold)
+    for trial in chosen_trials(folder, plan):
+        place = folder / trial.name
+        if not (place / "fold.json").is_file():
+            own, module = replace(run, config=trial.config), _new(run, trial.config, fold.name)
+            outcome = read_tried(place, module)
+            write_fold(own, fold, place, make_accelerator(trial.config, place), module, *outcome, fold.train)
+    combine(folder, plan)
+
+
+def _write(run: Run, group: _Group, trial: Trial, module: Downstream, trained: Trained, seconds: float) -> None:
+    """The files of one training, unless an earlier process wrote them; a tracker is told its history.
+
+    One of several waits for the others, and predicts test only if it is chosen.
+    """
     folder = run.folder(group.fold) / trial.name
-    if (folder / "fold.json").is_file():
+    if (folder / TRIED).is_file():
         return
     accelerator = make_accelerator(trial.config, folder)
     accelerator.init_trackers("tensorboard")
     for record in trained.history:
         accelerator.log(flatten_record(record), step=record["step"])
-    write_fold(replace(run, config=trial.config), group.fold, folder, accelerator, module, trained, began)
+    if trial.name:
+        write_tried(folder, module, trained, seconds)
+        return
+    own = replace(run, config=trial.config)
+    write_fold(own, group.fold, folder, accelerator, module, trained, seconds, group.fold.train)

@@ -6,7 +6,7 @@ import logging
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+DEV_PART = "the dev part of each fold"
 Follow = Callable[[int, int, float | None], None]  # updates done, updates in all, best dev score so far
 
 
@@ -52,14 +53,18 @@ class Trained:
     Attributes:
         best_step: updates after which the weights were kept.
         best_score: their dev score; None without dev.
-        history: a record of every look at dev.
+        history: a record of every evaluation on dev.
         micro_batches: in so many a batch went at the end.
+        chosen: what was chosen for each task on its own, {setting: {task: value}}.
+        chosen_by: on what the dev score was found.
     """
 
     best_step: int
     best_score: float | None
     history: list[dict[str, Any]]
     micro_batches: int = 1
+    chosen: dict[str, dict[str, Any]] = field(default_factory=dict)
+    chosen_by: str = DEV_PART
 
 
 @dataclass(frozen=True)
@@ -84,7 +89,7 @@ class Trainer:
 
     Args:
         config: rates, batch size, when to stop.
-        tasks: what is predicted; the first one selects.
+        tasks: what is predicted.
         source: utterances -> the batch that the module takes.
         module: a `Downstream` fed from the store, or a `LiveModel` fed with sound; its weights already drawn.
         folder: where checkpoints and the best weights go.

@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from collections.abc import Sequence
 
-from undertone.downstream.fitted_head import FittedHead
+import numpy as np
+
+from undertone.downstream.fitted_head import FittedHead, Plane, both_classes
 
 
 class LogisticHead(FittedHead):
     """Multinomial logistic regression on the standardised mean of the frames, fitted by L-BFGS.
 
     As scikit-learn's `LogisticRegression`; the logits' softmax are its probabilities. Values are fitted by ridge
-    regression with the same penalty, |w|^2 / (2 C). Take `svm` for the baseline that papers print.
+    regression with the same penalty. Take `svm` for the baseline that papers print.
     """
 
-    def classifier(self, class_weight: Literal["balanced"] | None) -> Any:
-        """`LogisticRegression`."""
+    def fit_classes(self, rows: np.ndarray, labels: np.ndarray, values: Sequence[float], balanced: bool) -> list[Plane]:
+        """`LogisticRegression`, each C starting from the solution of the one before."""
         from sklearn.linear_model import LogisticRegression
 
-        return LogisticRegression(C=self.C, class_weight=class_weight, max_iter=10_000)
-
-    def regressor(self) -> Any:
-        """`Ridge`, which minimises |error|^2 + alpha |w|^2."""
-        from sklearn.linear_model import Ridge
-
-        return Ridge(alpha=0.5 / self.C)
+        weight = "balanced" if balanced else None
+        model = LogisticRegression(class_weight=weight, tol=1e-6, max_iter=10_000, warm_start=True)
+        planes = []
+        for C in values:
+            model.set_params(C=C).fit(rows, labels)
+            planes.append(both_classes(model.coef_.copy(), model.intercept_.copy()))
+        return planes

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from sklearn.metrics import recall_score
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import LinearSVC
 
 from undertone.audio.read import read_audio
 from undertone.corpora.manifest import Manifest
 from undertone.tests.cli.commands import undertone
-from undertone.tests.cli.runs import fold, results, weights
+from undertone.tests.cli.runs import fold, history, results, weights
 from undertone.training.predictions import Predictions
+from undertone.training.results import title_lines
 from undertone.upstream import WaveBatch, load_upstream
 
 WORDS = ("--upstream", "functionals", "--head", "svm", "device=cpu")
@@ -44,8 +48,28 @@ def expected(features, train: list[str], C: float) -> dict[str, str]:
     """id -> the emotion that scikit-learn predicts for speaker F1."""
     rows, labels = (np.concatenate([features[speaker][part] for speaker in train]) for part in (0, 1))
     scaler = StandardScaler().fit(rows.astype(float))
-    model = LinearSVC(C=C, random_state=0, max_iter=100_000).fit(scaler.transform(rows.astype(float)), labels)
+    model = LinearSVC(C=C, random_state=0, tol=1e-8, max_iter=1_000_000).fit(
+        scaler.transform(rows.astype(float)), labels
+    )
     return dict(zip(features["F1"][2], model.predict(scaler.transform(features["F1"][0])), strict=True))
+
+
+def config_of_model(out: Path) -> dict[str, Any]:
+    return json.loads((out / "model" / "config.json").read_text())
+
+
+def test_inner_folds_score_every_training_speaker_once_by_the_others(
+    small_corpus: Path, store: Path, tmp_path: Path, features
+) -> None:
+    """The mean UAR of scikit-learn's machines, each fitted on two of the three training speakers."""
+    out, scores = run(small_corpus, store, tmp_path / "run", "head.C=0.001", "tasks=emotion"), []
+    for held in SPEAKERS[1:]:
+        rows, labels = (np.concatenate([features[one][part] for one in SPEAKERS[1:] if one != held]) for part in (0, 1))
+        scaler = StandardScaler().fit(rows.astype(float))
+        model = LinearSVC(C=0.001, random_state=0, tol=1e-8, max_iter=1_000_000).fit(scaler.transform(rows), labels)
+        found = model.predict(scaler.transform(features[held][0].astype(float)))
+        scores.append(recall_score(features[held][1], found, average="macro"))
+    assert fold(out)["dev_score"] == pytest.approx(np.mean(scores))
 
 
 def predicted(out: Path) -> dict[str, str]:
@@ -56,8 +80,10 @@ def predicted(out: Path) -> dict[str, str]:
 
 def test_refit_on_dev_fits_again_on_train_and_dev(small_corpus: Path, store: Path, tmp_path: Path, features) -> None:
     """Predictions of a fold are scikit-learn's, from the training speakers, or from all but the tested one."""
-    plain = run(small_corpus, store, tmp_path / "plain", "head.C=0.001")
-    again = run(small_corpus, store, tmp_path / "again", "head.C=0.001", "refit_on_dev=true")
+    plain = run(small_corpus, store, tmp_path / "plain", "head.C=0.001", "dev=fold")
+    again = run(small_corpus, store, tmp_path / "again", "head.C=0.001", "dev=fold", "refit_on_dev=true")
+    inner = run(small_corpus, store, tmp_path / "inner", "head.C=0.001")
+    assert predicted(inner) == predicted(again) and fold(inner)["dev_score"] != fold(again)["dev_score"]
     assert predicted(again) == expected(features, ["F2", "M1", "M2"], 0.001)
     pairs = [expected(features, [s for s in SPEAKERS[1:] if s != dev], 0.001) for dev in SPEAKERS[1:]]
     assert predicted(plain) in pairs
@@ -67,11 +93,24 @@ def test_refit_on_dev_fits_again_on_train_and_dev(small_corpus: Path, store: Pat
     assert (own["downstream.head.mean"] != others["downstream.head.mean"]).any()
 
 
-def test_dev_chooses_C_and_the_model_needs_no_scikit_learn(small_corpus: Path, store: Path, tmp_path: Path) -> None:
-    tried = {C: fold(run(small_corpus, store, tmp_path / str(C), f"head.C={C}"))["dev_score"] for C in (1e-8, 0.01)}
-    out = run(small_corpus, store, tmp_path / "both", "--sweep", "head.C=1e-8,0.01")
-    assert fold(out)["chosen"] == {"head.C": max(tried, key=tried.__getitem__)}
-    assert [trial["dev_score"] for trial in fold(out)["trials"]] == list(tried.values())
+@pytest.mark.parametrize("dev", ["fold", "inner"])
+def test_C_is_chosen_for_each_task_and_the_model_needs_no_scikit_learn(
+    small_corpus: Path, store: Path, tmp_path: Path, dev: str
+) -> None:
+    looks = {
+        C: history(run(small_corpus, store, tmp_path / str(C), f"head.C={C}", f"dev={dev}"))[-1]["dev"]
+        for C in (1e-8, 0.01, 100.0)
+    }
+    out = run(small_corpus, store, tmp_path / "both", "--sweep", "head.C=1e-8,0.01,100", f"dev={dev}")
+    best = {task: max(looks, key=lambda C: looks[C][task]["uar"]) for task in ("emotion", "gender")}
+    assert fold(out)["chosen"] == {"head.C": best}
+    assert fold(out)["dev_score"] == pytest.approx(np.mean([looks[C][task]["uar"] for task, C in best.items()]))
+    assert config_of_model(out)["head_options"] == {"C": best}
+    on = "the dev part of each fold" if dev == "fold" else "3 inner folds over the training speakers, train and dev"
+    lines = title_lines(results(out))
+    assert f"Dev: UAR of emotion, UAR of gender, each task on its own, on {on}." in lines
+    assert any(line.startswith("Sweep: head.C of 1e-08, 0.01, 100, chosen for each fold: emotion") for line in lines)
+    assert results(out)["sweep"]["how"] == f"chosen on {on}"
     clip = next(small_corpus.parent.rglob("*.wav"))
     code = (
         "import sys; from undertone import load_model\n"
@@ -95,3 +134,14 @@ def test_a_whole_crossval_by_the_preset(small_corpus: Path, store: Path, tmp_pat
 def test_what_needs_gradients_is_refused(small_corpus: Path, tmp_path: Path, word: str) -> None:
     outcome = undertone("train", small_corpus, "--out", tmp_path / "run", *WORDS, word)
     assert outcome.fails_with("Head 'svm' is fitted by a solver, not by gradients", word.split("=")[0]), outcome.err
+
+
+def test_inner_folds_are_for_fitted_heads(small_corpus: Path, tmp_path: Path) -> None:
+    outcome = undertone("train", small_corpus, "--out", tmp_path / "run", "--head", "linear", "dev=inner")
+    assert outcome.fails_with("dev=inner is for heads that are fitted by a solver"), outcome.err
+
+
+def test_a_value_of_the_sweep_that_C_cannot_be_is_refused_at_once(small_corpus: Path, tmp_path: Path) -> None:
+    outcome = undertone("train", small_corpus, "--out", tmp_path / "run", *WORDS, "sweep.head.C=0.1,-1")
+    assert outcome.fails_with("C must be a number > 0, got -1"), outcome.err
+    assert not (tmp_path / "run").exists()

@@ -45,6 +45,7 @@ def test_every_combination_is_a_trial() -> None:
     assert (last.learning_rate, last.head_options, last.seed) == (3e-4, {"hidden_size": 16, "dropout": 0.5}, 9)
     assert (last.seeds, last.sweep) == ((), {})
     assert len({trial.name for trial in found}) == len(found)
+    assert trials(config_of("emodb", "head=svm", "head.hidden_size=1", "sweep.head.C=1,2"))[0].name == ""  # by task
     (only,) = trials(config_of("emodb"))
     assert (only.name, only.config) == ("", config_of("emodb"))
 
@@ -92,12 +93,21 @@ def test_dev_chooses_the_rate_that_learns(run: Path) -> None:
     ]
     assert results["sweep"] == {
         "values": {"learning_rate": [1e-9, 1e-2]},
-        "how": "chosen on dev, for each fold",
+        "how": "chosen on the dev part of each fold",
         "chosen": {fold["name"]: {"learning_rate": 1e-2} for fold in results["folds"]},
     }
-    assert "Sweep: learning_rate of 1e-09, 0.01, chosen on dev for each fold: learning_rate=0.01 in 2." in " ".join(
+    assert "Sweep: learning_rate of 1e-09, 0.01, chosen for each fold: learning_rate=0.01 in 2." in " ".join(
         title_lines(results)
     )
+
+
+def test_only_what_dev_chose_reads_test(run: Path) -> None:
+    """Rates that were not chosen leave a dev score and no prediction, of this way to train and of the stacked one."""
+    for place in run.glob("folds/*/learning_rate=*"):
+        chosen = place.name.startswith("learning_rate=0.01,")
+        assert (place / "tried.json").is_file()
+        assert (place / "predictions.parquet").is_file() == (place / "fold.json").is_file() == chosen
+        assert not (place / "tried.safetensors").exists() and not (place / "checkpoints").exists()
 
 
 def test_scores_are_the_mean_over_seeds(run: Path) -> None:
@@ -136,6 +146,7 @@ def test_a_broken_off_sweep_is_taken_up(run: Path, small_corpus: Path, store: st
     results = read_json(run / "results.json")
     first, second = (again / "folds" / fold["name"] for fold in results["folds"][:2])
     kept = first / "learning_rate=0.01,seed=0" / "fold.json"
+    (first / "learning_rate=1e-09,seed=0" / "tried.json").unlink()
     write_json(kept, read_json(kept) | {"marked": True})
     shutil.rmtree(first / "learning_rate=0.01,seed=1")
     for path in (first / "fold.json", second / "fold.json", again / "results.json"):
@@ -155,6 +166,7 @@ def test_the_typical_seed_gives_the_folds_model(run: Path, tmp_path: Path) -> No
         shutil.copytree(source, tmp_path / trial.name)
         record = {"dev_score": score, "best_step": int(100 * score), "seconds": 1.0}
         write_json(tmp_path / trial.name / "fold.json", record)
+        write_json(tmp_path / trial.name / "tried.json", record)
     combine(tmp_path, trials(config))
     record = read_json(tmp_path / "fold.json")
     assert record["chosen"] == {"learning_rate": 1e-3}
