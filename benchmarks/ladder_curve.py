@@ -25,7 +25,7 @@ from undertone.downstream.task import Task
 from undertone.files import read_json, write_json
 from undertone.training.accelerator import make_accelerator
 from undertone.training.config import RunConfig, make_config
-from undertone.training.intervals import confidence_intervals
+from undertone.training.intervals import METHOD, confidence_intervals
 from undertone.training.layers import stream_of
 from undertone.training.metrics import uar
 from undertone.training.order import draw
@@ -84,8 +84,13 @@ def predictions(run: Run, fold: Fold, arm: str, share: float, seed: int, part: s
 def point(found: Sequence[Predictions], task: Task) -> dict[str, Any]:
     """UAR of all folds together: the mean over the seeds, each seed's, and the interval over speakers."""
     scores = [float(uar(one.targets[task.name], one.scores[task.name].argmax(1), len(task.labels))) for one in found]
-    intervals, unit = confidence_intervals(Predictions.concat(list(found)))
-    return {"uar": math.fsum(scores) / len(scores), "seeds": scores, "ci95": intervals[task.name]["uar"], "unit": unit}
+    intervals, _ = confidence_intervals(Predictions.concat(list(found)))
+    return {
+        "uar": math.fsum(scores) / len(scores),
+        "seeds": scores,
+        "ci95": intervals[task.name]["uar"],
+        "method": METHOD,
+    }
 
 
 def measure(run: Run, part: str, share: float, num_seeds: int, work: Path) -> dict[str, Any]:

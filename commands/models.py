@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -61,11 +63,15 @@ def evaluate(
     root: Root = None,
     label_map: Annotated[str | None, typer.Option("--map", help="CORPUS_LABEL=MODEL_LABEL,...: joy=happy")] = None,
     labels: Annotated[str | None, typer.Option(help="score these labels of the model alone: angry,happy")] = None,
-    json_file: Annotated[Path | None, typer.Option("--json", help="write the results to this file")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="folder of results and predictions; default: runs/MODEL-on-CORPUS")
+    ] = None,
+    json_file: Annotated[Path | None, typer.Option("--json", help="write the results to this file as well")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda")] = "auto",
     allow: AllowOption = None,
 ) -> None:
-    """Score a trained model on a corpus, whose labels may need other words."""
+    """Score a trained model on a corpus, whose labels may need other words; keep every prediction."""
+    from undertone.corpora import load_corpus
     from undertone.files import write_json
     from undertone.inference.predict import load_model
     from undertone.training.config import corpus_options
@@ -73,18 +79,25 @@ def evaluate(
     from undertone.training.relabel import parse_labels, parse_map
     from undertone.training.results import results_table
 
+    corpus_settings = corpus_options(options or [])
+    if out is None:
+        name = f"{Path(model).resolve().name}-on-{load_corpus(corpus, corpus_settings).name}"
+        out = Path("runs") / re.sub(r"[^\w.-]+", "-", name)
     results = evaluate_model(
         load_model(model, allow=tuple(allow or ())).model,
         corpus,
         root,
         device,
-        options=corpus_options(options or []),
+        options=corpus_settings,
         label_map=parse_map(label_map) if label_map is not None else None,
         labels=parse_labels(labels or ""),
+        out=out,
+        command=shlex.join(["undertone", *sys.argv[1:]]),
     )
     show(results_table(results))
     for warning in results["warnings"]:
         say(f"note: {warning}")
+    say(f"results  {out / 'results.json'}\nnext     undertone report {out}\n         undertone compare RUN {out}")
     if json_file is not None:
         write_json(json_file, results)
 
@@ -96,15 +109,19 @@ def push(
     head_only: Annotated[
         bool, typer.Option(help="leave the frozen upstream out and name it; LoRA: adapters go")
     ] = False,
+    speaker_names: Annotated[
+        bool, typer.Option(help="send the training speakers' names; default: their number and slow salted hashes")
+    ] = False,
     dry_run: Annotated[bool, typer.Option(help="write what would go to RUN-published, and ask nobody")] = False,
 ) -> None:
     """Upload a model with its scores, pictures and card to the Hub, in one commit."""
     from undertone.publish import push as publishing
 
     if not dry_run:
-        say(f"pushed {publishing.push(run, repo_id, private=not public, head_only=head_only)}")
+        url = publishing.push(run, repo_id, private=not public, head_only=head_only, speaker_names=speaker_names)
+        say(f"pushed {url}")
         return
-    folder, sizes = publishing.dry_run(run, repo_id, head_only=head_only)
+    folder, sizes = publishing.dry_run(run, repo_id, head_only=head_only, speaker_names=speaker_names)
     table = Table("file", "kB")
     for name, size in sizes.items():
         table.add_row(name, f"{size / 1e3:.1f}")

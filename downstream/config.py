@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,7 +26,9 @@ class UndertoneConfig(PreTrainedConfig):
         tasks: the tasks as dicts, in order; `shown_task` gives `id2label` and `problem_type`.
         layer_norm: whether each layer is normalised before the sum.
         head_only: true when the folder holds the layer sum and the head alone, and names the upstream.
-        trained_on: corpus, manifest hash, folds and speakers that the weights have seen.
+        trained_on: what the weights have seen: `corpus`, `manifest_hash`, `speakers` (names, which stay on the machine
+            that trained) or, of a published model, `num_speakers` and `speaker_hashes`, and `unknown_speakers`, the
+            number of utterances without a speaker.
     """
 
     model_type = "undertone"
@@ -65,6 +69,16 @@ class UndertoneConfig(PreTrainedConfig):
     def make_tasks(self) -> tuple[Task, ...]:
         """The tasks as `Task` objects."""
         return tuple(Task(**task) for task in self.tasks)
+
+
+def hash_speakers(names: Sequence[str], salt: str) -> list[str]:
+    """What a published model says of its training speakers instead of their names: 16 hex digits for each.
+
+    Whoever has a corpus can tell whether its speakers are among them, and nobody reads a name. The salt, the hash of
+    the manifest, is public, so a *guessed* name can be confirmed: scrypt (Percival 2009) makes each guess cost about a
+    twentieth of a second. Speakers whose names are a secret should have labels that tell nothing (`s01`).
+    """
+    return [hashlib.scrypt(name.encode(), salt=salt.encode(), n=2**14, r=8, p=1, dklen=8).hex() for name in names]
 
 
 AutoConfig.register("undertone", UndertoneConfig, exist_ok=True)

@@ -12,6 +12,7 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from undertone.files import read_json
+from undertone.training.results import intervals_line
 
 METRIC_NAMES = {"uar": "UAR", "wa": "WA", "macro_f1": "macro-F1", "ece": "ECE", "ccc": "CCC", "rmse": "RMSE"}
 _MARKUP = str.maketrans("<>`|[]\n\r", "‹›'¦()  ")
@@ -78,6 +79,7 @@ def make_card(
         mixture=results.get("hidden_states") == "mixture",
         scores=_scores_table(results),
         interval=_interval(results),
+        interval_notes=results.get("ci_notes", []),
         recalls=_recall_table(results.get("pooled", {})),
         confusions={task: name for task, name in confusions.items() if name in pictures},
         genders=_gender_table(results.get("per_gender", {})),
@@ -134,7 +136,7 @@ def _metadata(
 def _eval_results(results: Mapping[str, Any]) -> list[EvalResult]:
     corpus = _corpus_name(results) or "unnamed"
     dependent = "" if results.get("speaker_independent") else " (speaker-dependent)"
-    over_folds = ", mean over folds" if _cross_validated(results) else ""
+    over_folds = ", all folds pooled" if _cross_validated(results) else ""
     return [
         EvalResult(
             task_type="audio-classification",
@@ -146,7 +148,7 @@ def _eval_results(results: Mapping[str, Any]) -> list[EvalResult]:
             metric_name=f"{task}: {METRIC_NAMES.get(metric, metric)}{over_folds}",
             metric_value=round(value, 6),
         )
-        for task, metric, value in _numbers(results.get("mean", {}))
+        for task, metric, value in _numbers(results.get("pooled", {}))
     ]
 
 
@@ -195,10 +197,10 @@ def _protocol(results: Mapping[str, Any]) -> str:
 
 
 def _interval(results: Mapping[str, Any]) -> str | None:
-    """What the intervals were drawn over: `10 speakers`."""
-    if "ci_unit" not in results:
+    """How the intervals were made; None where there are none."""
+    if not results.get("ci95") or "ci_unit" not in results:
         return None
-    return " ".join(str(results[key]) for key in ("ci_num_units", "ci_unit") if key in results) + "s"
+    return intervals_line(results) or None
 
 
 def _scores_table(results: Mapping[str, Any]) -> str:
@@ -217,8 +219,9 @@ def _scores_table(results: Mapping[str, Any]) -> str:
         )
     if not _cross_validated(results):  # one fold's scores are no means, and pooled they are the same
         rows = [[task, metric, folds or whole, "", *others] for task, metric, folds, whole, *others in rows]
-    tested = "Mean over folds ± std" if _cross_validated(results) else "Test"
-    return _markdown(["Task", "Metric", tested, "Pooled", "95 % interval", "Chance"], rows)
+        return _markdown(["Task", "Metric", "Test", "", "95 % interval", "Chance"], rows)
+    rows = [[task, metric, whole, interval, folds, blind] for task, metric, folds, whole, interval, blind in rows]
+    return _markdown(["Task", "Metric", "Pooled", "95 % interval", "Mean over folds ± std", "Chance"], rows)
 
 
 def _recall_table(pooled: Scores) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from undertone.downstream.config import hash_speakers
 from undertone.downstream.find import PUBLISHED, local_model
 from undertone.files import atomic_path, read_json
 from undertone.publish.card import confusion_file, make_card, upstream_name
@@ -14,13 +15,20 @@ from undertone.publish.pictures import confusion_picture, layer_weights_picture
 
 WEIGHTS = "model.safetensors"
 ADAPTER_RUN = "adapter"  # RUN/adapter, beside RUN/model: the same training, its adapters not merged
-NOT_PUBLISHED = ("warnings",)  # of results.json: they name files
+NOT_PUBLISHED = ("warnings", "commands")  # of results.json: they name files
 
 Files = dict[str, Path | bytes]
 """{path in the repository: a file of this machine, or content}"""
 
 
-def collect(folder: Path, repo_id: str, *, head_only: bool = False, upstream_licence: str | None = None) -> Files:
+def collect(
+    folder: Path,
+    repo_id: str,
+    *,
+    head_only: bool = False,
+    upstream_licence: str | None = None,
+    speaker_names: bool = False,
+) -> Files:
     """The files of a published model: weights, configs, results, pictures and the card that shows them.
 
     Args:
@@ -28,6 +36,8 @@ def collect(folder: Path, repo_id: str, *, head_only: bool = False, upstream_lic
         repo_id: `user/name` that the card tells readers to load.
         head_only: leave the upstream out; its Hub id and commit are named instead, and a LoRA run's adapters go along.
         upstream_licence: for the card, where the Hub knows it.
+        speaker_names: keep the names of speakers; False: `hash_speakers`, and folds, which are often named by their
+            test speaker, are numbered.
 
     Raises:
         ValueError: there is no model, or its upstream cannot be left out; the message says why and what to do.
@@ -42,12 +52,16 @@ def collect(folder: Path, repo_id: str, *, head_only: bool = False, upstream_lic
         if head_only and not config["head_only"]:
             config["head_only"] = True
             files[WEIGHTS] = _without_upstream(model / WEIGHTS)
-        files["config.json"] = _json(config)
+    if not speaker_names:
+        config["trained_on"] = _without_speakers(config.get("trained_on", {}))
+    files["config.json"] = _json(config)
     if "adapter/adapter_config.json" in files:
         adapter = read_json(model / "adapter" / "adapter_config.json")
         base = {"base_model_name_or_path": upstream_name(config), "revision": config["upstream"].get("commit")}
         files["adapter/adapter_config.json"] = _json(adapter | base)
     results = _results(folder, config)
+    if results is not None and not speaker_names:
+        results = _without_fold_names(results)
     if results is not None:
         files["results.json"] = _json(results)
     files |= (pictures := _pictures(model, results))
@@ -125,6 +139,28 @@ def _results(folder: Path, config: Mapping[str, Any]) -> dict[str, Any] | None:
     return {key: value for key, value in results.items() if key not in NOT_PUBLISHED} | {
         "upstream": upstream_name(config)
     }
+
+
+def _without_speakers(trained_on: Mapping[str, Any]) -> dict[str, Any]:
+    """What a model was trained on, with the number and the hashes of its speakers for their names."""
+    if "speakers" not in trained_on:
+        return dict(trained_on)
+    names = trained_on["speakers"]
+    hashes = sorted(hash_speakers(names, str(trained_on.get("manifest_hash"))))  # in an order that tells nothing
+    kept = {key: value for key, value in trained_on.items() if key != "speakers"}
+    return kept | {"num_speakers": len(names), "speaker_hashes": hashes}
+
+
+def _without_fold_names(results: Mapping[str, Any]) -> dict[str, Any]:
+    """Results whose folds are called `fold 1`, ..., wherever they are named."""
+    numbered = {fold["name"]: f"fold {place}" for place, fold in enumerate(results.get("folds", []), 1)}
+    found = dict(results)
+    if "folds" in found:
+        found["folds"] = [fold | {"name": numbered[fold["name"]]} for fold in found["folds"]]
+    if "sweep" in found:
+        chosen = {numbered.get(name, name): value for name, value in found["sweep"]["chosen"].items()}
+        found["sweep"] = found["sweep"] | {"chosen": chosen}
+    return found
 
 
 def _pictures(model: Path, results: Mapping[str, Any] | None) -> dict[str, bytes]:

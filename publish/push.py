@@ -24,12 +24,15 @@ def push(
     head_only: bool = False,
     token: str | None = None,
     message: str | None = None,
+    speaker_names: bool = False,
 ) -> str:
     """Send a model to the Hub; the repository is made if it does not exist.
 
     What goes: the model folder's JSON and safetensors files, the run's `results.json`, pictures of the confusions and
     layer weights, and a card as `README.md`, in one commit that also removes what an earlier push left. What stays:
-    predictions, checkpoints, audio, and the names of files and folders.
+    predictions, checkpoints, audio, the names of files and folders, and the names of speakers: their number goes, and
+    slow salted hashes, by which `undertone evaluate` knows them again (see `undertone.downstream.config.hash_speakers`
+    on what these can and cannot hide); folds are numbered.
 
     Args:
         run_or_model: a run (its `model/` and `results.json`), a model folder, or the Hub id of a model of ours.
@@ -38,6 +41,7 @@ def push(
         head_only: leave the frozen upstream out and name it; of a LoRA run, its adapters go instead.
         token: Hub token; None takes the one of `hf auth login` or HF_TOKEN.
         message: of the commit.
+        speaker_names: send the names of speakers and folds as they are.
 
     Returns:
         The URL of the commit; of the latest one when nothing has changed since.
@@ -51,7 +55,7 @@ def push(
     model = head_only_model(folder) if head_only else local_model(folder)
     api = HfApi(token=_token(token), library_name="undertone")
     licence = _upstream_licence(api, model, needed=head_only)
-    files = collect(folder, repo_id, head_only=head_only, upstream_licence=licence)
+    files = collect(folder, repo_id, head_only=head_only, upstream_licence=licence, speaker_names=speaker_names)
     with hub_errors(repo_id):
         there = _files_there(api, repo_id, private)
         stale = [name for name in there if name.endswith(OURS) and name not in files]
@@ -63,7 +67,9 @@ def push(
     return commit.commit_url
 
 
-def dry_run(run_or_model: str | Path, repo_id: str, *, head_only: bool = False) -> tuple[Path, dict[str, int]]:
+def dry_run(
+    run_or_model: str | Path, repo_id: str, *, head_only: bool = False, speaker_names: bool = False
+) -> tuple[Path, dict[str, int]]:
     """Write what `push` would send into a folder beside the run, and ask nobody.
 
     Returns:
@@ -77,7 +83,7 @@ def dry_run(run_or_model: str | Path, repo_id: str, *, head_only: bool = False) 
     target = beside.absolute().with_name(f"{beside.absolute().name}-published")
     if foreign := [path.name for path in target.rglob("*") if path.is_file() and path.suffix not in (*OURS, ".md")]:
         raise ValueError(f"{target} holds {foreign[0]}, which no dry run wrote. Move that folder away.")
-    write_folder(collect(folder, repo_id, head_only=head_only), target)
+    write_folder(collect(folder, repo_id, head_only=head_only, speaker_names=speaker_names), target)
     paths = sorted(path for path in target.rglob("*") if path.is_file())
     return target, {path.relative_to(target).as_posix(): path.stat().st_size for path in paths}
 

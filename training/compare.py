@@ -12,7 +12,7 @@ from undertone.files import atomic_path, read_json, write_json
 from undertone.training.pages import render
 from undertone.training.paired import holm, paired
 from undertone.training.predictions import Predictions
-from undertone.training.results import METRICS, number, to_json
+from undertone.training.results import EVALUATE, METRICS, number, to_json
 
 HEADER = ["Task", "Metric", "Run", "Value", "Difference", "95 % interval", "p", "p (Holm)"]
 
@@ -35,11 +35,12 @@ def compare_runs(runs: Sequence[Path]) -> dict[str, Any]:
     Returns:
         JSON: `runs` [{path, upstream, head, protocol}], `corpus`, `manifest_hash`, `num_utterances`, and `tasks`: name
         -> a list with the fields of `Paired` for each run after the first, with `run` (its place in `runs`) and
-        `p_holm`, the p adjusted for the number of these runs.
+        `p_holm`, the p adjusted for the number of these runs. `ci95` excludes 0 exactly when `p` < 0.05: both are of
+        one comparison alone; only `p_holm` allows for several.
 
     Raises:
-        ValueError: fewer than two runs, one that is not finished, or runs on other utterances, folds or tasks than
-            the first.
+        ValueError: fewer than two runs, one that is not finished, or runs on other utterances, labels, folds or tasks
+            than the first. Evaluations have no folds, and are compared with any run on the same utterances.
     """
     if len(runs) < 2:
         raise ValueError(f"A comparison needs two runs or more, got {len(runs)}: undertone compare BASELINE RUN ...")
@@ -75,13 +76,16 @@ def read_finished(run: Path) -> FinishedRun:
 
 
 def _check_same_test(first: FinishedRun, other: FinishedRun) -> None:
-    """Refuse runs that were not tested on the same utterances by models of the same folds."""
+    """Refuse runs that were not tested on the same utterances and labels, or by models of other folds."""
     hashes = [run.results.get("manifest_hash") for run in (first, other)]
     if hashes[0] != hashes[1]:
         raise ValueError(
             f"{first.path} and {other.path} cannot be compared: their manifests differ ({hashes[0]} and {hashes[1]}). "
             f"Compare runs on the same files, labels and corpus."
         )
+    if EVALUATE in (first.results["protocol"], other.results["protocol"]):
+        _check_same_utterances(first, other)
+        return
     folds = [dict(zip(run.predictions.ids, run.predictions.folds, strict=True)) for run in (first, other)]
     if folds[0] != folds[1]:
         names = [", ".join(dict.fromkeys(fold.values())) for fold in folds]
@@ -89,6 +93,27 @@ def _check_same_test(first: FinishedRun, other: FinishedRun) -> None:
             f"{first.path} and {other.path} cannot be compared: their folds differ ({names[0]}; and {names[1]}). "
             f"Use the same protocol, num_folds and seed for both, and finish both."
         )
+
+
+def _check_same_utterances(first: FinishedRun, other: FinishedRun) -> None:
+    """Refuse an evaluation of other utterances, or of labels in other words, than those of the run beside it."""
+    ids = [set(run.predictions.ids) for run in (first, other)]
+    if ids[0] != ids[1]:
+        raise ValueError(
+            f"{first.path} and {other.path} cannot be compared: they test {len(ids[0])} and {len(ids[1])} utterances, "
+            f"{len(ids[0] & ids[1])} of which are the same. Compare an evaluation with a cross-validation of the whole "
+            f"corpus, or with an evaluation that was given the same --labels."
+        )
+    for task in (task for task in first.predictions.tasks if _same_task(task, other)):
+        truths = [
+            dict(zip(run.predictions.ids, run.predictions.targets[task.name].tolist(), strict=True))
+            for run in (first, other)
+        ]
+        if changed := [name for name, truth in truths[0].items() if truth == truth and truth != truths[1][name]]:
+            raise ValueError(
+                f"{first.path} and {other.path} cannot be compared: {len(changed)} labels of {task.name} differ "
+                f"(first: {changed[0]}). Give both evaluations the same --map, and a corpus that needs none otherwise."
+            )
 
 
 def _same_task(task: Task, run: FinishedRun) -> bool:
@@ -101,10 +126,11 @@ def _named_tasks(run: FinishedRun) -> str:
 
 
 def _compare_task(first: FinishedRun, others: Sequence[FinishedRun], task: Task) -> list[dict[str, Any]]:
-    found = [to_json(asdict(paired(first.predictions, other.predictions, task))) for other in others]
-    adjusted = holm([entry["p"] for entry in found])
+    found = [paired(first.predictions, other.predictions, task) for other in others]
+    adjusted = holm([entry.p for entry in found])
     return [
-        {"run": place, **entry, "p_holm": p} for place, (entry, p) in enumerate(zip(found, adjusted, strict=True), 1)
+        {"run": place, **to_json(asdict(entry) | {"p_holm": p})}
+        for place, (entry, p) in enumerate(zip(found, adjusted, strict=True), 1)
     ]
 
 
@@ -116,7 +142,8 @@ def comparison_table(comparison: Mapping[str, Any]) -> tuple[list[str], list[str
         rows.append([task, METRICS[metric], runs[0], number(metric, entries[0]["baseline"]), "baseline", "", "", ""])
         for entry in entries:
             ends = [signed(metric, end) for end in entry["ci95"]]
-            values = [number(metric, entry["value"]), signed(metric, entry["difference"]), " – ".join(ends)]
+            interval = "–" if entry["ci95"][0] is None else f"{ends[0]} – {ends[1]}"
+            values = [number(metric, entry["value"]), signed(metric, entry["difference"]), interval]
             rows.append([task, METRICS[metric], runs[entry["run"]], *values, _p(entry["p"]), _p(entry["p_holm"])])
     return _title_lines(comparison), list(HEADER), rows
 
@@ -134,28 +161,50 @@ def signed(metric: str, value: float | None) -> str:
     return text if value is None or value < 0 else f"+{text}"
 
 
-def _p(value: float) -> str:
+def _p(value: float | None) -> str:
+    if value is None:
+        return "–"
     return f"{value:.4f}" if value < 0.1 else f"{value:.2f}"
+
+
+def detectable(comparison: Mapping[str, Any], task: str) -> list[str]:
+    """Sentences on what the speakers of a task's comparisons can and cannot tell, one for each run."""
+    entries, names = comparison["tasks"][task], run_names(comparison)
+    lines = []
+    for entry in entries:
+        about = f"{task}, {names[entry['run']]}" if len(entries) > 1 else task
+        if entry["note"]:
+            lines.append(entry["note"])
+        elif entry["detectable"]:
+            size = number(entry["metric"], entry["detectable"])
+            points = f"{size} points" if entry["metric"] == "uar" else f"{size} in {METRICS[entry['metric']]}"
+            speakers = f"With these {entry['num_speakers']} speakers"
+            lines.append(f"{about}: {speakers} a difference under {points} cannot be told from chance.")
+    return list(dict.fromkeys(lines))
 
 
 def _title_lines(comparison: Mapping[str, Any]) -> list[str]:
     """Sentences without which the numbers would be misread; the first names what was compared."""
-    entry = next(iter(comparison["tasks"].values()))[0]
-    how = "all" if entry["exact"] else "random"
+    protocols = dict.fromkeys(run["protocol"] for run in comparison["runs"])
+    folds = "" if EVALUATE in protocols else " in the same folds"
     lines = [
         f"{comparison['corpus']}: {len(comparison['runs'])} runs on the same {comparison['num_utterances']} test "
-        f"utterances in the same folds; differences from {run_names(comparison)[0]}"
+        f"utterances{folds}; differences from {run_names(comparison)[0]}"
     ]
     if not comparison["speaker_independent"]:
         lines.append("SPEAKER-DEPENDENT: test speakers may be in training; differences may not hold for new speakers.")
-    if len(protocols := dict.fromkeys(run["protocol"] for run in comparison["runs"])) > 1:
-        lines.append(f"OTHER TRAINING PARTS: {' and '.join(protocols)} test alike, but divide train and dev otherwise.")
+    trained = [protocol for protocol in protocols if protocol != EVALUATE]
+    if len(trained) > 1:
+        lines.append(f"OTHER TRAINING PARTS: {' and '.join(trained)} test alike, but divide train and dev otherwise.")
+    if trained and len(trained) < len(protocols):
+        lines.append("OTHER TRAINING PARTS: an evaluation is of one finished model, a cross-validation of each fold's.")
+    for task in comparison["tasks"]:
+        lines += detectable(comparison, task)
     count = len(comparison["runs"]) - 1
-    smallest = f", so that no p is below {2 / 2 ** entry['num_units']:.2g}" if entry["exact"] else ""
     lines.append(
-        f"95 % intervals: paired bootstrap over {entry['ci_unit']}s. p: {how} exchanges of the two runs' predictions "
-        f"over {entry['num_units']} {entry['p_unit']}s, two-sided{smallest}. Holm: adjusted for the "
-        f"{count} comparison{'s' * (count > 1)} of a task. Shares and their differences in %."
+        f"95 % intervals and two-sided p of each difference: jackknife over speakers, Student's t; the interval "
+        f"excludes 0 exactly when p < 0.05. Holm: p adjusted for the {count} comparison{'s' * (count > 1)} of a task. "
+        f"Fractions and their differences in %."
     )
     return lines
 
@@ -172,7 +221,10 @@ def write_comparison(comparison: Mapping[str, Any], out: Path) -> Path:
         header=header,
         rows=rows,
         metrics=METRICS,
-        pictures=[_picture(task, entries) for task, entries in comparison["tasks"].items()],
+        pictures=[
+            _picture(task, entries) | {"detectable": detectable(comparison, task)}
+            for task, entries in comparison["tasks"].items()
+        ],
     )
     with atomic_path(out / "compare.html") as draft:
         draft.write_text(page, encoding="utf-8")
@@ -184,8 +236,8 @@ def _picture(task: str, entries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     ends = [end for entry in entries for end in (*entry["ci95"], entry["difference"]) if end is not None]
     reach = max(map(abs, ends), default=0.0) or 1.0
 
-    def place(difference: float | None) -> float:
-        return round(50 + 48 * (difference or 0.0) / reach, 2)
+    def place(difference: float | None) -> float | None:
+        return None if difference is None else round(50 + 48 * difference / reach, 2)
 
     runs = [
         {

@@ -33,7 +33,7 @@ from undertone.training.leakage import leakage
 from undertone.training.predictions import Predictions
 from undertone.training.progress import Advance, Display
 from undertone.training.results import only_fold, summarise
-from undertone.training.run import Run, open_run
+from undertone.training.run import Run, open_run, weights_of
 from undertone.training.scoring import predict_and_embed
 from undertone.training.stacked import can_stack, refit_stacked, train_stacked
 from undertone.training.started import versions
@@ -300,12 +300,11 @@ def _refit(run: Run, accelerator: Accelerator) -> dict[str, Any]:
 def pool(run: Run, folds: Sequence[Fold], cost: dict[str, Any]) -> dict[str, Any]:
     """The content of results.json from the folds' predictions."""
     per_fold = [(fold.name, Predictions.load(run.folder(fold) / "predictions.parquet")) for fold in folds]
-    acoustic = run.upstream.spec().get("kind") != "hf"
     info = {
         "corpus": run.corpus.name,
         "corpus_variant": run.corpus.variant,
         "upstream": run.config.upstream,
-        "upstream_weights": "none" if acoustic else "random" if run.upstream.random_weights else "pretrained",
+        "upstream_weights": weights_of(run.upstream),
         "upstream_fingerprint": run.upstream.fingerprint(),
         "hidden_states": run.stored,
         "layers": "best" if "layers" in run.config.sweep else run.config.layers,

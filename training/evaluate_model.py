@@ -1,4 +1,4 @@
-"""A trained model on a whole corpus."""
+"""A trained model on a whole corpus: scores and predictions in a folder that reads like a run's."""
 
 from __future__ import annotations
 
@@ -15,9 +15,11 @@ from undertone.corpora import corpus_names, load_corpus
 from undertone.corpora.leaks import listed
 from undertone.corpora.manifest import Manifest, Utterance
 from undertone.corpora.prepare import prepare
+from undertone.downstream.config import hash_speakers
 from undertone.downstream.downstream import needed_states
 from undertone.downstream.model import UndertoneModel
 from undertone.downstream.task import Task
+from undertone.files import read_json, write_json
 from undertone.training.accelerator import make_accelerator
 from undertone.training.config import make_config
 from undertone.training.feeding import StoreSource
@@ -25,13 +27,15 @@ from undertone.training.frozen import fill_store, store_folder
 from undertone.training.predictions import Predictions
 from undertone.training.progress import Display
 from undertone.training.relabel import relabel, restrict
-from undertone.training.results import EVALUATE, summarise
+from undertone.training.results import EVALUATE, is_evaluation, summarise
+from undertone.training.run import weights_of
 from undertone.training.scoring import predict
 from undertone.training.series import annotation
 from undertone.training.targets import scored_targets, scored_task
 from undertone.upstream.store import Store
 
 BATCH_SIZE = 16
+ALL = "all"  # the one fold of an evaluation
 
 
 def evaluate_model(
@@ -44,6 +48,8 @@ def evaluate_model(
     options: Mapping[str, Any] | None = None,
     label_map: Mapping[str, str] | None = None,
     labels: Sequence[str] = (),
+    out: Path | None = None,
+    command: str = "",
 ) -> dict[str, Any]:
     """Score a model on every utterance of a corpus, as results like a run's with one fold named `all`.
 
@@ -60,11 +66,17 @@ def evaluate_model(
         options: of the corpus.
         label_map: {corpus' label: model's label} of the model's first task with classes.
         labels: of that task, the only ones to score and to choose among; empty: all.
+        out: folder for `results.json` and `predictions.parquet`, which `undertone report` and `undertone compare` read
+            as they read a run's; None: nothing is written.
+        command: that makes the evaluation again, for the report.
 
     Raises:
-        ValueError: the corpus cannot be read, has no label of any task of the model, or a label is unknown.
+        ValueError: the corpus cannot be read, has no label of any task of the model, or a label is unknown; or `out`
+            holds something else than an evaluation.
     """
     display = display or Display()
+    if out is not None:
+        _check_out(out)
     source = load_corpus(corpus, options)
     with display.bar(f"checking {source.name}") as advance:
         prepared = prepare(source, root, progress=lambda done, total: advance(done, total, ""))
@@ -90,14 +102,37 @@ def evaluate_model(
         "label_map": dict(label_map or {}),
         "labels": list(labels),
         "upstream": model.config.upstream.get("name"),
-        "upstream_weights": "random" if model.upstream.random_weights else "pretrained",
+        "upstream_weights": weights_of(model.upstream),
         "head": model.config.head,
         "protocol": EVALUATE,
         "speaker_independent": not seen,
         "warnings": prepared.warnings + notes + seen,
+        "num_utterances": len(prepared.manifest),
+        "num_speakers": len(set(names.values()) - {None}),
         "manifest_hash": prepared.manifest.hash,
-    }
-    return summarise([("all", predictions)], info)
+        "licence": source.licence,
+        "citation": source.citation,
+    } | ({"commands": [command]} if command else {})
+    results = summarise([(ALL, predictions)], info)
+    if out is not None:
+        predictions.save(out / "predictions.parquet")
+        write_json(out / "results.json", results)
+    return results
+
+
+def _check_out(out: Path) -> None:
+    """An evaluation may be made again in its folder; a run stays.
+
+    Raises:
+        ValueError: the folder holds something else, or cannot be made.
+    """
+    results = out / "results.json"
+    if out.is_dir() and any(out.iterdir()) and not (results.is_file() and is_evaluation(read_json(results))):
+        raise ValueError(f"{out} holds something else than an evaluation. Choose another --out.")
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(f"Cannot make the folder {out}: {error.strerror}. Choose another --out.") from error
 
 
 def _predict(
@@ -113,7 +148,7 @@ def _predict(
     store = Store(store_folder(None), model.upstream, needed)
     fill_store(model.upstream, utterances, store, accelerator, display)
     states = StoreSource(store, device=accelerator.device)
-    return predict(model.downstream, tasks, states, utterances, accelerator, BATCH_SIZE, "all")
+    return predict(model.downstream, tasks, states, utterances, accelerator, BATCH_SIZE, ALL)
 
 
 def _scored_as(tasks: Sequence[Task], utterances: Iterable[Utterance]) -> tuple[Task, ...]:
@@ -140,10 +175,15 @@ def _seen_speakers(model: UndertoneModel, corpus: str, manifest: Manifest) -> li
     theirs = trained_on.get("corpus")
     if theirs is not None and theirs != corpus and {theirs, corpus} & set(corpus_names()):
         return []
-    heard, tested = set(trained_on.get("speakers", [])), manifest.column("speaker")
-    if both := sorted(heard & set(tested)):
+    tested = manifest.column("speaker")
+    names = sorted({str(name) for name in tested if name is not None})
+    trained, here = set(trained_on.get("speakers", [])), names
+    if not trained:  # a model from the Hub: who pushed it did not send the names
+        trained = set(trained_on.get("speaker_hashes", []))
+        here = hash_speakers(names, str(trained_on.get("manifest_hash"))) if trained else names
+    if both := [name for name, key in zip(names, here, strict=True) if key in trained]:
         return [f"the model was trained on speakers {listed(both)} of this corpus"]
-    if None in tested or trained_on.get("unknown_speakers") or not heard:
+    if None in tested or trained_on.get("unknown_speakers") or not trained:
         side = "test" if None in tested else "training"
         return [f"it is not known whether the model was trained on these speakers: {side} utterances have none"]
     return []

@@ -138,7 +138,9 @@ def choose(
     score = float(np.mean(best)) if best else None  # type: ignore[arg-type]
     history: dict[str, Any] = {"step": 1, "epoch": 1, "lr": None, "train_loss": None, "dev": record}
     follow(last, last, score)
-    return Trained(1, score, [history], {"head.C": chosen} if "head.C" in config.sweep else {}, chosen_by)
+    return Trained(
+        1, score, [history], chosen={"head.C": chosen} if "head.C" in config.sweep else {}, chosen_by=chosen_by
+    )
 
 
 def fit_head(

@@ -1,108 +1,239 @@
-"""Bootstrap intervals over speakers, through sums that are additive over speakers.
+"""Intervals that hold for new speakers, from as few as three: a jackknife over speakers with Student's t.
 
-A resample draws as many units (speakers) as there are, with replacement, and takes all utterances of each: utterances
-of one speaker are not independent of each other. A metric of a resample needs only how often each unit was drawn: its
-confusion counts (or moments) are weighted by that and added, so all resamples are one matrix product. Sources: Efron
-1979, "Bootstrap methods: another look at the jackknife"; Field and Welsh 2007, "Bootstrapping clustered data".
+Utterances of one speaker are not independent of each other, so what varies is the speaker. A speaker is left out (for
+UAR and macro-F1 its utterances of one class at a time), the metric of the rest is taken, and the changes are combined:
+with `h` the speaker's fraction of the utterances, a change counts sqrt(1 - h), which makes the variance of a mean
+unbiased, also where speakers lack classes (the CR2 correction of Bell and McCaffrey 2002, "Bias reduction in standard
+errors for linear regression with multi-stage samples"). The degrees of freedom are theirs too (Satterthwaite's
+approximation): speakers - 1 where all speakers have as many utterances of each class, fewer where they do not.
+Imbens and Kolesar 2016, "Robust standard errors in small samples", tell why both are needed for few clusters. The
+interval of a bounded metric is symmetric on the scale of its logit (CCC: Fisher's z), so that it stays in bounds.
+docs/statistics.md shows how often the intervals hold.
+
+Metrics are functions of sums that are additive over speakers (confusion counts or moments).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from typing import Literal
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
+from scipy.special import expit, logit, stdtr, stdtrit
 
 from undertone.downstream.task import Task
-from undertone.training.metrics import ccc_of, macro_f1_of, moments, uar_of, wa_of
+from undertone.training.metrics import ccc_of, macro_f1_of, moments, rmse_of, uar_of, wa_of
 from undertone.training.predictions import Predictions
 
-MIN_SPEAKERS = 8
-_BLOCK = 4_000_000  # weights held in memory at a time
-_Metrics = Mapping[str, Callable[[np.ndarray], np.ndarray]]
-_CONFUSION_METRICS: _Metrics = {"uar": uar_of, "wa": wa_of, "macro_f1": macro_f1_of}
-_MOMENT_METRICS: _Metrics = {"ccc": ccc_of}
+MIN_SPEAKERS = 3
+LEVEL = 0.95
+METHOD = "jackknife over speakers, Student's t"
+ROUNDING = 1e-12  # below it a difference between speakers is one of rounding
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A metric that has intervals.
+
+    Attributes:
+        of: (..., C, C) confusion counts or (..., 6) moments -> (...).
+        by_class: each class counts alike, whatever its number of utterances.
+        counts: (..., C, C) or (..., 6) -> (..., G) labelled utterances of each class, or of all (G = 1).
+        scale: to a scale without bounds, on which intervals are symmetric.
+        slope: of `scale`.
+        back: from that scale.
+    """
+
+    of: Callable[[np.ndarray], np.ndarray]
+    by_class: bool
+    counts: Callable[[np.ndarray], np.ndarray]
+    scale: Callable[[float], float]
+    slope: Callable[[float], float]
+    back: Callable[[float], float]
+
+
+def _fraction(of: Callable[[np.ndarray], np.ndarray], by_class: bool) -> Metric:
+    """A metric of confusion counts between 0 and 1."""
+
+    def counts(sums: np.ndarray) -> np.ndarray:
+        each = sums.sum(axis=-1)  # (..., C)
+        return np.asarray(each if by_class else each.sum(axis=-1, keepdims=True))
+
+    return Metric(of, by_class, counts, logit, lambda value: 1 / (value * (1 - value)), expit)
+
+
+def _num(sums: np.ndarray) -> np.ndarray:
+    return sums[..., :1]
+
+
+_CLASSIFICATION = {
+    "uar": _fraction(uar_of, by_class=True),
+    "wa": _fraction(wa_of, by_class=False),
+    "macro_f1": _fraction(macro_f1_of, by_class=True),
+}
+_REGRESSION = {
+    "ccc": Metric(ccc_of, False, _num, np.arctanh, lambda value: 1 / (1 - value**2), np.tanh),
+    "rmse": Metric(rmse_of, False, _num, np.log, lambda value: 1 / value, np.exp),
+}
+
+
+def metrics_of(task: Task) -> dict[str, Metric]:
+    """The metrics of a task that have intervals, the main one first."""
+    return _REGRESSION if task.kind == "regression" else _CLASSIFICATION
 
 
 def confidence_intervals(
-    predictions: Predictions, *, level: float = 0.95, num_resamples: int = 1000, seed: int = 0
-) -> tuple[dict[str, dict[str, list[float]]], Literal["speaker", "utterance"]]:
-    """Percentile bootstrap intervals of UAR, WA and macro-F1, or of CCC, for every task.
+    predictions: Predictions, *, level: float = LEVEL
+) -> tuple[dict[str, dict[str, list[float]]], list[str]]:
+    """Intervals of UAR, WA and macro-F1, or of CCC and RMSE, for every task.
 
     Args:
         predictions: all that was tested, of all folds together.
-        level: share of the resamples inside the interval.
-        num_resamples: how many resamples.
-        seed: decides the resamples, which are the same for all tasks.
+        level: how often an interval is to hold the value of the population of speakers.
 
     Returns:
-        task -> metric -> [low, high], NaN where no resample has a value; and the unit that was drawn: speakers, or
-        utterances where a speaker is unknown or there are fewer than 8.
+        task -> metric -> [low, high], NaN where no interval can be given; and a sentence for each reason why not:
+        a speaker is unknown, there are fewer than three, a class has one speaker only, or all speakers score alike.
 
     Raises:
-        ValueError: level outside (0, 1) or no resamples.
+        ValueError: level outside (0, 1).
     """
-    if not 0 < level < 1 or num_resamples < 1:
-        raise ValueError(f"level must be in (0, 1) and num_resamples >= 1, got {level} and {num_resamples}.")
-    units, unit = units_of(predictions)
-    num_units = int(units.max(initial=0)) + 1  # one empty unit where there are no utterances
+    if not 0 < level < 1:
+        raise ValueError(f"level must be in (0, 1), got {level}.")
     intervals: dict[str, dict[str, list[float]]] = {}
+    notes: list[str] = []
     for task in predictions.tasks:
-        sums, metrics = unit_sums(predictions, task, units, num_units)
-        drawn = resample(sums, num_resamples, seed)  # (R, ...)
-        values = {name: metric(drawn) for name, metric in metrics.items()}  # (R,) each
-        intervals[task.name] = {name: interval(value, level) for name, value in values.items()}
-    return intervals, unit
+        sums, intervals[task.name] = speaker_sums(predictions, task), {}
+        for name, metric in metrics_of(task).items():
+            ends, reason = [math.nan, math.nan], why_none(predictions, task, sums, metric)
+            if reason is None:
+                ends = interval(sums, metric, level)
+                if math.isnan(ends[0]):
+                    reason = f"No interval for a score of {task.name} in which all test speakers are alike."
+            intervals[task.name][name] = ends
+            notes += [reason] if reason and reason not in notes else []
+    return intervals, notes
 
 
-def units_of(
-    predictions: Predictions, min_speakers: int = MIN_SPEAKERS
-) -> tuple[np.ndarray, Literal["speaker", "utterance"]]:
-    """(N,) index of the unit of each row, and what a unit is; rows of one utterance (several seeds) share it."""
-    names = sorted({speaker for speaker in predictions.speakers if speaker is not None})
-    if None in predictions.speakers or len(names) < min_speakers:
-        return positions(predictions.ids, list(dict.fromkeys(predictions.ids))), "utterance"
-    return positions(predictions.speakers, names), "speaker"
+def interval(sums: np.ndarray, metric: Metric, level: float = LEVEL) -> list[float]:
+    """[low, high] of a metric of (S, ...) sums of speakers, symmetric on its scale; NaN where there is no width.
+
+    Every class of a metric `by_class` has two speakers or none, see `why_none`.
+    """
+    error, df = standard_error(sums, metric)
+    reach, value = t_quantile(df, level) * error, float(metric.of(sums.sum(axis=0)))
+    if not reach > ROUNDING:
+        return [math.nan, math.nan]
+    with np.errstate(divide="ignore"):
+        middle, slope = metric.scale(value), metric.slope(value)
+    ends = [float(metric.back(middle + side * reach * slope)) for side in (-1, 1)]
+    return ends if all(map(math.isfinite, ends)) else [math.nan, math.nan]
 
 
-def positions(values: Sequence[str | None], names: Sequence[str]) -> np.ndarray:
+def why_none(predictions: Predictions, task: Task, sums: np.ndarray, metric: Metric) -> str | None:
+    """A sentence on why a metric of the (S, ...) sums of speakers has no interval; None where it has one."""
+    counts = metric.counts(sums)  # (S, G)
+    if not counts.any():
+        return f"No interval for {task.name}: no test utterance has a label."
+    if None in predictions.speakers:
+        return "No intervals: intervals are about new speakers, and some test utterances have no known speaker."
+    speakers = int(counts.any(axis=1).sum())
+    if speakers < MIN_SPEAKERS:
+        some = "1 test speaker" if speakers == 1 else f"{speakers} test speakers"
+        return f"No interval for {task.name}: {some} cannot tell how speakers differ; {MIN_SPEAKERS} or more can."
+    having = (counts > 0).sum(axis=0)  # (G,)
+    if metric.by_class and (having == 1).any():
+        alone = ", ".join(label for label, count in zip(task.labels, having, strict=True) if count == 1)
+        return (
+            f"No interval for UAR and macro-F1 of {task.name}: one test speaker alone has {alone}, which cannot tell "
+            f"how speakers differ."
+        )
+    return None
+
+
+def speaker_sums(predictions: Predictions, task: Task) -> np.ndarray:
+    """(S, C, C) confusion counts or (S, 6) moments of each speaker, in the order of their names, None last."""
+    names = sorted(set(predictions.speakers), key=lambda name: (name is None, name or ""))
+    return unit_sums(predictions, task, positions(predictions.speakers, names), len(names))
+
+
+def positions(values: Sequence[str | None], names: Sequence[str | None]) -> np.ndarray:
     """(N,) int64 place of each value in `names`."""
-    index: dict[str | None, int] = {name: place for place, name in enumerate(names)}
+    index = {name: place for place, name in enumerate(names)}
     return np.array([index[value] for value in values], dtype=np.int64)
 
 
-def unit_sums(predictions: Predictions, task: Task, units: np.ndarray, num_units: int) -> tuple[np.ndarray, _Metrics]:
-    """Sums over each unit's labelled utterances, (U, C, C) counts or (U, 6) moments, and the metrics of such sums."""
+def unit_sums(predictions: Predictions, task: Task, units: np.ndarray, num_units: int) -> np.ndarray:
+    """Sums over each unit's labelled utterances: (U, C, C) confusion counts, or (U, 6) moments, float64.
+
+    Args:
+        predictions: N utterances.
+        task: one of theirs.
+        units: (N,) unit of each utterance.
+        num_units: U.
+    """
     rows = predictions.known(task)
     target, predicted, unit = predictions.targets[task.name][rows], predictions.predicted(task)[rows], units[rows]
     if task.kind == "regression":
         columns = moments(target, predicted).T  # (6, N)
-        return np.stack([np.bincount(unit, column, num_units) for column in columns], axis=1), _MOMENT_METRICS
+        return np.stack([np.bincount(unit, column, num_units) for column in columns], axis=1)  # (U, 6)
     size = len(task.labels)
     cells = np.bincount((unit * size + target) * size + predicted, minlength=num_units * size * size)
-    return cells.reshape(num_units, size, size), _CONFUSION_METRICS
+    return cells.reshape(num_units, size, size).astype(np.float64)  # (U, C, C)
 
 
-def resample(sums: np.ndarray, num_resamples: int, seed: int) -> np.ndarray:
-    """(U, ...) sums of units -> (R, ...) sums of resamples of U units."""
-    rng, size = np.random.default_rng(seed), len(sums)
-    flat = sums.reshape(size, math.prod(sums.shape[1:])).astype(np.float64)  # (U, K)
-    totals = np.empty((num_resamples, flat.shape[1]))
-    block = max(1, _BLOCK // size)
-    for start in range(0, num_resamples, block):
-        rows = min(block, num_resamples - start)
-        totals[start : start + rows] = draws(rng, size, rows) @ flat  # (rows, U) @ (U, K)
-    return totals.reshape(num_resamples, *sums.shape[1:])  # (R, ...)
+def standard_error(sums: np.ndarray, metric: Metric, *, paired: bool = False) -> tuple[float, float]:
+    """Standard error of a metric of all speakers' sums, and its degrees of freedom.
+
+    Args:
+        sums: (S, C, C) confusion counts or (S, 6) moments of S speakers; paired: (S, 2, C, C) or (S, 2, 6).
+        metric: every class of its has two speakers or none, see `why_none`.
+        paired: of the difference between the two systems, the second minus the first.
+    """
+
+    def statistic(some: np.ndarray) -> np.ndarray:
+        values = metric.of(some)
+        return values[..., 1] - values[..., 0] if paired else values
+
+    counts = metric.counts(sums)  # (S, [2,] G)
+    counts = counts.mean(axis=1) if paired else counts  # (S, G)
+    counts = counts[:, (present := np.flatnonzero(counts.sum(axis=0)))]
+    fractions = counts / counts.sum(axis=0)  # (S, G)
+    total, changes = sums.sum(axis=0), np.zeros(len(sums))
+    for place, group in enumerate(present):
+        having = np.flatnonzero(counts[:, place])  # to leave out who lacks the class changes nothing
+        left = np.repeat(total[None], len(having), axis=0)  # (H, ...)
+        rows = (..., group, slice(None)) if metric.by_class else (...,)
+        left[rows] -= sums[having][rows]
+        changes[having] += np.sqrt(1 - fractions[having, place]) * (statistic(total) - statistic(left))
+    return float(np.sqrt(np.sum(changes**2))), _degrees_of_freedom(fractions)
 
 
-def draws(rng: np.random.Generator, num_units: int, num_resamples: int) -> np.ndarray:
-    """(num_resamples, num_units): how often each unit is drawn in each resample; every row sums to num_units."""
-    return rng.multinomial(num_units, np.full(num_units, 1 / num_units), num_resamples)
+def _degrees_of_freedom(fractions: np.ndarray) -> float:
+    """Satterthwaite's, for recalls of speakers that vary alike in all of their classes.
+
+    The changes are linear in the recalls: change = sum_k b_k (I - 1 h_k') recall_k, whose covariance M has the degrees
+    of freedom tr(M)^2 / tr(M^2); M is a diagonal and a product of thin matrices, and never (S, S) in memory.
+
+    Args:
+        fractions: (S, G) fraction of a group's utterances that a speaker has; below 1.
+    """
+    weights = fractions / np.sqrt(1 - fractions)  # (S, G) b
+    diagonal = np.sum(weights**2, axis=1)  # (S,)
+    crossed = fractions * weights
+    first = np.concatenate([weights, crossed, weights * np.sum(fractions**2, axis=0)], axis=1)  # (S, 3 G)
+    second = np.concatenate([-crossed, -weights, weights], axis=1)  # (S, 3 G)
+    own, small = np.sum(first * second, axis=1), second.T @ first  # (S,), (3 G, 3 G)
+    squared = np.sum(diagonal**2) + 2 * np.sum(diagonal * own) + np.sum(small * small.T)
+    return float((diagonal.sum() + own.sum()) ** 2 / squared)
 
 
-def interval(values: np.ndarray, level: float = 0.95) -> list[float]:
-    """[low, high] that hold the middle `level` of the (R,) values that are defined; NaN where none is."""
-    defined = values[~np.isnan(values)]
-    ends = np.quantile(defined, [(1 - level) / 2, (1 + level) / 2]) if len(defined) else [math.nan] * 2
-    return [float(end) for end in ends]
+def t_quantile(df: float, level: float = LEVEL) -> float:
+    """How many standard errors hold the middle `level` of Student's t."""
+    return float(stdtrit(df, (1 + level) / 2))
+
+
+def t_p(statistic: float, df: float) -> float:
+    """Two-sided p of a value of Student's t."""
+    return float(2 * stdtr(df, -abs(statistic)))

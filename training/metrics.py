@@ -1,7 +1,7 @@
 """Scores of predictions: UAR first, then WA, macro-F1, recall per class, CCC, RMSE and calibration.
 
 Functions on arrays. What they share is a confusion matrix or a sum of moments, both additive over utterances, so
-that a bootstrap (`intervals.py`) can weigh speakers without looking at utterances again: the `*_of` functions take
+that a jackknife (`intervals.py`) can leave speakers out without looking at utterances again: the `*_of` functions take
 such sums with any leading dimensions. A value that is not defined (nothing to score) is NaN, never 0.
 """
 
@@ -246,6 +246,12 @@ def ccc_of(sums: np.ndarray) -> np.ndarray:
     mean = _ratio(sums[..., 1:], np.where(count >= 2, count, 0)[..., None])  # (..., 5)
     x, y, xx, yy, xy = np.moveaxis(mean, -1, 0)
     return _ratio(2 * (xy - x * y), xx - x * x + yy - y * y + (x - y) ** 2)
+
+
+def rmse_of(sums: np.ndarray) -> np.ndarray:
+    """RMSE of (..., 6) sums of `moments` -> (...)."""
+    squares = sums[..., 3] + sums[..., 4] - 2 * sums[..., 5]
+    return np.sqrt(_ratio(np.maximum(squares, 0), sums[..., 0]))
 
 
 def _recalls(confusion: np.ndarray) -> np.ndarray:

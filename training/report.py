@@ -12,7 +12,7 @@ from undertone.downstream.task import Task
 from undertone.files import atomic_path
 from undertone.training.command import command_line
 from undertone.training.figures import MAIN, embedding_maps, figures
-from undertone.training.intervals import positions, unit_sums
+from undertone.training.intervals import metrics_of, positions, unit_sums
 from undertone.training.pages import render
 from undertone.training.raters import rater_agreement
 from undertone.training.results import METRICS, number, only_fold, results_table, verdict
@@ -68,8 +68,16 @@ def _content(files: RunFiles) -> dict[str, Any]:
         "embedding_maps": embedding_maps(files),
         "cost": [(name, _short(results["cost"][key])) for key, name in _COST.items() if key in results.get("cost", {})],
         "config": files.config,
-        "commands": results.get("commands") or [command_line(files.config, files.path, only_fold(results))],
+        "commands": _commands(files),
     }
+
+
+def _commands(files: RunFiles) -> list[str]:
+    """What makes the run, or the evaluation, again."""
+    given: list[str] = files.results.get("commands", [])
+    if given or not files.config:
+        return given
+    return [command_line(files.config, files.path, only_fold(files.results))]
 
 
 def _tiles(files: RunFiles) -> list[dict[str, str]]:
@@ -134,8 +142,8 @@ def _speaker_bars(files: RunFiles) -> list[tuple[str, float | None]]:
     pairs = set(zip(predictions.folds, predictions.speakers, strict=True))
     if not names or None in predictions.speakers or len(pairs) == len(set(predictions.folds)):
         return []
-    sums, metrics = unit_sums(predictions, task, positions(predictions.speakers, names), len(names))
-    values = metrics[MAIN[task.kind][0]](sums)  # (S,)
+    sums = unit_sums(predictions, task, positions(predictions.speakers, names), len(names))  # (S, ...)
+    values = metrics_of(task)[MAIN[task.kind][0]].of(sums)  # (S,)
     bars = [(name, None if np.isnan(value) else float(value)) for name, value in zip(names, values, strict=True)]
     return sorted(bars, key=lambda bar: -1.0 if bar[1] is None else bar[1], reverse=True)
 

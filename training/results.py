@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from undertone.downstream.task import Task
-from undertone.training.intervals import MIN_SPEAKERS, confidence_intervals
+from undertone.training.intervals import METHOD, confidence_intervals
 from undertone.training.metrics import confusion_matrix, per_gender, score
 from undertone.training.predictions import Predictions
 
@@ -24,9 +24,11 @@ _PERCENT = {"uar", "wa", "macro_f1", "ece"}
 def summarise(per_fold: Sequence[tuple[str, Predictions]], info: Mapping[str, Any]) -> dict[str, Any]:
     """The content of results.json: `info`, and what the test predictions of the folds give.
 
-    Adds `tasks`, `folds` [{name, metrics: {task: {metric: value}}}], `mean` and `std` over the folds that have a value
-    (sample standard deviation, of n - 1; null for one fold), `pooled` (all test utterances as one set: CCC is never
-    averaged over folds alone), `ci95` with `ci_unit` and `ci_num_units`, `per_gender`, `chance` (UAR of a
+    Adds `tasks`, `folds` [{name, metrics: {task: {metric: value}}}], `pooled` (all test utterances as one set), `mean`
+    and `std` over the folds that have a value (sample standard deviation, of n - 1; null for one fold, and where folds
+    do not have what the pooled set has: UAR and macro-F1 where a fold lacks a class, as with the gender of one speaker
+    a fold, and CCC always, which is about the range of all targets), `ci95` with `ci_method`, `ci_unit`,
+    `ci_num_units` and `ci_notes` (sentences on intervals that cannot be given), `per_gender`, `chance` (UAR of a
     constant answer, 1 / number of classes that occur; WA of always answering the most frequent class) and `confusion`
     (counts, rows are true classes). Metrics are shares, 0..1. NaN becomes null, as JSON has none.
 
@@ -45,16 +47,19 @@ def summarise(per_fold: Sequence[tuple[str, Predictions]], info: Mapping[str, An
         raise ValueError(f"Results cannot be written without {', '.join(missing)}: they say what was measured.")
     pooled = Predictions.concat([predictions for _, predictions in per_fold])
     folds = [{"name": name, "metrics": score(predictions)} for name, predictions in per_fold]
-    intervals, unit = confidence_intervals(pooled)
+    comparable = _comparable(folds, per_fold, pooled)
+    intervals, notes = confidence_intervals(pooled)
     results = {
         "tasks": [task.to_dict() for task in pooled.tasks],
         "folds": folds,
-        "mean": _over_parts(folds, np.mean),
-        "std": _over_parts(folds, _sample_std),
+        "mean": _over_parts(comparable, np.mean),
+        "std": _over_parts(comparable, _sample_std),
         "pooled": score(pooled),
         "ci95": intervals,
-        "ci_unit": unit,
-        "ci_num_units": len(set(pooled.speakers if unit == "speaker" else pooled.ids)),
+        "ci_method": METHOD,
+        "ci_unit": "speaker",
+        "ci_num_units": len(set(pooled.speakers) - {None}),
+        "ci_notes": notes,
         "per_gender": per_gender(pooled),
         "chance": {task.name: _chance(pooled, task) for task in pooled.tasks},
         "confusion": {task.name: _confusion(pooled, task) for task in pooled.tasks if task.kind == "classification"},
@@ -62,6 +67,11 @@ def summarise(per_fold: Sequence[tuple[str, Predictions]], info: Mapping[str, An
     if taken := sorted(set(results) & set(info)):
         raise ValueError(f"info must not hold {', '.join(taken)}: these are computed from the predictions.")
     return dict(to_json({**info, **results}))
+
+
+def is_evaluation(results: Any) -> bool:
+    """Whether results are those of a finished model on a whole corpus: nothing was trained for them."""
+    return isinstance(results, Mapping) and results.get("protocol") == EVALUATE
 
 
 def only_fold(results: Mapping[str, Any]) -> str | None:
@@ -92,8 +102,8 @@ def results_table(results: Mapping[str, Any]) -> tuple[list[str], list[str], lis
 
     Returns:
         title lines, which say what the numbers are (speaker-dependent, random weights, unit of the interval); the
-        header; rows of text: task, metric, mean ± spread over the folds, pooled, 95 % interval, chance. Shares are in
-        percent, CCC and RMSE as they are; "–" where there is no value.
+        header; rows of text: task, metric, mean ± standard deviation over the folds, pooled, 95 % interval, chance.
+        Fractions are in percent, CCC and RMSE as they are; "–" where there is no value.
     """
     rows = []
     for task, pooled in results["pooled"].items():
@@ -141,10 +151,19 @@ def title_lines(results: Mapping[str, Any]) -> list[str]:
         )
     lines += [f"WARNING: {line}" for line in results.get("label_warnings", ())]
     lines += _leakage_lines(results) + _selection_lines(results) + _trial_lines(results)
-    unit, units = results["ci_unit"], f"{results['ci_num_units']} {results['ci_unit']}s"
-    note = f", for want of {MIN_SPEAKERS} known speakers" if unit == "utterance" else ""
-    lines.append(f"95 % intervals: bootstrap over {units}{note}. Pooled: all test utterances as one set. Shares in %.")
+    lines += results.get("ci_notes", [])
+    lines.append(f"{intervals_line(results)} Pooled: all test utterances as one set. Fractions in %.".lstrip())
     return lines
+
+
+def intervals_line(results: Mapping[str, Any]) -> str:
+    """A sentence on how the intervals were made; "" where there is none."""
+    if not any(ends[0] is not None for metrics in results["ci95"].values() for ends in metrics.values()):
+        return ""
+    units = f"{results['ci_num_units']} {results['ci_unit']}s"
+    if "ci_method" not in results:
+        return f"95 % intervals: bootstrap over {units}, by an earlier version; evaluate again for right ones."
+    return f"95 % intervals, for new speakers: jackknife over {units}, Student's t."
 
 
 def _leakage_lines(results: Mapping[str, Any]) -> list[str]:
@@ -222,8 +241,13 @@ def verdict(results: Mapping[str, Any]) -> str:
     value, chance = results["pooled"][task][metric], results["chance"][task][metric]
     unit = " %" if metric in _PERCENT else ""
     low, high = results["ci95"][task][metric]
-    if value is None or low is None:
+    if value is None:
         return f"{METRICS[metric]} of {task} is not defined: too few test utterances have a label."
+    if low is None:
+        return (
+            f"{METRICS[metric]} of {task}: {number(metric, value)}{unit}, without an interval; chance is "
+            f"{number(metric, chance)}{unit}."
+        )
     where = "above" if low > chance else "below" if high < chance else "not distinguishable from"
     return (
         f"{METRICS[metric]} of {task}: {number(metric, value)}{unit} "
@@ -260,6 +284,29 @@ def _over_parts(parts: Sequence[Mapping[str, Any]], reduce: Any) -> dict[str, di
             defined = [value for value in values if not math.isnan(value)]
             found[task][metric] = float(reduce(defined)) if defined else math.nan
     return found
+
+
+def _comparable(
+    folds: Sequence[Mapping[str, Any]], per_fold: Sequence[tuple[str, Predictions]], pooled: Predictions
+) -> list[dict[str, Any]]:
+    """The folds' metrics without those that mean something else in a fold than over all test utterances."""
+    dropped: dict[str, tuple[str, ...]] = {}
+    for task in pooled.tasks:
+        if task.kind == "regression":
+            dropped[task.name] = ("ccc",) if len(folds) > 1 else ()
+            continue
+        whole = set(pooled.targets[task.name].tolist()) - {-1}
+        parts = [set(predictions.targets[task.name].tolist()) - {-1} for _, predictions in per_fold]
+        dropped[task.name] = ("uar", "macro_f1") if any(part and part != whole for part in parts) else ()
+    return [
+        {
+            "metrics": {
+                task: {metric: math.nan if metric in dropped[task] else value for metric, value in metrics.items()}
+                for task, metrics in fold["metrics"].items()
+            }
+        }
+        for fold in folds
+    ]
 
 
 def _sample_std(values: Sequence[float]) -> float:

@@ -155,6 +155,13 @@ class Run:
         frozen.model(module.downstream, trained_on).save_pretrained(folder, head_only=True, adapter=module.upstream)
 
 
+def weights_of(upstream: Upstream) -> str:
+    """`upstream_weights` of results: `pretrained`, `random`, or `none` of an acoustic front-end, which learned none."""
+    if upstream.spec().get("kind") != "hf":
+        return "none"
+    return "random" if upstream.random_weights else "pretrained"
+
+
 def adapted(upstream: Upstream, config: RunConfig) -> Upstream:
     """A copy of the upstream, ready to learn by the config's mode.
 

@@ -12,18 +12,19 @@ from undertone.files import read_json
 from undertone.training.command import command_line
 from undertone.training.embeddings import FILE_NAME
 from undertone.training.predictions import Predictions
+from undertone.training.results import is_evaluation
 
 
 @dataclass(frozen=True)
 class RunFiles:
-    """The files of a finished run.
+    """The files of a finished run, or of an evaluation.
 
     Attributes:
         path: RUN.
         results: results.json.
-        config: config.json.
+        config: config.json; empty of an evaluation, which trained nothing.
         predictions: of all folds.
-        histories: of each fold, in the order of results["folds"].
+        histories: of each fold, in the order of results["folds"]; none of an evaluation.
     """
 
     path: Path
@@ -63,15 +64,18 @@ def fold_folder(run: Path, name: str) -> Path:
 
 
 def read_run(run: Path) -> RunFiles:
-    """Read a finished run.
+    """Read a finished run, or what `undertone evaluate` wrote.
 
     Raises:
         ValueError: there is no run, or one of its files is missing (with the command that resumes it) or unreadable.
     """
     if not run.is_dir():
         raise ValueError(f"There is no run at {run}. Give the folder that `undertone crossval ... --out` wrote.")
-    _need(run, [run / name for name in ("results.json", "predictions.parquet", "config.json")])
+    _need(run, [run / "results.json", run / "predictions.parquet"])
     results = read_json(run / "results.json")
+    if is_evaluation(results):
+        return RunFiles(run, results, {}, Predictions.load(run / "predictions.parquet"), [])
+    _need(run, [run / "config.json"])
     histories = [fold_folder(run, fold["name"]) / "history.json" for fold in results["folds"]]
     _need(run, histories)
     predictions = Predictions.load(run / "predictions.parquet")
