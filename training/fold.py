@@ -48,7 +48,8 @@ def write_tried(folder: Path, module: Downstream | LiveModel | None, trained: Tr
             save_file(_state(module), draft)
     write_json(folder / "history.json", trained.history)
     outcome = {"dev_score": trained.best_score, "best_step": trained.best_step, "seconds": round(seconds, 2)}
-    write_json(folder / TRIED, outcome | {"chosen": trained.chosen, "chosen_by": trained.chosen_by})
+    outcome |= {"micro_batches": trained.micro_batches, "chosen": trained.chosen, "chosen_by": trained.chosen_by}
+    write_json(folder / TRIED, outcome)
     for name in ("checkpoints", "best", "layers"):
         remove_folder(folder / name)
 
@@ -62,6 +63,7 @@ def read_tried(folder: Path, module: Downstream | LiveModel | None) -> tuple[Tra
         outcome["best_step"],
         outcome["dev_score"],
         read_json(folder / "history.json"),
+        outcome["micro_batches"],
         outcome["chosen"],
         outcome["chosen_by"],
     )
