@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from undertone.files import atomic_path, read_json, write_json
+from undertone.files import atomic_path, read_json, read_record, write_json
 from undertone.training.embeddings import load_embeddings, save_embeddings
 from undertone.training.predictions import Predictions
 
@@ -99,7 +99,7 @@ def combine(folder: Path, plan: Sequence[Trial]) -> None:
         folder: RUN/folds/FOLD.
         plan: `trials` of the run's config.
     """
-    records = [read_json(folder / trial.name / "fold.json") for trial in plan]
+    records = [read_record(folder / trial.name / "fold.json", dev_score=(int, float)) for trial in plan]
     groups: dict[str, list[int]] = {}
     for place, trial in enumerate(plan):
         groups.setdefault(str(trial.values), []).append(place)
@@ -160,7 +160,7 @@ def sweep_info(config: RunConfig, folders: Mapping[str, Path]) -> dict[str, Any]
     from undertone.training.results import spread
 
     info: dict[str, Any] = {"seeds": list(config.seeds or (config.seed,))}
-    chosen = {fold: read_json(folder / "fold.json").get("chosen", {}) for fold, folder in folders.items()}
+    chosen = {fold: read_record(folder / "fold.json").get("chosen", {}) for fold, folder in folders.items()}
     if config.sweep:
         info["sweep"] = {
             "values": {key: list(values) for key, values in config.sweep.items()},
