@@ -94,7 +94,7 @@ def sentence(error: Exception) -> str:
     if isinstance(error, OSError):
         return str(error)
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if Path(frame.filename).is_relative_to(HERE)]
-    place = f"{Path(frames[-1].filename).relative_to(HERE)}:{frames[-1].lineno}" if frames else "?"
+    place = f"{Path(frames[-1].filename).relative_to(HERE)}:{frames[-1].lineno}"  # `main` itself is one
     return (
         f"This was not foreseen: {type(error).__name__}: {said} ({place}). If it is about a file of yours, the run or "
         f"the store, that file is damaged: restore or remove it and run again. Else report it, with what "

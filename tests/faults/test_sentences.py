@@ -49,7 +49,7 @@ def ends_with(error: Exception, monkeypatch: pytest.MonkeyPatch) -> tuple[int, s
             OSError("Cannot write /x: No space left on device. Make room."),
             "Cannot write /x: No space left on device. M",
         ),
-        (KeyError("pooled"), "This was not foreseen: KeyError: 'pooled' (?). If it is about a file of yours"),
+        (KeyError("pooled"), "This was not foreseen: KeyError: 'pooled' (cli.py:"),
         (ValueError("Three of 4."), "undertone: Three of 4."),
     ],
 )
@@ -104,7 +104,7 @@ def test_a_record_of_another_form_is_named(tmp_path: Path, text: str) -> None:
     assert read_record(tmp_path / "x.json", a=(int, float)) == {"a": 1.5, "b": None}
 
 
-@pytest.mark.parametrize("text", [*NOT_OBJECTS, "{}"])
+@pytest.mark.parametrize("text", ["[]", "{}"])
 @pytest.mark.parametrize(
     "name, words",
     [
