@@ -240,7 +240,7 @@ def _fit(
 
 def _refit(run: Run, accelerator: Accelerator) -> dict[str, Any]:
     """Train RUN/model on all speakers, for the median best step of the folds; returns what using it costs."""
-    records = [read_record(run.folder(fold) / "fold.json") for fold in run.folds]
+    records = [read_record(run.folder(fold) / "fold.json", best_step=int) for fold in run.folds]
     config, best_step, num_train = refit_plan(run.config, records)
     run, total = replace(run, config=config).of(EVERYONE), total_steps(config, num_train)
     everyone, folder, title = list(run.manifest), run.out / "refit", "model of all speakers"

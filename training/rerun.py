@@ -52,7 +52,7 @@ def read_config(run: Path) -> RunConfig:
     if not path.is_file():
         raise ValueError(f"{run} cannot be made again: there is no {path}.")
     try:
-        return RunConfig(**read_record(path))
+        return RunConfig(**read_record(path, corpus=str))
     except ValueError as error:
         raise ValueError(f"{path} does not fit this version of undertone: {error}") from error
 
