@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import errno
 import io
+import os
 import shlex
 import sys
+import traceback
+from pathlib import Path
 
 import typer
 
 from undertone.commands import ablate, corpora, export, models, parts, runs, store
 from undertone.commands.terminal import fail
+from undertone.files import MAKE_ROOM, is_full_disk
 from undertone.training.interrupt import raise_on_sigterm
 
 INTERRUPTED = 130
+HERE = Path(__file__).parent
+OUT_OF_MEMORY = ("allocate memory", "out of memory", "not enough memory", "bad_alloc", "can't start new thread")
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
@@ -43,11 +50,19 @@ app.add_typer(store.stores, name="store")
 
 
 def main() -> None:
-    """Entry point: a user's error ends as one sentence, an interrupted run with how to go on."""
+    """Entry point: every failure ends as one sentence, an interrupted run with how to go on.
+
+    With the environment variable UNDERTONE_TRACEBACK set, what nobody foresaw ends as Python shows it.
+    """
     raise_on_sigterm()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # names that a terminal cannot show are spelt out
+    if empty := [word for word in sys.argv[1:] if not word or (word.startswith("--") and word.endswith("="))]:
+        fail(
+            f"The command has an empty argument{f' after {empty[0]}' if empty[0] else ''}, as an unset variable of the "
+            f"shell leaves it. Give it a value, or leave it out with its option."
+        )
     try:
         app()
     except SystemExit as end:
@@ -55,8 +70,36 @@ def main() -> None:
             command = shlex.join(["undertone", *sys.argv[1:]])
             fail(f"Interrupted. What was finished is kept; go on from there with: {command}", INTERRUPTED)
         raise
-    except (ValueError, OSError) as error:
-        fail(str(error))
+    except Exception as error:
+        foreseen = isinstance(error, ValueError | OSError)
+        if not foreseen and os.environ.get("UNDERTONE_TRACEBACK"):
+            raise
+        fail(sentence(error), 2 if foreseen else 1)
+
+
+def sentence(error: Exception) -> str:
+    """What to tell a user about an error: what happened, and what to do."""
+    if isinstance(error, ValueError):
+        return str(error)
+    said = " ".join(str(error).split())
+    number = error.errno if isinstance(error, OSError) else None
+    if number in (errno.ENOSPC, errno.EDQUOT) or is_full_disk(error):
+        where = f" {error.filename}" if isinstance(error, OSError) and error.filename else ""
+        return said if said.startswith("Cannot write") else f"Cannot write{where}: {MAKE_ROOM}"
+    if isinstance(error, MemoryError) or number == errno.ENOMEM or any(word in said for word in OUT_OF_MEMORY):
+        return (
+            f"There is not enough memory: {said or 'an array did not fit'}. Raise the limit (of ulimit, "
+            f"the container or the job), or need less: a smaller batch_size, a smaller upstream, shorter files."
+        )
+    if isinstance(error, OSError):
+        return str(error)
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if Path(frame.filename).is_relative_to(HERE)]
+    place = f"{Path(frames[-1].filename).relative_to(HERE)}:{frames[-1].lineno}"  # `main` itself is one
+    return (
+        f"This was not foreseen: {type(error).__name__}: {said} ({place}). If it is about a file of yours, the run or "
+        f"the store, that file is damaged: restore or remove it and run again. Else report it, with what "
+        f"UNDERTONE_TRACEBACK=1 shows."
+    )
 
 
 if __name__ == "__main__":

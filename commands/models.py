@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shlex
 import sys
@@ -12,7 +11,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from undertone.commands.terminal import AllowOption, CorpusOptions, ModelArg, Root, console, fail, say, show
+from undertone.commands.terminal import AllowOption, CorpusOptions, ModelArg, Root, console, fail, printable, say, show
 from undertone.recipes.flags import CorpusArg
 
 
@@ -30,9 +29,10 @@ def predict(
     sounds = [sound for path in files for sound in _sounds(path, alone=len(files) == 1)]
     rows = load_model(model, allow=tuple(allow or ())).predict(sounds)
     if as_json:
-        sys.stdout.write(json.dumps(rows, indent=2, ensure_ascii=False) + "\n")
+        sys.stdout.write(formats.as_json(rows))
     elif as_csv:
-        sys.stdout.write(formats.as_csv(rows))
+        text = formats.as_csv(rows)
+        sys.stdout.write(printable(text) if sys.stdout.isatty() else text)
     else:
         console.print(formats.as_table(rows))
     if all("error" in row for row in rows):
@@ -124,6 +124,6 @@ def push(
     folder, sizes = publishing.dry_run(run, repo_id, head_only=head_only, speaker_names=speaker_names)
     table = Table("file", "kB")
     for name, size in sizes.items():
-        table.add_row(name, f"{size / 1e3:.1f}")
+        table.add_row(printable(name), f"{size / 1e3:.1f}")
     console.print(table)
     say(f"nothing was sent; {'public' if public else 'private'} {repo_id} would hold what is in {folder}")

@@ -10,10 +10,9 @@ import typer
 from rich.console import Console
 from rich.table import Column, Table
 
-from undertone.training.progress import is_first_process
+from undertone.training.progress import is_first_process, printable
 
 console = Console(quiet=not is_first_process(), markup=False, highlight=False, emoji=False)
-_CONTROL = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\t"}
 
 CorpusOptions = Annotated[list[str] | None, typer.Argument(help="corpus.NAME=value")]
 Root = Annotated[Path | None, typer.Option(help="folder of the corpus' audio")]
@@ -22,11 +21,6 @@ AllowOption = Annotated[
     typer.Option("--allow", help="code of your own that the model may run: ./my_head.py, my_pkg; may be repeated"),
 ]
 ModelArg = Annotated[str, typer.Argument(help="a RUN, a model folder, or a Hub id")]
-
-
-def printable(text: str) -> str:
-    """The text with control characters spelt out: a file's name must not command the terminal."""
-    return text.translate(_CONTROL)
 
 
 def say(text: str) -> None:

@@ -15,7 +15,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterator, Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
@@ -116,6 +116,8 @@ class HfDataset(Corpus):
             from undertone.files.waiting import limit_waiting
 
             limit_waiting()
+        else:
+            _check_stays(Path(self.where))
         saved = [Path(self.where) / name for name in ("state.json", "dataset_dict.json")]
         try:
             found: Any = (
@@ -215,6 +217,42 @@ def _column(table: Dataset, name: str) -> list[Any]:
     if not hasattr(feature, "int2str"):
         return cells
     return [None if cell is None or cell < 0 else feature.int2str(cell) for cell in cells]
+
+
+def _check_stays(folder: Path) -> None:
+    """Refuse a folder on disk whose README.md would have `datasets` read from the network or from elsewhere.
+
+    Raises:
+        ValueError: an entry of `configs` is a URL, an absolute path or leads out of the folder; the message names it.
+    """
+    import yaml
+
+    card = folder / "README.md"
+    block = (
+        card.read_text(encoding="utf-8", errors="replace").lstrip("\ufeff").split("---", 2) if card.is_file() else []
+    )
+    if len(block) < 3 or block[0].strip():
+        return
+    try:
+        settings = yaml.safe_load(block[1])
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise ValueError(f"{card} begins with YAML that cannot be read. Fix it or remove the file.") from error
+    for text in _texts(settings.get("configs") if isinstance(settings, dict) else None):
+        path = PurePosixPath(text.replace("\\", "/"))
+        if "::" in text or "://" in text or path.is_absolute() or ".." in path.parts or text.startswith("~"):
+            raise ValueError(
+                f"{card} has the data read from {text!r}, which is not in the folder. Copy the files into the folder "
+                f"and name them in README.md, or remove the entry."
+            )
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """Every text in nested lists and dicts."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict | list):
+        for part in value.values() if isinstance(value, dict) else value:
+            yield from _texts(part)
 
 
 def _ours(names: Mapping[str, tuple[str, ...]], value: str) -> str | None:

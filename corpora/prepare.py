@@ -20,7 +20,7 @@ from undertone.audio.read import AudioError, audio_info, loudness_warning, read_
 from undertone.corpora.corpus import Corpus
 from undertone.corpora.manifest import Manifest
 from undertone.corpora.overlap import landmarks, overlaps
-from undertone.files import read_json, write_json
+from undertone.files import read_record, write_json
 
 FAINT_PEAK = 10 ** (-60 / 20)
 """Peak below which a file is warned about: -60 dBFS. One that is zero throughout is set aside."""
@@ -78,7 +78,7 @@ def prepare(
         _check_inside(corpus, rows, given)
     checks = []
     notes = None if trusted is None else _notes_file(trusted, corpus, root)
-    known = read_json(notes) if notes is not None and notes.is_file() else {}
+    known = read_record(notes) if notes is not None and notes.is_file() else {}
     with ThreadPoolExecutor(_THREADS) as pool:
         for check in pool.map(partial(_check, known=known), rows):
             checks.append(check)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -11,6 +12,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+MAKE_ROOM = "No space left on device. Make room and run again; what was finished is kept."
+
+
+def is_full_disk(error: BaseException) -> bool:
+    """Whether a disk or a quota is full; safetensors says so in an error of its own."""
+    codes = (errno.ENOSPC, errno.EDQUOT)
+    return getattr(error, "errno", None) in codes or any(os.strerror(code) in str(error) for code in codes)
+
 
 @contextmanager
 def atomic_path(target: Path) -> Iterator[Path]:
@@ -18,6 +27,9 @@ def atomic_path(target: Path) -> Iterator[Path]:
 
     An existing file is replaced in one step; an existing folder is moved aside first and removed after.
     If the block raises, what it wrote is removed and `target` is untouched.
+
+    Raises:
+        OSError: the disk is full; the sentence says what to do.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     beside = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".tmp", dir=target.parent))
@@ -30,6 +42,10 @@ def atomic_path(target: Path) -> Iterator[Path]:
             os.rename(target, beside / "old")
         os.replace(draft, target)
         _fsync(target.parent)
+    except Exception as error:
+        if is_full_disk(error) and not str(error).startswith("Cannot write"):
+            raise OSError(f"Cannot write {target}: {MAKE_ROOM}") from error
+        raise
     finally:
         shutil.rmtree(beside, ignore_errors=True)
 
@@ -73,6 +89,28 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:  # no UTF-8, no JSON, a number of 5,000 digits, 1,000 brackets
         raise ValueError(f"{path} is not valid JSON: {error}. Restore it or remove it and run again.") from error
+
+
+def read_record(path: Path, **kinds: type | tuple[type, ...]) -> dict[str, Any]:
+    """Read a JSON object that has these keys, each with a value of its type or types.
+
+    Raises:
+        ValueError: the file is not JSON, or JSON of another form; the message names it and what is wrong.
+        FileNotFoundError: there is no such file.
+    """
+    value = read_json(path)
+    wrong = f"a {type(value).__name__} and no object" if not isinstance(value, dict) else ""
+    for key, kind in kinds.items() if not wrong else ():
+        if key not in value:
+            wrong = f"no {key!r}"
+        elif not isinstance(value[key], kind):
+            wrong = f"{key!r} is a {type(value[key]).__name__}"
+        if wrong:
+            break
+    if wrong:
+        raise ValueError(f"{path} is not as Undertone wrote it: {wrong}. Restore it or remove it and run again.")
+    record: dict[str, Any] = value
+    return record
 
 
 def _fsync(path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -13,12 +14,21 @@ if TYPE_CHECKING:
     from rich.table import Table
 FIXED = ("file", "duration", "error")
 """Keys of a prediction that are no task; a task of such a name has `_` behind it."""
+FORMULA = ("=", "+", "-", "@", "\t", "\r", "'")
+_CONTROL = {code: f"\\u{code:04x}" for code in range(127, 160)}  # those below 32 are escaped by JSON itself
+
+
+def as_json(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Indented JSON of what `Predictor.predict` returned, without a character that commands a terminal."""
+    return json.dumps(rows, indent=2, ensure_ascii=False).translate(_CONTROL) + "\n"
 
 
 def as_csv(rows: Sequence[Mapping[str, Any]]) -> str:
     """One line a file: `file,duration,emotion,emotion_angry,...,arousal`, and `error` if any file has one.
 
-    Of values over time it has the mean; `--json` has them all.
+    Of values over time it has the mean; `--json` has them all. A name or label that a spreadsheet would take for a
+    formula (it begins with = + - @, a tab or a carriage return) or that begins with ' gets one ' in front, as OWASP
+    advises: whoever reads the file takes one leading ' off each text.
 
     Args:
         rows: what `Predictor.predict` returned.
@@ -27,9 +37,9 @@ def as_csv(rows: Sequence[Mapping[str, Any]]) -> str:
     names = dict.fromkeys(name for row in flat for name in row)
     columns = [*(name for name in names if name != "error"), *(["error"] if "error" in names else [])]
     text = io.StringIO()
-    writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(flat)
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(map(_no_formula, columns))
+    writer.writerows([row.get(name, "") for name in columns] for row in flat)
     return text.getvalue()
 
 
@@ -42,13 +52,15 @@ def as_table(rows: Sequence[Mapping[str, Any]]) -> Table:
     from rich.table import Table
     from rich.text import Text
 
+    from undertone.training.progress import printable
+
     tasks = list(dict.fromkeys(name for row in rows for name in row if name not in FIXED))
     errors = any("error" in row for row in rows)
-    table = Table("file", "seconds", *tasks, *(["error"] if errors else []))
+    table = Table("file", "seconds", *map(printable, tasks), *(["error"] if errors else []))
     for row in rows:
         seconds = f"{row['duration']:.2f}" if "duration" in row else ""
         cells = [row["file"], seconds, *(_cell(row.get(task)) for task in tasks)]
-        table.add_row(*(Text(cell) for cell in [*cells, *([row.get("error", "")] if errors else [])]))
+        table.add_row(*(Text(printable(cell)) for cell in [*cells, *([row.get("error", "")] if errors else [])]))
     return table
 
 
@@ -58,12 +70,16 @@ def _flat(row: Mapping[str, Any]) -> dict[str, str]:
     for name, value in row.items():
         value, name = _mean_if_over_time(value), free_name(name, *flat)
         if isinstance(value, Mapping):
-            flat[name] = value["label"]
+            flat[name] = _no_formula(value["label"])
             for label, score in value["scores"].items():
                 flat[free_name(f"{name}_{label}", *FIXED, *flat)] = f"{score:.6f}"
         else:
-            flat[name] = f"{value:.6f}" if isinstance(value, float) else str(value)
+            flat[name] = f"{value:.6f}" if isinstance(value, float) else _no_formula(str(value))
     return flat
+
+
+def _no_formula(text: str) -> str:
+    return f"'{text}" if text.startswith(FORMULA) else text
 
 
 def _cell(value: Any) -> str:

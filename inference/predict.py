@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
+from numbers import Real
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -91,7 +93,11 @@ class Predictor:
         return tasks
 
     def predict(
-        self, files: str | Path | Sequence[str | Path], *, batch_seconds: float | None = None, strict: bool = False
+        self,
+        files: str | PathLike[str] | Iterable[str | PathLike[str]],
+        *,
+        batch_seconds: float | None = None,
+        strict: bool = False,
     ) -> list[Prediction]:
         """One prediction a file, in the order of `files`; what shares a batch changes no prediction.
 
@@ -108,9 +114,11 @@ class Predictor:
 
         Raises:
             AudioError: with `strict`, the first file found unreadable.
-            ValueError: the device's memory does not hold one of the files alone.
+            ValueError: what is no path is given, or the device's memory does not hold one of the files alone.
         """
-        paths = [files] if isinstance(files, (str, Path)) else list(files)
+        paths = _paths(files)
+        if batch_seconds is not None and not (isinstance(batch_seconds, int | float) and batch_seconds >= 0):
+            raise ValueError(f"batch_seconds={batch_seconds!r} must be seconds, 0 or more, or None.")
         rows: list[Prediction] = [{"file": str(path)} for path in paths]
         durations: dict[int, float] = {}
         for index, path in enumerate(paths):
@@ -129,7 +137,7 @@ class Predictor:
                     rows[index] |= answer
         return rows
 
-    def _answers(self, batches: list[list[int]], paths: Sequence[str | Path]) -> Iterator[tuple[int, Answer]]:
+    def _answers(self, batches: list[list[int]], paths: Sequence[str | PathLike[str]]) -> Iterator[tuple[int, Answer]]:
         """(index, prediction or what is wrong with the file); threads read, and on a CPU compute, the next batches."""
 
         def read(batch: Sequence[int]) -> list[Tensor | AudioError]:
@@ -161,7 +169,14 @@ class Predictor:
         Warns:
             UserWarning: samples beyond -2 to 2, as of 16 bit integers that were not divided.
         """
-        wave = torch.as_tensor(samples)
+        try:
+            wave = torch.as_tensor(samples).detach()
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise ValueError(
+                f"Expected (N,) floats in [-1, 1], got {_kind(samples)}. predict() takes the path of a file."
+            ) from error
+        if isinstance(sample_rate, bool) or not isinstance(sample_rate, Real) or sample_rate % 1 != 0:
+            raise ValueError(f"sample_rate={sample_rate!r} must be a whole number of Hz, such as 16000.")
         if wave.ndim != 1 or not len(wave) or not wave.is_floating_point():
             raise ValueError(
                 f"Expected (N,) floats in [-1, 1], got shape {tuple(wave.shape)} of {wave.dtype}. "
@@ -171,7 +186,7 @@ class Predictor:
             raise ValueError(f"{int((~wave.isfinite()).sum())} of {len(wave)} samples are NaN or infinite.")
         if loud := loudness_warning(float(wave.abs().max())):
             warnings.warn(f"The wave has {loud}. Divide it by its largest value.", stacklevel=2)
-        return self._predict_waves([resampled(wave.float().cpu(), sample_rate, self.model.sample_rate)])[0]
+        return self._predict_waves([resampled(wave.float().cpu(), int(sample_rate), self.model.sample_rate)])[0]
 
     def _predict_waves(self, waves: list[Tensor]) -> list[Prediction]:
         """Predictions of (N_i,) waves at the model's rate, in one forward where the memory holds them all."""
@@ -192,6 +207,24 @@ class Predictor:
                 for number, row in enumerate(rows):
                     row[free_name(task.name, *FIXED)] = _over_time(output, task.name, number, row)
         return rows
+
+
+def _paths(files: Any) -> list[str | PathLike[str]]:
+    """The paths; anything else is refused, since Python would open a number and a dict would give its keys."""
+    if isinstance(files, str | PathLike):
+        return [files]
+    paths = list(files) if isinstance(files, Iterable) and not isinstance(files, Mapping | bytes) else [files]
+    for path in paths:
+        if not isinstance(path, str | PathLike):
+            raise ValueError(
+                f"predict() takes paths of sound files, got {_kind(path)}. Samples in memory go to "
+                f"predict_wave(samples, sample_rate); write bytes to a file first."
+            )
+    return paths
+
+
+def _kind(value: Any) -> str:
+    return "None" if value is None else f"a {type(value).__name__}"
 
 
 def _set_aside(row: Prediction, error: AudioError, strict: bool) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from undertone.downstream.config import hash_speakers
 from undertone.downstream.find import PUBLISHED, local_model
-from undertone.files import atomic_path, read_json
+from undertone.files import atomic_path, read_record
 from undertone.publish.card import confusion_file, make_card, upstream_name
 from undertone.publish.pictures import confusion_picture, layer_weights_picture
 
@@ -46,7 +46,7 @@ def collect(
     files: Files = {
         path.relative_to(model).as_posix(): path for pattern in PUBLISHED for path in sorted(model.rglob(pattern))
     }
-    config = read_json(model / "config.json")
+    config = read_record(model / "config.json", upstream=dict)
     if config["upstream"]["kind"] == "hf":  # a local folder's path is nobody's business; loading does not need it
         config["upstream"] = config["upstream"] | {"name": upstream_name(config)}
         if head_only and not config["head_only"]:
@@ -56,7 +56,7 @@ def collect(
         config["trained_on"] = _without_speakers(config.get("trained_on", {}))
     files["config.json"] = _json(config)
     if "adapter/adapter_config.json" in files:
-        adapter = read_json(model / "adapter" / "adapter_config.json")
+        adapter = read_record(model / "adapter" / "adapter_config.json")
         base = {"base_model_name_or_path": upstream_name(config), "revision": config["upstream"].get("commit")}
         files["adapter/adapter_config.json"] = _json(adapter | base)
     results = _results(folder, config)
@@ -95,7 +95,7 @@ def head_only_model(folder: Path) -> Path:
     if (folder / ADAPTER_RUN / "config.json").is_file():
         return _with_hub_upstream(folder / ADAPTER_RUN)
     model = local_model(folder)
-    config = read_json(model / "config.json")
+    config = read_record(model / "config.json", upstream=dict)
     if config.get("head_only"):
         return _with_hub_upstream(model)
     run_config = folder / "config.json"
@@ -104,7 +104,7 @@ def head_only_model(folder: Path) -> Path:
             f"{folder} holds a whole model, which does not say whether its upstream was trained. For --head-only give "
             f"the RUN that made it."
         )
-    mode = read_json(run_config).get("mode", "frozen")
+    mode = read_record(run_config).get("mode", "frozen")
     if mode != "frozen":
         raise ValueError(
             f"This run was made with mode={mode}, so that its upstream is part of the model. Push it without "
@@ -114,7 +114,7 @@ def head_only_model(folder: Path) -> Path:
 
 
 def _with_hub_upstream(model: Path) -> Path:
-    upstream = read_json(model / "config.json")["upstream"]
+    upstream = read_record(model / "config.json", upstream=dict)["upstream"]
     if upstream["kind"] == "hf" and not upstream.get("commit"):
         raise ValueError(
             f"The upstream {Path(upstream['name']).name!r} is a folder of this machine, which nobody else has. Push "
@@ -135,7 +135,7 @@ def _without_upstream(weights: Path) -> bytes:
 def _results(folder: Path, config: Mapping[str, Any]) -> dict[str, Any] | None:
     if not (folder / "results.json").is_file():
         return None
-    results = read_json(folder / "results.json")
+    results = read_record(folder / "results.json")
     return {key: value for key, value in results.items() if key not in NOT_PUBLISHED} | {
         "upstream": upstream_name(config)
     }
@@ -166,7 +166,7 @@ def _without_fold_names(results: Mapping[str, Any]) -> dict[str, Any]:
 def _pictures(model: Path, results: Mapping[str, Any] | None) -> dict[str, bytes]:
     """{file name: PNG} of what was measured."""
     pictures: dict[str, bytes] = {}
-    tasks = {task["name"]: task for task in read_json(model / "config.json")["tasks"]}
+    tasks = {task["name"]: task for task in read_record(model / "config.json", tasks=list)["tasks"]}
     for name, confusion in ((results or {}).get("confusion") or {}).items():
         if name in tasks and any(map(any, confusion)):
             pictures[confusion_file(name)] = confusion_picture(tasks[name]["labels"], confusion)

@@ -1,14 +1,22 @@
 """Shared by all tests: offline, few threads, nothing written to the user's cache, a corpus made once."""
 
 import os
+import shutil
+import tempfile
 from pathlib import Path
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("MPLCONFIGDIR", str(Path("~/.cache/matplotlib").expanduser()))  # its fonts, found once a machine
+os.environ["UNDERTONE_TRACEBACK"] = "1"  # what no sentence was written for fails a test
+os.environ["HOME"] = tempfile.mkdtemp(prefix="undertone-tests-")  # before any library asks where its cache is
 
 import pytest
 
-DATA = Path(__file__).resolve().parents[1] / ".." / "shared" / "data"
+os.environ.pop("HF_HOME", None)
+HOME = Path(os.environ["HOME"])
+REPOSITORY = Path(__file__).resolve().parents[1]
+DATA = REPOSITORY / ".." / "shared" / "data"
 
 
 def pytest_collection_modifyitems(items):
@@ -16,6 +24,30 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if item.get_closest_marker("data") and not DATA.is_dir():
             item.add_marker(pytest.mark.skip(reason="needs the real speech in ../shared/data"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _empty_home_and_working_folder():
+    """Each process has folders of its own for both, so that what is written there was written by its tests."""
+    (HOME / "here").mkdir()
+    os.chdir(HOME / "here")
+    yield
+    os.chdir(REPOSITORY)
+    shutil.rmtree(HOME, ignore_errors=True)
+
+
+@pytest.fixture(autouse=True)
+def _nothing_written_elsewhere(_empty_home_and_working_folder):
+    """A test writes into `tmp_path` alone: not into the repository, the home, the working folder or the root."""
+    before = _entries()
+    yield
+    new = sorted(_entries() - before)
+    assert not new, f"The test wrote outside of tmp_path: {', '.join(new)}"
+
+
+def _entries() -> set[str]:
+    places = (REPOSITORY, HOME, HOME / ".cache", HOME / "here", Path("/"))
+    return {entry.path for place in places if place.is_dir() for entry in os.scandir(place) if entry.name[0] != "."}
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from undertone.downstream.live import load_trained_state, trained_state
-from undertone.files import atomic_path, read_json, remove_folder, write_json
+from undertone.files import atomic_path, read_record, remove_folder, write_json
 
 KEPT = 2
 
@@ -84,7 +84,7 @@ def load_checkpoint(folder: Path, module: nn.Module, optimizer: torch.optim.Opti
         return Progress()
     load_trained_state(module, load_file(found[-1] / "weights.safetensors"))
     _restore_optimizer(optimizer, load_file(found[-1] / "optimizer.safetensors"))
-    saved = read_json(found[-1] / "progress.json")
+    saved = read_record(found[-1] / "progress.json", step=int, best=list)
     return Progress(**saved | {"best": [(score, step) for score, step in saved["best"]]})
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from undertone.downstream.task import Task
-from undertone.files import atomic_path, read_json, write_json
+from undertone.files import atomic_path, read_record, write_json
 from undertone.training.pages import render
 from undertone.training.paired import holm, paired
 from undertone.training.predictions import Predictions
@@ -72,7 +72,9 @@ def read_finished(run: Path) -> FinishedRun:
     for name in ("results.json", "predictions.parquet"):
         if not (run / name).is_file():
             raise ValueError(f"{run} is not a finished run: there is no {run / name}. Finish it, then compare.")
-    return FinishedRun(run, read_json(run / "results.json"), Predictions.load(run / "predictions.parquet"))
+    return FinishedRun(
+        run, read_record(run / "results.json", folds=list, pooled=dict), Predictions.load(run / "predictions.parquet")
+    )
 
 
 def _check_same_test(first: FinishedRun, other: FinishedRun) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from undertone.files import read_json, write_json
+from undertone.files import read_record, write_json
 from undertone.training.config import RunConfig
 
 
@@ -22,7 +22,7 @@ def check_same_run(config: RunConfig, path: Path) -> None:
     """
     if not path.is_file():
         return
-    before, now = read_json(path), json.loads(config.model_dump_json())
+    before, now = read_record(path), json.loads(config.model_dump_json())
     where_only = {"store", "store_budget", "memory", "device", "log_with"}
     changed = [key for key in now if before.get(key) != now[key] and key not in where_only]
     if changed:

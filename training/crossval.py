@@ -19,7 +19,7 @@ from undertone.downstream.head import check_head_options, head_class
 from undertone.downstream.ladder_options import LadderOptions
 from undertone.downstream.live import LiveModel
 from undertone.downstream.model import UndertoneModel
-from undertone.files import read_json, remove_folder, write_json
+from undertone.files import read_record, remove_folder, write_json
 from undertone.training.accelerator import make_accelerator
 from undertone.training.augmenter import augmenter_of
 from undertone.training.config import RunConfig
@@ -114,7 +114,7 @@ def train(config: RunConfig, out: Path, fold_name: str | None = None, display: D
     if not is_done(run, fold):
         raise ValueError(f"Another process trains fold {fold.name} in {run.out}. Wait, or choose another --out.")
     model = UndertoneModel.from_pretrained(run.folder(fold) / "model", allow=(config.head, config.upstream))
-    learned = read_json(run.folder(fold) / "fold.json")["trained_parameters"]
+    learned = read_record(run.folder(fold) / "fold.json", trained_parameters=int)["trained_parameters"]
     results = pool(run, [fold], {**model_cost(model), "trained_parameters": learned})
     if accelerator.is_main_process:
         model.save_pretrained(run.out / "model")
@@ -137,7 +137,7 @@ def _finished(run: Run) -> dict[str, Any] | None:
     """The results of a run that has its model of all speakers; those of `train` on one fold are not."""
     if not (run.out / "results.json").is_file() or not (run.out / "model").is_dir():
         return None
-    results = read_json(run.out / "results.json")
+    results = read_record(run.out / "results.json", folds=list, pooled=dict)
     return results if only_fold(results) is None else None
 
 
@@ -280,7 +280,7 @@ def _follow(advance: Advance) -> Follow:
 
 def _refit(run: Run, accelerator: Accelerator) -> dict[str, Any]:
     """Train RUN/model on all speakers, for the median best step of the folds; returns what using it costs."""
-    records = [read_json(run.folder(fold) / "fold.json") for fold in run.folds]
+    records = [read_record(run.folder(fold) / "fold.json", best_step=int) for fold in run.folds]
     config, best_step, num_train = refit_plan(run.config, records)
     run, total = replace(run, config=config).of(EVERYONE), total_steps(config, num_train)
     everyone, folder, title = list(run.manifest), run.out / "refit", "model of all speakers"
@@ -327,7 +327,7 @@ def pool(run: Run, folds: Sequence[Fold], cost: dict[str, Any]) -> dict[str, Any
     }
     results = summarise(per_fold, info)
     for entry, fold in zip(results["folds"], folds, strict=True):
-        entry |= read_json(run.folder(fold) / "fold.json")
+        entry |= read_record(run.folder(fold) / "fold.json", seconds=(int, float))
     results["cost"]["training_seconds"] = round(sum(entry["seconds"] for entry in results["folds"]), 2)
     return results
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import replace
 from statistics import fmean
 from typing import TYPE_CHECKING, ClassVar
@@ -16,7 +15,7 @@ from undertone.downstream.head import head_class
 from undertone.training.feeding import Source, StoreSource, WaveSource
 from undertone.training.trainer import Trainer, total_steps
 from undertone.upstream.base import Upstream
-from undertone.upstream.extract import AUTOCAST
+from undertone.upstream.precision import autocast, check_precision
 from undertone.upstream.types import HiddenStates, WaveBatch
 
 if TYPE_CHECKING:
@@ -62,14 +61,18 @@ class RecomputeSource:
         upstream: on the device of the training; put in eval mode.
         mean: give means over the frames, (B, L, 1, D).
         precision: of its arithmetic: `no`, `bf16` or `fp16`.
+
+    Raises:
+        ValueError: the device computes wrongly in this precision.
     """
 
     jitter: ClassVar[float] = WaveSource.jitter  # every padding sample goes through the upstream
 
     def __init__(self, upstream: Upstream, mean: bool = False, precision: str = "no") -> None:
-        self.upstream, self.mean, self.autocast = upstream.eval(), mean, AUTOCAST.get(precision)
+        self.upstream, self.mean, self.precision = upstream.eval(), mean, precision
         self.waves = WaveSource(upstream.sample_rate)
         self.device = next(upstream.parameters(), torch.empty(0)).device
+        check_precision(upstream, self.device, precision)
 
     def __call__(self, utterances: Sequence[Utterance]) -> HiddenStates:
         """Read, resample, pad, and run the upstream."""
@@ -79,7 +82,7 @@ class RecomputeSource:
         """Run the upstream."""
         batch = batch.to(self.device)
         with torch.no_grad():
-            with torch.autocast(self.device.type, self.autocast) if self.autocast is not None else nullcontext():
+            with autocast(self.device, self.precision):
                 hidden: HiddenStates = self.upstream(batch)
             hidden = hidden.to(self.device, torch.float32)
             return hidden.means() if self.mean else hidden

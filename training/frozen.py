@@ -17,7 +17,7 @@ from accelerate.utils import broadcast_object_list, gather_object
 from filelock import FileLock
 
 from undertone.downstream.downstream import needed_states
-from undertone.files import read_json, write_json
+from undertone.files import read_record, write_json
 from undertone.training.fallback import MixtureSource, RecomputeSource, can_mix, learn_mixtures
 from undertone.training.feeding import Source, StoreSource, WaveSource
 from undertone.training.progress import Display
@@ -64,7 +64,7 @@ def frozen_source(run: Run, accelerator: Accelerator) -> tuple[str, Source]:
 
     def begun() -> dict[str, Any] | None:
         lock.acquire()
-        return read_json(path) if path.is_file() else None
+        return read_record(path, kind=str) if path.is_file() else None
 
     try:
         plan = first_decides(accelerator, begun)

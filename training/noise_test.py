@@ -15,7 +15,7 @@ from undertone.corpora.manifest import Manifest, Utterance
 from undertone.corpora.prepare import check_unchanged
 from undertone.downstream.live import LiveModel
 from undertone.downstream.model import UndertoneModel
-from undertone.files import read_json
+from undertone.files import read_record
 from undertone.training.accelerator import make_accelerator
 from undertone.training.config import make_config
 from undertone.training.feeding import WaveSource
@@ -133,7 +133,7 @@ def _sources(
 def _read(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise ValueError(f"No finished run: {path} is not there. Give the folder that `undertone crossval --out` made.")
-    return dict(read_json(path))
+    return read_record(path)
 
 
 def noise_table(tested: Mapping[str, Any]) -> tuple[list[str], list[str], list[list[str]]]:

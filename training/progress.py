@@ -9,12 +9,19 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+_CONTROL = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\t"}
+
 Advance = Callable[[float, float, str], None]  # done, total, note
 
 
 def is_first_process() -> bool:
     """Whether this is the process that speaks, of those that `accelerate launch` or torchrun started together."""
     return os.environ.get("RANK", "0") == "0"
+
+
+def printable(text: str) -> str:
+    """The text with control characters spelt out: a file's name must not command the terminal."""
+    return text.translate(_CONTROL)
 
 
 class Display:
@@ -26,7 +33,7 @@ class Display:
 
     def say(self, text: str) -> None:
         """Print one line, unbroken; text in square brackets is text, not markup."""
-        self.console.print(text, soft_wrap=True)
+        self.console.print(printable(text), soft_wrap=True)
 
     @contextmanager
     def bar(self, title: str) -> Iterator[Advance]:
@@ -55,5 +62,7 @@ class Display:
             TextColumn("{task.fields[note]}", markup=False),
         )
         with Progress(*columns, console=self.console, transient=True) as progress:
-            task = progress.add_task(title, total=None, note="")
-            yield lambda done, total, note: progress.update(task, completed=int(done), total=int(total), note=note)
+            task = progress.add_task(printable(title), total=None, note="")
+            yield lambda done, total, note: progress.update(
+                task, completed=int(done), total=int(total), note=printable(note)
+            )

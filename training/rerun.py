@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from undertone.files import read_json
+from undertone.files import read_record
 from undertone.training.compare import read_finished, signed
 from undertone.training.config import RunConfig
 from undertone.training.crossval import crossval, train
@@ -52,7 +52,7 @@ def read_config(run: Path) -> RunConfig:
     if not path.is_file():
         raise ValueError(f"{run} cannot be made again: there is no {path}.")
     try:
-        return RunConfig(**read_json(path))
+        return RunConfig(**read_record(path, corpus=str))
     except ValueError as error:
         raise ValueError(f"{path} does not fit this version of undertone: {error}") from error
 

@@ -8,7 +8,7 @@ from typing import Any
 from urllib.parse import quote
 
 from undertone.downstream.task import Task
-from undertone.files import read_json
+from undertone.files import read_json, read_record
 from undertone.training.command import command_line
 from undertone.training.embeddings import FILE_NAME
 from undertone.training.predictions import Predictions
@@ -72,14 +72,16 @@ def read_run(run: Path) -> RunFiles:
     if not run.is_dir():
         raise ValueError(f"There is no run at {run}. Give the folder that `undertone crossval ... --out` wrote.")
     _need(run, [run / "results.json", run / "predictions.parquet"])
-    results = read_json(run / "results.json")
+    results = read_record(run / "results.json", folds=list, pooled=dict)
     if is_evaluation(results):
         return RunFiles(run, results, {}, Predictions.load(run / "predictions.parquet"), [])
     _need(run, [run / "config.json"])
     histories = [fold_folder(run, fold["name"]) / "history.json" for fold in results["folds"]]
     _need(run, histories)
     predictions = Predictions.load(run / "predictions.parquet")
-    return RunFiles(run, results, read_json(run / "config.json"), predictions, [read_json(path) for path in histories])
+    return RunFiles(
+        run, results, read_record(run / "config.json", corpus=str), predictions, [read_json(path) for path in histories]
+    )
 
 
 def _need(run: Path, paths: list[Path]) -> None:
@@ -88,7 +90,11 @@ def _need(run: Path, paths: list[Path]) -> None:
     if not missing:
         return
     config = run / "config.json"
-    command = command_line(read_json(config), run) if config.is_file() else f"undertone crossval CORPUS --out {run}"
+    command = (
+        command_line(read_record(config, corpus=str), run)
+        if config.is_file()
+        else f"undertone crossval CORPUS --out {run}"
+    )
     done = len(list(run.glob("folds/*/fold.json")))
     raise ValueError(
         f"The run {run} is not finished: {', '.join(missing)} missing, {done} folds done. "

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from undertone.files import atomic_path, read_json, write_json
+from undertone.files import atomic_path, read_json, read_record, write_json
 from undertone.training.embeddings import load_embeddings, save_embeddings
 from undertone.training.predictions import Predictions
 
@@ -125,7 +125,8 @@ def chosen_trials(folder: Path, plan: Sequence[Trial]) -> list[Trial]:
     """
     scores: dict[str, list[float]] = {}
     for trial in plan:
-        scores.setdefault(str(trial.values), []).append(read_json(folder / trial.name / TRIED)["dev_score"])
+        record = read_record(folder / trial.name / TRIED, dev_score=(int, float))
+        scores.setdefault(str(trial.values), []).append(record["dev_score"])
     best = max(scores, key=lambda values: statistics.fmean(scores[values]))
     return [trial for trial in plan if str(trial.values) == best]
 
@@ -141,9 +142,9 @@ def combine(folder: Path, plan: Sequence[Trial]) -> None:
         folder: RUN/folds/FOLD, with the `TRIED` of every trial and the fold.json of the chosen ones.
         plan: `trials` of the run's config.
     """
-    tried = [read_json(folder / trial.name / TRIED) for trial in plan]
+    tried = [read_record(folder / trial.name / TRIED, dev_score=(int, float)) for trial in plan]
     chosen = chosen_trials(folder, plan)
-    records = {trial.name: read_json(folder / trial.name / "fold.json") for trial in chosen}
+    records = {trial.name: read_record(folder / trial.name / "fold.json", dev_score=(int, float)) for trial in chosen}
     by_score = sorted(chosen, key=lambda trial: records[trial.name]["dev_score"])
     typical = by_score[(len(by_score) - 1) // 2]
     source = folder / typical.name
@@ -219,7 +220,7 @@ def sweep_info(config: RunConfig, folders: Mapping[str, Path]) -> dict[str, Any]
     from undertone.training.results import spread
 
     info: dict[str, Any] = {"seeds": list(config.seeds or (config.seed,))}
-    records = {fold: read_json(folder / "fold.json") for fold, folder in folders.items()}
+    records = {fold: read_record(folder / "fold.json") for fold, folder in folders.items()}
     chosen = {fold: record.get("chosen", {}) for fold, record in records.items()}
     if config.sweep:
         info["sweep"] = {

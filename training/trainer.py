@@ -35,6 +35,7 @@ from undertone.training.schedule import rate_factor
 from undertone.training.scoring import predict, selection_score
 from undertone.training.unlabelled import UnlabelledStream
 from undertone.upstream.memory import too_little
+from undertone.upstream.precision import check_precision, exact_convolutions
 
 if TYPE_CHECKING:
     from undertone.corpora.manifest import Utterance
@@ -116,6 +117,8 @@ class Trainer:
         optimizer = make_optimizer(config, module.to(accelerator.device))
         self.model, self.optimizer = accelerator.prepare(module, optimizer)
         self.module: Downstream | LiveModel = accelerator.unwrap_model(self.model)
+        if isinstance(self.module, LiveModel):
+            check_precision(self.module.upstream.eval(), accelerator.device, config.mixed_precision)
         self.pieces = config.accumulation
 
     def fit(
@@ -230,7 +233,8 @@ class Trainer:
     def _update(self, batch: list[Utterance], step: int, total: int) -> float:
         """One update, in smaller micro-batches from now on if the memory does not hold these; returns its loss."""
         try:
-            return self._try_update(batch, step, total)
+            with exact_convolutions(self.accelerator.device, self.config.mixed_precision):
+                return self._try_update(batch, step, total)
         except Exception as error:
             if not isinstance(error, RuntimeError) or not should_reduce_batch_size(error):
                 raise
@@ -319,7 +323,9 @@ class Trainer:
 
     def predict(self, utterances: Sequence[Utterance], fold: str = "") -> Predictions:
         """Score utterances with the present weights; over several processes each is scored exactly once."""
-        return predict(self.module, self.tasks, self.source, utterances, self.accelerator, self.config.batch_size, fold)
+        size = self.config.batch_size
+        with exact_convolutions(self.accelerator.device, self.config.mixed_precision):
+            return predict(self.module, self.tasks, self.source, utterances, self.accelerator, size, fold)
 
 
 def make_optimizer(config: RunConfig, module: Downstream | LiveModel) -> torch.optim.AdamW:

@@ -19,12 +19,12 @@ from undertone.upstream.base import Upstream
 from undertone.upstream.hear import hear
 from undertone.upstream.memory import in_halves
 from undertone.upstream.packed import packed
+from undertone.upstream.precision import autocast, check_precision
 from undertone.upstream.store import Store
 from undertone.upstream.twins import side_by_side
 from undertone.upstream.types import HiddenStates, WaveBatch
 
 BATCH_SECONDS = 80.0  # padded sound in a batch on an accelerator
-AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 NOT_FINITE = "gives hidden states with NaN or infinity for it; if it does so for every file, its weights are broken."
 
 
@@ -95,7 +95,7 @@ def extract(
 
     Raises:
         OSError: the disk is full; what was stored before is kept.
-        ValueError: the device's memory does not hold one clip alone.
+        ValueError: the device's memory does not hold one clip alone, or it computes wrongly in the store's precision.
     """
     began = time.monotonic()
     upstream.to(device).eval()
@@ -105,6 +105,8 @@ def extract(
     todo = [distinct[key] for key in store.missing(distinct)]
     job = _Job(upstream, torch.device(device), store, progress, sum(clip.duration for clip in todo))
     limit = 0.0 if job.device.type == "cpu" else batch_seconds
+    if todo:
+        check_precision(upstream, job.device, store.precision)
     with packed(upstream) if todo and store.precision == "no" else nullcontext():
         store.add(job.states(plan_batches(todo, lambda clip: clip.duration, limit)))
     return ExtractionReport(
@@ -187,10 +189,9 @@ class _Job:
 
     def _forward(self, upstream: Upstream, batch: Sequence[tuple[Clip, Tensor]]) -> list[_Computed]:
         """What is stored of each clip; of one whose states are not finite nothing, and it is set aside."""
-        precision = AUTOCAST.get(self.store.precision)
         with torch.inference_mode():
             waves = WaveBatch.collate([wave for _, wave in batch], upstream.sample_rate).to(self.device)
-            with torch.autocast(self.device.type, precision) if precision is not None else nullcontext():
+            with autocast(self.device, self.store.precision):
                 hidden: HiddenStates = upstream(waves)
             output = self.store.reduce(hidden.to(self.device, torch.float32))
             finite = torch.isfinite(output.states.abs().amax((1, 2, 3))).tolist()

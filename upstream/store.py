@@ -76,7 +76,8 @@ class Store:
         self.mixtures, self.precision = mixtures, precision
         settings = {"format": FORMAT, "fingerprint": upstream.fingerprint(), "kind": self.kind, "dtype": self.dtype}
         settings |= {"mixtures": mixtures} if mixtures is not None else {}
-        settings |= {"precision": precision} if precision != "no" else {}
+        if precision != "no":  # states of the time when a CPU rounded its convolutions too lie in another folder
+            settings |= {"precision": precision, "convolutions": "float32 on a CPU"}
         self.folder = Path(root) / hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
         self._shards: dict[str, Path] = {}  # key -> shard
         self._known: set[Path] = set()

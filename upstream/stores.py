@@ -10,7 +10,7 @@ from pathlib import Path
 
 from safetensors import SafetensorError
 
-from undertone.files import read_json
+from undertone.files import read_record
 from undertone.upstream.shard import SUFFIX, Shard, find_damage
 from undertone.upstream.store import FORMAT, META
 
@@ -92,7 +92,7 @@ def _only(stores: Sequence[StoreInfo], name: str, root: Path) -> StoreInfo:
 
 
 def _read(folder: Path) -> StoreInfo:
-    meta = read_json(folder / META)
+    meta = read_record(folder / META, upstream=dict, kind=str, dtype=str)
     shards = list(folder.glob(f"*{SUFFIX}"))
     return StoreInfo(
         folder=folder,

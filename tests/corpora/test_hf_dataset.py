@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +16,7 @@ import pytest
 import soundfile
 
 from undertone.corpora import load_corpus
+from undertone.corpora.hf_dataset import HfDataset
 from undertone.corpora.prepare import prepare
 
 MAPPED = {"emotion": "label", "speaker": "spk"}
@@ -158,3 +160,42 @@ def test_neither_torchcodec_nor_torch_is_needed(parquet: Path, tmp_path: Path) -
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["5", "False"]
+
+
+@pytest.mark.parametrize(
+    "where",
+    [
+        "http://127.0.0.1:{port}/x.csv",
+        "{elsewhere}/s.csv",
+        "../elsewhere/s.csv",
+        "data/../../elsewhere/s.csv",
+        "zip://s.csv::{elsewhere}/x.zip",
+        "~/s.csv",
+    ],
+)
+@pytest.mark.parametrize(
+    "form", ["  data_files: {!r}", "  data_files:\n  - split: train\n    path:\n    - {!r}", "  data_dir: {!r}"]
+)
+def test_a_folder_on_disk_reads_nothing_from_the_network_or_elsewhere(tmp_path: Path, where: str, form: str) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "s.csv").write_text("audio\nhunter2\n")
+    folder = tmp_path / "set"
+    folder.mkdir()
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(0)
+        text = where.format(port=server.getsockname()[1], elsewhere=tmp_path / "elsewhere")
+        (folder / "README.md").write_text(f"---\nconfigs:\n- config_name: default\n{form.format(text)}\n---\n")
+        with pytest.raises(ValueError, match="README.md has the data read from .* which is not in the folder"):
+            list(HfDataset(str(folder)).rows(tmp_path / "root"))
+        with pytest.raises(BlockingIOError):
+            server.accept()  # nobody asked
+
+
+def test_a_readme_that_names_its_own_files_is_read(tmp_path: Path) -> None:
+    (tmp_path / "set" / "data").mkdir(parents=True)
+    (tmp_path / "set" / "data" / "s.csv").write_text("audio,emotion\na.wav,sad\n")
+    (tmp_path / "set" / "README.md").write_text(
+        "---\nconfigs:\n- config_name: default\n  data_files: data/*.csv\n---\n"
+    )
+    (table,) = HfDataset(str(tmp_path / "set"))._splits().values()
+    assert list(table) == [{"audio": "a.wav", "emotion": "sad"}]

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 
 import pytest
 from rich.console import Console
 
-from undertone.inference.format import as_csv, as_table
+from undertone.inference.format import as_csv, as_json, as_table
 
 ROWS = [
     {
@@ -57,3 +58,27 @@ def test_of_values_over_time_the_mean_is_shown() -> None:
     console = Console(file=io.StringIO(), width=80)
     console.print(as_table([row]))
     assert "0.25" in console.file.getvalue()
+
+
+NAMES = ["=cmd|'calc'!A1.wav", "+1.wav", "-1.wav", "@SUM(A1).wav", "\t=1.wav", "'quoted.wav", "plain=1.wav"]
+
+
+def test_no_cell_of_a_csv_is_a_formula_and_the_true_name_reads_back() -> None:
+    rows = [{"file": name, "duration": 1.0, "=x": {"label": "=y", "scores": {"=y": 1.0}}, "z": -0.5} for name in NAMES]
+    header, *cells = csv.reader(io.StringIO(as_csv(rows)))
+    assert header[2:] == ["'=x", "'=x_=y", "z"]
+    assert not any(cell[0] in "=+@\t\r" for row in [header, *cells] for cell in row)
+    assert [row[0].removeprefix("'") for row in cells] == NAMES
+    assert [row[2:] for row in cells] == [["'=y", "1.000000", "-0.500000"]] * len(NAMES)  # a number stays one
+
+
+def test_no_control_character_reaches_the_terminal() -> None:
+    name = "x\x1b]0;title\x07\x9b31m.wav"
+    rows = [{"file": name, "duration": 1.0, "\x1b[2J": {"label": "\x1b[31mred", "scores": {"\x1b[31mred": 1.0}}}]
+    rows += [{"file": name, "error": "\x1b[31m"}]
+    console = Console(file=io.StringIO(), width=200, force_terminal=True, color_system=None)
+    console.print(as_table(rows))
+    assert r"x\x1b]0;title\x07\x9b31m.wav" in console.file.getvalue() and r"\x1b[31mred 1.00" in console.file.getvalue()
+    for text in (console.file.getvalue(), as_json(rows)):
+        assert not any(char in text for char in "\x1b\x07\x9b")
+    assert json.loads(as_json(rows)) == rows

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import subprocess
@@ -201,3 +202,47 @@ def test_predicting_imports_nothing_outside_a_written_list(kind, model_folder, f
     assert answer.returncode == 0, answer.stderr
     packages = {name for name in answer.stdout.split() if not name.startswith("_")} - {"moduleTNC"}  # a part of scipy
     assert packages <= MAY_BE_IMPORTED, packages - MAY_BE_IMPORTED
+
+
+WAVE = [0.0, 0.1, -0.1] * 2000
+
+
+@pytest.mark.parametrize(
+    "given",
+    [None, 3, True, b"RIFF", io.BytesIO(b"RIFF"), np.zeros(9), [np.zeros(9)], {"array": WAVE}, [{"array": WAVE}]],
+)
+def test_what_is_no_path_is_refused_with_where_it_goes(predictor, given):
+    with pytest.raises(
+        ValueError, match=r"predict\(\) takes paths of sound files, got .*predict_wave\(samples, sample_rate\)"
+    ):
+        predictor.predict(given)
+
+
+@pytest.mark.parametrize("seconds", [-1, "60", float("nan")])
+def test_a_batch_is_of_seconds(predictor, files, seconds):
+    with pytest.raises(ValueError, match="batch_seconds=.* must be seconds, 0 or more, or None"):
+        predictor.predict(files[0], batch_seconds=seconds)
+
+
+@pytest.mark.parametrize(
+    "samples", [None, "a.wav", {"array": WAVE}, [[0.1], [0.1, 0.2]], object(), np.array([None, 1.0])]
+)
+def test_what_is_no_array_is_refused(predictor, samples):
+    with pytest.raises(ValueError, match=r"Expected \(N,\) floats in \[-1, 1\], got"):
+        predictor.predict_wave(samples, 16_000)
+
+
+@pytest.mark.parametrize("rate", [None, "16000", 16_000.5, float("nan"), float("inf"), True, 0, -16_000])
+def test_a_rate_that_is_none_is_refused(predictor, rate):
+    with pytest.raises(ValueError, match="must be a whole number of Hz|are allowed"):
+        predictor.predict_wave(WAVE, rate)
+
+
+def test_what_other_libraries_call_a_rate_or_samples_is_taken(predictor):
+    expected = predictor.predict_wave(WAVE, 16_000)
+    assert predictor.predict_wave(torch.tensor(WAVE, requires_grad=True), 16_000.0) == expected
+    assert predictor.predict_wave(np.array(WAVE, dtype=np.float32), np.int64(16_000)) == expected
+
+
+def test_no_paths_give_no_predictions(predictor):
+    assert predictor.predict([]) == predictor.predict(iter(())) == []

@@ -115,7 +115,8 @@ def test_what_cannot_be_fetched_is_a_sentence(hub, client):
     assert "The Hub is in trouble (HTTP 503" in asked("tester/other2")
 
 
-def test_what_is_no_hub_id_is_not_asked_for():
-    for where in ("nowhere", "./runs/emodb", "runs/2024/emodb", "/no/such"):
+def test_what_is_no_hub_id_is_not_asked_for(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for where in ("nowhere", "./runs/emodb", "runs/2024/emodb", str(tmp_path / "no" / "such")):
         with pytest.raises(ValueError, match="there is no such folder. Give a model folder, a run, or a Hub id"):
             find_model(where)

@@ -1,0 +1,91 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch.overrides import TorchFunctionMode
+
+from undertone.upstream import WaveBatch, load_upstream
+from undertone.upstream.acoustic.mfcc import Mfcc
+from undertone.upstream.precision import AUTOCAST, autocast, check_precision, exact_convolutions, frame_errors
+from undertone.upstream.random_weights import ARCHITECTURES
+
+CPU = torch.device("cpu")
+TINY = [name for name in ARCHITECTURES if name.startswith("tiny")]
+NOISE = 0.1 * torch.randn(8000, generator=torch.Generator().manual_seed(0))
+
+
+class WrongKernels(TorchFunctionMode):
+    """A CPU on which a bf16 operation writes a wrong last frame, as oneDNN's convolutions do for some shapes."""
+
+    def __init__(self, operation, axis: int) -> None:
+        super().__init__()
+        self.operation, self.axis = operation, axis
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        output = func(*args, **(kwargs or {}))
+        if func is self.operation and output.dtype == torch.bfloat16:
+            output = output.clone()
+            output.select(self.axis, -1).copy_(torch.randn(output.select(self.axis, -1).shape) * output.float().std())
+        return output
+
+
+@pytest.mark.parametrize("architecture", TINY)
+def test_bf16_is_close_in_every_frame_of_every_layer_whatever_the_cpus_convolutions_do(tiny, architecture) -> None:
+    upstream = load_upstream(str(tiny(architecture))).eval()
+    with WrongKernels(torch.conv1d, 2), WrongKernels(torch.conv2d, 3):
+        errors = frame_errors(upstream, NOISE, CPU, "bf16")
+    assert errors.shape[0] == upstream.num_layers and 1e-6 < errors.max() < 0.02
+
+
+def test_convolutions_left_to_such_a_cpu_would_be_far_off(tiny) -> None:
+    """What the extraction was before: one wrong frame of 24."""
+    upstream = load_upstream(str(tiny("tiny-wav2vec2"))).eval()
+    batch = WaveBatch.collate([NOISE], 16_000)
+    with torch.inference_mode(), WrongKernels(torch.conv1d, 2):
+        exact = upstream(batch).states
+        with torch.autocast("cpu", torch.bfloat16):
+            plain = upstream(batch).states
+    assert 0.2 < (plain - exact).norm() / exact.norm() < 0.4
+
+
+def test_a_device_that_is_wrong_elsewhere_is_refused_with_the_error(tiny) -> None:
+    upstream = load_upstream(str(tiny("tiny-wav2vec2"))).eval()
+    check_precision(upstream, CPU, "bf16")
+    with WrongKernels(torch.nn.functional.linear, 1):
+        check_precision(upstream, CPU, "no")
+        with pytest.raises(ValueError, match=r"bf16 is wrong on this CPU: a frame of layer \d of .* is 1\d\d % off"):
+            check_precision(upstream, CPU, "bf16")
+        with pytest.raises(ValueError, match="Use mixed_precision=no"):
+            check_precision(upstream, CPU, "bf16")
+
+
+def test_broken_weights_are_not_the_precisions_fault(tiny) -> None:
+    upstream = load_upstream(str(tiny("tiny-wav2vec2"))).eval()
+    with torch.no_grad():
+        upstream.model.encoder.layers[0].final_layer_norm.bias[0] = float("nan")
+    check_precision(upstream, CPU, "bf16")
+
+
+def test_upstreams_without_weights_are_exact() -> None:
+    assert not frame_errors(Mfcc(), NOISE, CPU, "bf16").any()
+
+
+@pytest.mark.parametrize("precision", AUTOCAST)
+def test_convolutions_and_their_gradients_are_those_of_float32(precision) -> None:
+    conv, wave = torch.nn.Conv1d(1, 16, 10, 5), NOISE[None, None]
+    expected = torch.autograd.grad(conv(wave).square().sum(), conv.weight)[0]
+    with autocast(CPU, precision):
+        output = conv(wave.to(AUTOCAST[precision]).float())
+        assert conv(wave).dtype == torch.float32 and torch.equal(
+            conv(wave), torch.conv1d(wave, conv.weight, conv.bias, 5)
+        )
+        assert torch.nn.functional.linear(torch.ones(1, 2), torch.ones(3, 2)).dtype == AUTOCAST[precision]
+        assert conv(wave.to(AUTOCAST[precision])).dtype == torch.float32 and output.dtype == torch.float32
+        got = torch.autograd.grad(conv(wave).square().sum(), conv.weight)[0]
+    assert torch.equal(got, expected) and not torch.is_autocast_enabled("cpu")
+
+
+def test_nothing_is_changed_without_autocast() -> None:
+    conv = torch.nn.Conv1d(1, 4, 3).bfloat16()
+    with exact_convolutions(CPU, "bf16"):
+        assert conv(torch.ones(1, 1, 9, dtype=torch.bfloat16)).dtype == torch.bfloat16

@@ -1,0 +1,112 @@
+"""Arithmetic of fewer bits: autocast to bf16 or fp16, what stays in float32, and a check before it is trusted.
+
+On a processor with AVX512-BF16 or AMX-BF16 torch hands bf16 convolutions to oneDNN, some of whose kernels write wrong
+frames at the edge of the output for some shapes (pytorch/pytorch#169688 and #163347, uxlfoundation/oneDNN#5494). There
+a bf16 extraction of an upstream with 16 channels was 27 % off: as much as one wrong frame of 24 makes, and four times
+what rounding every output of any one of its convolutions by 3 % makes (inferred from that, and from imitating wrong
+frames in each layer: no such processor was at hand). Convolutions therefore stay in float32 on a CPU;
+linear layers and attention, where most of the work of a Transformer is, go in bf16.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+
+from undertone.upstream.base import Upstream
+from undertone.upstream.types import WaveBatch
+
+AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
+LIMIT = 0.25  # relative error of a frame: bf16 makes .01 in every family at tiny widths, a wrong frame 1.4
+PROBES = (0.1, 0.53)  # s of noise: few frames, and a number of them that no kernel's tile divides
+
+_CONVOLUTIONS = frozenset({
+    torch.conv1d, torch.conv2d, torch.conv3d, torch.conv_transpose1d, torch.conv_transpose2d, torch.conv_transpose3d
+})  # fmt: skip
+
+
+class ExactConvolutions(TorchFunctionMode):
+    """Within it, convolutions on a CPU compute in float32 under autocast too."""
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        """Call `func`; a convolution without autocast, on what it would get without autocast."""
+        kwargs = kwargs or {}
+        if func not in _CONVOLUTIONS or not args or not args[0].is_cpu or not torch.is_autocast_enabled("cpu"):
+            return func(*args, **kwargs)
+        with torch.autocast("cpu", enabled=False):
+            return func(*map(_in_float32, args), **{name: _in_float32(value) for name, value in kwargs.items()})
+
+
+def _in_float32(value: Any) -> Any:
+    return value.float() if isinstance(value, Tensor) and value.dtype in AUTOCAST.values() else value
+
+
+def exact_convolutions(device: torch.device, precision: str) -> contextlib.AbstractContextManager[object]:
+    """`ExactConvolutions` where a precision needs it: below float32, on a CPU."""
+    return ExactConvolutions() if precision != "no" and device.type == "cpu" else contextlib.nullcontext()
+
+
+@contextlib.contextmanager
+def autocast(device: torch.device, precision: str) -> Iterator[None]:
+    """Compute with `precision`: `no` (as it stands), `bf16` or `fp16`; convolutions on a CPU stay in float32."""
+    if precision not in AUTOCAST:
+        yield
+        return
+    with torch.autocast(device.type, AUTOCAST[precision]), exact_convolutions(device, precision):
+        yield
+
+
+def check_precision(upstream: Upstream, device: torch.device, precision: str) -> None:
+    """Refuse a precision in which this device computes other hidden states: noise is tried in it and in float32.
+
+    Args:
+        upstream: on `device`, in eval mode.
+        device: where it will compute.
+        precision: `no` (nothing is tried), `bf16` or `fp16`.
+
+    Raises:
+        ValueError: a frame of a layer is more than `LIMIT` off (norm of the difference over the norm), or not finite.
+    """
+    for seconds in PROBES if precision in AUTOCAST else ():
+        generator = torch.Generator().manual_seed(0)
+        noise = 0.1 * torch.randn(round(seconds * upstream.sample_rate), generator=generator)  # (N,)
+        error = frame_errors(upstream, noise, device, precision).amax(1)  # (L,)
+        worst = int(error.nan_to_num(torch.inf).argmax())
+        if not error[worst] <= LIMIT:
+            raise ValueError(
+                f"mixed_precision={precision} is wrong on this {'CPU' if device.type == 'cpu' else 'GPU'}: a frame of "
+                f"layer {worst} of {upstream.name} is {100 * float(error[worst]):.0f} % off float32, more than "
+                f"{100 * LIMIT:.0f} %. Use mixed_precision=no."
+            )
+
+
+def frame_errors(upstream: Upstream, wave: Tensor, device: torch.device, precision: str) -> Tensor:
+    """How far each frame of each layer is off float32: norm of the difference over the norm.
+
+    Args:
+        upstream: on `device`, in eval mode.
+        wave: (N,) float32 samples at the upstream's rate.
+        device: where it computes.
+        precision: `bf16` or `fp16`.
+
+    Returns:
+        (L, T) float32 on the CPU.
+    """
+    batch = WaveBatch.collate([wave], upstream.sample_rate).to(device)
+    with torch.inference_mode():
+        exact = upstream(batch).states[0].float()  # (L, T, D)
+        with autocast(device, precision):
+            rounded = upstream(batch).states[0].float()  # (L, T, D)
+        errors: Tensor = (rounded - exact).norm(dim=2) / exact.norm(dim=2).clamp(min=1e-6)  # (L, T)
+    return errors.where(exact.isfinite().all(2), 0).cpu()  # broken weights are not the precision's fault
