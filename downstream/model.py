@@ -6,7 +6,6 @@ import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -23,7 +22,7 @@ from undertone.downstream.head import HeadOutput
 from undertone.downstream.losses import task_loss
 from undertone.downstream.named_upstream import named_upstream
 from undertone.downstream.pooling import masked_mean
-from undertone.files import atomic_path, write_json
+from undertone.files import atomic_path, draft_folder, write_json
 from undertone.upstream import Frames, Upstream, WaveBatch, build_upstream
 from undertone.upstream.limits import as_sentence, count_weights, refuse_larger
 from undertone.upstream.load import check_allowed, is_outside
@@ -232,10 +231,12 @@ def _own_files(folder: Path) -> Iterator[Path]:
             draft.mkdir()
             yield draft
         return
-    with TemporaryDirectory(prefix=".model.", dir=folder) as name:
-        yield Path(name)
+    with draft_folder(folder / "model") as beside:
+        draft = beside / "model"
+        draft.mkdir()
+        yield draft
         shutil.rmtree(folder / ADAPTER, ignore_errors=True)
-        for path in sorted(Path(name).iterdir(), key=lambda path: path.name == "config.json"):  # which is then the last
+        for path in sorted(draft.iterdir(), key=lambda path: path.name == "config.json"):  # which is then the last
             path.replace(folder / path.name)
 
 

@@ -191,8 +191,6 @@ def _train_fold(run: Run, fold: Fold, folder: Path, accelerator: Accelerator, ti
         module, _ = _fit(run, fold.name, folder / "both", accelerator, title, both, [], total, trained.best_step)
     leaks = _leakage(run, module, accelerator, utterances)
     write_fold(run, fold, folder, accelerator, module, trained, began, **leaks)
-    for name in ("both", "layers") if accelerator.is_main_process else ():
-        remove_folder(folder / name)
 
 
 def _leakage(run: Run, module: Downstream | LiveModel, accelerator: Accelerator, train: list[Any]) -> dict[str, Any]:

@@ -7,13 +7,14 @@ from contextlib import nullcontext
 from dataclasses import replace
 from statistics import fmean
 from typing import TYPE_CHECKING, ClassVar
-from urllib.parse import quote
 
 import torch
 from accelerate import Accelerator
 
 from undertone.downstream.head import head_class
+from undertone.files import safe_name
 from undertone.training.feeding import Source, StoreSource, WaveSource
+from undertone.training.run_files import MIXTURES
 from undertone.training.trainer import Trainer, total_steps
 from undertone.upstream.base import Upstream
 from undertone.upstream.extract import AUTOCAST
@@ -86,8 +87,13 @@ class RecomputeSource:
 
 
 def can_mix(run: Run) -> bool:
-    """Whether layer weights can be learned on means: a probe predicts the tasks, and layers are mixed as they are."""
+    """Whether layer weights can be learned on means: a probe predicts the tasks, and layers are mixed as they are.
+
+    Nor is any fold called `EVERYONE`: its weights would be those that have learned from its test part.
+    """
     levels = head_class(PROBE).levels
+    if any(fold.name == EVERYONE for fold in run.folds):
+        return False
     return run.config.mode == "frozen" and not run.config.layer_norm and all(t.level in levels for t in run.tasks)
 
 
@@ -111,7 +117,7 @@ def learn_mixtures(run: Run, means: Source, accelerator: Accelerator) -> dict[st
     for fold in run.folds:
         train, dev = run.manifest.select(fold.train), run.manifest.select(fold.dev)
         module = probe.new_downstream(fold.name)
-        folder = run.out / "mixtures" / quote(fold.name, safe=" ")
+        folder = run.out / MIXTURES / safe_name(fold.name)
         with run.display.bar(f"layer weights of fold {fold.name}") as advance:
             trainer = Trainer(
                 config,

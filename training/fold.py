@@ -14,11 +14,12 @@ from filelock import FileLock
 from undertone.corpora.folds import Fold
 from undertone.downstream.downstream import Downstream
 from undertone.downstream.live import LiveModel
-from undertone.files import remove_folder, write_json
+from undertone.files import read_json, remove_folder, write_json
 from undertone.training.cost import trained_parameters
 from undertone.training.embeddings import save_embeddings
 from undertone.training.postprocess import postprocess
 from undertone.training.run import Run
+from undertone.training.run_files import TRAINING
 from undertone.training.scoring import predict, predict_and_embed
 from undertone.training.trainer import Trained
 
@@ -27,8 +28,21 @@ if TYPE_CHECKING:
 
 
 def is_done(run: Run, fold: Fold) -> bool:
-    """Whether the fold's files are all there."""
-    return (run.folder(fold) / "fold.json").is_file()
+    """Whether the fold's files are all there.
+
+    Raises:
+        ValueError: they are those of another fold: file systems exist to which `F1` and `f1` are one name.
+    """
+    record = run.folder(fold) / "fold.json"
+    if not record.is_file():
+        return False
+    name = read_json(record).get("name", fold.name)  # an earlier version wrote none
+    if name != fold.name:
+        raise ValueError(
+            f"{record.parent} holds the fold {name!r}, and {fold.name!r} would overwrite it: to this file system both "
+            f"names are one. Rename one of them in the corpus, and begin anew with another --out."
+        )
+    return True
 
 
 def fold_lock(run: Run, fold: Fold) -> FileLock:
@@ -79,6 +93,7 @@ def write_fold(
         write_json(folder / "history.json", trained.history)
         downstream = module.downstream if isinstance(module, LiveModel) else module
         record = {
+            "name": fold.name,
             "best_step": trained.best_step,
             "dev_score": trained.best_score,
             "seconds": round(time.monotonic() - began, 2),
@@ -89,6 +104,6 @@ def write_fold(
             "num_test": len(fold.test),
         }
         write_json(folder / "fold.json", record | found)
-        remove_folder(folder / "checkpoints")
-        remove_folder(folder / "best")
+        for name in TRAINING:
+            remove_folder(folder / name)
     accelerator.wait_for_everyone()

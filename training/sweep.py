@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from undertone.files import atomic_path, read_json, write_json
+from undertone.files import atomic_path, read_json, safe_name, write_json
 from undertone.training.embeddings import load_embeddings, save_embeddings
 from undertone.training.predictions import Predictions
 
@@ -42,6 +42,9 @@ SWEEPABLE = (
 """Settings that change a training and neither the data nor the hidden states; besides, `head.NAME`, a head's option."""
 
 
+_KEPT = " =,[](){}:'\""  # characters of a trial's folder: numbers, words and lists look as they were given
+
+
 @dataclasses.dataclass(frozen=True)
 class Trial:
     """One training of a fold.
@@ -70,7 +73,7 @@ def trials(config: RunConfig) -> list[Trial]:
         values = dict(zip(config.sweep, combination, strict=True))
         for seed in config.seeds or (config.seed,):
             shown = values | ({"seed": seed} if config.seeds else {})
-            name = ",".join(f"{key}={value}" for key, value in shown.items())
+            name = safe_name(",".join(f"{key}={value}" for key, value in shown.items()), safe=_KEPT)
             found.append(Trial(name, values, with_values(config, {**values, "seed": seed})))
     return found
 

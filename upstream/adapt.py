@@ -98,7 +98,7 @@ def _open(upstream: Upstream) -> tuple[nn.Module, Family]:
     if not isinstance(upstream, HFUpstream):
         raise ValueError(
             f"Upstream {upstream.name!r} has no weights that could learn; mode=finetune and mode=lora need a "
-            f"Hugging Face model. Use mode=frozen, or another --upstream."
+            f"Hugging Face model. Use mode=frozen, or such a model."
         )
     return upstream.model, find_family(upstream.model.config.model_type, upstream.name)
 
