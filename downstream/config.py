@@ -134,8 +134,7 @@ def read_config(folder: Path) -> UndertoneConfig:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"])) or "the whole"
         raise ValueError(
-            f"{path} is not as Undertone writes it: {place}: {first['msg']}. Copy or download the model again, or "
-            f"train it again."
+            f"{path} is not as Undertone writes it: {place}: {first['msg']}. Download or save the model again."
         ) from error
     with as_sentence(f"{path} is not as Undertone writes it"):
         return UndertoneConfig.from_dict(values)

@@ -251,7 +251,9 @@ def _load_weights(model: UndertoneModel, path: Path, ignore: str | None) -> None
     problems = {"missing": missing, "unexpected": unexpected, "of another shape": wrong}
     if any(problems.values()):
         text = "; ".join(f"{kind}: {', '.join(names[:5])}" for kind, names in problems.items() if names)
-        raise ValueError(f"The weights in {path} do not fit their config.json ({text}). Get the model again.")
+        raise ValueError(
+            f"The weights in {path} do not fit their config.json ({text}). Download or save the model again."
+        )
     model.load_state_dict(state, strict=ignore is None)
 
 

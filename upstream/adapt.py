@@ -78,12 +78,14 @@ def load_lora(upstream: Upstream, folder: Path) -> None:
         weights = load_file(path)
         ranks = {len(weight) for name, weight in weights.items() if ".lora_A." in name}
     if len(ranks) != 1:
-        raise ValueError(f"{path} holds adapters of {len(ranks)} ranks; one is expected. Get the model again.")
+        raise ValueError(
+            f"{path} holds adapters of {len(ranks)} ranks; one is expected. Download or save the model again."
+        )
     add_lora(upstream, rank=ranks.pop(), alpha=alpha, dropout=0.0)
     wanted = get_peft_model_state_dict(upstream.model)
     wrong = sorted(set(wanted) ^ set(weights)) or [key for key in wanted if wanted[key].shape != weights[key].shape]
     if wrong:
-        raise ValueError(f"{path} does not fit the upstream: {', '.join(wrong[:5])}. Get the model again.")
+        raise ValueError(f"{path} does not fit the upstream: {', '.join(wrong[:5])}. Download or save the model again.")
     set_peft_model_state_dict(upstream.model, weights)
     merge_lora(upstream)
 

@@ -160,10 +160,12 @@ def read_preprocessing(name: str, revision: str | None, config: PreTrainedConfig
         settings = {}
     except (ValueError, TypeError, RecursionError) as error:
         raise ValueError(
-            f"The preprocessor_config.json of {name!r} is damaged: {error}. Get the model again."
+            f"The preprocessor_config.json of {name!r} is damaged: {error}. Download or save the model again."
         ) from error
     if not isinstance(settings, dict):
-        raise ValueError(f"The preprocessor_config.json of {name!r} holds no settings. Get the model again.")
+        raise ValueError(
+            f"The preprocessor_config.json of {name!r} holds no settings. Download or save the model again."
+        )
     wrong = {key: settings[key] for key, value in family.features.items() if settings.get(key, value) != value}
     if wrong:
         raise ValueError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+import shutil
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,12 +17,15 @@ from pydantic import ValidationError
 from undertone.cli import app
 from undertone.corpora import corpus_names, load_corpus
 from undertone.corpora.corpus import Corpus
+from undertone.corpora.manifest import Manifest
 from undertone.discovery import available, find_class
 from undertone.downstream.head import Head
 from undertone.downstream.ladder_options import LadderOptions
 from undertone.recipes.listing import HEADS, listing
+from undertone.tests.cli.commands import TINY, undertone
 from undertone.training.augmentation import Augmentation
 from undertone.training.config import NESTED, SHORT, RunConfig, make_config
+from undertone.upstream.random_weights import save_random
 
 ROOT = Path(__file__).parents[2]
 COMMANDS: dict[str, Any] = dict(typer.main.get_command(app).commands)  # type: ignore[attr-defined]
@@ -127,7 +131,7 @@ def test_every_setting_that_is_named_exists_and_takes_that_value() -> None:
         if where.startswith(("hub/", "publish/card", "training/plots")):  # Python and YAML for readers elsewhere
             continue
         for key, value in re.findall(r"(?<![\w.\-'\"{/])([a-z_]+(?:\.[A-Za-z_]+)?)=(?!=)([\w.\-\[{<]*)", text):
-            prefix, dot, option = key.partition(".")
+            value, (prefix, dot, option) = value.rstrip("."), key.partition(".")
             if (
                 key in NO_SETTINGS
                 or option == "NAME"
@@ -154,6 +158,35 @@ def test_every_extra_that_is_named_exists() -> None:
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
     named = {extra for _, text in SENTENCES for extra in re.findall(r"undertone\[(\w+)\]", text)}
     assert named and named <= set(extras)
+
+
+def test_the_synthetic_corpus_needs_no_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Made in the cache, a pure function of its seed: a second corpus is the first one, to the sample."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    words = ("synthetic", "corpus.num_speakers=2", "corpus.per_emotion=2")
+    outcome = undertone("prepare", *words, "--out", tmp_path / "a")
+    assert outcome.status == 0, outcome.err
+    made = tmp_path / ".cache" / "undertone" / "synthetic"
+    assert len(list(made.rglob("*.wav"))) == 16
+    shutil.rmtree(made)
+    assert undertone("prepare", *words, "--out", tmp_path / "b").status == 0
+    assert Manifest.load(tmp_path / "a").hash == Manifest.load(tmp_path / "b").hash
+
+
+def test_a_model_that_is_not_ours_is_named_as_an_upstream(tmp_path: Path) -> None:
+    folder = save_random("tiny-hubert", tmp_path / "hubert")
+    outcome = undertone("predict", folder, tmp_path / "a.wav")
+    assert outcome.fails_with("holds a 'hubert' model and none that Undertone trained", f"--upstream {folder}`")
+
+
+def test_a_damaged_manifest_is_made_again_as_its_sentence_says(small_corpus: Path, tmp_path: Path) -> None:
+    words = ("train", small_corpus, "--head", "linear", "--out", tmp_path / "run", f"store={tmp_path}", *TINY[1:])
+    assert undertone(*words).status == 0
+    manifest = tmp_path / "run" / "manifest" / "manifest.arrow"
+    manifest.write_bytes(manifest.read_bytes()[:1000])
+    assert undertone(*words).fails_with("is damaged, or no manifest", "Remove it")
+    manifest.unlink()
+    assert undertone(*words).status == 0 and manifest.is_file()
 
 
 @pytest.mark.parametrize("text", ["undertone fly", "Give --wings.", "Use protocol=wings, or head.wings=2."])

@@ -88,7 +88,7 @@ def test_an_interruption_keeps_what_was_done(tmp_path, fbank) -> None:
     assert Store(tmp_path, fbank).missing(["done", "not"]) == ["not"]
 
 
-def test_a_killed_writers_draft_is_ignored_and_removed_when_old(tmp_path, fbank) -> None:
+def test_a_draft_without_a_lock_is_ignored_and_removed_when_old(tmp_path, fbank) -> None:
     store = Store(tmp_path, fbank)
     store.add([("a", states())])
     for name, age in ((".shard.safetensors.aaaaaaaa.tmp", 2 * 86_400), (".shard.safetensors.bbbbbbbb.tmp", 60)):
