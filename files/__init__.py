@@ -43,15 +43,14 @@ def safe_name(text: str, safe: str = " ") -> str:
 def draft_folder(target: Path) -> Iterator[Path]:
     """Yield a new folder beside `target`, named as a draft and locked until the block ends or the process dies."""
     folder = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".tmp", dir=target.parent))
-    lock = os.open(folder / f"{_LOCK}.new", os.O_RDWR | os.O_CREAT, 0o600)
     try:
-        with suppress(OSError):  # a file system without locks: there the draft's age decides
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            os.rename(folder / f"{_LOCK}.new", folder / _LOCK)  # under this name it has always been locked
-        yield folder
+        with (folder / f"{_LOCK}.new").open("w") as lock:
+            with suppress(OSError):  # a file system without locks: there the draft's age decides
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                os.rename(folder / f"{_LOCK}.new", folder / _LOCK)  # under this name it has always been locked
+            yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-        os.close(lock)
 
 
 def remove_drafts(folder: Path) -> None:
