@@ -26,9 +26,9 @@ def ablate(
     names = [name.strip() for name in rows.split(",") if name.strip()] if rows is not None else []
     words = [*(settings or []), *([f"root={root}"] if root is not None else [])]
     folder = out or Path("runs") / f"ablate-{Path(system).stem.replace(':', '-')}-{Path(corpus).stem}"
-    table = ablation_table(run_ablation(system, corpus, words, folder, names))
+    ablation = run_ablation(system, corpus, words, folder, names)
     if is_first_process():
-        show(table)
+        show(ablation_table(ablation.rows, ablation.left_out))
 
 
 def noise_test(

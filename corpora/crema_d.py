@@ -121,7 +121,8 @@ def _voice_votes(root: Path) -> dict[str, dict[str, int]]:
     path = next((folder / _VOTES for folder in (root, root.parent) if (folder / _VOTES).is_file()), None)
     if path is None:
         raise ValueError(
-            f"crema_d: labels=perceived needs {_VOTES} in {root} or beside it; it is in the repository, {CremaD.url}."
+            f"crema_d: corpus.labels=perceived needs {_VOTES} in {root} or beside it; it is in the repository, "
+            f"{CremaD.url}."
         )
     columns = {emotion[0].upper(): emotion for emotion in EMOTIONS.values()}
     votes = {}

@@ -17,12 +17,12 @@ import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
 
 from undertone.corpora.corpus import Corpus
 from undertone.corpora.labels import SPLITS, Labels
 from undertone.corpora.manifest import DIMENSIONS
 from undertone.discovery import nearest
+from undertone.files import draft_folder, safe_name
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -76,7 +76,7 @@ class HfDataset(Corpus):
         self.is_local = Path(where).exists()
         self.name = Path(where).resolve().name if self.is_local else where
         self.url = where if self.is_local else f"https://huggingface.co/datasets/{where}"
-        self.default_root = CACHE.expanduser() / quote(self.name, safe="")
+        self.default_root = CACHE.expanduser() / safe_name(self.name, safe="")
         names = (emotion, speaker, gender, session, text, arousal, valence, dominance)
         self.columns = {field: name for field, name in zip(FIELDS, names, strict=True) if name is not None}
 
@@ -175,12 +175,12 @@ class HfDataset(Corpus):
             raise ValueError(f"{self.where}, row {number}: the column {self.audio!r} is empty. Every row needs sound.")
         if sound["bytes"] is None:
             return Path(sound["path"])
-        path = root / (hashlib.sha256(sound["bytes"]).hexdigest() + Path(sound["path"] or "").suffix.lower())
+        path = root / safe_name(hashlib.sha256(sound["bytes"]).hexdigest() + Path(sound["path"] or "").suffix.lower())
         if not path.exists():
             root.mkdir(parents=True, exist_ok=True)
-            beside = path.with_name(f".{path.name}.{os.getpid()}")
-            beside.write_bytes(sound["bytes"])
-            os.replace(beside, path)
+            with draft_folder(path) as beside:
+                (beside / path.name).write_bytes(sound["bytes"])
+                os.replace(beside / path.name, path)
         return path
 
     def _own(

@@ -12,6 +12,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from undertone.files import atomic_path
+
 if TYPE_CHECKING:
     from datasets import Dataset
 
@@ -131,11 +133,13 @@ class Manifest:
 
         path = Path(folder) / FILE_NAME
         path.parent.mkdir(parents=True, exist_ok=True)
-        beside = path.with_name(f".{FILE_NAME}.{os.getpid()}")
         table = self.dataset.data.table
-        with pyarrow.OSFile(str(beside), "wb") as sink, pyarrow.ipc.new_stream(sink, table.schema) as writer:
+        with (
+            atomic_path(path) as draft,
+            pyarrow.OSFile(str(draft), "wb") as sink,
+            pyarrow.ipc.new_stream(sink, table.schema) as writer,
+        ):
             writer.write_table(table)
-        os.replace(beside, path)
         return path
 
     @classmethod
@@ -150,7 +154,9 @@ class Manifest:
 
         path = Path(folder) / FILE_NAME
         if not path.is_file():
-            raise ValueError(f"No manifest in {folder} (looked for {FILE_NAME}). Make one with `undertone prepare`.")
+            raise ValueError(
+                f"No manifest in {folder} (no {FILE_NAME}). `undertone prepare CORPUS --out {folder}` makes one."
+            )
         table = _read_table(path)
         if missing := [name for name in _DERIVED if name not in table.column_names]:  # written before there was one
             for name in missing:
@@ -262,7 +268,10 @@ def _read_table(path: Path) -> Any:
             if not all(isinstance(json.loads(text), kind) for text in table[name].unique().to_pylist()):
                 raise ValueError(f"its column {name} does not hold objects")
     except (pyarrow.ArrowException, OSError, ValueError, TypeError, RecursionError) as error:
-        raise ValueError(f"{path} is damaged, or no manifest: {error}. Make it again: undertone prepare.") from error
+        raise ValueError(
+            f"{path} is damaged, or no manifest: {error}. Remove it: a run then writes its own again, and "
+            f"`undertone prepare CORPUS --out {path.parent}` another one."
+        ) from error
     return table
 
 

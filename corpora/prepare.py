@@ -20,7 +20,7 @@ from undertone.audio.read import AudioError, audio_info, loudness_warning, read_
 from undertone.corpora.corpus import Corpus
 from undertone.corpora.manifest import Manifest
 from undertone.corpora.overlap import landmarks, overlaps
-from undertone.files import read_record, write_json
+from undertone.files import read_record, remove_drafts, write_json
 
 FAINT_PEAK = 10 ** (-60 / 20)
 """Peak below which a file is warned about: -60 dBFS. One that is zero throughout is set aside."""
@@ -78,6 +78,8 @@ def prepare(
         _check_inside(corpus, rows, given)
     checks = []
     notes = None if trusted is None else _notes_file(trusted, corpus, root)
+    if trusted is not None:
+        remove_drafts(trusted)
     known = read_record(notes) if notes is not None and notes.is_file() else {}
     with ThreadPoolExecutor(_THREADS) as pool:
         for check in pool.map(partial(_check, known=known), rows):
@@ -86,7 +88,7 @@ def prepare(
                 progress(len(checks), len(rows))
     broken = [(check.path, check.reason) for check in checks if isinstance(check, AudioError)]
     if broken and (strict or len(broken) == len(rows)):
-        raise ValueError(_refusal(corpus, broken, len(rows)))
+        raise ValueError(_refusal(corpus, broken, len(rows), given))
     good = [(row, check) for row, check in zip(rows, checks, strict=True) if isinstance(check, _Sound)]
     found = {_stretch(row): asdict(check) for row, check in good}
     if notes is not None and found != known:
@@ -129,7 +131,7 @@ def check_unchanged(manifest: Manifest) -> None:
     if changed:
         raise ValueError(
             f"{len(changed)} of {len(manifest)} files hold another sound than when this manifest was made: "
-            f"{', '.join(changed[:3])}. Restore them, or begin anew with another --out."
+            f"{', '.join(changed[:3])}. Restore them, or cross-validate again with another --out."
         )
 
 
@@ -236,10 +238,12 @@ def _check_inside(corpus: Corpus, rows: Sequence[Mapping[str, Any]], root: Path)
         )
 
 
-def _refusal(corpus: Corpus, broken: Sequence[tuple[str, str]], total: int) -> str:
+def _refusal(corpus: Corpus, broken: Sequence[tuple[str, str]], total: int, given: Path | None) -> str:
     first = "\n".join(f"  {path}: {reason}" for path, reason in broken[:5])
     more = f"\n  and {len(broken) - 5} more" if len(broken) > 5 else ""
-    advice = "Check --root." if len(broken) == total else "Repair them, or leave --strict out to set them aside."
+    advice = "Repair them, or leave strict out to set them aside."
+    if len(broken) == total:
+        advice = "Check their paths." if given is None else f"Check --root {given}."
     return f"{corpus.name}: {len(broken)} of {total} utterances cannot be used. {advice}\n{first}{more}"
 
 

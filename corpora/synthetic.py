@@ -18,6 +18,9 @@ import soundfile
 from undertone.corpora.corpus import Corpus
 from undertone.corpora.manifest import DIMENSIONS
 from undertone.corpora.voice import SAMPLE_RATE, Prosody, Voice, speak
+from undertone.files import draft_folder, remove_drafts
+
+CACHE = Path("~/.cache/undertone/synthetic")
 
 # pitch_st, slope_st, accent_st, rate, energy_db, tilt_db (see Prosody): means of each emotion; the last row: spread
 _MEANS = {
@@ -42,7 +45,7 @@ class Synthetic(Corpus):
 
     name = "synthetic"
     licence = "none needed: nobody's voice"
-    url = "made by `undertone prepare synthetic`"
+    url = "made on this computer, from its seed"
     citation = "none"
     default_protocol = "speaker"
 
@@ -63,6 +66,7 @@ class Synthetic(Corpus):
                 f"The synthetic corpus needs seed >= 0, num_speakers >= 1 and per_emotion >= 1; "
                 f"got {seed}, {num_speakers} and {per_emotion}."
             )
+        self.default_root = CACHE.expanduser()
         self.seed, self.num_speakers, self.per_emotion = seed, num_speakers, per_emotion
         self.expected = {"emotion": dict.fromkeys(_MEANS, num_speakers * per_emotion)}
 
@@ -70,6 +74,7 @@ class Synthetic(Corpus):
         """See `Corpus.rows`; writes the sound that is not yet under `root`, which is made if need be."""
         folder = root / f"seed{self.seed}"
         folder.mkdir(parents=True, exist_ok=True)
+        remove_drafts(folder)
         for number in range(self.num_speakers):
             gender = ("female", "male")[number % 2]
             speaker = f"{gender[0].upper()}{number // 2 + 1}"
@@ -111,6 +116,6 @@ class Synthetic(Corpus):
 
 def _write(path: Path, samples: np.ndarray) -> None:
     """Write a 16 bit wav beside its place and move it there, so that a file that is there is whole."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    soundfile.write(beside, samples, SAMPLE_RATE, format="WAV", subtype="PCM_16")
-    os.replace(beside, path)
+    with draft_folder(path) as beside:
+        soundfile.write(beside / path.name, samples, SAMPLE_RATE, format="WAV", subtype="PCM_16")
+        os.replace(beside / path.name, path)

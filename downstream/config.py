@@ -136,13 +136,19 @@ def read_config(folder: Path) -> UndertoneConfig:
     """
     path = folder / "config.json"
     values = read_json(path)
+    kind = values.get("model_type") if isinstance(values, dict) else None
+    if isinstance(kind, str) and kind != UndertoneConfig.model_type:
+        raise ValueError(
+            f"{folder} holds a {kind!r} model and none that Undertone trained. `undertone crossval CORPUS --upstream "
+            f"{folder}` trains a head on it."
+        )
     try:
         _Saved.model_validate(values)
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"])) or "the whole"
         raise ValueError(
-            f"{path} is not the config of a model of ours: {place}: {first['msg']}. Get it again."
+            f"{path} is not as Undertone writes it: {place}: {first['msg']}. Download or save the model again."
         ) from error
-    with as_sentence(f"{path} is not the config of a model of ours"):
+    with as_sentence(f"{path} is not as Undertone writes it"):
         return UndertoneConfig.from_dict(values)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, unquote
+from urllib.parse import unquote
 
 from huggingface_hub import snapshot_download
 
 from undertone.downstream.hub_errors import HubError, hub_errors
+from undertone.files import read_json, safe_name
 
 MODEL_FILES = ("config.json", "model.safetensors")
 PUBLISHED = ("*.json", "*.safetensors")  # nothing that could be a pickle or code is sent or fetched
@@ -49,7 +50,7 @@ def local_model(folder: Path, fold: str | None = None) -> Path:
         ValueError: there is none; the message lists what was looked for.
     """
     if fold is not None:
-        candidates = [folder / "folds" / quote(fold, safe=" ") / "model"]
+        candidates = [folder / "folds" / safe_name(fold) / "model"]
     else:
         candidates = [folder, folder / "model"]
     for candidate in candidates:
@@ -60,7 +61,7 @@ def local_model(folder: Path, fold: str | None = None) -> Path:
 
 
 def _way_out(folder: Path, fold: str | None) -> str:
-    folds = sorted(unquote(path.parent.name) for path in folder.glob("folds/*/model"))
+    folds = sorted(_fold_name(path.parent) for path in folder.glob("folds/*/model"))
     if fold is not None:
         return f"Folds with a model: {', '.join(folds) or 'none'}."
     if (folder / "results.json").is_file() or (folder / "folds").is_dir():
@@ -71,6 +72,13 @@ def _way_out(folder: Path, fold: str | None) -> str:
     return "`undertone crossval CORPUS --out RUN` or `undertone train CORPUS --out RUN` makes a run with a model."
 
 
+def _fold_name(folder: Path) -> str:
+    """The name of a fold, from its fold.json; an unfinished one's, or one of an earlier version, from its folder."""
+    record = folder / "fold.json"
+    name = read_json(record).get("name") if record.is_file() else None
+    return str(name or unquote(folder.name))
+
+
 def _pull(repo_id: str, revision: str | None, download: dict[str, Any]) -> Path:
     try:
         with hub_errors(repo_id):
@@ -79,5 +87,7 @@ def _pull(repo_id: str, revision: str | None, download: dict[str, Any]) -> Path:
         raise HubError(f"There is no folder {repo_id} here, and the Hub has nothing for it either. {error}") from error
     missing = [name for name in MODEL_FILES if not (folder / name).is_file()]
     if missing:
-        raise ValueError(f"{repo_id!r} on the Hub is not a model of ours: it has no {' and no '.join(missing)}.")
+        raise ValueError(
+            f"{repo_id!r} on the Hub is no model that Undertone trained: it has no {' and no '.join(missing)}."
+        )
     return folder

@@ -6,7 +6,6 @@ import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -23,7 +22,7 @@ from undertone.downstream.head import HeadOutput
 from undertone.downstream.losses import task_loss
 from undertone.downstream.named_upstream import named_upstream
 from undertone.downstream.pooling import masked_mean
-from undertone.files import atomic_path, write_json
+from undertone.files import atomic_path, draft_folder, write_json
 from undertone.upstream import Frames, Upstream, WaveBatch, build_upstream
 from undertone.upstream.limits import as_sentence, count_weights, refuse_larger
 from undertone.upstream.load import check_allowed, is_outside
@@ -232,10 +231,12 @@ def _own_files(folder: Path) -> Iterator[Path]:
             draft.mkdir()
             yield draft
         return
-    with TemporaryDirectory(prefix=".model.", dir=folder) as name:
-        yield Path(name)
+    with draft_folder(folder / "model") as beside:
+        draft = beside / "model"
+        draft.mkdir()
+        yield draft
         shutil.rmtree(folder / ADAPTER, ignore_errors=True)
-        for path in sorted(Path(name).iterdir(), key=lambda path: path.name == "config.json"):  # which is then the last
+        for path in sorted(draft.iterdir(), key=lambda path: path.name == "config.json"):  # which is then the last
             path.replace(folder / path.name)
 
 
@@ -250,7 +251,9 @@ def _load_weights(model: UndertoneModel, path: Path, ignore: str | None) -> None
     problems = {"missing": missing, "unexpected": unexpected, "of another shape": wrong}
     if any(problems.values()):
         text = "; ".join(f"{kind}: {', '.join(names[:5])}" for kind, names in problems.items() if names)
-        raise ValueError(f"The weights in {path} do not fit their config.json ({text}). Get the model again.")
+        raise ValueError(
+            f"The weights in {path} do not fit their config.json ({text}). Download or save the model again."
+        )
     model.load_state_dict(state, strict=ignore is None)
 
 

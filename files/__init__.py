@@ -1,16 +1,85 @@
-"""Writing that survives a kill: a file or folder is there whole, or not at all."""
+"""Writing that survives a kill: a file or folder is there whole, or not at all. And names that file systems take."""
 
 from __future__ import annotations
 
 import errno
+import fcntl
+import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
+
+LONGEST_NAME = 240  # bytes; file systems take 255, of which a draft's name or a lock's needs some
+DRAFT = re.compile(r"\.(.+)\.[a-z0-9_]{8}\.tmp", re.DOTALL)  # name of a folder in which NAME is written or removed
+STALE_SECONDS = 24 * 3600.0  # a draft without a lock that is older than this was left by a killed process
+_LOCK = ".undertone-lock"
+
+
+def safe_name(text: str, safe: str = " ") -> str:
+    """The name of a file or folder for any text: no two texts have one name, and each file system takes it.
+
+    Characters that a file system may refuse are quoted as in a URL. What would then lead elsewhere (`..`), be taken for
+    a draft, or be longer than `LONGEST_NAME` is cut and gets a hash of the text.
+
+    Args:
+        text: a speaker, a row, a data set: anything that a user may have named.
+        safe: characters that stay as they are besides letters, digits and `_.-~`; never `+`, `/` or `%`.
+    """
+    name = quote(text, safe=safe, errors="surrogatepass")
+    if name.strip(".") and len(name) <= LONGEST_NAME and not (name.startswith(".") and name.endswith(".tmp")):
+        return name
+    digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]
+    return f"{name[: LONGEST_NAME // 2].lstrip('.')}+{digest}"  # `quote` leaves no other +
+
+
+@contextmanager
+def draft_folder(target: Path) -> Iterator[Path]:
+    """Yield a new folder beside `target`, named as a draft and locked until the block ends or the process dies."""
+    folder = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".tmp", dir=target.parent))
+    try:
+        with (folder / f"{_LOCK}.new").open("w") as lock:
+            with suppress(OSError):  # a file system without locks: there the draft's age decides
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                os.rename(folder / f"{_LOCK}.new", folder / _LOCK)  # under this name it has always been locked
+            yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def remove_drafts(folder: Path) -> None:
+    """Remove the drafts that killed processes left in a folder and its subfolders; those of living ones are kept.
+
+    A dead process holds no lock. A draft without a lock is one of a file system that has none, or of an earlier
+    version: it is removed once it is `STALE_SECONDS` old.
+    """
+    for draft in list(folder.rglob(".*.tmp")):
+        if (name := DRAFT.fullmatch(draft.name)) and draft.is_dir() and _is_left(draft, name[1]):
+            shutil.rmtree(draft, ignore_errors=True)
+
+
+def _is_left(draft: Path, name: str) -> bool:
+    try:
+        lock = os.open(draft / _LOCK, os.O_RDWR)
+    except OSError:
+        with suppress(OSError):  # it may have been finished in between
+            ours = {name, "old", f"{_LOCK}.new"}.issuperset(os.listdir(draft))
+            return ours and time.time() - draft.stat().st_mtime > STALE_SECONDS
+        return False
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    finally:
+        os.close(lock)
+    return True
 
 MAKE_ROOM = "No space left on device. Make room and run again; what was finished is kept."
 
@@ -32,22 +101,20 @@ def atomic_path(target: Path) -> Iterator[Path]:
         OSError: the disk is full; the sentence says what to do.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
-    beside = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".tmp", dir=target.parent))
-    draft = beside / target.name
     try:
-        yield draft
-        for path in [draft, *draft.rglob("*")] if draft.is_dir() else [draft]:
-            _fsync(path)
-        if target.is_dir():
-            os.rename(target, beside / "old")
-        os.replace(draft, target)
-        _fsync(target.parent)
+        with draft_folder(target) as beside:
+            draft = beside / target.name
+            yield draft
+            for path in [draft, *draft.rglob("*")] if draft.is_dir() else [draft]:
+                _fsync(path)
+            if target.is_dir():
+                os.rename(target, beside / f"{target.name}.old")
+            os.replace(draft, target)
+            _fsync(target.parent)
     except Exception as error:
         if is_full_disk(error) and not str(error).startswith("Cannot write"):
             raise OSError(f"Cannot write {target}: {MAKE_ROOM}") from error
         raise
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
 
 
 @contextmanager
@@ -67,9 +134,8 @@ def new_folder(target: Path) -> Iterator[Path]:
 def remove_folder(folder: Path) -> None:
     """Remove a folder, if there is one, so that a kill leaves no part of it under its name: it is moved aside first."""
     if folder.is_dir():
-        aside = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".tmp", dir=folder.parent))
-        os.rename(folder, aside / folder.name)
-        shutil.rmtree(aside, ignore_errors=True)
+        with draft_folder(folder) as aside, suppress(FileNotFoundError):  # another process may have removed it
+            os.rename(folder, aside / folder.name)
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -193,7 +193,7 @@ class RunConfig(BaseModel):
         """Refuse unknown options of the ladder, and unlabelled speech that nothing would hear."""
         LadderOptions.read(self.ladder_options)
         if self.unlabelled is not None and not self.ladder:
-            raise ValueError(f"unlabelled={self.unlabelled} is heard by a ladder alone: add --ladder.")
+            raise ValueError(f"unlabelled={self.unlabelled} is for a ladder alone: add ladder=true.")
         return self
 
     @model_validator(mode="after")

@@ -229,8 +229,6 @@ def _finish(
     leaks = _leakage(run, module, accelerator, train)
     seconds += time.monotonic() - began
     write_fold(run, fold, folder, accelerator, module, trained, seconds, learned, **leaks)
-    for name in ("both", "layers") if accelerator.is_main_process else ():
-        remove_folder(folder / name)
 
 
 def _leakage(run: Run, module: Downstream | LiveModel, accelerator: Accelerator, train: list[Any]) -> dict[str, Any]:
@@ -314,7 +312,7 @@ def pool(run: Run, folds: Sequence[Fold], cost: dict[str, Any]) -> dict[str, Any
         "speaker_independent": all(fold.speaker_independent for fold in folds),
         "dev_shares_speakers": any(fold.dev_shares_speakers for fold in folds),
         **sweep_info(run.config, {fold.name: run.folder(fold) for fold in folds}),
-        "selected_by": _selected_by(run, [read_json(run.folder(fold) / "fold.json") for fold in folds]),
+        "selected_by": _selected_by(run, [read_record(run.folder(fold) / "fold.json") for fold in folds]),
         "num_utterances": len(run.manifest),
         "num_speakers": len(set(run.manifest.speaker_names.values()) - {None}),
         "manifest_hash": run.manifest.hash,

@@ -6,13 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from statistics import fmean
 from typing import TYPE_CHECKING, ClassVar
-from urllib.parse import quote
 
 import torch
 from accelerate import Accelerator
 
 from undertone.downstream.head import head_class
+from undertone.files import safe_name
 from undertone.training.feeding import Source, StoreSource, WaveSource
+from undertone.training.run_files import MIXTURES
 from undertone.training.trainer import Trainer, total_steps
 from undertone.upstream.base import Upstream
 from undertone.upstream.precision import autocast, check_precision
@@ -89,8 +90,13 @@ class RecomputeSource:
 
 
 def can_mix(run: Run) -> bool:
-    """Whether layer weights can be learned on means: a probe predicts the tasks, and layers are mixed as they are."""
+    """Whether layer weights can be learned on means: a probe predicts the tasks, and layers are mixed as they are.
+
+    Nor is any fold called `EVERYONE`: its weights would be those that have learned from its test part.
+    """
     config, levels = run.config, head_class(PROBE).levels
+    if any(fold.name == EVERYONE for fold in run.folds):
+        return False
     learned = config.mode == "frozen" and config.layers == "sum" and "layers" not in config.sweep
     return learned and not config.layer_norm and all(t.level in levels for t in run.tasks)
 
@@ -115,7 +121,7 @@ def learn_mixtures(run: Run, means: Source, accelerator: Accelerator) -> dict[st
     for fold in run.folds:
         train, dev = run.manifest.select(fold.train), run.manifest.select(fold.dev)
         module = probe.new_downstream(fold.name)
-        folder = run.out / "mixtures" / quote(fold.name, safe=" ")
+        folder = run.out / MIXTURES / safe_name(fold.name)
         with run.display.bar(f"layer weights of fold {fold.name}") as advance:
             trainer = Trainer(
                 config,

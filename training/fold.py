@@ -20,6 +20,7 @@ from undertone.training.cost import trained_parameters
 from undertone.training.embeddings import save_embeddings
 from undertone.training.postprocess import postprocess
 from undertone.training.run import Run
+from undertone.training.run_files import TRAINING
 from undertone.training.scoring import predict, predict_and_embed, selected_by
 from undertone.training.sweep import TRIED, WEIGHTS
 from undertone.training.targets import scored_task
@@ -30,8 +31,21 @@ if TYPE_CHECKING:
 
 
 def is_done(run: Run, fold: Fold) -> bool:
-    """Whether the fold's files are all there."""
-    return (run.folder(fold) / "fold.json").is_file()
+    """Whether the fold's files are all there.
+
+    Raises:
+        ValueError: they are those of another fold: file systems exist to which `F1` and `f1` are one name.
+    """
+    record = run.folder(fold) / "fold.json"
+    if not record.is_file():
+        return False
+    name = read_json(record).get("name", fold.name)  # an earlier version wrote none
+    if name != fold.name:
+        raise ValueError(
+            f"{record.parent} holds the fold {name!r}, and {fold.name!r} would overwrite it: to this file system both "
+            f"names are one. Rename one of them in the corpus, and begin anew with another --out."
+        )
+    return True
 
 
 def fold_lock(run: Run, fold: Fold) -> FileLock:
@@ -118,6 +132,7 @@ def write_fold(
         write_json(folder / "history.json", trained.history)
         downstream = module.downstream if isinstance(module, LiveModel) else module
         record = {
+            "name": fold.name,
             "best_step": trained.best_step,
             "dev_score": trained.best_score,
             "seconds": round(seconds, 2),
@@ -132,8 +147,8 @@ def write_fold(
         if trained.chosen:
             record["chosen"] = trained.chosen
         write_json(folder / "fold.json", record | found)
-        remove_folder(folder / "checkpoints")
-        remove_folder(folder / "best")
+        for name in TRAINING:
+            remove_folder(folder / name)
     accelerator.wait_for_everyone()
 
 

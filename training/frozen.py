@@ -17,10 +17,11 @@ from accelerate.utils import broadcast_object_list, gather_object
 from filelock import FileLock
 
 from undertone.downstream.downstream import needed_states
-from undertone.files import read_record, write_json
+from undertone.files import read_json, read_record, remove_folder, write_json
 from undertone.training.fallback import MixtureSource, RecomputeSource, can_mix, learn_mixtures
 from undertone.training.feeding import Source, StoreSource, WaveSource
 from undertone.training.progress import Display
+from undertone.training.run_files import MIXTURES
 from undertone.upstream.base import Upstream
 from undertone.upstream.budget import free_bytes, in_words, stored_bytes
 from undertone.upstream.extract import ExtractionReport, extract, share_of
@@ -72,6 +73,7 @@ def frozen_source(run: Run, accelerator: Accelerator) -> tuple[str, Source]:
             plan = _plan(run, accelerator)
             if accelerator.is_main_process:
                 write_json(path, plan)
+                remove_folder(run.out / MIXTURES)
             accelerator.wait_for_everyone()
     finally:
         lock.release()
@@ -130,7 +132,7 @@ class Budget:
         self.bytes = self.free // 2 if wanted is None else wanted
 
     def __str__(self) -> str:
-        return f"{in_words(self.free)} are free, the budget is {in_words(self.bytes)} (--store-budget)"
+        return f"{in_words(self.free)} are free, the budget is {in_words(self.bytes)} (store_budget=20GB sets it)"
 
 
 def hidden_states(
@@ -183,7 +185,7 @@ def fill_store(
     if left := store.missing(keys):  # looks at what the other processes have written
         raise ValueError(
             f"{len(left)} of {len(set(keys))} sounds are not in {store.folder}. If processes run on several machines, "
-            f"give --store a folder that all of them share."
+            f"give a folder that all of them share: store=FOLDER."
         )
     return done
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
-from urllib.parse import quote
 
 import torch
 from torch import Tensor
@@ -25,6 +24,7 @@ from undertone.training.postprocess import apply_chains
 from undertone.training.predictions import Predictions
 from undertone.training.progress import Display
 from undertone.training.results import number
+from undertone.training.run_files import fold_folder
 from undertone.training.scoring import predict
 from undertone.upstream.types import WaveBatch
 
@@ -100,7 +100,7 @@ def noise_test(
     found: dict[tuple[str, str], list[Predictions]] = {}
     with (display or Display()).bar("noise") as advance:
         for number_of_fold, fold in enumerate(results["folds"], 1):
-            folder = run / "folds" / quote(fold["name"], safe=" ")
+            folder = fold_folder(run, fold["name"])
             model = UndertoneModel.from_pretrained(folder / "model", allow=(settings["head"], settings["upstream"]))
             module = LiveModel(model.upstream, model.downstream).to(accelerator.device)
             utterances = manifest.select(dict.fromkeys(Predictions.load(folder / "predictions.parquet").ids))

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from undertone.downstream.task import Task
-from undertone.files import atomic_path
+from undertone.files import atomic_path, remove_drafts
 from undertone.training.command import command_line
 from undertone.training.figures import MAIN, embedding_maps, figures
 from undertone.training.intervals import metrics_of, positions, unit_sums
@@ -38,6 +38,7 @@ def write_report(run: Path) -> Path:
             cannot be read.
     """
     files = read_run(Path(run))
+    remove_drafts(files.path)
     content = _content(files)
     for name in ("report.html", "report.md"):
         with atomic_path(files.path / name) as draft:

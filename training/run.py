@@ -6,15 +6,14 @@ import copy
 import dataclasses
 from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.parse import quote
 
 from filelock import FileLock
 
 from undertone.corpora import load_corpus
 from undertone.corpora.corpus import Corpus
 from undertone.corpora.folds import Fold, check_folds, mark_leaks
-from undertone.corpora.manifest import Manifest, Utterance
-from undertone.corpora.prepare import check_unchanged, prepare
+from undertone.corpora.manifest import FILE_NAME, Manifest, Utterance
+from undertone.corpora.prepare import Prepared, check_unchanged, prepare
 from undertone.downstream.config import UndertoneConfig
 from undertone.downstream.downstream import Downstream
 from undertone.downstream.head import check_head_options, check_head_tasks, head_class
@@ -35,6 +34,7 @@ from undertone.training.feeding import Source, StoreSource, WaveSource
 from undertone.training.frozen import frozen_source, store_folder
 from undertone.training.order import seed_everything
 from undertone.training.progress import Display
+from undertone.training.run_files import fold_folder, remove_leftovers
 from undertone.training.started import check_start, record_start, save_start
 from undertone.training.targets import choose_tasks, label_warnings, reading_notes
 from undertone.training.unlabelled import joined, unlabelled_corpus, without_labels
@@ -79,8 +79,8 @@ class Run:
     copies: Heard = field(default_factory=dict)
 
     def folder(self, fold: Fold) -> Path:
-        """RUN/folds/NAME; letters that a file system may refuse are quoted."""
-        return self.out / "folds" / quote(fold.name, safe=" ")
+        """RUN/folds/NAME; see `fold_folder`."""
+        return fold_folder(self.out, fold.name)
 
     def new_downstream(self, name: str) -> Downstream:
         """An untrained downstream whose weights depend on the seed and `name` alone."""
@@ -211,6 +211,7 @@ def open_run(config: RunConfig, out: Path, display: Display) -> Run:
         raise ValueError(f"Cannot make the folder {out}: {error.strerror}. Choose another --out.") from error
     with FileLock(out / "start.lock"):
         begun = (out / "config.json").is_file()  # the last that a start writes
+        remove_leftovers(out)
         manifest, warnings = _manifest(config, corpus, out, display, begun)
         folds = corpus.folds(manifest, config.protocol, config.num_folds, config.seed)
         leaks = check_folds(folds, manifest, config.allow_leak)
@@ -300,9 +301,28 @@ def _unlabelled(
     """The unlabelled speech that was asked for, prepared once like a corpus."""
     if config.unlabelled is None:
         return ()
-    plain = config.model_copy(update={"root": None})
-    found, _ = _manifest(plain, unlabelled_corpus(config.unlabelled), out / "unlabelled", display, begun)
+    corpus, plain = unlabelled_corpus(config.unlabelled), config.model_copy(update={"root": None})
+    if corpus.default_root is None:  # a corpus of ours, whose folder is not known here
+        raise ValueError(f"unlabelled={config.unlabelled} is no folder. Give that of its audio: unlabelled=FOLDER.")
+    found, _ = _manifest(plain, corpus, out / "unlabelled", display, begun)
     return without_labels(manifest, found)
+
+
+def prepare_corpus(config: RunConfig, corpus: Corpus | None = None, display: Display | None = None) -> Prepared:
+    """What a run finds in its corpus; files that an earlier run found good and that have not changed are not read.
+
+    Raises:
+        ValueError: as `load_corpus` and `prepare`.
+    """
+    corpus = corpus or load_corpus(config.corpus, config.corpus_options)
+    with (display or Display()).bar(f"checking {corpus.name}") as advance:
+        return prepare(
+            corpus,
+            Path(config.root).expanduser() if config.root else None,
+            strict=config.strict,
+            progress=lambda done, total: advance(done, total, ""),
+            trusted=store_folder(config.store) / "audio",
+        )
 
 
 def _manifest(
@@ -310,19 +330,11 @@ def _manifest(
 ) -> tuple[Manifest, list[str]]:
     """The run's manifest and what was noticed when it was made; of a run that has begun, those of its start."""
     folder, notes = out / "manifest", out / "manifest_notes.json"
-    if begun and folder.is_dir() and notes.is_file():
+    if begun and (folder / FILE_NAME).is_file() and notes.is_file():
         manifest = Manifest.load(folder)
         check_unchanged(manifest)
         return manifest, list(read_json(notes))
-    with display.bar(f"checking {corpus.name}") as advance:
-        root = Path(config.root).expanduser() if config.root else None
-        prepared = prepare(
-            corpus,
-            root,
-            strict=config.strict,
-            progress=lambda done, total: advance(done, total, ""),
-            trusted=store_folder(config.store) / "audio",
-        )
+    prepared = prepare_corpus(config, corpus, display)
     warnings = prepared.warnings + [f"set aside {path}: {reason}" for path, reason in prepared.broken]
     for warning in warnings:
         display.say(f"note: {warning}")

@@ -5,14 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 from undertone.downstream.task import Task
-from undertone.files import read_json, read_record
+from undertone.files import read_json, read_record, remove_drafts, remove_folder, safe_name
 from undertone.training.command import command_line
 from undertone.training.embeddings import FILE_NAME
 from undertone.training.predictions import Predictions
 from undertone.training.results import is_evaluation
+
+TRAINING = ("checkpoints", "best", "both", "layers")
+"""Folders that a training needs until its fold.json is written."""
+
+MIXTURES = "mixtures"
+"""Folder of RUN where layer weights are learned until hidden_states.json holds them."""
 
 
 @dataclass(frozen=True)
@@ -59,8 +64,18 @@ class RunFiles:
 
 
 def fold_folder(run: Path, name: str) -> Path:
-    """RUN/folds/NAME; letters that a file system may refuse are quoted."""
-    return run / "folds" / quote(name, safe=" ")
+    """RUN/folds/NAME, by `safe_name`; fold.json in it holds the name itself."""
+    return run / "folds" / safe_name(name)
+
+
+def remove_leftovers(run: Path) -> None:
+    """Remove what killed processes left in RUN and nobody will read; other processes may be at work in it."""
+    remove_drafts(run)
+    for record in run.glob("folds/**/fold.json"):  # written last: its training is done
+        for name in TRAINING:
+            remove_folder(record.parent / name)
+    if (run / "hidden_states.json").is_file():
+        remove_folder(run / MIXTURES)
 
 
 def read_run(run: Path) -> RunFiles:

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from undertone.files import atomic_path, read_json, read_record, write_json
+from undertone.files import atomic_path, read_json, read_record, safe_name, write_json
 from undertone.training.embeddings import load_embeddings, save_embeddings
 from undertone.training.predictions import Predictions
 
@@ -51,6 +51,8 @@ WEIGHTS = "tried.safetensors"
 TRIED = "tried.json"
 """Of a trial: its dev score and best step, written once it was trained and before anything is chosen."""
 
+_KEPT = " =,[](){}:'\""  # characters of a trial's folder: numbers, words and lists look as they were given
+
 
 @dataclasses.dataclass(frozen=True)
 class Trial:
@@ -84,7 +86,7 @@ def trials(config: RunConfig) -> list[Trial]:
         values = dict(zip(shared, combination, strict=True))
         for seed in config.seeds or (config.seed,):
             shown = values | ({"seed": seed} if config.seeds else {})
-            name = ",".join(f"{key}={value}" for key, value in shown.items())
+            name = safe_name(",".join(f"{key}={value}" for key, value in shown.items()), safe=_KEPT)
             found.append(Trial(name, values, with_values(config, {**values, "seed": seed}, own)))
     return found
 

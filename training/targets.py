@@ -88,7 +88,9 @@ def _make_task(manifest: Manifest, name: str, weight: float) -> Task:
     except (KeyError, ValueError) as error:
         raise ValueError(f"Task {name!r}: {error}") from error
     if not values:
-        raise ValueError(f"Task {name!r}: the column is empty in every row. Leave the task out, or fill in the labels.")
+        labelled = [column for column in ("emotion", *DIMENSIONS, "gender") if _present(manifest.column(column))]
+        others = f"choose tasks that are labelled (tasks={','.join(labelled)})" if labelled else "leave the task out"
+        raise ValueError(f"Task {name!r}: the column is empty in every row. Fill in the labels, or {others}.")
     if all(isinstance(value, int | float) and not isinstance(value, bool) for value in values):
         return Task(name, "regression", (name,), weight=weight)
     labels = tuple(sorted({str(value) for value in values}))

@@ -86,12 +86,14 @@ def load_lora(upstream: Upstream, folder: Path) -> None:
         weights = load_file(path)
         ranks = {len(weight) for name, weight in weights.items() if ".lora_A." in name}
     if len(ranks) != 1:
-        raise ValueError(f"{path} holds adapters of {len(ranks)} ranks; one is expected. Get the model again.")
+        raise ValueError(
+            f"{path} holds adapters of {len(ranks)} ranks; one is expected. Download or save the model again."
+        )
     add_lora(upstream, rank=ranks.pop(), alpha=alpha, dropout=0.0)
     wanted = get_peft_model_state_dict(upstream.model)
     wrong = sorted(set(wanted) ^ set(weights)) or [key for key in wanted if wanted[key].shape != weights[key].shape]
     if wrong:
-        raise ValueError(f"{path} does not fit the upstream: {', '.join(wrong[:5])}. Get the model again.")
+        raise ValueError(f"{path} does not fit the upstream: {', '.join(wrong[:5])}. Download or save the model again.")
     set_peft_model_state_dict(upstream.model, weights)
     merge_lora(upstream)
 
@@ -106,7 +108,7 @@ def _open(upstream: Upstream) -> tuple[nn.Module, Family]:
     if not isinstance(upstream, HFUpstream):
         raise ValueError(
             f"Upstream {upstream.name!r} has no weights that could learn; mode=finetune and mode=lora need a "
-            f"Hugging Face model. Use mode=frozen, or another --upstream."
+            f"Hugging Face model. Use mode=frozen, or such a model."
         )
     return upstream.model, find_family(upstream.model.config.model_type, upstream.name)
 

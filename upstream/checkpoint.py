@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,9 @@ import torch
 from huggingface_hub import constants, try_to_load_from_cache
 from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
 from transformers import AutoConfig, FeatureExtractionMixin, PreTrainedConfig, PreTrainedModel
+from transformers.utils import find_adapter_config_file
 
+from undertone.files import read_json
 from undertone.files.waiting import limit_waiting
 from undertone.upstream.families import find_family
 from undertone.upstream.limits import check_sample_rate, check_settings, check_size
@@ -23,6 +25,7 @@ logger = logging.getLogger(__name__)
 MASK_EMBEDDING = "masked_spec_embed"  # what SpecAugment fills with; it decides no hidden state here
 SAMPLE_RATE = 16_000
 WEIGHT_FILES = ("*.safetensors", "*.bin")
+ADAPTERS = "adapter_config.json"
 
 
 def prepare_config(config: PreTrainedConfig) -> PreTrainedConfig:
@@ -40,6 +43,8 @@ def read_config(name: str, revision: str | None) -> PreTrainedConfig:
     """
     if not os.path.isdir(name):
         limit_waiting()
+    if os.path.isdir(name):  # of a Hub id only once it answers
+        _refuse_adapters(name, revision)
     with _reading(name, "config.json"):
         raw, _ = PreTrainedConfig.get_config_dict(name, revision=revision)
     if not isinstance(raw, dict) or not isinstance(raw.get("model_type"), str):
@@ -47,10 +52,35 @@ def read_config(name: str, revision: str | None) -> PreTrainedConfig:
             f"{name!r} holds no config.json that names a model_type, so its architecture is unknown. "
             f"Give the folder or Hub id of a model that transformers saved."
         )
+    _refuse_adapters(name, revision)
     find_family(raw["model_type"], name)
     check_settings(name, raw)
     with _reading(name, "config.json"):
         return prepare_config(AutoConfig.from_pretrained(name, revision=revision, trust_remote_code=False))
+
+
+def _refuse_adapters(name: str, revision: str | None) -> None:
+    """Refuse PEFT adapters: transformers puts those that lie beside a model into it, where its weights get other names.
+
+    Raises:
+        ValueError: how to merge them.
+    """
+    found, settings = None, {}
+    with quiet_transformers(), suppress(Exception):  # a Hub that does not answer; a file that is not JSON
+        found = find_adapter_config_file(name, revision=revision)
+        settings = dict(read_json(Path(found))) if found else {}
+    if not found:
+        return
+    adapted = (settings.get("auto_mapping") or {}).get("base_model_class") or "AutoModel"
+    base, adapters, first = settings.get("base_model_name_or_path") or "BASE", name, ""
+    if any(path for pattern in WEIGHT_FILES for path in Path(name).glob(pattern) if "adapter" not in path.name):
+        base, adapters = name, "ADAPTERS"
+        first = f"move {ADAPTERS} and its weights into a folder of their own, {adapters}; then "
+    raise ValueError(
+        f"{name!r} holds PEFT adapters ({ADAPTERS}); an upstream needs them merged into its weights. In Python, {first}"
+        f"PeftModel.from_pretrained({adapted}.from_pretrained({base!r}), {adapters!r}).merge_and_unload()"
+        f".save_pretrained('merged'). Copy the base model's preprocessor_config.json there, and give that folder."
+    )
 
 
 def find_commit(name: str, revision: str | None) -> str | None:
@@ -130,10 +160,12 @@ def read_preprocessing(name: str, revision: str | None, config: PreTrainedConfig
         settings = {}
     except (ValueError, TypeError, RecursionError) as error:
         raise ValueError(
-            f"The preprocessor_config.json of {name!r} is damaged: {error}. Get the model again."
+            f"The preprocessor_config.json of {name!r} is damaged: {error}. Download or save the model again."
         ) from error
     if not isinstance(settings, dict):
-        raise ValueError(f"The preprocessor_config.json of {name!r} holds no settings. Get the model again.")
+        raise ValueError(
+            f"The preprocessor_config.json of {name!r} holds no settings. Download or save the model again."
+        )
     wrong = {key: settings[key] for key, value in family.features.items() if settings.get(key, value) != value}
     if wrong:
         raise ValueError(

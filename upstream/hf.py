@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -21,7 +20,7 @@ from undertone.upstream.checkpoint import (
     read_preprocessing,
 )
 from undertone.upstream.families import find_family
-from undertone.upstream.fingerprint import fingerprint
+from undertone.upstream.fingerprint import fingerprint, quick_digest
 from undertone.upstream.limits import check_sample_rate, check_settings, check_size
 from undertone.upstream.masked_norm import mask_norms
 from undertone.upstream.types import HiddenStates, WaveBatch, length_mask
@@ -95,7 +94,7 @@ class HFUpstream(Upstream):
         if not len(enough):
             raise ValueError(f"Upstream {name!r} makes no frame of a second of sound: its config.json is damaged.")
         self.receptive_field = int(enough[0]) + 1  # samples of the first frame
-        self._hashes: dict[tuple[int, str], str] = {}
+        self._hashes: dict[str, str] = {}  # by `quick_digest`
 
     @classmethod
     def from_pretrained(cls, name: str, revision: str | None = None) -> HFUpstream:
@@ -221,10 +220,9 @@ class HFUpstream(Upstream):
         return self._hash(settings)
 
     def _hash(self, settings: Mapping[str, Any]) -> str:
-        """The digest of settings and weights; made again when either has changed."""
+        """The digest of settings and weights; made again when either has changed, in whatever way."""
         state = self._computing_state()
-        version = sum(tensor._version for tensor in state.values())
-        key = version, json.dumps(settings, sort_keys=True)
+        key = quick_digest(settings, state)
         if key not in self._hashes:
             self._hashes[key] = fingerprint(settings, state)
         return self._hashes[key]

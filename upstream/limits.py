@@ -50,7 +50,8 @@ def check_sample_rate(name: str, sample_rate: object) -> int:
     low, high = SAMPLE_RATES
     if not isinstance(sample_rate, int) or not low <= sample_rate <= high:
         raise ValueError(
-            f"{name!r} asks for sound at {sample_rate!r} Hz; expected {low} to {high} Hz. Get the model again."
+            f"{name!r} asks for sound at {sample_rate!r} Hz; expected {low} to {high} Hz. "
+            f"Download or save the model again."
         )
     return sample_rate
 
@@ -74,7 +75,8 @@ def refuse_larger(name: str, module: nn.Module, num_weights: int) -> None:
     wanted = sum(weight.numel() for weight in module.parameters())
     if wanted > num_weights:
         raise ValueError(
-            f"The config of {name!r} describes {wanted:,} weights, its file holds {num_weights:,}. Get the model again."
+            f"The config of {name!r} describes {wanted:,} weights, its file holds {num_weights:,}. "
+            f"Download or save the model again."
         )
 
 
@@ -89,7 +91,7 @@ def count_weights(path: Path) -> int:
 
 
 @contextmanager
-def as_sentence(what: str, way_out: str = "Get the model again.") -> Iterator[None]:
+def as_sentence(what: str, way_out: str = "Download or save the model again.") -> Iterator[None]:
     """Turn whatever settings from elsewhere make transformers, torch, PEFT or a class raise into one `ValueError`.
 
     Args:

@@ -39,6 +39,6 @@ def too_little(what: str, error: RuntimeError) -> ValueError:
     """The sentence about what does not fit."""
     reason = str(error).split("\n")[0]
     return ValueError(
-        f"The memory does not hold {what}: {reason} Use shorter stretches of sound, mixed_precision=bf16, "
-        f"gradient_checkpointing=true where the upstream learns, or device=cpu."
+        f"The memory does not hold {what}: {reason} Use shorter pieces of audio; a run also takes "
+        f"mixed_precision=bf16, gradient_checkpointing=true where the upstream learns, or device=cpu."
     )

@@ -6,7 +6,6 @@ import hashlib
 import json
 import logging
 import os
-import shutil
 import time
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -18,7 +17,7 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-from undertone.files import write_json
+from undertone.files import remove_drafts, write_json
 from undertone.upstream.base import Upstream
 from undertone.upstream.shard import DTYPES, SUFFIX, Shard, encode, find_damage, write_shard
 from undertone.upstream.types import HiddenStates
@@ -29,7 +28,6 @@ META = "meta.json"  # of each store; its time of change is when the store was la
 SHARD_BYTES = 32 * 2**20
 SHARD_SECONDS = 30.0  # a killed extraction loses no more than this
 MAX_OPEN = 32  # shards mapped at once, which bounds what a process holds of a large store
-STALE_SECONDS = 24 * 3600.0  # a draft older than this was left by a killed process
 
 logger = logging.getLogger(__name__)
 
@@ -205,13 +203,6 @@ class Store:
                 shard.unlink(missing_ok=True)
                 continue
             self._known.add(shard)
-
-
-def remove_drafts(folder: Path, age: float = STALE_SECONDS) -> None:
-    """Remove what killed processes left half written in a store's folder `age` seconds ago or earlier."""
-    for draft in folder.glob(".*.tmp"):
-        if time.time() - draft.stat().st_mtime > age:
-            shutil.rmtree(draft, ignore_errors=True)
 
 
 def _describe(upstream: Upstream) -> dict[str, Any]:

@@ -86,7 +86,7 @@ def _only(stores: Sequence[StoreInfo], name: str, root: Path) -> StoreInfo:
     fitting = [info for info in stores if info.folder.name.startswith(name)]
     if len(fitting) != 1:
         raise ValueError(
-            f"{name!r} is the beginning of {len(fitting)} stores in {root}. `undertone store list` shows their names."
+            f"{name!r} is the beginning of {len(fitting)} stores. Their names: `undertone store list --store {root}`."
         )
     return fitting[0]
 

@@ -132,7 +132,7 @@ def test_predict_of_nothing_readable_is_a_failure(mixed: Path, finished: Path) -
 def test_a_corpus_of_broken_files_only(mixed: Path, tmp_path: Path) -> None:
     rows = [row for row in rows_of(mixed) if Path(row["file"]).name in BROKEN]
     outcome = undertone("train", write_table(tmp_path / "all.csv", rows), "--out", tmp_path / "run", *TINY)
-    assert outcome.status == 2 and "8 of 8 utterances cannot be used. Check --root." in outcome.err
+    assert outcome.status == 2 and "8 of 8 utterances cannot be used. Check their paths." in outcome.err
 
 
 # ---- corpora and tables

@@ -49,7 +49,8 @@ def test_extract_says_what_it_needs_and_how_fast_it_was(small_corpus: Path, tmp_
     words = ("extract", small_corpus, "--store", tmp_path)
     outcome = undertone(*words)
     assert re.search(
-        r"frames of 64 sounds need 4\.\d MB: .* GB are free, the budget is .* GB \(--store-budget\)", outcome.err
+        r"frames of 64 sounds need 4\.\d MB: .* GB are free, the budget is .* GB \(store_budget=20GB sets it\)",
+        outcome.err,
     )
     last = re.fullmatch(LAST_LINE, outcome.out.splitlines()[-1])
     assert last is not None and last[1] == "64" and float(last[2]) > 10

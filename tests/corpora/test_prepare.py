@@ -66,7 +66,7 @@ def test_strict_names_the_broken_files(mixed: Table) -> None:
 
 def test_all_broken(tmp_path: Path) -> None:
     with pytest.raises(
-        ValueError, match=r"(?s)7 of 7 utterances cannot be used. Check --root.*0\.wav: no such.*and 2 more"
+        ValueError, match=r"(?s)7 of 7 utterances cannot be used. Check their paths.*0\.wav: no such.*and 2 more"
     ):
         prepare(table(tmp_path, {f"{number}.wav": "sad" for number in range(7)}), None)
 

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import csv
+import importlib.util
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from undertone.recipes.ablation import Row, ablation_table
+from undertone.corpora.manifest import Manifest
+from undertone.recipes.ablation import Row, ablation_rows, ablation_table, row_configs, why_not
+from undertone.recipes.systems import available_systems, system_module
 from undertone.tests.cli.commands import undertone
+from undertone.training.progress import Display
+from undertone.training.run import open_run, prepare_corpus
 
 MINE = """
 from undertone.recipes.ablation import Row
@@ -111,3 +117,98 @@ def test_rows_may_have_tasks_of_their_own() -> None:
     _, header, lines = ablation_table([(Row("classes"), both), (Row("values"), one)])
     assert header[3:6] == ["Ours: UAR", "Ours: WA", "Ours: CCC"]
     assert [line[2:6] for line in lines] == [["emotion", "50.0", "50.0", ""], ["valence", "", "", "0.500"]]
+
+
+@pytest.fixture(scope="module")
+def like_emodb(small_corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A table with EmoDB's labels, emotion and gender, and none of dimensions or over time; 16 clips."""
+    table = tmp_path_factory.mktemp("emodb") / "clips.csv"
+    with small_corpus.open(newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["file"].endswith("_01.wav")]
+    with table.open("w", newline="") as file:
+        writer = csv.DictWriter(file, ["file", "speaker", "gender", "emotion"], extrasaction="ignore")
+        writer.writeheader()
+        writer.writerows(rows)
+    return table
+
+
+ABLATED = [name for name in available_systems() if hasattr(system_module(name), "ABLATION")]
+OPENSMILE = importlib.util.find_spec("opensmile") is not None
+
+
+@pytest.mark.parametrize("name", ABLATED)
+def test_every_row_of_every_preset_starts_on_a_corpus_like_emodb(
+    name: str, like_emodb: Path, store: Path, tmp_path: Path
+) -> None:
+    """Each row opens its run, or is left out for want of labels; every size of the preset runs the same rows."""
+    left_out: set[str] = set()
+    sizes = [name, f"{name}:small"] if "small" in getattr(system_module(name), "VARIANTS", {}) else [name]
+    words = (f"store={store}", "device=cpu", "protocol=groups", "num_folds=2")
+    for system in sizes:
+        configs = row_configs(system, str(like_emodb), words)
+        manifest = prepare_corpus(next(iter(configs.values()))).manifest
+        reasons = {row.name: why_not(row, configs[row.name], manifest) for row in ablation_rows(system)}
+        left_out = {row for row, reason in reasons.items() if reason}
+        for row in configs.keys() - left_out if system == sizes[-1] else ():
+            run = open_run(configs[row], tmp_path / row, Display())
+            assert run.tasks[0].name == "emotion" and run.new_downstream("F1") is not None
+    lacking = {"trigeorgis2016": {"ccc", "mse"}, "contours": set() if OPENSMILE else {"compare2016"}}
+    dimensions = {row.name for row in ablation_rows(name) if "MSP-Podcast" in row.published}
+    assert left_out - {row for row in left_out if row.endswith("-unlabelled")} == lacking.get(name, dimensions)
+    assert len(left_out) < len(ablation_rows(name)) - 1, "a table needs two rows"
+
+
+def test_rows_of_a_variant_are_of_its_size(small_corpus: Path) -> None:
+    for system, size in (("trigeorgis2016", 128), ("trigeorgis2016:small", 32)):
+        for config in row_configs(system, str(small_corpus)).values():
+            assert config.head_options.get("hidden_size", 128) == size  # 128 is the head's own default
+
+
+def test_rows_of_other_settings_or_data_share_no_table(
+    system: Path, like_emodb: Path, store: Path, tmp_path: Path
+) -> None:
+    words, out = ("ablate", system, like_emodb, f"store={store}", *TINY, "--out", tmp_path / "out"), tmp_path / "out"
+    assert undertone(*words, "--rows", "plain").status == 0
+    outcome = undertone(*words, "lr=0.1", "--rows", "wide")
+    assert outcome.fails_with("plain holds a run with other settings: learning_rate was 0.001, now 0.1")
+    text = like_emodb.read_text()
+    try:
+        like_emodb.write_text("\n".join(text.splitlines()[:-1]))
+        outcome = undertone(*words, "--rows", "wide")
+    finally:
+        like_emodb.write_text(text)
+    assert outcome.fails_with("plain is of other data", "had 16 utterances of 4 speakers", "has 15 of 4 now")
+    assert [path.name for path in out.iterdir()] == ["plain"], "nothing was trained"
+
+
+UNLABELLED = """
+from undertone.recipes.ablation import Row
+SYSTEM = {"upstream": "mfcc", "head": "linear", "ladder": True}
+ABLATION = (Row("labelled", ("ladder=false", "tasks=emotion")), Row("more/../..", needs="unlabelled"))
+"""
+
+
+def test_a_row_without_what_it_is_about_is_left_out_and_refused_by_name(
+    like_emodb: Path, store: Path, tmp_path: Path
+) -> None:
+    system = tmp_path / "ladders.py"
+    system.write_text(UNLABELLED)
+    words = ("ablate", system, like_emodb, f"store={store}", *TINY, "--out", tmp_path / "out")
+    outcome = undertone(*words, "--rows", "more/../..")
+    assert outcome.fails_with("Row 'more/../..' cannot be run", "give unlabelled=FOLDER")
+    outcome = undertone(*words)
+    assert outcome.status == 0 and "Row more/../.. was left out: it learns from speech without labels" in outcome.out
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["labelled"]
+    outcome = undertone(
+        "ablate", "trigeorgis2016", like_emodb, "--rows", "mse", "--out", tmp_path / "none", f"store={store}"
+    )
+    assert outcome.fails_with("'mse' cannot be run: it is about predicting values, and these tasks are classes")
+
+
+@pytest.mark.data
+def test_every_ablation_starts_on_emodb_itself(data: Path, store: Path) -> None:
+    for name in ABLATED:
+        configs = row_configs(name, "emodb", (f"root={data / 'emodb'}", f"store={store}"))
+        manifest: Manifest = prepare_corpus(next(iter(configs.values()))).manifest
+        rows = [row.name for row in ablation_rows(name) if not why_not(row, configs[row.name], manifest)]
+        assert len(manifest) == 535 and len(rows) > 1

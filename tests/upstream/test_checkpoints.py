@@ -262,3 +262,44 @@ def test_strides_that_make_no_frame_are_refused(stride: int, tmp_path: Path) -> 
     path.write_text(json.dumps(config | {"conv_kernel": [10, *config["conv_kernel"][1:]], "conv_stride": [stride] * 7}))
     with pytest.raises(ValueError, match="makes no frame of a second of sound: its config.json is damaged"):
         load_upstream(str(tmp_path / "upstream"))
+
+
+def test_peft_adapters_are_refused_and_the_advice_makes_an_upstream(tmp_path: Path) -> None:
+    """Alone, and beside a model; what the sentence says to do is done, and gives the merged weights."""
+    import shutil
+
+    import peft
+    import transformers
+
+    model = transformers.HubertForSequenceClassification(
+        transformers.HubertConfig(
+            num_hidden_layers=2, hidden_size=48, num_attention_heads=4, intermediate_size=96, conv_dim=(32,) * 7,
+            num_conv_pos_embeddings=16, num_conv_pos_embedding_groups=4, num_labels=4,
+        )
+    )  # fmt: skip
+    base, adapters, both = (tmp_path / name for name in ("base", "adapters", "both"))
+    model.save_pretrained(base)
+    transformers.Wav2Vec2FeatureExtractor().save_pretrained(base)
+    lora = peft.LoraConfig(r=4, target_modules=["q_proj", "v_proj"], init_lora_weights=False)
+    adapted = peft.get_peft_model(transformers.HubertForSequenceClassification.from_pretrained(base), lora)
+    adapted.save_pretrained(adapters)
+    shutil.copytree(base, both)
+    for path in adapters.glob("adapter_*"):
+        shutil.copy(path, both)
+    wanted = adapted.merge_and_unload().hubert.state_dict()
+    for folder in (adapters, both):
+        with pytest.raises(ValueError, match="holds PEFT adapters") as refused:
+            load_upstream(str(folder))
+        text = str(refused.value)
+        start, end = text.index("PeftModel.from"), text.index(" Copy the base")
+        command = text[start:end].rstrip(".").replace("'merged'", repr(str(tmp_path / "merged" / folder.name)))
+        if folder == both:
+            assert "move adapter_config.json and its weights into a folder of their own, ADAPTERS" in text
+            shutil.copytree(adapters, tmp_path / "ADAPTERS")
+            for path in both.glob("adapter_*"):
+                path.unlink()
+            command = command.replace("'ADAPTERS'", repr(str(tmp_path / "ADAPTERS")))
+        exec(command, vars(transformers) | vars(peft))
+        shutil.copy(base / "preprocessor_config.json", tmp_path / "merged" / folder.name)
+        got = load_upstream(str(tmp_path / "merged" / folder.name)).model.state_dict()
+        assert got.keys() == wanted.keys() and all(torch.equal(got[name], wanted[name]) for name in got)

@@ -88,17 +88,17 @@ def test_an_interruption_keeps_what_was_done(tmp_path, fbank) -> None:
     assert Store(tmp_path, fbank).missing(["done", "not"]) == ["not"]
 
 
-def test_a_killed_writers_draft_is_ignored_and_removed_when_old(tmp_path, fbank) -> None:
+def test_a_draft_without_a_lock_is_ignored_and_removed_when_old(tmp_path, fbank) -> None:
     store = Store(tmp_path, fbank)
     store.add([("a", states())])
-    for name, age in ((".old.safetensors.x.tmp", 2 * 86_400), (".new.safetensors.x.tmp", 60)):
+    for name, age in ((".shard.safetensors.aaaaaaaa.tmp", 2 * 86_400), (".shard.safetensors.bbbbbbbb.tmp", 60)):
         draft = store.folder / name
         draft.mkdir()
         (draft / "shard.safetensors").write_bytes(b"half written")
         os.utime(draft, (time.time() - age,) * 2)
     store = Store(tmp_path, fbank)
     assert len(store) == 1
-    assert [path.name for path in store.folder.glob(".*")] == [".new.safetensors.x.tmp"]
+    assert [path.name for path in store.folder.glob(".*")] == [".shard.safetensors.bbbbbbbb.tmp"]
 
 
 def test_a_full_disk_leaves_nothing_half_written(tmp_path, fbank) -> None:
