@@ -113,7 +113,7 @@ class _Course:
 class StackedTrainer:
     """Trains several feeds side by side; what `Trainer` gives one by one, but for rounding.
 
-    In float32 that is 1e-5 and better up to rates of 1e-3; a higher one, such as the layer sum's, makes more of it.
+    In float32 that is 1e-5 and better up to rates of 1e-3; the layer sum's logits, at 0.1, differ by a few 1e-5.
 
     Args:
         feeds: as many trainings each.
