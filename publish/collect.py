@@ -155,7 +155,7 @@ def layer_weights(weights: Path) -> list[float]:
 
 
 def only_layer(weights: Sequence[float]) -> int | None:
-    """The one of several layers whose weight alone is not 0, as of a run with `layers=N`; None: there is no such one."""
+    """The one of several layers whose weight alone is not 0, as of a run with `layers=N`; None: there is none."""
     found = [layer for layer, weight in enumerate(weights) if weight > 0]
     return found[0] if len(found) == 1 < len(weights) else None
 
