@@ -1,7 +1,8 @@
 """What the layer sum finds at several rates of its own, on synthetic hidden states of which the right layers are known.
 
-python benchmarks/layer_sum.py --out docs/results/layer_sum.json
-python benchmarks/layer_sum.py --table docs/results/layer_sum.json
+python benchmarks/layer_sum.py --heads linear --out docs/results/layer_sum-linear.json
+python benchmarks/layer_sum.py --heads attention --seeds 1 --rates null 0.03 0.1 0.3 --out layer_sum-attention.json
+python benchmarks/layer_sum.py --table docs/results/layer_sum-linear.json
 
 Corpora of EmoDB's size: 430 clips to learn from, 50 for dev, seven classes, 13 layers of 64 features; 550 test clips,
 as synthetic clips cost nothing. Everything else is the default settings of `undertone crossval`: the head `linear` goes
@@ -165,10 +166,10 @@ def record(corpus: str, head: str, seed: int, rate: str, module: Downstream, sou
         "head": head,
         "rate": rate,
         "seed": seed,
-        "right": float(weights[list(RIGHT[corpus])].sum()),
-        "entropy": float(torch.special.entr(weights).sum() / np.log(LAYERS)),
-        "accuracy": float((predicted == truth).float().mean()),
-        "weights": weights.tolist(),
+        "right": round(float(weights[list(RIGHT[corpus])].sum()), 6),
+        "entropy": round(float(torch.special.entr(weights).sum() / np.log(LAYERS)), 6),
+        "accuracy": round(float((predicted == truth).float().mean()), 6),
+        "weights": [round(weight, 6) for weight in weights.tolist()],
     }
 
 
@@ -212,7 +213,7 @@ def main() -> None:
     ]
     print(table(records))
     if arguments.out:
-        arguments.out.write_text(json.dumps(records, indent=1) + "\n")
+        arguments.out.write_text(json.dumps(records) + "\n")
 
 
 if __name__ == "__main__":

@@ -191,8 +191,9 @@ def layer_weights(weights: Path) -> list[float]:
 
 
 def only_layer(weights: Sequence[float]) -> int | None:
-    """The one of several layers that has the whole weight, as of a run with `layers=N`; None: there is no such one."""
-    return list(weights).index(1.0) if len(weights) > 1 and 1.0 in weights else None
+    """The one of several layers whose weight alone is not 0, as of a run with `layers=N`; None: there is none."""
+    found = [layer for layer, weight in enumerate(weights) if weight > 0]
+    return found[0] if len(found) == 1 < len(weights) else None
 
 
 def _json(value: Mapping[str, Any]) -> bytes:

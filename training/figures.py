@@ -92,7 +92,7 @@ def _layer_figures(files: RunFiles) -> list[dict[str, Any]]:
 
 def _layer_score_figures(results: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Of each fold and layer the best dev score that the other values of the sweep give, a mean over seeds."""
-    others = [key for key in results["sweep"]["values"] if key != "layers"]
+    others = [key for key in results["sweep"]["values"] if key != "layers" and key in results["folds"][0]["trials"][0]]
     scores: dict[Any, list[float]] = {layer: [] for layer in results["sweep"]["values"]["layers"]}
     for fold in results["folds"]:
         for layer, found in scores.items():

@@ -207,7 +207,7 @@ def _dev_scores(config: RunConfig, folds: Sequence[Sequence[Mapping[str, Any]]])
     """The dev score of each combination of the sweep's values: {NAME: value, ..., "mean": over folds and seeds}."""
     found: dict[str, dict[str, Any]] = {}
     for record in (record for trials_of_fold in folds for record in trials_of_fold):
-        values = {key: record[key] for key in config.sweep}
+        values = {key: record[key] for key in config.sweep if key in record}
         found.setdefault(str(values), {**values, "scores": []})["scores"].append(record["dev_score"])
     return [entry | {"mean": statistics.fmean(entry.pop("scores"))} for entry in found.values()]
 
@@ -229,7 +229,7 @@ def sweep_info(config: RunConfig, folders: Mapping[str, Path]) -> dict[str, Any]
             "values": {key: list(values) for key, values in config.sweep.items()},
             "how": f"chosen on {_together(record['chosen_by'] for record in records.values())}",
             "chosen": chosen,
-            "dev_scores": _dev_scores(config, [record["trials"] for record in records.values()]),
+            "dev_scores": _dev_scores(config, [record.get("trials", []) for record in records.values()]),
         }
     if config.seeds:
         plan, parts = trials(config), []

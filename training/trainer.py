@@ -338,10 +338,10 @@ def make_optimizer(config: RunConfig, module: Downstream | LiveModel) -> torch.o
     downstream = module.downstream if isinstance(module, LiveModel) else module
     logits = downstream.layer_sum.logits
     rate = config.layer_sum_learning_rate if logits.requires_grad else None
-    head = [weight for weight in downstream.parameters() if weight.requires_grad]
+    learns = [weight for weight in downstream.parameters() if weight.requires_grad]
+    head = [weight for weight in learns if rate is None or weight is not logits]
     groups = [(head, config.learning_rate, config.weight_decay)]
     if rate is not None:
-        head[:] = [weight for weight in head if weight is not logits]
         groups.append(([logits], rate, 0.0))
     if isinstance(module, LiveModel):
         upstream = [weight for weight in module.upstream.parameters() if weight.requires_grad]

@@ -58,27 +58,28 @@ def test_dev_chooses_the_layer_of_each_fold(chosen: Path) -> None:
     assert results["sweep"]["dev_scores"] == [
         {"layers": layer, "mean": pytest.approx(statistics.fmean(scores))} for layer, scores in enumerate(by_layer)
     ]
-    (line,) = [line for line in title_lines(results) if line.startswith("Sweep: layers of 0 to 2, chosen on dev")]
+    (line,) = [line for line in title_lines(results) if line.startswith("Sweep: layers of 0 to 2, chosen")]
     assert all(f"layers={fold['chosen']['layers']} in" in line for fold in results["folds"])
     most = statistics.mode(fold["chosen"]["layers"] for fold in results["folds"])
     assert one_hot(chosen) == np.eye(3)[most].tolist(), "the model of all speakers"
 
 
 @pytest.mark.parametrize("memory", ["memory=1", "memory=0"], ids=["stacked", "one by one"])
-def test_a_layer_that_was_tried_is_the_run_of_that_layer(
+def test_the_layer_that_was_chosen_is_the_run_of_that_layer(
     chosen: Path, small_corpus: Path, words: list[str], memory: str, tmp_path: Path
 ) -> None:
-    name = read_json(chosen / "results.json")["folds"][0]["name"]
-    config = make_config({"corpus": str(small_corpus)}, [*words, "head=linear", "layers=1", memory])
+    fold = read_json(chosen / "results.json")["folds"][0]
+    name, layer = fold["name"], fold["chosen"]["layers"]
+    config = make_config({"corpus": str(small_corpus)}, [*words, "head=linear", f"layers={layer}", memory])
     results = train(config, tmp_path / "run", name, QUIET)
-    alone, tried = results["folds"][0], read_json(chosen / "folds" / name / "layers=1" / "fold.json")
+    alone, tried = results["folds"][0], read_json(chosen / "folds" / name / f"layers={layer}" / "fold.json")
     assert alone["dev_score"] == pytest.approx(tried["dev_score"], abs=1e-5)
     assert alone["trained_parameters"] == tried["trained_parameters"]
-    folders = tmp_path / "run", chosen / "folds" / name / "layers=1"
+    folders = tmp_path / "run", chosen / "folds" / name / f"layers={layer}"
     states = [load_file(folder / "model" / "model.safetensors") for folder in folders]
     for key, value in states[1].items():
         torch.testing.assert_close(states[0][key], value, atol=1e-5, rtol=0)
-    assert "Layer 1 alone, of the layers 0 to 2." in title_lines(results)
+    assert f"Layer {layer} alone, of the layers 0 to 2." in title_lines(results)
 
 
 def test_a_head_on_frames_reads_that_layer_alone_and_its_model_takes_it(

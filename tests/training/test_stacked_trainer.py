@@ -199,7 +199,7 @@ def test_selection_history_and_weights_are_the_trainers(
     kind: str, words: tuple[str, ...], opened: Opened, tmp_path_factory: pytest.TempPathFactory, tmp_path: Path
 ) -> None:
     """In float32 up to a rate of 1e-3; folds whose epochs have different lengths side by side, dropout with it."""
-    run = opened(head(kind, tmp_path_factory), *words)
+    run = opened(head(kind, tmp_path_factory), "layer_sum_learning_rate=1e-3", *words)
     feeds = feeds_of(run, rates=(1e-3, 1e-4))
     shorter = feeds[1].train[:-9]
     feeds[1] = replace(feeds[1], train=shorter, total=total_steps(run.config, len(shorter)))
