@@ -1,6 +1,6 @@
 """Write the result tables of README and docs from the files that runs and benchmarks left in docs/results.
 
-python benchmarks/tables.py            # rewrite README.md and docs/systems.md
+python benchmarks/tables.py            # rewrite README.md, docs/systems.md and docs/statistics.md
 python benchmarks/tables.py --check    # exit 1 if one of them says something else
 """
 
@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = (ROOT / "README.md", ROOT / "docs" / "systems.md")
+PAGES = (ROOT / "README.md", ROOT / "docs" / "systems.md", ROOT / "docs" / "statistics.md")
 BLOCK = re.compile(r"(<!-- table: (\S+) -->\n).*?(<!-- end of table -->)", re.DOTALL)
 HEADER = (
     "| upstream | head | UAR | 95 % interval | WA | gender UAR | trained weights |\n|---|---|---|---|---|---|---|\n"
@@ -41,18 +41,23 @@ SYSTEMS = {
 def row(results: dict[str, Any]) -> str:
     """One line of a table: pooled scores in percent."""
     emotion, gender = results["pooled"]["emotion"], results["pooled"].get("gender", {})
-    low, high = results["ci95"]["emotion"]["uar"]
     weights = {"random": " (random weights)", "none": "", "pretrained": ""}[results["upstream_weights"]]
     cells = [
         f"{Path(results['upstream']).name.removeprefix('random-')}{weights}",
         results["head"],
         f"**{100 * emotion['uar']:.1f}**",
-        f"{100 * low:.1f} – {100 * high:.1f}",
+        interval(results["ci95"]["emotion"]["uar"]),
         f"{100 * emotion['wa']:.1f}",
         f"{100 * gender['uar']:.1f}" if gender else "–",
         f"{results['cost']['trained_parameters']:,}",
     ]
     return "| " + " | ".join(cells) + " |\n"
+
+
+def interval(ends: list[float | None]) -> str:
+    """`69.9 – 81.2`; a dash where no interval can be given."""
+    low, high = ends
+    return "–" if low is None or high is None else f"{100 * low:.1f} – {100 * high:.1f}"
 
 
 def chance(results: dict[str, Any]) -> str:
@@ -100,9 +105,9 @@ def system_row(name: str, runs: dict[str, dict[str, Any]]) -> list[str]:
         if corpus not in runs:
             cells += ["–"] * 3
             continue
-        emotion, interval = runs[corpus]["pooled"]["emotion"], runs[corpus]["ci95"]["emotion"]["uar"]
-        low, high, uar, wa = (f"{100 * share:.1f}" for share in (*interval, emotion["uar"], emotion["wa"]))
-        cells += [f"**{uar}**", f"{low} – {high}", wa]
+        emotion = runs[corpus]["pooled"]["emotion"]
+        uar, wa = (f"{100 * emotion[metric]:.1f}" for metric in ("uar", "wa"))
+        cells += [f"**{uar}**", interval(runs[corpus]["ci95"]["emotion"]["uar"]), wa]
     costs = [runs[corpus]["cost"] for corpus in CORPORA if corpus in runs]
     seconds = [f"{runs[corpus]['cost']['training_seconds']:,.0f}" if corpus in runs else "–" for corpus in CORPORA]
     return [*cells, f"{costs[0]['parameters']:,}", f"{costs[0]['real_time_factor']:.4f}", " + ".join(seconds)]
@@ -110,7 +115,7 @@ def system_row(name: str, runs: dict[str, dict[str, Any]]) -> list[str]:
 
 def best_table() -> str:
     """Our best acoustic system and openSMILE's features with a linear SVM, paired on the same folds."""
-    header = ["corpus", "openSMILE ComParE 2016, SVM", "`contours`", "difference", "95 % interval", "p"]
+    header = ["corpus", "openSMILE ComParE 2016, SVM", "`contours`", "difference", "95 % interval", "p", "detectable"]
     lines = ["| " + " | ".join(header) + " |\n|" + "---|" * len(header) + "\n"]
     for corpus in CORPORA:
         found = json.loads((ROOT / "docs" / "results" / f"compare-{corpus}.json").read_text())
@@ -118,6 +123,7 @@ def best_table() -> str:
         low, high = (f"{100 * bound:+.1f}" for bound in row["ci95"])
         cells = [corpus, f"{100 * row['baseline']:.1f}", f"**{100 * row['value']:.1f}**"]
         cells += [f"{100 * row['difference']:+.1f}", f"{low} to {high}", f"{row['p']:.2g}"]
+        cells.append(f"{100 * row['detectable']:.1f}" if "detectable" in row else "–")  # not in an earlier version's
         lines.append("| " + " | ".join(cells) + " |\n")
     return "".join(lines)
 
@@ -140,9 +146,19 @@ def ladder_table() -> str:
     for row in curve["rows"]:
         cells = [f"{row['share']:.0%}"]
         for arm in ("without", "ladder"):
-            uar, low, high = (f"{100 * share:.1f}" for share in (row[arm]["uar"], *row[arm]["ci95"]))
-            cells += [f"**{uar}**", f"{low} – {high}"]
+            cells += [f"**{100 * row[arm]['uar']:.1f}**", interval(row[arm]["ci95"])]
         lines.append(cells)
+    return "".join("| " + " | ".join(cells) + " |\n" for cells in lines)
+
+
+def coverage_table() -> str:
+    """How often intervals hold the truth, and equal systems are called different, over simulated corpora."""
+    header = ["simulated corpora", "speakers", "UAR", "WA", "macro-F1", "equal called different"]
+    header += ["half-width of UAR", "bootstrap over speakers", "bootstrap over utterances"]
+    lines = [header, ["---"] * len(header)]
+    for row in json.loads((ROOT / "docs" / "results" / "coverage.json").read_text())["rows"]:
+        keys = ("uar", "wa", "macro_f1", "different", "half_width", "bootstrap_speakers", "bootstrap_utterances")
+        lines.append([row["kind"], str(row["speakers"]), *(f"{100 * row[key]:.1f}" for key in keys)])
     return "".join("| " + " | ".join(cells) + " |\n" for cells in lines)
 
 
@@ -227,6 +243,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "best": best_table,
     "systems_timing": systems_timing,
     "ladder": ladder_table,
+    "coverage": coverage_table,
 }
 
 

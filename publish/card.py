@@ -218,7 +218,7 @@ def _scores_table(results: Mapping[str, Any]) -> str:
             [task, METRIC_NAMES.get(metric, metric), folds, whole, f"{low} – {high}" if low and high else "", blind]
         )
     if not _cross_validated(results):  # one fold's scores are no means, and pooled they are the same
-        rows = [[task, metric, folds or whole, "", *others] for task, metric, folds, whole, *others in rows]
+        rows = [[task, metric, whole or folds, "", *others] for task, metric, folds, whole, *others in rows]
         return _markdown(["Task", "Metric", "Test", "", "95 % interval", "Chance"], rows)
     rows = [[task, metric, whole, interval, folds, blind] for task, metric, folds, whole, interval, blind in rows]
     return _markdown(["Task", "Metric", "Pooled", "95 % interval", "Mean over folds ± std", "Chance"], rows)

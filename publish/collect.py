@@ -52,8 +52,8 @@ def collect(
         if head_only and not config["head_only"]:
             config["head_only"] = True
             files[WEIGHTS] = _without_upstream(model / WEIGHTS)
-    if not speaker_names:
-        config["trained_on"] = _without_speakers(config.get("trained_on", {}))
+    if not speaker_names and "speakers" in config.get("trained_on", {}):
+        config["trained_on"] = _without_speakers(config["trained_on"])
     files["config.json"] = _json(config)
     if "adapter/adapter_config.json" in files:
         adapter = read_record(model / "adapter" / "adapter_config.json")
@@ -143,8 +143,6 @@ def _results(folder: Path, config: Mapping[str, Any]) -> dict[str, Any] | None:
 
 def _without_speakers(trained_on: Mapping[str, Any]) -> dict[str, Any]:
     """What a model was trained on, with the number and the hashes of its speakers for their names."""
-    if "speakers" not in trained_on:
-        return dict(trained_on)
     names = trained_on["speakers"]
     hashes = sorted(hash_speakers(names, str(trained_on.get("manifest_hash"))))  # in an order that tells nothing
     kept = {key: value for key, value in trained_on.items() if key != "speakers"}
@@ -153,11 +151,10 @@ def _without_speakers(trained_on: Mapping[str, Any]) -> dict[str, Any]:
 
 def _without_fold_names(results: Mapping[str, Any]) -> dict[str, Any]:
     """Results whose folds are called `fold 1`, ..., wherever they are named."""
-    numbered = {fold["name"]: f"fold {place}" for place, fold in enumerate(results.get("folds", []), 1)}
-    found = dict(results)
-    if "folds" in found:
-        found["folds"] = [fold | {"name": numbered[fold["name"]]} for fold in found["folds"]]
-    if "sweep" in found:
+    folds = results.get("folds") or []
+    numbered = {fold["name"]: f"fold {place}" for place, fold in enumerate(folds, 1)}
+    found = {**results, "folds": [fold | {"name": numbered[fold["name"]]} for fold in folds]}
+    if found.get("sweep"):
         chosen = {numbered.get(name, name): value for name, value in found["sweep"]["chosen"].items()}
         found["sweep"] = found["sweep"] | {"chosen": chosen}
     return found

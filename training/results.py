@@ -162,7 +162,10 @@ def intervals_line(results: Mapping[str, Any]) -> str:
         return ""
     units = f"{results['ci_num_units']} {results['ci_unit']}s"
     if "ci_method" not in results:
-        return f"95 % intervals: bootstrap over {units}, by an earlier version; evaluate again for right ones."
+        return (
+            f"95 % intervals: bootstrap over {units}, by an earlier version and too narrow for few speakers; "
+            f"`undertone rerun` makes the run again."
+        )
     return f"95 % intervals, for new speakers: jackknife over {units}, Student's t."
 
 

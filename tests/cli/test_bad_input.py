@@ -252,12 +252,14 @@ def test_report_and_push_of_an_unfinished_run(finished: Path, tmp_path: Path) ->
 
 def test_evaluate_on_labels_that_the_model_does_not_know(finished: Path, small_corpus: Path, tmp_path: Path) -> None:
     strange = [row | {"emotion": f"very {row['emotion']}", "gender": ""} for row in rows_of(small_corpus)]
-    outcome = undertone("evaluate", finished, write_table(tmp_path / "strange.csv", strange))
+    outcome = undertone("evaluate", finished, write_table(tmp_path / "strange.csv", strange), "--out", tmp_path / "a")
     assert outcome.fails_with("No utterance of 'strange' has a label that the model knows (emotion: angry, happy")
     some = [row | ({"emotion": "smug"} if row["emotion"] == "sad" else {}) for row in rows_of(small_corpus)]
-    outcome = undertone("evaluate", finished, write_table(tmp_path / "some.csv", some))
+    outcome = undertone("evaluate", finished, write_table(tmp_path / "some.csv", some), "--out", tmp_path / "b")
     assert outcome.status == 0 and "not scored, the model has no such emotion: smug (16)" in outcome.out
-    assert undertone("evaluate", finished, small_corpus, "--device", "gpu").fails_with("Setting 'device'")
+    assert undertone("evaluate", finished, small_corpus, "--device", "gpu", "--out", tmp_path / "c").fails_with(
+        "Setting 'device'"
+    )
 
 
 def test_an_unknown_fold_names_the_folds(small_corpus: Path, store: Path, tmp_path: Path) -> None:

@@ -64,13 +64,26 @@ def test_evaluate_with_a_map_and_some_labels(trained: Train, small_corpus: Path,
     rows = [row | {"emotion": row["emotion"].replace("happy", "joy")} for row in rows_of(small_corpus)]
     table = write_table(tmp_path / "other.csv", rows)
     out = tmp_path / "scores.json"
-    words = ("--map", "joy=happy", "--labels", "happy,angry", "--device", "cpu", "--json", out)
+    words = (
+        "--map",
+        "joy=happy",
+        "--labels",
+        "happy,angry",
+        "--device",
+        "cpu",
+        "--json",
+        out,
+        "--out",
+        tmp_path / "scores",
+    )
     outcome = undertone("evaluate", trained(), table, *words)
     assert outcome.status == 0, outcome.err
     assert "note: labels mapped: joy as happy" in outcome.out and "chosen among, happy, angry alone" in outcome.out
     results = json.loads(out.read_text())
     assert results["tasks"][0]["labels"] == ["angry", "happy"] and results["pooled"]["emotion"]["num"] == 32
-    turned = undertone("evaluate", trained(), table, "--map", "happy=joy", "--device", "cpu")
+    turned = undertone(
+        "evaluate", trained(), table, "--map", "happy=joy", "--device", "cpu", "--out", tmp_path / "turned"
+    )
     assert turned.fails_with("the corpus has no emotion 'happy'. Is it the other way round?")
 
 

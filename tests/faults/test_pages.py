@@ -88,7 +88,7 @@ def test_prediction_and_evaluation(strange_run: Path, strange_corpus: Path, tmp_
         assert undertone("predict", strange_run, sound, form).status == 0
     shown = undertone("predict", strange_run, sound)
     assert shown.status == 0 and "\x1b" not in shown.out
-    outcome = undertone("evaluate", strange_run, strange_corpus)
+    outcome = undertone("evaluate", strange_run, strange_corpus, "--out", tmp_path / "evaluation")
     assert outcome.status == 0 and "\x1b" not in outcome.out, outcome.err
 
 

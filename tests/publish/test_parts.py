@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 
@@ -195,3 +196,28 @@ def test_a_connection_that_breaks_while_a_file_is_sent(hub, run, ask):
     answer = ask(f"push({str(run)!r}, 'tester/emodb')")
     assert answer.startswith("HubError: Cannot reach the Hub at http://127") and "Run the same command again" in answer
     assert hub.commits("tester/emodb") == []
+
+
+def test_names_of_speakers_stay_unless_they_are_asked_for(tmp_path):
+    names = ["Anna Example", "Bert Example"]
+    folds = [{"name": name, "metrics": {}, "seconds": 1.0} for name in names]
+    sweep = {"values": {"lr": [1, 2]}, "chosen": {name: {"lr": 1} for name in names}}
+    run = write_run(tmp_path / "emodb", folds=folds, sweep=sweep, commands=["undertone crossval /home/anna/emodb"])
+    config = json.loads((run / "model" / "config.json").read_text())
+    trained_on = {"corpus": "emodb", "manifest_hash": "ab12", "speakers": names, "unknown_speakers": 0}
+    (run / "model" / "config.json").write_text(json.dumps(config | {"trained_on": trained_on}))
+
+    folder, _ = dry_run(run, "me/emodb")
+    for path in folder.rglob("*"):
+        assert path.is_dir() or b"Example" not in path.read_bytes(), path
+    found = json.loads((folder / "config.json").read_text())["trained_on"]
+    expected = sorted(hashlib.scrypt(name.encode(), salt=b"ab12", n=2**14, r=8, p=1, dklen=8).hex() for name in names)
+    kept = {"corpus": "emodb", "manifest_hash": "ab12", "unknown_speakers": 0}
+    assert found == kept | {"num_speakers": 2, "speaker_hashes": expected}
+    results = json.loads((folder / "results.json").read_text())
+    assert [fold["name"] for fold in results["folds"]] == ["fold 1", "fold 2"] == list(results["sweep"]["chosen"])
+    assert "commands" not in results
+
+    folder, _ = dry_run(run, "me/emodb", speaker_names=True)
+    assert json.loads((folder / "config.json").read_text())["trained_on"] == trained_on
+    assert [fold["name"] for fold in json.loads((folder / "results.json").read_text())["folds"]] == names

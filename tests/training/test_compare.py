@@ -72,14 +72,56 @@ def test_the_table_says_it_all(runs: list[Path]) -> None:
     comparison = compare_runs(runs)
     titles, header, rows = comparison_table(comparison)
     assert titles[0] == "emodb: 3 runs on the same 80 test utterances in the same folds; differences from run0"
-    assert "paired bootstrap over speakers. p: all exchanges" in titles[-1]
-    assert "10 speakers, two-sided, so that no p is below 0.002. Holm: adjusted for the 2 comp" in titles[-1]
+    assert "jackknife over speakers, Student's t; the interval excludes 0 exactly when p < 0.05" in titles[-1]
+    assert "Holm: p adjusted for the 2 comparisons of a task" in titles[-1]
+    sizes = [f"{100 * entry['detectable']:.1f}" for entry in comparison["tasks"]["emotion"]]
+    assert titles[1:3] == [
+        f"emotion, run{i}: With these 10 speakers a difference under {sizes[i - 1]} points cannot be told from chance."
+        for i in (1, 2)
+    ]
+    assert titles[3].startswith("arousal, run1: With these 10 speakers a difference under 0.")
+    assert " in CCC cannot be told" in titles[3]
     assert header == HEADER
     assert [row[:3] for row in rows[:3]] == [["emotion", "UAR", f"run{i}"] for i in range(3)]
     entry = comparison["tasks"]["emotion"][1]
     low, high = (f"{100 * end:+.1f}" for end in entry["ci95"])
     assert rows[2][3:6] == [f"{100 * entry['value']:.1f}", f"{100 * entry['difference']:+.1f}", f"{low} – {high}"]
     assert rows[2][6:] == [f"{entry['p']:.4f}", f"{entry['p_holm']:.4f}"]
+
+
+def test_an_evaluation_is_compared_with_a_run_on_the_same_utterances(runs: list[Path], tmp_path: Path) -> None:
+    found = predictions(5, 0.3)
+    found = replace(found, folds=["all"] * len(found))
+    evaluation = write_run(tmp_path / "evaluation", found, protocol="evaluate")
+    comparison = compare_runs([runs[0], evaluation])
+    run = Predictions.load(runs[0] / "predictions.parquet")
+    assert comparison["tasks"]["emotion"][0]["p"] == paired(run, found, EMOTION).p
+    titles = comparison_table(comparison)[0]
+    assert titles[0] == "emodb: 2 runs on the same 80 test utterances; differences from run0"
+    assert titles[1].startswith("OTHER TRAINING PARTS: an evaluation is of one finished model, a cross-validation of")
+    both = comparison_table(compare_runs([evaluation, evaluation]))[0]
+    assert not any("OTHER TRAINING" in line for line in both)
+    part = write_run(tmp_path / "part", found.select(np.arange(30)), protocol="evaluate")
+    with pytest.raises(ValueError, match="they test 80 and 30 utterances, 30 of which are the same"):
+        compare_runs([runs[0], part])
+    target = found.targets["emotion"]
+    mapped = replace(found, targets=found.targets | {"emotion": np.where(target == 2, 0, target)})
+    other = write_run(tmp_path / "mapped", mapped, protocol="evaluate")
+    with pytest.raises(ValueError, match=rf"cannot be compared: {(target == 2).sum()} labels of emotion differ"):
+        compare_runs([runs[0], other])
+
+
+def test_two_speakers_decide_nothing_and_that_is_said(runs: list[Path], tmp_path: Path) -> None:
+    two = []
+    for seed, skill in enumerate((0.2, 0.9)):
+        found = predictions(seed, skill)
+        two.append(write_run(tmp_path / f"two{seed}", replace(found, speakers=[f"s{i % 2}" for i in range(80)])))
+    comparison = compare_runs(two)
+    titles, _, rows = comparison_table(comparison)
+    assert rows[1][5:] == ["–", "–", "–"] and rows[1][4].startswith("+")
+    assert titles[1] == "No interval for emotion: 2 test speakers cannot tell how speakers differ; 3 or more can."
+    page = write_comparison(comparison, tmp_path / "out").read_text("utf-8")
+    assert titles[1] in page and "nan" not in page.lower()
 
 
 def test_a_run_and_itself(runs: list[Path]) -> None:
@@ -119,6 +161,7 @@ def test_runs_that_were_not_tested_alike_are_refused(runs: list[Path], tmp_path:
 def test_page_and_json_are_written(runs: list[Path], tmp_path: Path) -> None:
     comparison = compare_runs(runs)
     html = write_comparison(comparison, tmp_path / "out").read_text("utf-8")
+    assert html.count("speakers a difference under") == 8  # four comparisons, at the top and beside each picture
     assert read_json(tmp_path / "out" / "compare.json") == comparison
     assert html.count("&lt;s3&gt;") == 4  # two tasks, two runs; names are escaped
     assert "<s3>" not in html

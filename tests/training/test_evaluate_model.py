@@ -15,6 +15,9 @@ import pytest
 from undertone.corpora.manifest import Utterance
 from undertone.downstream.model import UndertoneModel
 from undertone.downstream.task import Task
+from undertone.files import read_json
+from undertone.publish.collect import _without_speakers
+from undertone.training.compare import compare_runs
 from undertone.training.config import make_config
 from undertone.training.crossval import train
 from undertone.training.evaluate_model import evaluate_model
@@ -22,6 +25,7 @@ from undertone.training.metrics import score
 from undertone.training.predictions import Predictions
 from undertone.training.progress import Display
 from undertone.training.relabel import parse_labels, parse_map, relabel, restrict
+from undertone.training.report import write_report
 
 QUIET = Display(quiet=True)
 EMOTION = Task("emotion", "classification", ("angry", "happy", "sad"))
@@ -81,6 +85,35 @@ def test_some_labels_alone(model: UndertoneModel, elsewhere: Any) -> None:
     assert results["tasks"][0]["labels"] == ["angry", "sad"] and results["pooled"]["emotion"]["num"] == 32
     assert results["chance"]["emotion"]["uar"] == 0.5 and np.array(results["confusion"]["emotion"]).shape == (2, 2)
     assert results["warnings"] == ["emotion is scored on, and chosen among, sad, angry alone"]
+
+
+def test_an_evaluation_is_kept_reported_and_compared(
+    model: UndertoneModel, small_corpus: Path, elsewhere: Any, tmp_path: Path
+) -> None:
+    table, out = elsewhere({}), tmp_path / "evaluation"
+    results = evaluate(model, table, out=out, command="undertone evaluate RUN other.csv")
+    assert read_json(out / "results.json") == results and results["upstream_weights"] == "none"
+    predictions = Predictions.load(out / "predictions.parquet")
+    assert score(predictions)["emotion"]["uar"] == results["pooled"]["emotion"]["uar"]
+    assert set(predictions.folds) == {"all"} and set(predictions.speakers) == {"xF1", "xF2", "xM1", "xM2"}
+    page = write_report(out).read_text("utf-8")
+    assert "undertone evaluate RUN other.csv" in page and "All settings" not in page
+    again = evaluate(model, table, out=out)  # in the same folder
+    entry = compare_runs([out, out])["tasks"]["emotion"][0]
+    assert entry["difference"] == 0 and again["pooled"] == results["pooled"]
+    with pytest.raises(ValueError, match="holds something else than an evaluation. Choose another --out"):
+        evaluate(model, table, out=small_corpus.parent)
+
+
+def test_a_published_model_knows_its_training_speakers_by_hash(
+    model: UndertoneModel, small_corpus: Path, elsewhere: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(model.config, "trained_on", _without_speakers(model.config.trained_on))
+    assert not {"F1", "M1"} & set(str(model.config.trained_on).split("'"))
+    assert evaluate(model, elsewhere({}))["speaker_independent"] is True
+    known = evaluate(model, small_corpus)
+    assert known["speaker_independent"] is False
+    assert re.match(r"the model was trained on speakers [FM]\d, [FM]\d of this corpus", known["warnings"][-1])
 
 
 def test_several_labels_may_become_one(model: UndertoneModel, elsewhere: Any) -> None:

@@ -66,7 +66,7 @@ def test_results_hold_every_promised_number() -> None:
     assert results["pooled"] == to_json(score(pooled))
     assert results["pooled"]["emotion"]["num"] == 4 * 38
     assert results["ci95"] == confidence_intervals(pooled)[0]
-    assert (results["ci_unit"], results["ci_num_units"]) == ("speaker", 8)
+    assert (results["ci_unit"], results["ci_num_units"], results["ci_notes"]) == ("speaker", 8, [])
     assert set(results["per_gender"]) == {"female", "male"}
     assert results["tasks"] == [EMOTION.to_dict(), AROUSAL.to_dict()]
 
@@ -138,7 +138,8 @@ def test_titles_say_what_the_results_are() -> None:
     assert title_lines(results) == [
         "emodb: upstream fbank, head attention, protocol speaker, 4 folds",
         "Speaker-independent: train, dev and test of a fold share no speaker.",
-        "95 % intervals: bootstrap over 8 speakers. Pooled: all test utterances as one set. Shares in %.",
+        "95 % intervals, for new speakers: jackknife over 8 speakers, Student's t. "
+        "Pooled: all test utterances as one set. Fractions in %.",
     ]
     assert "dev shares speakers with train" in title_lines(results | {"dev_shares_speakers": True})[1]
     dependent = title_lines(results | {"speaker_independent": False, "dev_shares_speakers": True})
@@ -148,7 +149,45 @@ def test_titles_say_what_the_results_are() -> None:
     assert evaluated[1] == "Speaker-independent: none of these speakers was in the model's training."
     few = title_lines(summarise([fold("a", ["x", "y"])], INFO))
     assert few[0].endswith(", 1 fold")
-    assert "bootstrap over 40 utterances, for want of 8 known speakers" in few[-1]
+    assert few[2].startswith("No interval for emotion: 2 test speakers cannot tell how speakers differ; 3 or more")
+    assert few[-1] == "Pooled: all test utterances as one set. Fractions in %."
+    earlier = {key: value for key, value in results.items() if key not in ("ci_method", "ci_notes")}
+    assert title_lines(earlier)[-1].startswith(
+        "95 % intervals: bootstrap over 8 speakers, by an earlier version and too narrow"
+    )
+
+
+def test_a_mean_over_folds_is_only_of_what_a_fold_has() -> None:
+    """One gender a fold: a fold's macro-F1 is not the task's, nor is its UAR, which is one recall; its WA is."""
+    gender = Task("gender", "classification", ("female", "male"))
+    folds = []
+    for place in range(6):
+        target = np.full(10, place % 2)
+        said = np.where(np.arange(10) < place, 1 - target, target)  # more and more are wrong
+        found = Predictions(
+            tasks=(gender,),
+            ids=[f"u{place}{row}" for row in range(10)],
+            folds=[f"s{place}"] * 10,
+            speakers=[f"s{place}"] * 10,
+            genders=[None] * 10,
+            scores={"gender": np.eye(2, dtype=np.float32)[said]},
+            targets={"gender": target},
+        )
+        folds.append((f"s{place}", found))
+    results = summarise(folds, INFO)
+    assert results["mean"]["gender"] == pytest.approx({"uar": None, "macro_f1": None, "wa": 0.75, "ece": 0.25})
+    assert results["std"]["gender"]["macro_f1"] is None and results["std"]["gender"]["wa"] > 0
+    assert results["pooled"]["gender"]["macro_f1"] == pytest.approx(0.7496, abs=1e-3)
+    assert [row[2][0] for row in results_table(results)[2]] == ["–", "7", "–", "2"]
+    results = summarise(four_folds(), INFO)
+    assert results["mean"]["arousal"]["ccc"] is None and results["mean"]["arousal"]["rmse"] > 0
+    assert results["folds"][0]["metrics"]["arousal"]["ccc"] > 0  # a fold's own is there to read
+    assert summarise(four_folds()[:1], INFO)["mean"]["arousal"]["ccc"] > 0  # one fold is all there is
+
+
+def test_a_verdict_without_an_interval_judges_nothing() -> None:
+    text = verdict(summarise([fold("a", ["x", "y"])], INFO))
+    assert ", without an interval; chance is 33.3 %." in text and "above" not in text
 
 
 @pytest.mark.parametrize(("skill", "word"), [(0.6, "above"), (0.0, "not distinguishable from"), (-0.6, "below")])
@@ -157,6 +196,7 @@ def test_verdict_compares_with_chance(skill: float, word: str) -> None:
     if skill < 0:  # never the true class
         for _, predictions in folds:
             wrong = np.where(predictions.targets["emotion"] == 0, 1, 0)
+            wrong[:6] = predictions.targets["emotion"][:6]  # all wrong, all speakers would be alike
             predictions.scores["emotion"][:] = np.eye(3)[wrong]
     assert f", {word} chance (33.3 %)." in verdict(summarise(folds, INFO))
 

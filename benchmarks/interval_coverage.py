@@ -1,7 +1,7 @@
 """How often the intervals and the comparisons of Undertone are right, on simulated corpora whose truth is known.
 
-    python benchmarks/coverage.py                # 2,000 corpora of each kind; about ten minutes on one core
-    python benchmarks/coverage.py --corpora 200
+    python benchmarks/interval_coverage.py                # 2,000 corpora of each kind; about ten minutes on one core
+    python benchmarks/interval_coverage.py --corpora 200
 
 Of each simulated corpus the 95 % intervals of UAR, WA and macro-F1 should hold the value of the population of speakers
 in 95 %, and two systems that are equally good in the population should be called different (p < 0.05) in 5 %. Beside
@@ -30,7 +30,7 @@ DOCS = Path(__file__).resolve().parents[1] / "docs"
 NUM_SPEAKERS = (4, 6, 10, 24)
 METRICS = ("uar", "wa", "macro_f1")
 RESAMPLES = 1000  # of the bootstraps beside ours
-BOOTSTRAPPED = 500  # corpora of a row for which they are made
+BOOTSTRAPPED = 200  # corpora of a row for which they are made
 POPULATION = 20_000  # speakers whose pooled scores are the truth
 
 
