@@ -16,7 +16,7 @@ FIXED = ("file", "duration", "error")
 def as_csv(rows: Sequence[Mapping[str, Any]]) -> str:
     """One line a file: `file,duration,emotion,emotion_angry,...,arousal`, and `error` if any file has one.
 
-    Of values over time it has the mean; `--json` has them all.
+    Of values over time it has the mean; `--json` has them all, and a head's attention.
 
     Args:
         rows: what `Predictor.predict` returned.
@@ -40,7 +40,8 @@ def as_table(rows: Sequence[Mapping[str, Any]]) -> Table:
     from rich.table import Table
     from rich.text import Text
 
-    tasks = list(dict.fromkeys(name for row in rows for name in row if name not in FIXED))
+    names = (name for row in rows for name in row if name not in FIXED and not _is_attention(row[name]))
+    tasks = list(dict.fromkeys(names))
     errors = any("error" in row for row in rows)
     table = Table("file", "seconds", *tasks, *(["error"] if errors else []))
     for row in rows:
@@ -54,6 +55,8 @@ def _flat(row: Mapping[str, Any]) -> dict[str, str]:
     """{column: text} of one prediction."""
     flat: dict[str, str] = {}
     for name, value in row.items():
+        if _is_attention(value):
+            continue
         value = _mean_if_over_time(value)
         if isinstance(value, Mapping):
             flat[name] = value["label"]
@@ -70,6 +73,10 @@ def _cell(value: Any) -> str:
     if isinstance(value, Mapping):
         return f"{value['label']} {value['scores'][value['label']]:.2f}"
     return f"{value:.2f}"
+
+
+def _is_attention(value: Any) -> bool:
+    return isinstance(value, Mapping) and "weights" in value
 
 
 def _mean_if_over_time(value: Any) -> Any:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from accelerate import Accelerator
 from filelock import FileLock, Timeout
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from undertone.corpora.folds import Fold
 from undertone.downstream.downstream import Downstream
@@ -257,6 +258,7 @@ def _refit(run: Run, accelerator: Accelerator) -> dict[str, Any]:
 def pool(run: Run, folds: Sequence[Fold], cost: dict[str, Any]) -> dict[str, Any]:
     """The content of results.json from the folds' predictions."""
     per_fold = [(fold.name, Predictions.load(run.folder(fold) / "predictions.parquet")) for fold in folds]
+    records = [read_json(run.folder(fold) / "fold.json") for fold in folds]
     acoustic = run.upstream.spec().get("kind") != "hf"
     info = {
         "corpus": run.corpus.name,
@@ -275,15 +277,27 @@ def pool(run: Run, folds: Sequence[Fold], cost: dict[str, Any]) -> dict[str, Any
         "manifest_hash": run.manifest.hash,
         "licence": run.corpus.licence,
         "citation": run.corpus.citation,
-        "warnings": run.warnings,
+        "warnings": [*run.warnings, *_split_batch_norms(run, records)],
         "cost": cost,
         "versions": versions(),
     }
     results = summarise(per_fold, info)
-    for entry, fold in zip(results["folds"], folds, strict=True):
-        entry |= read_json(run.folder(fold) / "fold.json")
+    for entry, record in zip(results["folds"], records, strict=True):
+        entry |= record
     results["cost"]["training_seconds"] = round(sum(entry["seconds"] for entry in results["folds"]), 2)
     return results
+
+
+def _split_batch_norms(run: Run, records: Sequence[Mapping[str, Any]]) -> list[str]:
+    """A sentence where a head's batch norms saw parts of a batch: nothing else depends on how a batch is split."""
+    parts = sorted({record["batch_parts"] for record in records} - {1})
+    norms = [part for part in run.new_downstream("count").modules() if isinstance(part, _BatchNorm)]
+    if not parts or not norms:
+        return []
+    return [
+        f"head {run.config.head} has batch norms, which normalised by parts of a batch of {run.config.batch_size} "
+        f"({' or '.join(map(str, parts))} parts, by micro-batches and processes): scores are not those of whole batches"
+    ]
 
 
 def write_results(run: Run, folds: Sequence[Fold], results: dict[str, Any]) -> None:

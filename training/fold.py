@@ -15,6 +15,7 @@ from undertone.corpora.folds import Fold
 from undertone.downstream.downstream import Downstream
 from undertone.downstream.live import LiveModel
 from undertone.files import remove_folder, write_json
+from undertone.training.attention import attention_clips, save_attention
 from undertone.training.cost import trained_parameters
 from undertone.training.embeddings import save_embeddings
 from undertone.training.postprocess import postprocess
@@ -76,6 +77,8 @@ def write_fold(
         run.save_fold(module, list(train), folder / "model")
         predictions.save(folder / "predictions.parquet")
         save_embeddings(folder, predictions.ids, embeddings)
+        test = run.manifest.select(fold.test)
+        save_attention(folder, attention_clips(module, run.source, accelerator.device, test, predictions))
         write_json(folder / "history.json", trained.history)
         downstream = module.downstream if isinstance(module, LiveModel) else module
         record = {
@@ -87,6 +90,7 @@ def write_fold(
             "num_train": len(fold.train),
             "num_dev": len(fold.dev),
             "num_test": len(fold.test),
+            "batch_parts": trained.micro_batches * accelerator.num_processes,
         }
         write_json(folder / "fold.json", record | found)
         remove_folder(folder / "checkpoints")
