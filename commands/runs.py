@@ -43,7 +43,8 @@ def quickstart(out: Annotated[Path, typer.Option(help="folder of the run")] = Pa
 
     results, example, prediction = run(out)
     finish(results, out, None)
-    say(f"predicted {example}\n{json.dumps(prediction, indent=2)}")
+    shown = {name: value for name, value in prediction.items() if name != "attention"}  # hundreds of numbers
+    say(f"predicted {example}\n{json.dumps(shown, indent=2)}")
 
 
 @run_command

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -29,8 +29,7 @@ class UtteranceDropout(TorchFunctionMode):
     axis must be the batch, or the batch times something (heads). Not reached are dropout inside torch's own kernels
     (`nn.LSTM` and `nn.MultiheadAttention` with dropout) and other random numbers.
 
-    The backward pass must run in it as well: gradient checkpointing calls the forward pass again, with the random state
-    of the first time, and finds the same masks.
+    Gradient checkpointing, which calls the forward pass again, needs `repeated`.
 
     Args:
         rows: (B,) int32 of each batch that the module is given (the labelled one, and what a ladder takes beside it):
@@ -41,7 +40,6 @@ class UtteranceDropout(TorchFunctionMode):
         super().__init__()
         self.rows = rows
         self.number = 0  # of the batch that passes through the module now
-        self.calls: dict[int, Tensor] = {}  # call -> its rows, for a forward pass that is repeated in the backward one
 
     def __enter__(self) -> UtteranceDropout:
         _active.append(self)
@@ -60,9 +58,6 @@ class UtteranceDropout(TorchFunctionMode):
             return self._attention(*args, **kwargs)
         if func is torch.randn_like:
             return random_normal(*args, **kwargs)
-        if func is torch.Tensor.backward:  # it would run outside of this mode, as every function does here
-            with self:
-                return _backward(*args, **kwargs)
         return func(*args, **kwargs)
 
     def _dropout(
@@ -76,7 +71,7 @@ class UtteranceDropout(TorchFunctionMode):
     def _drop(self, values: Tensor, p: float, channels: bool) -> Tensor:
         threshold = round(p * 2**16)
         call = int(torch.randint(2**31, (), device="cpu"))
-        rows = self.calls.setdefault(call, self.rows[self.number]).to(values.device)
+        rows = self.rows[self.number].to(values.device)
         shape = [*values.shape[1:2], *([1] * (values.ndim - 2))] if channels else values.shape[1:]
         dropped = random_bits(rows, call, values.shape[0], shape) < threshold - 2**15
         return (values * (1 / (1 - threshold / 2**16))).masked_fill(dropped, 0)
@@ -102,11 +97,6 @@ class UtteranceDropout(TorchFunctionMode):
         return self._drop(scores.softmax(-1).to(value.dtype), dropout_p, channels=False) @ value
 
 
-def _backward(tensor: Tensor, gradient: Tensor | None = None, *options: Any, inputs: Any = None, **named: Any) -> None:
-    """`tensor.backward(...)`."""
-    torch.autograd.backward(tensor, gradient, *options, inputs=inputs, **named)
-
-
 _CHANNELS: dict[Any, bool] = {F.dropout: False, F.dropout1d: True, F.dropout2d: True, F.dropout3d: True}
 
 
@@ -120,6 +110,23 @@ def batch_number(number: int) -> Iterator[None]:
     finally:
         for mode in _active:
             mode.number = 0
+
+
+def repeated() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
+    """`context_fn` of `torch.utils.checkpoint`: a pass that the backward pass repeats has the dropout of the first.
+
+    torch restores the random state itself, but enters no mode.
+    """
+    return nullcontext(), _again(*((mode, mode.number) for mode in _active[-1:]))
+
+
+@contextmanager
+def _again(*modes: tuple[UtteranceDropout, int]) -> Iterator[None]:
+    with ExitStack() as stack:
+        for mode, number in modes:
+            stack.enter_context(mode)
+            stack.enter_context(batch_number(number))
+        yield
 
 
 def random_normal(like: Tensor, generator: torch.Generator | None = None) -> Tensor:

@@ -26,6 +26,7 @@ class HeadOutput:
         attention: weights of the pooling at the head's frame rate, (B, T) or fewer frames; they sum to 1 over the real
             ones and are zero on padding; None where there are none.
         lengths: (B,) int64, real frames of each row of the logits of the level `frame`; None where there are none.
+        attention_lengths: (B,) int64, real frames of each row of the attention; None: up to its last weight above 0.
     """
 
     logits: dict[str, Tensor]
@@ -33,6 +34,19 @@ class HeadOutput:
     losses: dict[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
     attention: Tensor | None = None
     lengths: Tensor | None = None
+    attention_lengths: Tensor | None = None
+
+    def attention_of(self, row: int) -> Tensor:
+        """(T,) weights of one utterance's real frames, which divide it evenly.
+
+        Raises:
+            ValueError: the head has no attention.
+        """
+        if self.attention is None:
+            raise ValueError("This head has no attention.")
+        weights = self.attention[row]  # (T,)
+        length = int(weights.nonzero().max()) + 1 if self.attention_lengths is None else self.attention_lengths[row]
+        return weights[: int(length)]
 
 
 class Head(nn.Module, ABC):

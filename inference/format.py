@@ -26,9 +26,9 @@ def as_json(rows: Sequence[Mapping[str, Any]]) -> str:
 def as_csv(rows: Sequence[Mapping[str, Any]]) -> str:
     """One line a file: `file,duration,emotion,emotion_angry,...,arousal`, and `error` if any file has one.
 
-    Of values over time it has the mean; `--json` has them all. A name or label that a spreadsheet would take for a
-    formula (it begins with = + - @, a tab or a carriage return) or that begins with ' gets one ' in front, as OWASP
-    advises: whoever reads the file takes one leading ' off each text.
+    Of values over time it has the mean; `--json` has them all, and a head's attention. A name or label that a
+    spreadsheet would take for a formula (it begins with = + - @, a tab or a carriage return) or that begins with ' gets
+    one ' in front, as OWASP advises: whoever reads the file takes one leading ' off each text.
 
     Args:
         rows: what `Predictor.predict` returned.
@@ -54,7 +54,8 @@ def as_table(rows: Sequence[Mapping[str, Any]]) -> Table:
 
     from undertone.training.progress import printable
 
-    tasks = list(dict.fromkeys(name for row in rows for name in row if name not in FIXED))
+    names = (name for row in rows for name in row if name not in FIXED and not _is_attention(row[name]))
+    tasks = list(dict.fromkeys(names))
     errors = any("error" in row for row in rows)
     table = Table("file", "seconds", *map(printable, tasks), *(["error"] if errors else []))
     for row in rows:
@@ -68,6 +69,8 @@ def _flat(row: Mapping[str, Any]) -> dict[str, str]:
     """{column: text} of one prediction."""
     flat: dict[str, str] = {}
     for name, value in row.items():
+        if _is_attention(value):
+            continue
         value, name = _mean_if_over_time(value), free_name(name, *flat)
         if isinstance(value, Mapping):
             flat[name] = _no_formula(value["label"])
@@ -89,6 +92,10 @@ def _cell(value: Any) -> str:
     if isinstance(value, Mapping):
         return f"{value['label']} {value['scores'][value['label']]:.2f}"
     return f"{value:.2f}"
+
+
+def _is_attention(value: Any) -> bool:
+    return isinstance(value, Mapping) and "weights" in value
 
 
 def _mean_if_over_time(value: Any) -> Any:

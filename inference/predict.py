@@ -30,6 +30,7 @@ from undertone.upstream.types import WaveBatch
 Prediction = dict[str, Any]
 Answer = Prediction | AudioError
 
+ATTENTION = "attention"  # key of the frames' weights
 BATCH_SECONDS = 60.0  # padded sound in a batch on an accelerator
 PACKED_FROM = 60.0  # seconds of sound: packing the weights then takes less time than it saves
 
@@ -110,7 +111,8 @@ class Predictor:
         Returns:
             `{"file", "duration": seconds, task: prediction, ...}`, a prediction being `{"label", "scores": {label:
             probability}}` for classes, the value, or for values over time `{"mean", "times": seconds, "values"}`, one
-            a frame; `{"file", "error": reason}` for a file that cannot be read.
+            a frame; from a head with attention also `attention`, `{"times": seconds, "weights"}`, the weight of each
+            frame, which sum to 1; `{"file", "error": reason}` for a file that cannot be read.
 
         Raises:
             AudioError: with `strict`, the first file found unreadable.
@@ -206,6 +208,9 @@ class Predictor:
             if task.level == "frame":
                 for number, row in enumerate(rows):
                     row[free_name(task.name, *FIXED)] = _over_time(output, task.name, number, row)
+        if output.attention is not None and ATTENTION not in rows[0]:  # unless it is the name of a task
+            for number, row in enumerate(rows):
+                row[ATTENTION] = _attention(output, number, row["duration"])
         return rows
 
 
@@ -240,6 +245,12 @@ def _entry(task: Task, scores: list[float]) -> dict[str, Any] | float:
         "label": task.labels[max(range(len(scores)), key=scores.__getitem__)],
         "scores": dict(zip(task.labels, scores, strict=True)),
     }
+
+
+def _attention(output: HeadOutput, number: int, duration: float) -> dict[str, list[float]]:
+    """The weights of one utterance's frames, each at the frame's middle."""
+    weights = output.attention_of(number).tolist()
+    return {"times": [(frame + 0.5) * duration / len(weights) for frame in range(len(weights))], "weights": weights}
 
 
 def _over_time(output: HeadOutput, task: str, number: int, row: Prediction) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from typing import Any, cast
 
 from accelerate import Accelerator
 from filelock import FileLock, Timeout
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from undertone.corpora.folds import Fold
 from undertone.downstream.downstream import Downstream
@@ -298,6 +299,7 @@ def _refit(run: Run, accelerator: Accelerator) -> dict[str, Any]:
 def pool(run: Run, folds: Sequence[Fold], cost: dict[str, Any]) -> dict[str, Any]:
     """The content of results.json from the folds' predictions."""
     per_fold = [(fold.name, Predictions.load(run.folder(fold) / "predictions.parquet")) for fold in folds]
+    records = [read_record(run.folder(fold) / "fold.json", seconds=(int, float)) for fold in folds]
     info = {
         "corpus": run.corpus.name,
         "corpus_variant": run.corpus.variant,
@@ -312,20 +314,20 @@ def pool(run: Run, folds: Sequence[Fold], cost: dict[str, Any]) -> dict[str, Any
         "speaker_independent": all(fold.speaker_independent for fold in folds),
         "dev_shares_speakers": any(fold.dev_shares_speakers for fold in folds),
         **sweep_info(run.config, {fold.name: run.folder(fold) for fold in folds}),
-        "selected_by": _selected_by(run, [read_record(run.folder(fold) / "fold.json") for fold in folds]),
+        "selected_by": _selected_by(run, records),
         "num_utterances": len(run.manifest),
         "num_speakers": len(set(run.manifest.speaker_names.values()) - {None}),
         "manifest_hash": run.manifest.hash,
         "licence": run.corpus.licence,
         "citation": run.corpus.citation,
-        "warnings": run.warnings,
+        "warnings": [*run.warnings, *_split_batch_norms(run, records)],
         "label_warnings": label_warnings(run.tasks, folds, run.manifest),
         "cost": cost,
         "versions": versions(),
     }
     results = summarise(per_fold, info)
-    for entry, fold in zip(results["folds"], folds, strict=True):
-        entry |= read_record(run.folder(fold) / "fold.json", seconds=(int, float))
+    for entry, record in zip(results["folds"], records, strict=True):
+        entry |= record
     results["cost"]["training_seconds"] = round(sum(entry["seconds"] for entry in results["folds"]), 2)
     return results
 
@@ -344,6 +346,18 @@ def _selected_by(run: Run, records: Sequence[Mapping[str, Any]]) -> dict[str, An
             counts[metric] = counts.get(metric, 0) + 1
     on = sorted({record["chosen_by"] for record in records})
     return {"metrics": metrics, "per_task": issubclass(head_class(run.config.head), FittedHead), "on": "; ".join(on)}
+
+
+def _split_batch_norms(run: Run, records: Sequence[Mapping[str, Any]]) -> list[str]:
+    """A sentence where a head's batch norms saw parts of a batch: nothing else depends on how a batch is split."""
+    parts = sorted({record["batch_parts"] for record in records} - {1})
+    norms = [part for part in run.new_downstream("count").modules() if isinstance(part, _BatchNorm)]
+    if not parts or not norms:
+        return []
+    return [
+        f"head {run.config.head} has batch norms, which normalised by parts of a batch of {run.config.batch_size} "
+        f"({' or '.join(map(str, parts))} parts, by micro-batches and processes): scores are not those of whole batches"
+    ]
 
 
 def write_results(run: Run, folds: Sequence[Fold], results: dict[str, Any]) -> None:

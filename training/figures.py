@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from undertone.training import plots
+from undertone.training.attention import CLIPS, load_attention
 from undertone.training.confidence import risk_area, risk_coverage
 from undertone.training.embeddings import MOST, embedding_map, load_embeddings
 from undertone.training.metrics import calibration_bins
@@ -52,6 +53,33 @@ def embedding_maps(files: RunFiles) -> dict[str, Any] | None:
         f"larger distances mean little. Every fold's model has a space of its own, so one fold is shown."
     )
     return {"caption": caption, "maps": [found for found in maps if found is not None]}
+
+
+def attention_clips(files: RunFiles) -> dict[str, Any] | None:
+    """The attention in a few test clips of one fold.
+
+    Returns:
+        `caption`, and `clips`: title and svg of each; None where the head has no attention.
+    """
+    names = [fold["name"] for fold in files.results["folds"]]
+    kept = {name: clips for name in names if (clips := load_attention(files.fold_folder(name)))}
+    fold = max(kept, key=files.predictions.folds.count, default=None)
+    if fold is None:
+        return None
+    caption = (
+        f"How much each moment counts in the head's pooling (line; 1, dashed, is as much as every other), over the "
+        f"level of the sound (grey). Test clips of fold {fold}, up to {CLIPS} of each class of {files.tasks[0].name}, "
+        f"drawn at random. A large weight says what the pooled vector is made of, not why the answer was given."
+    )
+    clips = [
+        {
+            "title": f"{clip.group}, predicted {clip.predicted}",
+            "id": clip.id,
+            "svg": plots.attention(clip.weights, clip.level, clip.duration, f"attention{number}"),
+        }
+        for number, clip in enumerate(kept[fold])
+    ]
+    return {"caption": caption, "clips": clips}
 
 
 def _colourings(files: RunFiles, ids: list[str]) -> dict[str, list[str | None]]:

@@ -16,6 +16,7 @@ from undertone.corpora.folds import Fold
 from undertone.downstream.downstream import Downstream
 from undertone.downstream.live import LiveModel, trained_state
 from undertone.files import atomic_path, read_json, remove_folder, write_json
+from undertone.training.attention import attention_clips, save_attention
 from undertone.training.cost import trained_parameters
 from undertone.training.embeddings import save_embeddings
 from undertone.training.postprocess import postprocess
@@ -129,6 +130,8 @@ def write_fold(
         run.save_fold(module, list(train), folder / "model")
         predictions.save(folder / "predictions.parquet")
         save_embeddings(folder, predictions.ids, embeddings)
+        test = run.manifest.select(fold.test)
+        save_attention(folder, attention_clips(module, run.source, accelerator.device, test, predictions))
         write_json(folder / "history.json", trained.history)
         downstream = module.downstream if isinstance(module, LiveModel) else module
         record = {
@@ -143,6 +146,7 @@ def write_fold(
             "num_test": len(fold.test),
             "chosen_by": trained.chosen_by,
             "selected_by": _selected_by(run, trained),
+            "batch_parts": trained.micro_batches * accelerator.num_processes,
         }
         if trained.chosen:
             record["chosen"] = trained.chosen

@@ -137,6 +137,30 @@ def risk_coverage(coverage: np.ndarray, risk: np.ndarray) -> str:
         return _svg(figure, "risk", "Share of wrong answers among the most confident ones")
 
 
+def attention(weights: np.ndarray, level: np.ndarray, duration: float, name: str) -> str:
+    """The weight of each frame, relative to equal weights, over the level of the sound.
+
+    Args:
+        weights: (T,) of frames that divide the clip evenly; they sum to 1.
+        level: (N,) in 0..1, of stretches that do as well; may be empty.
+        duration: seconds.
+        name: of the picture, unique in the page.
+    """
+    relative = weights.astype(np.float64) * len(weights)
+    top = max(1.15 * float(relative.max()), 1.5)
+    with _drawing(height=1.7) as (figure, axes):
+        if len(level):
+            edges = np.linspace(0, duration, len(level) + 1)
+            axes.stairs(top * level.astype(np.float64), edges, fill=True, color=GRID)
+        axes.axhline(1, color=SECOND, linewidth=1.0, linestyle=(0, (4, 3)))
+        middles = (np.arange(len(weights)) + 0.5) * duration / len(weights)
+        axes.plot(middles, relative, color=ACCENT, linewidth=1.6)
+        axes.grid(False)
+        axes.set(xlabel="s", xlim=(0, duration), ylim=(0, top))
+        axes.locator_params(axis="y", nbins=3)
+        return _svg(figure, name, "Line chart of the attention over time, relative to equal weights")
+
+
 def scatter(points: np.ndarray, categories: np.ndarray, name: str) -> str:
     """Points on a plane without axes, coloured by category.
 

@@ -11,7 +11,7 @@ import numpy as np
 from undertone.downstream.task import Task
 from undertone.files import atomic_path, remove_drafts
 from undertone.training.command import command_line
-from undertone.training.figures import MAIN, embedding_maps, figures
+from undertone.training.figures import MAIN, attention_clips, embedding_maps, figures
 from undertone.training.intervals import metrics_of, positions, unit_sums
 from undertone.training.pages import render
 from undertone.training.raters import rater_agreement
@@ -67,6 +67,7 @@ def _content(files: RunFiles) -> dict[str, Any]:
         "raters": rater_agreement(files.predictions, files.votes()),
         "figures": figures(files),
         "embedding_maps": embedding_maps(files),
+        "attention": attention_clips(files),
         "cost": [(name, _short(results["cost"][key])) for key, name in _COST.items() if key in results.get("cost", {})],
         "config": files.config,
         "commands": _commands(files),

@@ -16,6 +16,7 @@ from undertone.corpora.manifest import FILE_NAME, Manifest, Utterance
 from undertone.corpora.prepare import Prepared, check_unchanged, prepare
 from undertone.downstream.config import UndertoneConfig
 from undertone.downstream.downstream import Downstream
+from undertone.downstream.dropout import repeated
 from undertone.downstream.head import check_head_options, check_head_tasks, head_class
 from undertone.downstream.ladder_downstream import LadderDownstream
 from undertone.downstream.ladder_options import LadderOptions
@@ -174,7 +175,7 @@ def adapted(upstream: Upstream, config: RunConfig) -> Upstream:
     else:
         finetune(upstream, train_front_end=config.train_front_end, top_layers=config.top_layers)
     if config.gradient_checkpointing:
-        upstream.model.gradient_checkpointing_enable({"use_reentrant": False})  # type: ignore[union-attr, operator]
+        upstream.model.gradient_checkpointing_enable({"use_reentrant": False, "context_fn": repeated})  # type: ignore[union-attr, operator]
     return upstream
 
 

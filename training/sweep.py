@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from undertone.files import atomic_path, read_json, read_record, safe_name, write_json
+from undertone.training.attention import load_attention, save_attention
 from undertone.training.embeddings import load_embeddings, save_embeddings
 from undertone.training.predictions import Predictions
 
@@ -154,6 +155,7 @@ def combine(folder: Path, plan: Sequence[Trial]) -> None:
         shutil.copytree(source / "model", draft)
     write_json(folder / "history.json", read_json(source / "history.json"))
     save_embeddings(folder, *load_embeddings(source))
+    save_attention(folder, load_attention(source))
     Predictions.concat([trial_predictions(folder, trial) for trial in chosen]).save(folder / "predictions.parquet")
     others = [record["seconds"] for trial, record in zip(plan, tried, strict=True) if trial.name not in records]
     record = records[typical.name]

@@ -300,7 +300,7 @@ class Trainer:
     def _output(self, part: _Part) -> Iterator[tuple[HeadOutput, float]]:
         """What the model makes of a part, and the share of it that is the utterances themselves (see `Augmenter`).
 
-        The backward pass belongs inside. Whatever is random depends on seed, step and utterance.
+        Whatever is random depends on seed, step and utterance.
         """
         heard = part.own or part.piece[:1]  # one that counts for nothing, so that this process takes part
         besides: list[Utterance] = []

@@ -69,6 +69,8 @@ class AttentionHead(Head):
         projected = zero_padding(Frames(self.projector(features), frames.lengths))  # (B, T, H)
         hidden = self.convolution(projected.transpose(1, 2)).transpose(1, 2)  # (B, T / stride, H)
         hidden = self.dropout(self.norm(hidden).relu())
-        pooled = self.pooling(Frames(hidden, (frames.lengths - 1) // self.stride + 1))
+        lengths = (frames.lengths - 1) // self.stride + 1
+        pooled = self.pooling(Frames(hidden, lengths))
         embedding = self.embed(pooled.vector).relu()  # (B, H)
-        return HeadOutput(self.outputs(self.dropout(embedding)), embedding, pooled.losses, pooled.attention)
+        logits = self.outputs(self.dropout(embedding))
+        return HeadOutput(logits, embedding, pooled.losses, pooled.attention, attention_lengths=lengths)

@@ -78,7 +78,7 @@ class CrnnHead(Head):
         pooled = self.pooling(frames)
         embedding = self.embed(pooled.vector).relu()  # (B, H)
         logits = self.outputs(self.dropout(embedding)) | self.frame_outputs(self.dropout(frames.features))
-        return HeadOutput(logits, embedding, pooled.losses, pooled.attention, frames.lengths)
+        return HeadOutput(logits, embedding, pooled.losses, pooled.attention, frames.lengths, frames.lengths)
 
 
 class ConvolutionalPooling(nn.Module):

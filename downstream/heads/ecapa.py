@@ -66,7 +66,9 @@ class EcapaHead(Head):
         pooled = self.pooling(Frames(hidden, frames.lengths))  # (B, 6 C)
         every = mask.any(1, keepdim=True)  # (B, 1), all real: the norm is over utterances
         embedding = self.embed(self.norm(pooled.vector.unsqueeze(1), every).squeeze(1))  # (B, E)
-        return HeadOutput(self.outputs(embedding), embedding, attention=pooled.attention)
+        return HeadOutput(
+            self.outputs(embedding), embedding, attention=pooled.attention, attention_lengths=frames.lengths
+        )
 
 
 class ChannelAttentionPooling(nn.Module):

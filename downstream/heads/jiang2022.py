@@ -93,13 +93,15 @@ class Jiang2022Head(Head):
         vectors, attentions = [], []
         for branch, part in ((self.cnn, picture), (self.lstm, rest)):
             if branch is not None:
-                vector, attention = branch(Frames(part, frames.lengths))
+                vector, attention, lengths = branch(Frames(part, frames.lengths))
                 vectors.append(vector)
-                attentions.append(attention)
+                attentions.append((attention, lengths))
         embedding = torch.cat(vectors, dim=-1)  # (B, E)
         if self.fusion is not None:
             embedding = self.fusion(embedding)
-        return HeadOutput(self.outputs(self.dropout(embedding)), embedding, attention=attentions[0])
+        attention, lengths = attentions[0]
+        logits = self.outputs(self.dropout(embedding))
+        return HeadOutput(logits, embedding, attention=attention, attention_lengths=lengths)
 
 
 class _CnnBranch(nn.Module):
@@ -121,8 +123,10 @@ class _CnnBranch(nn.Module):
                 self.attentions[str(place)] = _FrameAttention(sizes[place + 1], bands, size, attention)
         self.norm = MaskedBatchNorm(size)
 
-    def forward(self, frames: Frames) -> tuple[Tensor, Tensor | None]:
-        """(B, T, D) -> what all attentions heard, summed, normalised, in (0, 1): (B, size); the last one's weights."""
+    def forward(self, frames: Frames) -> tuple[Tensor, Tensor | None, Tensor]:
+        """(B, T, D) -> the sum of all attentions' vectors, normalised, in (0, 1): (B, size); the last one's weights
+        (B, T') and their lengths (B,).
+        """
         maps, lengths = self._picture(frames)
         total, attention = maps.new_zeros(maps.shape[0], self.output_size), None
         for place, convolution in enumerate(self.convolutions):
@@ -135,7 +139,7 @@ class _CnnBranch(nn.Module):
             if str(place) in self.attentions:
                 vector, attention = self.attentions[str(place)](maps, lengths)
                 total = total + vector  # (B, size)
-        return _normed(self.norm, total).sigmoid(), attention
+        return _normed(self.norm, total).sigmoid(), attention, lengths
 
     def _picture(self, frames: Frames) -> tuple[Tensor, Tensor]:
         """(B, maps, T, bands) with zeros on padding, or each resized: (B, maps, R, R)."""
@@ -179,14 +183,14 @@ class _LstmBranch(nn.Module):
         self.output_size = self.rnn.output_size
         self.norm = MaskedBatchNorm(self.output_size)
 
-    def forward(self, frames: Frames) -> tuple[Tensor, Tensor | None]:
+    def forward(self, frames: Frames) -> tuple[Tensor, Tensor | None, Tensor]:
         features, attention = frames.features, None
         if self.over_time is not None and self.over_features is not None:
             times = masked_attention(self.over_time(features), frames)  # (B, T, D), sums to 1 over time
             shares = self.over_features(features).softmax(-1)  # (B, T, D), sums to 1 over the features
             features, attention = features + times * features + shares * features, times.mean(-1)
         pooled = masked_mean(self.rnn(Frames(features, frames.lengths)))  # (B, 2 H)
-        return _normed(self.norm, pooled).relu(), attention
+        return _normed(self.norm, pooled).relu(), attention, frames.lengths
 
 
 def _stretched(maps: Tensor, lengths: Tensor, size: int) -> Tensor:

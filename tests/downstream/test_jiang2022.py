@@ -64,7 +64,8 @@ def test_multidimensional_attention_sums_to_one_over_each_axis_and_the_mean_is_o
     branch, (clips, frames) = _LstmBranch(29, 3, attention=True).eval(), padded(5, 2)
     seen: list[Frames] = []
     branch.rnn.register_forward_hook(lambda part, given, out: seen.extend([given[0], out]))
-    vector, attention = branch(frames)
+    vector, attention, lengths = branch(frames)
+    assert lengths.tolist() == [5, 2]
     torch.testing.assert_close(attention.sum(1), torch.ones(2))
     assert not attention[1, 2:].any()
     clip = clips[1]

@@ -48,6 +48,29 @@ def test_ccc_loss_of_perfect_constant_and_opposite_predictions(size):
         assert float(total / count) == pytest.approx(expected, abs=1e-4)
 
 
+@pytest.mark.parametrize("size", [2, 3, 10, 1000])
+@pytest.mark.parametrize("width", [10.0, 1.0, 1e-2, 1e-3])
+def test_ccc_loss_does_not_depend_on_the_range_of_the_targets(size, width):
+    truth = 0.5 + width * torch.linspace(0, 1, size)
+    total, count = task_loss(AROUSAL, truth[:, None], truth)
+    assert 0 <= float(total / count) < 1e-6
+    near = truth + 0.1 * width * torch.sin(torch.arange(size) * 3.0)
+    x, y = near.double(), truth.double()
+    by_hand = (
+        2 * ((x - x.mean()) * (y - y.mean())).mean() / (x.var(correction=0) + y.var(correction=0) + (x - y).mean() ** 2)
+    )
+    total, count = task_loss(AROUSAL, near[:, None], truth)
+    assert float(total / count) == pytest.approx(1 - float(by_hand), abs=1e-4)
+
+
+def test_ccc_loss_of_constant_targets_is_one_without_a_gradient():
+    for predicted in ([0.3, 0.3, 0.3], [0.1, 0.9, 0.2]):
+        logits = torch.tensor(predicted)[:, None].requires_grad_()
+        total, count = task_loss(AROUSAL, logits, torch.tensor([0.3, 0.3, 0.3]))
+        total.backward()
+        assert float(total / count) == 1 and not logits.grad.any()
+
+
 def test_ccc_loss_ignores_missing_values_and_needs_two():
     logits = torch.tensor([[0.1], [5.0], [0.9]])
     total, count = task_loss(AROUSAL, logits, torch.tensor([0.0, torch.nan, 1.0]))

@@ -16,6 +16,7 @@ from undertone.downstream.live import trained_state
 from undertone.downstream.task import Task
 from undertone.training.accelerator import make_accelerator
 from undertone.training.config import make_config
+from undertone.training.crossval import train
 from undertone.training.objective import balanced
 from undertone.training.progress import Display
 from undertone.training.run import open_run
@@ -70,6 +71,7 @@ OPTIONS = [
     ["task_weighting=uncertainty"],
     ["tasks=emotion", "adversarial=speaker"],
     ["tasks=arousal", "regression_loss=mse"],
+    ["tasks=arousal,gender", "head.dropout=0.3"],
     ["head.pooling=structured"],
     ["tasks=arousal,gender", "task_weighting=uncertainty", "regression_loss=mse", "class_weights=balanced"],
     EVERYTHING,
@@ -85,9 +87,48 @@ def test_accumulation_gives_the_gradient_of_the_whole_batch_and_the_loss_falls(o
     assert losses[-1] < losses[0]
 
 
+@pytest.mark.parametrize("pieces", [2, 4, 8, "halved"])
+def test_the_gradient_of_ccc_is_that_of_the_whole_batch(opened, tmp_path, pieces):
+    """Dropout is on, some values are missing; 8 micro-batches hold two clips each."""
+    words = ["tasks=arousal,valence", "batch_size=16", "head.dropout=0.3", "clip_norm=1e9"]
+
+    def gradient(name, accumulation=1, most=99):
+        run = opened(*words, f"accumulation={accumulation}")
+        read = run.source
+
+        def small(utterances):
+            if len(utterances) > most:
+                raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate")
+            return read(utterances)
+
+        trainer = Trainer(
+            run.config, run.tasks, small, run.new_downstream("x"), tmp_path / name, make_accelerator(run.config)
+        )
+        batch = run.manifest.select(run.folds[0].train)[:16]
+        batch = [dataclasses.replace(item, valence=None) if row % 5 == 0 else item for row, item in enumerate(batch)]
+        trainer.objective = trainer._make_objective(batch)
+        loss = trainer._update(batch, 3, 10)
+        assert trainer.pieces == (4 if most == 5 else accumulation)
+        return loss, torch.cat([weight.grad.flatten() for weight in trainer.module.parameters()])
+
+    loss, whole = gradient("whole")
+    parted, parts = gradient("parts", most=5) if pieces == "halved" else gradient("parts", pieces)
+    assert parted == pytest.approx(loss, abs=1e-5)
+    assert (parts - whole).norm() / whole.norm() < 1e-5
+
+
+def test_batch_norms_that_see_micro_batches_are_said(small_corpus, store, tmp_path):
+    words = ["protocol=split", "tasks=emotion", "batch_size=8", "max_steps=2", "device=cpu", f"store={store}"]
+    for head, accumulation, said in (("dense", 1, 0), ("dense", 2, 1), ("attention", 2, 0)):
+        config = make_config({"corpus": str(small_corpus), "head": head}, [*words, f"accumulation={accumulation}"])
+        results = train(config, tmp_path / f"{head}{accumulation}", display=Display(quiet=True))
+        notes = [note for note in results["warnings"] if "batch norms" in note]
+        assert len(notes) == said and ("2 parts" in notes[0] if said else True)
+
+
 def test_two_processes_give_the_weights_of_one(opened, small_corpus, store, tmp_path):
     """Micro-batches of 3, 3 and 1: of the last one the second process has nothing."""
-    words = [*EVERYTHING, "accumulation=3", "max_epochs=2"]
+    words = [*EVERYTHING, "tasks=emotion,arousal", "head.dropout=0.2", "accumulation=3", "max_epochs=2"]
     alone, _ = fit(opened(*words), tmp_path / "alone")
     script = tmp_path / "train.py"
     script.write_text(
