@@ -3,8 +3,8 @@
 A file's format is told from its content (an AIFF named .wav is read), never from its name. libsndfile reads what is
 there of a cut-off .wav or .aiff without a word, so `_complete` compares what the header claims with the file.
 
-libsndfile's seek is exact in PCM and FLAC. In MP3 it is not (with a variable bit rate it lands elsewhere): a span of any
-other coding is cut from the decoded file. `_Decoded` keeps the files decoded last, so that many spans of one file cost
+libsndfile's seek is exact in PCM and FLAC. In MP3 with a variable bit rate it lands elsewhere, so a span of any other
+coding is cut from the decoded file. `_Decoded` keeps the files decoded last, so that many spans of one file cost
 one decoding.
 """
 

@@ -12,6 +12,7 @@ import pytest
 import soundfile
 from scipy.signal import resample_poly
 
+from undertone.audio import read
 from undertone.audio.read import AudioError, audio_info, read_audio, read_samples
 
 RATE = 16000
@@ -175,3 +176,76 @@ def test_reading_needs_no_torch(tmp_path: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code, tmp_path / "a.wav"], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
+
+
+CODED = [("MP3", "MPEG_LAYER_III"), ("OGG", "VORBIS"), ("OGG", "OPUS"), ("WAV", "IMA_ADPCM"), ("WAV", "GSM610")]
+EXACT = [
+    ("FLAC", "PCM_16"),
+    ("WAV", "PCM_24"),
+    ("AIFF", "PCM_16"),
+    ("AU", "ULAW"),
+    ("CAF", "ALAC_16"),
+    ("W64", "FLOAT"),
+]
+
+
+@pytest.mark.parametrize(("kind", "subtype"), CODED + EXACT)
+def test_a_span_is_cut_from_the_whole(tmp_path: Path, kind: str, subtype: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    draw, path, rate = np.random.default_rng(0), tmp_path / "a", 24000 if subtype == "OPUS" else 22050
+    t = np.arange(4 * rate) / rate
+    samples = 0.3 * np.sin(2 * np.pi * (200 + 50 * t) * t) * (np.sin(9 * t) > 0) + 0.01 * draw.standard_normal(len(t))
+    coding = {"bitrate_mode": "VARIABLE", "compression_level": 0.9} if kind == "MP3" else {}
+    with soundfile.SoundFile(path, "w", rate, 1, format=kind, subtype=subtype, **coding) as file:
+        file.write(samples)
+    whole, _ = soundfile.read(path, dtype="float32")
+    for kept in (read.KEPT_BYTES, 0):  # with the decoded file kept, and too large to keep
+        monkeypatch.setattr(read, "KEPT_BYTES", kept)
+        for start, end in ((0.0, 0.7), (0.51, 1.5), (2.7, 3.4), (1.0, None)):
+            part, _ = read_samples(path, start, end)
+            last = len(whole) if end is None else round(end * rate)
+            wanted = whole[round(start * rate) : last]
+            np.testing.assert_allclose(part, wanted, rtol=0, atol=1e-6)  # mpg123 rounds by where a block begins
+
+
+def test_spans_of_one_file_are_decoded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    decoded: list[int] = []
+    plain = read._read_mono
+    monkeypatch.setattr(read, "_read_mono", lambda *given, **named: decoded.append(1) or plain(*given, **named))
+    for seed in (0, 1):  # the second time another file of this name
+        soundfile.write(tmp_path / "a.mp3", np.random.default_rng(seed).uniform(-0.3, 0.3, 32000 + seed), 16000)
+        parts = [read_samples(tmp_path / "a.mp3", 0.1 * n, 0.1 * n + 0.2)[0] for n in range(8)]
+        whole, _ = soundfile.read(tmp_path / "a.mp3", dtype="float32")
+        np.testing.assert_allclose(parts[3], whole[4800:8000], rtol=0, atol=1e-6)
+        assert len(decoded) == seed + 1
+
+
+def test_a_wav_whose_header_claims_no_sound(tmp_path: Path) -> None:
+    samples, path = np.random.default_rng(0).uniform(-0.5, 0.5, 8000), tmp_path / "a.wav"
+    soundfile.write(path, samples, 16000)
+    data = bytearray(path.read_bytes())
+    whole, _ = read_samples(path)
+    data[40:44] = bytes(4)
+    for riff in (bytes(4), bytes(data[4:8]), b"\xff" * 4):
+        data[4:8] = riff
+        path.write_bytes(data)
+        np.testing.assert_array_equal(read_samples(path)[0], whole)
+        assert audio_info(path).num_samples == 8000
+        np.testing.assert_array_equal(read_samples(path, 0.1, 0.2)[0], whole[1600:3200])
+    path.write_bytes(data[:44] + b"LIST\x04\0\0\0INFO")
+    with pytest.raises(AudioError, match="holds no samples"):
+        read_samples(path)
+    data[40:44] = (1000).to_bytes(4, "little")
+    path.write_bytes(data)
+    with pytest.raises(AudioError, match="claims 1000 bytes of sound, and 15000 more lie behind"):
+        read_samples(path)
+
+
+def test_a_name_written_otherwise_is_named(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "Ab.wav", np.ones(100) / 2, 16000)
+    for name, message in (
+        ("ab.WAV", "there is 'Ab.wav'"),
+        ("x\\Ab.wav", "here / separates folders"),
+        ("b.wav", "file.$"),
+    ):
+        with pytest.raises(AudioError, match=message):
+            read_samples(tmp_path / name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections import Counter
 from dataclasses import replace
 from itertools import combinations
@@ -249,3 +250,36 @@ def test_empty_parts_and_unknown_ids_are_refused() -> None:
         check_folds([replace(fold, dev=())], manifest)
     with pytest.raises(ValueError, match="Fold 'a': test names utterances the manifest has not: zz"):
         check_folds([replace(fold, test=("zz",))], manifest)
+
+
+def test_groups_balance_utterances_and_emotions() -> None:
+    draw = random.Random(0)
+    rows = []
+    for number in range(24):
+        for take in range(draw.choice([2, 5, 9, 20, 40])):
+            emotion = draw.choice(EMOTIONS[: 1 + number % 3])
+            rows.append({"id": f"{number}-{take}", "path": "x", "speaker": str(number), "emotion": emotion})
+            rows[-1]["gender"] = ("female", "male")[number % 2]
+    manifest = Manifest.from_rows("toy", rows)
+    folds = make_folds(manifest, "groups", 4)
+    sizes = [len(fold.test) for fold in folds]
+    assert max(sizes) <= 1.15 * min(sizes), sizes
+    for emotion in EMOTIONS:
+        counts = [sum(u.emotion == emotion for u in manifest.select(fold.test)) for fold in folds]
+        assert max(counts) <= 1.35 * min(counts), (emotion, counts)
+    assert folds == make_folds(manifest, "groups", 4)
+
+
+def test_groups_that_are_balanced_stay_as_they_were_dealt() -> None:
+    """Equal speakers, as in RAVDESS: 24 of 6 utterances in six groups of two women and two men."""
+    manifest = make([f"{n:02d}" for n in range(24)], gender=["female", "male"] * 12)
+    folds = make_folds(manifest, "groups", 6)
+    order = [f"{n:02d}" for n in range(24)]
+    random.Random(0).shuffle(order)
+    parity = int(order[0]) % 2
+    same = [speaker for speaker in order if int(speaker) % 2 == parity]
+    dealt = {frozenset(same[place::6]) for place in range(6)}
+    assert dealt == {
+        frozenset(str(u.speaker) for u in manifest.select(fold.test) if int(str(u.speaker)) % 2 == parity)
+        for fold in folds
+    }
