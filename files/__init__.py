@@ -81,6 +81,7 @@ def _is_left(draft: Path, name: str) -> bool:
         os.close(lock)
     return True
 
+
 MAKE_ROOM = "No space left on device. Make room and run again; what was finished is kept."
 
 

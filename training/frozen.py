@@ -17,7 +17,7 @@ from accelerate.utils import broadcast_object_list, gather_object
 from filelock import FileLock
 
 from undertone.downstream.downstream import needed_states
-from undertone.files import read_json, read_record, remove_folder, write_json
+from undertone.files import read_record, remove_folder, write_json
 from undertone.training.fallback import MixtureSource, RecomputeSource, can_mix, learn_mixtures
 from undertone.training.feeding import Source, StoreSource, WaveSource
 from undertone.training.progress import Display

@@ -10,14 +10,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+from sklearn.linear_model import Ridge
 from sklearn.metrics import recall_score
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import LinearSVC
 
+from undertone import load_model
 from undertone.audio.read import read_audio
 from undertone.corpora.manifest import Manifest
 from undertone.tests.cli.commands import undertone
 from undertone.tests.cli.runs import fold, history, results, weights
+from undertone.training.metrics import ccc
 from undertone.training.predictions import Predictions
 from undertone.training.results import title_lines
 from undertone.upstream import WaveBatch, load_upstream
@@ -145,3 +148,44 @@ def test_a_value_of_the_sweep_that_C_cannot_be_is_refused_at_once(small_corpus: 
     outcome = undertone("train", small_corpus, "--out", tmp_path / "run", *WORDS, "sweep.head.C=0.1,-1")
     assert outcome.fails_with("C must be a number > 0, got -1"), outcome.err
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("head", ["ridge", "logistic"])
+def test_classes_and_values_in_one_fitted_head(small_corpus: Path, store: Path, tmp_path: Path, head: str) -> None:
+    """Values are scikit-learn's Ridge with the C that was chosen for them, and no worse than its default."""
+    out = tmp_path / "run"
+    words = ("--system", "functionals", "--head", head, "--store", store, "device=cpu", "tasks=emotion,arousal")
+    outcome = undertone("crossval", small_corpus, "--out", out, *words)
+    assert outcome.status == 0, outcome.err
+    upstream, rows, values = load_upstream("functionals"), {}, {}
+    for item in Manifest.load(out / "manifest"):
+        states = upstream(WaveBatch.collate([read_audio(item.path, 16_000)], 16_000)).states
+        rows[item.id], values[item.id] = (item.speaker, states.flatten().double().numpy()), item.value("arousal")
+    found = Predictions.load(out / "predictions.parquet")
+    plain = np.zeros(len(found))
+    for fold_ in results(out)["folds"]:
+        train = [name for name in rows if rows[name][0] != fold_["name"]]
+        held = [place for place, name in enumerate(found.ids) if rows[name][0] == fold_["name"]]
+        scaler = StandardScaler().fit(np.stack([rows[name][1] for name in train]))
+        x, y = scaler.transform(np.stack([rows[name][1] for name in train])), [values[name] for name in train]
+        test = scaler.transform(np.stack([rows[found.ids[place]][1] for place in held]))
+        chosen = fold_["chosen"]["head.C"]
+        assert set(chosen) == {"emotion", "arousal"}
+        expected = Ridge(alpha=0.5 / chosen["arousal"]).fit(x, y).predict(test)
+        np.testing.assert_allclose(found.scores["arousal"][held, 0], expected, atol=1e-4)
+        plain[held] = Ridge().fit(x, y).predict(test)
+    pooled = results(out)["pooled"]
+    assert pooled["arousal"]["ccc"] >= ccc(found.targets["arousal"], plain) - 0.01
+    assert pooled["emotion"]["uar"] > 0.4
+    model = load_model(out)
+    answer = model.predict([str(next(small_corpus.parent.rglob("*.wav")))])[0]
+    assert isinstance(answer["arousal"], dict | float) and answer["emotion"]["label"]
+
+
+def test_two_speakers_leave_one_to_train_on_and_the_table_says_so(small_corpus: Path, store: Path, tmp_path: Path):
+    lines = small_corpus.read_text().splitlines()
+    few = small_corpus.parent / "few.csv"
+    few.write_text("\n".join([lines[0], *(line for line in lines[1:] if ",F1," in line or ",M1," in line)]))
+    out = run(few, store, tmp_path / "run", "sweep.head.C=1e-3,1e-1")
+    on = "on 3 inner folds over the training utterances (there are too few speakers), train and dev."
+    assert any(line.startswith("Dev: ") and line.endswith(on) for line in title_lines(results(out)))

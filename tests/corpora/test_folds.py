@@ -8,11 +8,12 @@ from dataclasses import replace
 from itertools import combinations
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from undertone.corpora.folds import Fold, LeakError, check_folds, make_folds, mark_leaks, protocol_used
+from undertone.corpora.folds import Fold, LeakError, check_folds, inner_folds, make_folds, mark_leaks, protocol_used
 from undertone.corpora.manifest import Manifest
 
 EMOTIONS = ("angry", "happy", "sad")
@@ -250,6 +251,7 @@ def test_empty_parts_and_unknown_ids_are_refused() -> None:
         check_folds([replace(fold, dev=())], manifest)
     with pytest.raises(ValueError, match="Fold 'a': test names utterances the manifest has not: zz"):
         check_folds([replace(fold, test=("zz",))], manifest)
+<<<<<<< HEAD
 
 
 def test_groups_balance_utterances_and_emotions() -> None:
@@ -283,3 +285,41 @@ def test_groups_that_are_balanced_stay_as_they_were_dealt() -> None:
         frozenset(str(u.speaker) for u in manifest.select(fold.test) if int(str(u.speaker)) % 2 == parity)
         for fold in folds
     }
+||||||| f404bd7
+=======
+
+
+@pytest.mark.parametrize("number", [2, 3, 4, 9])
+def test_inner_folds_score_each_speaker_once_by_the_others_and_balance_classes(number: int) -> None:
+    draw = np.random.default_rng(number)
+    speakers = [("toy", f"s{one}") for one in draw.permutation(np.repeat(np.arange(number), 24))]
+    labels = draw.integers(-1, 4, len(speakers))
+    parts, by_speaker = inner_folds(speakers, labels)
+    assert by_speaker and len(parts) == min(3, number)
+    assert sorted(np.concatenate([scored for _, scored in parts])) == list(range(len(speakers)))
+    for fitted, scored in parts:
+        assert not {speakers[one] for one in fitted} & {speakers[one] for one in scored}
+        assert sorted([*fitted, *scored]) == list(range(len(speakers)))
+        assert set(labels[scored]) == set(labels)
+    again, _ = inner_folds(speakers, labels)
+    assert all((one[1] == other[1]).all() for one, other in zip(parts, again, strict=True))
+
+
+def test_inner_folds_keep_classes_together_that_speakers_would_tear_apart() -> None:
+    """Six speakers, of which two each say one class alone: every fold scores one of both kinds, and a mixed one."""
+    speakers = np.repeat(["a1", "a2", "b1", "b2", "c1", "c2"], 12)
+    labels = np.concatenate([np.zeros(24, int), np.ones(24, int), np.tile([0, 1], 12)])
+    for _, scored in inner_folds(list(speakers), labels)[0]:
+        assert np.bincount(labels[scored]).tolist() == [12, 12]
+
+
+@pytest.mark.parametrize("speakers", [["a"] * 12, [("toy", None)] * 6 + [("toy", "a")] * 6, [None] * 12])
+def test_inner_folds_without_two_known_speakers_divide_utterances_by_class(speakers: list[object]) -> None:
+    labels = np.tile([0, 1], 6)
+    parts, by_speaker = inner_folds(speakers, labels)
+    assert not by_speaker and len(parts) == 3
+    assert all(np.bincount(labels[scored]).tolist() == [2, 2] for _, scored in parts)
+    assert len(inner_folds(speakers[:2], np.zeros(2, int))[0]) == 2
+    with pytest.raises(ValueError, match="one training utterance only"):
+        inner_folds(speakers[:1], labels[:1])
+>>>>>>> w-fitted

@@ -15,7 +15,7 @@ from undertone.training.config import make_config
 from undertone.training.predictions import Predictions
 from undertone.training.progress import Display
 from undertone.training.run import open_run
-from undertone.training.scoring import selection_score
+from undertone.training.scoring import selected_by, selection_score
 from undertone.training.trainer import Trainer, total_steps
 from undertone.training.unlabelled import UnlabelledStream
 
@@ -125,6 +125,12 @@ def test_training_learns(opened, tmp_path):
 def test_values_are_selected_by_ccc(opened, tmp_path):
     _, trained = fit(opened("tasks=arousal", "max_epochs=12", "lr=0.003", "head.hidden_size=32"), tmp_path / "run")
     assert trained.best_score == max(record["dev"]["arousal"]["ccc"] for record in trained.history)
+    _, outcome = fit(opened("tasks=emotion,arousal", "max_epochs=6", "lr=0.01", "average_top=2"), tmp_path / "two")
+    means = [np.mean([one["dev"]["emotion"]["uar"], one["dev"]["arousal"]["ccc"]]) for one in outcome.history]
+    assert outcome.best_score == pytest.approx(max(means))
+    kept = sorted(int(path.stem.removeprefix("step-")) for path in (tmp_path / "two" / "best").iterdir())
+    best = sorted(range(len(means)), key=lambda look: (-means[look], look))[:2]
+    assert kept == sorted(outcome.history[look]["step"] for look in best)
     assert trained.history[-1]["train_loss"] < 0.7 * trained.history[0]["train_loss"]
     with pytest.raises(ValueError, match="select_by=uar does not fit task 'arousal'; allowed: ccc"):
         fit(opened("tasks=arousal", "select_by=uar"), tmp_path / "wrong")
@@ -202,7 +208,28 @@ def test_a_dev_score_that_is_not_defined_selects_nothing():
     dev = Predictions(
         (task,), list("abc"), [""] * 3, [None] * 3, [None] * 3, {"arousal": np.ones((3, 1))}, {"arousal": known}
     )
-    with pytest.raises(ValueError, match="ccc of 'arousal' is not defined on dev, which has too few labels"):
+    with pytest.raises(ValueError, match="ccc of 'arousal' is not defined on dev, which has no labels, too few"):
         selection_score(dev, None)
     enough = replace(dev, targets={"arousal": np.array([0.5, 0.2, np.nan], dtype=np.float32)})
     assert selection_score(enough, None)[0] == 0.0  # a constant answer
+
+
+def test_the_mean_over_tasks_selects_and_a_task_without_labels_has_no_say():
+    emotion = Task("emotion", "classification", ("angry", "sad"))
+    arousal, valence = (Task(name, "regression", (name,)) for name in ("arousal", "valence"))
+    scores = {"emotion": np.eye(2)[[0, 0, 1]], "arousal": np.array([[0.1], [0.2], [0.6]]), "valence": np.ones((3, 1))}
+    truth = {
+        "emotion": np.array([0, 1, 1]),
+        "arousal": np.array([0.1, 0.4, 0.5], np.float32),
+        "valence": np.full(3, np.nan, np.float32),
+    }
+    dev = Predictions((emotion, arousal, valence), list("abc"), [""] * 3, [None] * 3, [None] * 3, scores, truth)
+    agreement = (
+        2
+        * np.cov(truth["arousal"], scores["arousal"][:, 0], bias=True)[0, 1]
+        / (truth["arousal"].var() + scores["arousal"].var() + (truth["arousal"].mean() - scores["arousal"].mean()) ** 2)
+    )
+    score, metrics = selection_score(dev, None)
+    assert score == pytest.approx((0.75 + agreement) / 2)
+    assert selected_by(dev.tasks, None, metrics) == {"emotion": "uar", "arousal": "ccc"}
+    assert selection_score(dev, "wa")[0] == pytest.approx(2 / 3)  # of the first task alone
