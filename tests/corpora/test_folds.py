@@ -251,7 +251,6 @@ def test_empty_parts_and_unknown_ids_are_refused() -> None:
         check_folds([replace(fold, dev=())], manifest)
     with pytest.raises(ValueError, match="Fold 'a': test names utterances the manifest has not: zz"):
         check_folds([replace(fold, test=("zz",))], manifest)
-<<<<<<< HEAD
 
 
 def test_groups_balance_utterances_and_emotions() -> None:
@@ -285,8 +284,6 @@ def test_groups_that_are_balanced_stay_as_they_were_dealt() -> None:
         frozenset(str(u.speaker) for u in manifest.select(fold.test) if int(str(u.speaker)) % 2 == parity)
         for fold in folds
     }
-||||||| f404bd7
-=======
 
 
 @pytest.mark.parametrize("number", [2, 3, 4, 9])
@@ -322,4 +319,3 @@ def test_inner_folds_without_two_known_speakers_divide_utterances_by_class(speak
     assert len(inner_folds(speakers[:2], np.zeros(2, int))[0]) == 2
     with pytest.raises(ValueError, match="one training utterance only"):
         inner_folds(speakers[:1], labels[:1])
->>>>>>> w-fitted

@@ -1,4 +1,4 @@
-"""What benchmarks/interval_coverage.py measures, small: intervals hold as often as they say, equal systems differ as seldom."""
+"""What benchmarks/interval_coverage.py measures, small: intervals and tests hold as often as they say."""
 
 from __future__ import annotations
 
