@@ -140,7 +140,7 @@ def test_plain_peft_reads_the_adapters_and_must_merge_them_for_wavlm(name, tmp_p
     torch.testing.assert_close(merged, ours, atol=1e-5, rtol=0)
     assert float((merged - plain).abs().max()) > 1e-2
     if name == "tiny-wavlm":
-        assert torch.equal(unmerged, plain), "should transformers call the modules some day, the sentences can go"
+        torch.testing.assert_close(unmerged, plain, atol=1e-5, rtol=0)  # if this fails one day, the sentences can go
     else:
         torch.testing.assert_close(unmerged, ours, atol=1e-5, rtol=0)
 
@@ -157,6 +157,8 @@ def test_adapters_name_the_commit_of_their_upstream(tiny, tmp_path):
 @pytest.mark.parametrize("mode", ["finetune", "lora"])
 def test_one_layer_of_an_upstream_that_learns(opened, tmp_path, mode):
     """It trains on that layer alone; to try each is refused with the way to do it."""
+    with pytest.raises(ValueError, match=f"mode=frozen layers=best, then give its number: mode={mode} layers=N"):
+        opened(f"mode={mode}", "layers=best")
     run = opened(f"mode={mode}", "layers=1")
     module = train(run, tmp_path / "fold")
     assert module.downstream.layer_sum.layer_weights().tolist() == [0, 1, 0]
@@ -164,8 +166,6 @@ def test_one_layer_of_an_upstream_that_learns(opened, tmp_path, mode):
     changed = {key for key in before if not torch.equal(before[key], after[key])}
     assert any("encoder.layers.0." in key for key in changed)
     assert mode == "finetune" or not any("encoder.layers.1." in key for key in changed)
-    with pytest.raises(ValueError, match=f"mode=frozen layers=best, then give its number: mode={mode} layers=N"):
-        opened(f"mode={mode}", "layers=best")
 
 
 @pytest.mark.parametrize("mode", ["finetune", "lora"])
