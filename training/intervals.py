@@ -48,9 +48,9 @@ class Metric:
     of: Callable[[np.ndarray], np.ndarray]
     by_class: bool
     counts: Callable[[np.ndarray], np.ndarray]
-    scale: Callable[[float], float]
-    slope: Callable[[float], float]
-    back: Callable[[float], float]
+    scale: Callable[[np.ndarray], np.ndarray]
+    slope: Callable[[np.ndarray], np.ndarray]
+    back: Callable[[np.ndarray], np.ndarray]
 
 
 def _fraction(of: Callable[[np.ndarray], np.ndarray], by_class: bool) -> Metric:
@@ -108,7 +108,7 @@ def confidence_intervals(
         for name, metric in metrics_of(task).items():
             ends, reason = [math.nan, math.nan], why_none(predictions, task, sums, metric)
             if reason is None:
-                ends = interval(sums, metric, level)
+                ends = interval(sums, metric, level).tolist()
                 if math.isnan(ends[0]):
                     reason = f"No interval for a score of {task.name} in which all test speakers are alike."
             intervals[task.name][name] = ends
@@ -116,19 +116,18 @@ def confidence_intervals(
     return intervals, notes
 
 
-def interval(sums: np.ndarray, metric: Metric, level: float = LEVEL) -> list[float]:
-    """[low, high] of a metric of (S, ...) sums of speakers, symmetric on its scale; NaN where there is no width.
+def interval(sums: np.ndarray, metric: Metric, level: float = LEVEL) -> np.ndarray:
+    """(..., 2) low and high ends for a metric of (..., S, ...) sums of speakers, symmetric on its scale.
 
-    Every class of a metric `by_class` has two speakers or none, see `why_none`.
+    NaN where there is no width. Every class of a metric `by_class` has two speakers or none, see `why_none`.
     """
-    error, df = standard_error(sums, metric)
-    reach, value = t_quantile(df, level) * error, float(metric.of(sums.sum(axis=0)))
-    if not reach > ROUNDING:
-        return [math.nan, math.nan]
-    with np.errstate(divide="ignore"):
-        middle, slope = metric.scale(value), metric.slope(value)
-    ends = [float(metric.back(middle + side * reach * slope)) for side in (-1, 1)]
-    return ends if all(map(math.isfinite, ends)) else [math.nan, math.nan]
+    error, df = standard_error(sums, metric)  # (...), (...)
+    value = metric.of(sums.sum(axis=error.ndim))  # (...)
+    reach = np.where(error > ROUNDING, t_quantile(df, level) * error, np.nan)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        middle, reach = metric.scale(value), reach * metric.slope(value)
+        ends = np.stack([metric.back(middle - reach), metric.back(middle + reach)], axis=-1)  # (..., 2)
+    return np.where(np.isfinite(ends), ends, np.nan)
 
 
 def why_none(predictions: Predictions, task: Task, sums: np.ndarray, metric: Metric) -> str | None:
@@ -183,57 +182,66 @@ def unit_sums(predictions: Predictions, task: Task, units: np.ndarray, num_units
     return cells.reshape(num_units, size, size).astype(np.float64)  # (U, C, C)
 
 
-def standard_error(sums: np.ndarray, metric: Metric, *, paired: bool = False) -> tuple[float, float]:
-    """Standard error of a metric of all speakers' sums, and its degrees of freedom.
+def standard_error(sums: np.ndarray, metric: Metric, *, paired: bool = False) -> tuple[np.ndarray, np.ndarray]:
+    """Standard error of a metric of all speakers' sums, and its degrees of freedom; any leading dimensions.
 
     Args:
-        sums: (S, C, C) confusion counts or (S, 6) moments of S speakers; paired: (S, 2, C, C) or (S, 2, 6).
+        sums: (..., S, C, C) confusion counts or (..., S, 6) moments of S speakers; paired: (..., S, 2, C, C) or
+            (..., S, 2, 6).
         metric: every class of its has two speakers or none, see `why_none`.
         paired: of the difference between the two systems, the second minus the first.
+
+    Returns:
+        (...) and (...).
     """
 
     def statistic(some: np.ndarray) -> np.ndarray:
         values = metric.of(some)
         return values[..., 1] - values[..., 0] if paired else values
 
-    counts = metric.counts(sums)  # (S, [2,] G)
-    counts = counts.mean(axis=1) if paired else counts  # (S, G)
-    counts = counts[:, (present := np.flatnonzero(counts.sum(axis=0)))]
-    fractions = counts / counts.sum(axis=0)  # (S, G)
-    total, changes = sums.sum(axis=0), np.zeros(len(sums))
-    for place, group in enumerate(present):
-        having = np.flatnonzero(counts[:, place])  # to leave out who lacks the class changes nothing
-        left = np.repeat(total[None], len(having), axis=0)  # (H, ...)
+    counts = metric.counts(sums)  # (..., S, [2,] G)
+    counts = counts.mean(axis=-2) if paired else counts  # (..., S, G)
+    totals = counts.sum(axis=-2, keepdims=True)  # (..., 1, G)
+    fractions = counts / np.where(totals, totals, 1)  # (..., S, G)
+    speakers = counts.ndim - 2
+    total = sums.sum(axis=speakers, keepdims=True)  # (..., 1, ...)
+    whole, changes = statistic(total), np.zeros(counts.shape[:-1])  # (..., 1), (..., S)
+    for group in range(counts.shape[-1]):
         rows = (..., group, slice(None)) if metric.by_class else (...,)
-        left[rows] -= sums[having][rows]
-        changes[having] += np.sqrt(1 - fractions[having, place]) * (statistic(total) - statistic(left))
-    return float(np.sqrt(np.sum(changes**2))), _degrees_of_freedom(fractions)
+        left = np.repeat(total, sums.shape[speakers], axis=speakers)  # (..., S, ...)
+        left[rows] -= sums[rows]
+        changes += np.sqrt(1 - fractions[..., group]) * (whole - statistic(left))
+    return np.sqrt(np.sum(changes**2, axis=-1)), _degrees_of_freedom(fractions)
 
 
-def _degrees_of_freedom(fractions: np.ndarray) -> float:
+def _degrees_of_freedom(fractions: np.ndarray) -> np.ndarray:
     """Satterthwaite's, for recalls of speakers that vary alike in all of their classes.
 
     The changes are linear in the recalls: change = sum_k b_k (I - 1 h_k') recall_k, whose covariance M has the degrees
     of freedom tr(M)^2 / tr(M^2); M is a diagonal and a product of thin matrices, and never (S, S) in memory.
 
     Args:
-        fractions: (S, G) fraction of a group's utterances that a speaker has; below 1.
+        fractions: (..., S, G) fraction of a group's utterances that a speaker has; below 1.
+
+    Returns:
+        (...).
     """
-    weights = fractions / np.sqrt(1 - fractions)  # (S, G) b
-    diagonal = np.sum(weights**2, axis=1)  # (S,)
+    weights = fractions / np.sqrt(1 - fractions)  # (..., S, G) b
+    diagonal = np.sum(weights**2, axis=-1)  # (..., S)
     crossed = fractions * weights
-    first = np.concatenate([weights, crossed, weights * np.sum(fractions**2, axis=0)], axis=1)  # (S, 3 G)
-    second = np.concatenate([-crossed, -weights, weights], axis=1)  # (S, 3 G)
-    own, small = np.sum(first * second, axis=1), second.T @ first  # (S,), (3 G, 3 G)
-    squared = np.sum(diagonal**2) + 2 * np.sum(diagonal * own) + np.sum(small * small.T)
-    return float((diagonal.sum() + own.sum()) ** 2 / squared)
+    summed = weights * np.sum(fractions**2, axis=-2, keepdims=True)
+    first = np.concatenate([weights, crossed, summed], axis=-1)  # (..., S, 3 G)
+    second = np.concatenate([-crossed, -weights, weights], axis=-1)  # (..., S, 3 G)
+    own, small = np.sum(first * second, axis=-1), np.swapaxes(second, -1, -2) @ first  # (..., S), (..., 3 G, 3 G)
+    squared = np.sum(diagonal**2 + 2 * diagonal * own, axis=-1) + np.sum(small * np.swapaxes(small, -1, -2), (-2, -1))
+    return np.asarray(np.sum(diagonal + own, axis=-1) ** 2 / squared)
 
 
-def t_quantile(df: float, level: float = LEVEL) -> float:
+def t_quantile(df: np.ndarray, level: float = LEVEL) -> np.ndarray:
     """How many standard errors hold the middle `level` of Student's t."""
-    return float(stdtrit(df, (1 + level) / 2))
+    return np.asarray(stdtrit(df, (1 + level) / 2))
 
 
-def t_p(statistic: float, df: float) -> float:
-    """Two-sided p of a value of Student's t."""
-    return float(2 * stdtr(df, -abs(statistic)))
+def t_p(statistic: np.ndarray, df: np.ndarray) -> np.ndarray:
+    """Two-sided p of values of Student's t."""
+    return np.asarray(2 * stdtr(df, -np.abs(statistic)))

@@ -76,7 +76,7 @@ def paired(baseline: Predictions, other: Predictions, task: Task) -> Paired:
     if note := why_none(pair[0], task, sums[:, 0], metric):
         reach, p, df = math.nan, math.nan, math.nan
     else:
-        reach, p, df = decide(sums, metric)
+        reach, p, df = (float(value) for value in decide(sums, metric))
         if math.isnan(p):
             note = f"No interval for {task.name}: all test speakers differ alike, which chance seldom does."
     return Paired(
@@ -94,11 +94,11 @@ def paired(baseline: Predictions, other: Predictions, task: Task) -> Paired:
     )
 
 
-def decide(sums: np.ndarray, metric: Metric) -> tuple[float, float, float]:
-    """Half the width of the 95 % interval of a difference, its two-sided p, and the degrees of freedom.
+def decide(sums: np.ndarray, metric: Metric) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Half the width of the 95 % interval of a difference, its two-sided p, and the degrees of freedom; each (...).
 
     Args:
-        sums: (S, 2, ...) of two systems on the same utterances; see `standard_error`.
+        sums: (..., S, 2, ...) of two systems on the same utterances; see `standard_error`.
         metric: in which they differ.
 
     Returns:
@@ -106,10 +106,14 @@ def decide(sums: np.ndarray, metric: Metric) -> tuple[float, float, float]:
         from which nothing follows for other speakers.
     """
     error, df = standard_error(sums, metric, paired=True)
-    difference = float(np.diff(metric.of(sums.sum(axis=0)))[0])
-    if error > ROUNDING:
-        return t_quantile(df) * error, t_p(difference / error, df), df
-    return (0.0, 1.0, df) if abs(difference) < ROUNDING else (math.nan, math.nan, df)
+    difference = np.diff(metric.of(sums.sum(axis=error.ndim)))[..., 0]  # (...)
+    same, known = np.abs(difference) < ROUNDING, error > ROUNDING
+    p = t_p(difference / np.where(known, error, 1), df)
+    return (
+        np.where(known, t_quantile(df) * error, np.where(same, 0, np.nan)),
+        np.where(known, p, np.where(same, 1, np.nan)),
+        df,
+    )
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
