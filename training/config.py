@@ -111,7 +111,11 @@ class RunConfig(BaseModel):
     schedule: Literal["linear", "cosine", "constant"] = Field("linear", description="how the rate falls afterwards")
     clip_norm: float = Field(1.0, gt=0, description="gradients are scaled down to this norm")
     batch_size: int = Field(32, ge=1, description="utterances an update, over all processes and micro-batches")
-    accumulation: int = Field(1, ge=1, description="micro-batches an update; lowers memory, same gradient")
+    accumulation: int = Field(
+        1,
+        ge=1,
+        description="micro-batches an update: less memory, same gradient but for batch norms; CCC needs two passes",
+    )
     max_epochs: int = Field(40, ge=1, description="passes over the training utterances")
     max_steps: int | None = Field(None, ge=1, description="updates; overrides max_epochs")
     eval_every: int | None = Field(None, ge=1, description="updates between two looks at dev; none: every epoch")

@@ -36,7 +36,10 @@ def test_an_entry_says_what_the_model_computes(predictor, files, model_folder):
     model = UndertoneModel.from_pretrained(model_folder)
     with torch.no_grad():
         logits = model.head_output(WaveBatch.collate([read_audio(files[0], 16000)], 16000)).logits
-    assert list(row) == ["file", "duration", "emotion", "gender", "arousal"]
+    assert list(row) == ["file", "duration", "emotion", "gender", "arousal", "attention"]
+    times, weights = row["attention"]["times"], row["attention"]["weights"]
+    assert sum(weights) == pytest.approx(1, abs=1e-5) and len(times) == len(weights)
+    np.testing.assert_allclose(times, (np.arange(len(times)) + 0.5) * 2.5 / len(times))
     assert row["file"] == str(files[0]) and row["duration"] == 2.5
     for task in ("emotion", "gender"):
         exponents = logits[task][0].double().exp()
@@ -56,6 +59,8 @@ def test_batches_change_neither_order_nor_predictions(predictor, files, batch_se
     assert [row["file"] for row in together] == [str(files[index]) for index in order]
     for index, row in zip(order, together, strict=True):
         np.testing.assert_allclose(numbers(row), numbers(alone[index]), atol=1e-5)
+        for key in ("times", "weights"):  # as many as alone: none of the padding
+            np.testing.assert_allclose(row["attention"][key], alone[index]["attention"][key], atol=1e-5)
     assert np.abs(numbers(alone[0]) - numbers(alone[1]))[:-1].max() > 1e-3, "else any order would pass"
 
 
