@@ -198,7 +198,7 @@ def _changed_columns(ids: set[str], corpus: Corpus, root: Path | None, saved: Pa
             names |= {
                 name: None
                 for name, value in flat.items()
-                if name not in (*_NOT_LABELS, "extra") and str(item.value(name)) != str(value)
+                if name not in (*_NOT_LABELS, "extra") and str(item.label(name)) != str(value)
             }
     return list(names)
 

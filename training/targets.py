@@ -150,7 +150,9 @@ def label_warnings(tasks: Sequence[Task], folds: Sequence[Fold], manifest: Manif
         untrained: dict[str, list[str]] = {}
         one_class, no_label = [], []
         for fold in folds:
-            train, dev, test = ({labels[name] for name in part} - {None} for part in fold.parts.values())
+            train, dev, test = (
+                {label for name in part if (label := labels[name]) is not None} for part in fold.parts.values()
+            )
             if task.has_classes:
                 for label in sorted(test - train):
                     untrained.setdefault(label, []).append(fold.name)

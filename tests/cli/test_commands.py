@@ -192,7 +192,7 @@ def test_predict_takes_folders(finished: Path, sounds: list[Path], tmp_path: Pat
         row | {"file": Path(row["file"]).name} for row in expected
     ]
     assert undertone("predict", finished, tmp_path / "none").fails_with(
-        "No sound in", "Expected files that end in .wav"
+        "No audio in", "Expected files that end in .wav"
     )
 
 

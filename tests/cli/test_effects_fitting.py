@@ -160,7 +160,7 @@ def test_classes_and_values_in_one_fitted_head(small_corpus: Path, store: Path, 
     upstream, rows, values = load_upstream("functionals"), {}, {}
     for item in Manifest.load(out / "manifest"):
         states = upstream(WaveBatch.collate([read_audio(item.path, 16_000)], 16_000)).states
-        rows[item.id], values[item.id] = (item.speaker, states.flatten().double().numpy()), item.value("arousal")
+        rows[item.id], values[item.id] = (item.speaker, states.flatten().double().numpy()), item.label("arousal")
     found = Predictions.load(out / "predictions.parquet")
     plain = np.zeros(len(found))
     for fold_ in results(out)["folds"]:

@@ -96,7 +96,7 @@ def test_the_speaker_is_the_letter_of_the_last_token(tree: Path) -> None:
 def test_labels_and_parts(tree: Path, options: dict[str, str], emotions: list[str | None]) -> None:
     manifest = prepare(load_corpus("iemocap", options), tree).manifest
     assert manifest.column("emotion") == emotions
-    assert set(manifest.column("part")) == {
+    assert set(manifest.labels("part")) == {
         {"impro": "improvised", "scrip": "scripted"}[name[7:12]] for name in manifest.ids
     }
 

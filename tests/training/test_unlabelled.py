@@ -58,5 +58,5 @@ def test_a_folder_of_files_however_deep(tmp_path: Path) -> None:
         all(row["id"].startswith("deep/er/") for row in corpus.rows(tmp_path)) and len(list(corpus.rows(tmp_path))) > 1
     )
     (tmp_path / "none").mkdir()
-    with pytest.raises(ValueError, match=r"No sound in .*none. Expected files that end in .wav"):
+    with pytest.raises(ValueError, match=r"No audio in .*none. Expected files that end in .wav"):
         list(Sounds(tmp_path / "none").rows(tmp_path / "none"))
