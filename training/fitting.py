@@ -97,7 +97,7 @@ def choose(
         an outcome of one step, the only one there is.
 
     Raises:
-        ValueError: a task has several C to choose from and no score on dev.
+        ValueError: a task has several C to choose from and no score on dev, or no task that selects has one.
     """
     config, utterances = run.config, [*train, *dev]
     parts, chosen_by = _parts(run, train, dev)
@@ -135,7 +135,9 @@ def choose(
             }
         if task.name in wanted and defined:
             best.append(values[place])
-    score = float(np.mean(best)) if best else None  # type: ignore[arg-type]
+    if not best:
+        raise nothing_selects(wanted)
+    score = float(np.mean(best))  # type: ignore[arg-type]
     history: dict[str, Any] = {"step": 1, "epoch": 1, "lr": None, "train_loss": None, "dev": record}
     follow(last, last, score)
     return Trained(

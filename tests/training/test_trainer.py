@@ -95,7 +95,7 @@ def test_accumulation_gives_the_gradient_of_the_whole_batch(opened, tmp_path):
 
 
 def test_dev_selects_and_patience_stops(opened, tmp_path):
-    trainer, trained = fit(opened("max_epochs=40", "patience=2", "lr=0.01"), tmp_path / "run")
+    trainer, trained = fit(opened("max_epochs=40", "patience=2", "lr=0.01", "select_by=uar"), tmp_path / "run")
     scores = [record["dev"]["emotion"]["uar"] for record in trained.history]
     assert trained.best_score == max(scores)
     best_look = scores.index(max(scores))
@@ -107,7 +107,7 @@ def test_dev_selects_and_patience_stops(opened, tmp_path):
 
 
 def test_the_best_looks_are_averaged(opened, tmp_path):
-    trainer, trained = fit(opened("average_top=3", "max_epochs=6"), tmp_path / "run")
+    trainer, trained = fit(opened("average_top=3", "max_epochs=6", "select_by=uar"), tmp_path / "run")
     kept = [load_file(path) for path in sorted((tmp_path / "run" / "best").iterdir())]
     ranked = sorted(trained.history, key=lambda record: (-record["dev"]["emotion"]["uar"], record["step"]))[:3]
     names = {path.stem for path in (tmp_path / "run" / "best").iterdir()}
