@@ -25,7 +25,7 @@ def test_coverage(coverage: Any, kind: str, num_speakers: int, monkeypatch: pyte
     monkeypatch.setattr(coverage, "BOOTSTRAPPED", 60)
     monkeypatch.setattr(coverage, "RESAMPLES", 200)
     row = coverage.measure(next(one for one in coverage.KINDS if one.name == kind), num_speakers, 250)
-    assert 0.08 < row["speaker_sd"] < 0.15  # of a speaker's UAR, about what acted corpora have
+    assert 0.08 < row["speaker_sd"] < 0.2  # of a speaker's UAR, noise of few utterances included
     for metric in ("uar", "wa", "macro_f1"):
         assert 0.895 < row[metric] <= 1
     assert 0 <= row["different"] < 0.105
