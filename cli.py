@@ -12,10 +12,10 @@ from pathlib import Path
 
 import typer
 
-from undertone.commands import ablate, corpora, export, models, parts, runs, store
+from undertone.commands import ablate, components, corpora, models, runs, store
 from undertone.commands.terminal import fail
-from undertone.files import MAKE_ROOM, is_full_disk
-from undertone.training.interrupt import raise_on_sigterm
+from undertone.common.files import MAKE_ROOM, is_full_disk
+from undertone.common.interrupt import raise_on_sigterm
 
 INTERRUPTED = 130
 HERE = Path(__file__).parent
@@ -37,15 +37,15 @@ for verb in (
     models.predict,
     models.evaluate,
     models.push,
-    export.export,
+    models.export,
     runs.report,
     runs.compare,
     runs.rerun,
     corpora.check_split,
-    parts.new,
+    components.new,
 ):
     app.command()(verb)  # check_split is check-split
-app.command(name="list")(parts.list_names)
+app.command(name="list")(components.list_names)
 app.add_typer(store.stores, name="store")
 
 

@@ -104,8 +104,8 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     from transformers import AutoModel
 
     from undertone.upstream import load_upstream
-    from undertone.upstream.extract import extract
-    from undertone.upstream.store import Store
+    from undertone.upstream.store.extract import extract
+    from undertone.upstream.store.store import Store
 
     torch.set_num_threads(arguments.threads)
     device = arguments.device

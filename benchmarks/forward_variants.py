@@ -35,7 +35,7 @@ def plain(model: nn.Module) -> Iterator[Forward]:
 
 @contextmanager
 def packed(model: nn.Module) -> Iterator[Forward]:
-    from undertone.upstream import packed as module
+    from undertone.upstream import execution as module
 
     with module.packed(model):
         yield model

@@ -39,7 +39,7 @@ def pairs(run: Any, arguments: argparse.Namespace) -> list[tuple[float, float]]:
     """(from the store, recomputing) seconds of an epoch over the same clips, in turn; the store is read once before."""
     from dataclasses import replace
 
-    from undertone.training.fallback import RecomputeSource
+    from undertone.training.sources import RecomputeSource
 
     clips = random.Random(0).sample(list(run.manifest), arguments.sample)
     run = replace(run, config=run.config.model_copy(update={"max_epochs": 1, "max_steps": None}))
@@ -57,10 +57,10 @@ def measure(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """Seconds of the cross-validation, of the extraction and of the pairs' epochs, and their ratios."""
     import torch
 
-    from undertone.training.config import make_config
-    from undertone.training.crossval import crossval
-    from undertone.training.progress import Display
-    from undertone.training.run import open_run
+    from undertone.common.console import Display
+    from undertone.experiments.crossval import crossval
+    from undertone.experiments.open_run import open_run
+    from undertone.training.settings import make_config
 
     words = [f"max_epochs={arguments.epochs}", f"patience={arguments.epochs}", "protocol=session", "tasks=emotion"]
     values = {"corpus": str(joined(arguments.corpora, folder)), "upstream": arguments.upstream}

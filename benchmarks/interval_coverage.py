@@ -20,11 +20,11 @@ from typing import Any
 import numpy as np
 from scipy.special import expit
 
+from undertone.common.files import write_json
 from undertone.downstream.task import Task
-from undertone.files import write_json
-from undertone.training.intervals import interval, metrics_of
-from undertone.training.metrics import uar_of
-from undertone.training.paired import decide
+from undertone.scoring.intervals import interval, metrics_of
+from undertone.scoring.metrics import uar_of
+from undertone.scoring.paired import decide
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 NUM_SPEAKERS = (4, 6, 10, 24)

@@ -19,19 +19,21 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from undertone.common.console import Display
+from undertone.common.files import read_json, write_json
 from undertone.corpora.folds import Fold
 from undertone.corpora.manifest import Utterance
 from undertone.downstream.task import Task
-from undertone.files import read_json, write_json
+from undertone.experiments.open_run import open_run
+from undertone.experiments.run import Run
+from undertone.experiments.run_fold import stream_of
+from undertone.scoring.intervals import METHOD, confidence_intervals
+from undertone.scoring.metrics import uar
+from undertone.scoring.predictions import Predictions
 from undertone.training.accelerator import make_accelerator
-from undertone.training.config import RunConfig, make_config
-from undertone.training.intervals import METHOD, confidence_intervals
-from undertone.training.layers import stream_of
-from undertone.training.metrics import uar
-from undertone.training.order import draw
-from undertone.training.predictions import Predictions
-from undertone.training.progress import Display
-from undertone.training.run import Run, open_run
+from undertone.training.config import RunConfig
+from undertone.training.seeding import draw
+from undertone.training.settings import make_config
 from undertone.training.trainer import Trainer
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"

@@ -32,13 +32,13 @@ import torch
 from torch import Tensor
 
 from undertone.corpora.manifest import Utterance
-from undertone.downstream.downstream import Downstream
+from undertone.downstream.network import Downstream
 from undertone.downstream.task import Task
 from undertone.training.accelerator import make_accelerator
 from undertone.training.config import RunConfig
-from undertone.training.feeding import StoreSource
-from undertone.training.order import seed_everything
-from undertone.training.stacked_trainer import Feed, StackedTrainer
+from undertone.training.seeding import seed_everything
+from undertone.training.sources import StoreSource
+from undertone.training.stack.stacked_trainer import Feed, StackedTrainer
 from undertone.training.trainer import Trainer, total_steps
 from undertone.upstream.types import HiddenStates
 

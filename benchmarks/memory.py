@@ -32,7 +32,7 @@ def write_store(folder: Path, upstream: Any, allowance: float) -> int:
     """Fill a store; returns its clips."""
     import torch
 
-    from undertone.upstream.store import Store
+    from undertone.upstream.store.store import Store
 
     frames = int(upstream.frame_lengths(torch.tensor([int(SECONDS * upstream.sample_rate)])))
     shape = (upstream.num_layers, frames, upstream.hidden_size)
@@ -49,13 +49,13 @@ def measure(folder: Path, name: str, count: int, allowance: float) -> dict[str, 
     from accelerate import Accelerator
 
     from undertone.corpora.manifest import Utterance
-    from undertone.downstream.downstream import Downstream
+    from undertone.downstream.network import Downstream
     from undertone.downstream.task import Task
-    from undertone.training.config import make_config
-    from undertone.training.feeding import StoreSource
+    from undertone.training.settings import make_config
+    from undertone.training.sources import StoreSource
     from undertone.training.trainer import Trainer, total_steps
     from undertone.upstream import load_upstream
-    from undertone.upstream.store import Store
+    from undertone.upstream.store.store import Store
 
     upstream = load_upstream(name)
     task = Task("emotion", "classification", ("angry", "happy", "neutral", "sad"))

@@ -71,7 +71,7 @@ def fill(run_config: Any, folder: Path) -> None:
     from undertone.corpora import load_corpus
     from undertone.corpora.prepare import prepare
     from undertone.upstream import load_upstream
-    from undertone.upstream.store import Store
+    from undertone.upstream.store.store import Store
 
     upstream = load_upstream(run_config.upstream)
     size = (upstream.num_layers, 1, upstream.hidden_size)
@@ -81,8 +81,8 @@ def fill(run_config: Any, folder: Path) -> None:
 
 def speed(upstream: Any, utterances: list[Any], sample: int) -> float:
     """Audio seconds per second of the extraction, on a few clips of all lengths."""
-    from undertone.upstream.extract import extract
-    from undertone.upstream.store import Store
+    from undertone.upstream.store.extract import extract
+    from undertone.upstream.store.store import Store
 
     clips = random.Random(0).sample(utterances, min(sample, len(utterances)))
     with tempfile.TemporaryDirectory() as folder:
@@ -94,11 +94,11 @@ def measure(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """Seconds of the trainings and of the extraction, and their ratio."""
     import torch
 
+    from undertone.common.console import Display
+    from undertone.experiments.crossval import crossval
+    from undertone.experiments.open_run import open_run
     from undertone.recipes.systems import load_system
-    from undertone.training.config import make_config
-    from undertone.training.crossval import crossval
-    from undertone.training.progress import Display
-    from undertone.training.run import open_run
+    from undertone.training.settings import make_config
 
     table = like_iemocap(folder) if arguments.like_iemocap else joined(arguments.corpora, folder)
     store = arguments.store or folder / "store"

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import argparse
 
-from undertone.upstream.random_weights import ARCHITECTURES, save_random
+from undertone.upstream.hf.random_weights import ARCHITECTURES, save_random
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)

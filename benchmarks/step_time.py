@@ -34,11 +34,11 @@ def measure(arguments: argparse.Namespace, mode: str) -> dict[str, Any]:
     """Median seconds of our update and of bare forward + backward, their ratio pair by pair, peak memory in bytes."""
     import torch
 
+    from undertone.common.console import Display
+    from undertone.experiments.open_run import open_run
     from undertone.training.accelerator import make_accelerator
-    from undertone.training.config import make_config
-    from undertone.training.feeding import WaveSource
-    from undertone.training.progress import Display
-    from undertone.training.run import open_run
+    from undertone.training.settings import make_config
+    from undertone.training.sources import WaveSource
     from undertone.training.trainer import Trainer
 
     torch.set_num_threads(arguments.threads)

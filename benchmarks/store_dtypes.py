@@ -27,8 +27,8 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
 
     from undertone.audio.read import read_audio
     from undertone.upstream import WaveBatch, load_upstream
-    from undertone.upstream.shard import DTYPES
-    from undertone.upstream.store import Store
+    from undertone.upstream.store.shard import DTYPES
+    from undertone.upstream.store.store import Store
 
     torch.set_num_threads(arguments.threads)
     upstream = load_upstream(arguments.upstream).eval()

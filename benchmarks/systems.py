@@ -21,7 +21,7 @@ STEPS = 20
 
 def acoustic_presets() -> list[str]:
     """Presets that are trained step by step on an acoustic upstream, and their `small` variants."""
-    from undertone.discovery import available
+    from undertone.common.discovery import available
     from undertone.downstream.fitted_head import FittedHead
     from undertone.downstream.head import head_class
     from undertone.recipes.systems import available_systems, load_system, system_module
@@ -38,12 +38,12 @@ def acoustic_presets() -> list[str]:
 
 def measure(system: str, arguments: argparse.Namespace) -> dict[str, Any]:
     """Parameters, seconds of `STEPS` updates, and real-time factor of one preset."""
+    from undertone.common.console import Display
+    from undertone.experiments.cost import model_cost
+    from undertone.experiments.open_run import open_run
     from undertone.recipes.systems import load_system
     from undertone.training.accelerator import make_accelerator
-    from undertone.training.config import make_config
-    from undertone.training.cost import model_cost
-    from undertone.training.progress import Display
-    from undertone.training.run import open_run
+    from undertone.training.settings import make_config
     from undertone.training.trainer import Trainer
 
     values = {"corpus": arguments.corpus, "root": arguments.root, "store": arguments.store}

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from undertone.commands.flags import CorpusArg
 from undertone.commands.terminal import say, show
-from undertone.recipes.flags import CorpusArg
+from undertone.common.discovery import available, nearest
+from undertone.common.files import read_json, safe_name
+
+if TYPE_CHECKING:
+    from undertone.corpora.manifest import Manifest
+    from undertone.recipes.systems import Row
+    from undertone.training.config import RunConfig
 
 
 def ablate(
@@ -20,8 +30,7 @@ def ablate(
     out: Annotated[Path | None, typer.Option(help="folder of the rows' runs; what is finished is kept")] = None,
 ) -> None:
     """Cross-validate every row of a system's ablation; one table, published beside ours."""
-    from undertone.recipes.ablation import ablation_table, run_ablation
-    from undertone.training.progress import is_first_process
+    from undertone.common.console import is_first_process
 
     names = [name.strip() for name in rows.split(",") if name.strip()] if rows is not None else []
     words = [*(settings or []), *([f"root={root}"] if root is not None else [])]
@@ -39,8 +48,8 @@ def noise_test(
     device: Annotated[str, typer.Option(help="auto, cpu or cuda")] = "auto",
 ) -> None:
     """Score a run's models on their folds' test utterances with noise in them; writes RUN/noise.json."""
-    from undertone.files import write_json
-    from undertone.training import noise_test as testing
+    from undertone.common.files import write_json
+    from undertone.experiments import noise_test as testing
 
     try:
         snrs = [float(word) for word in snr.split(",")]
@@ -50,3 +59,198 @@ def noise_test(
     write_json(run / "noise.json", tested)
     show(testing.noise_table(tested))
     say(f"scores {run / 'noise.json'}")
+
+
+# ---- A system's own ablation: rows that are one change of its settings each, beside what was published for them.
+
+CLASSES = ("uar", "wa")
+VALUES = ("ccc",)
+
+
+def ablation_rows(system: str) -> tuple[Row, ...]:
+    """The rows of a system's ablation.
+
+    Raises:
+        ValueError: an unknown system, or one without an ablation.
+    """
+    from undertone.recipes.systems import available_systems, system_module
+
+    rows: tuple[Row, ...] = getattr(system_module(system), "ABLATION", ())
+    if not rows:
+        having = [name for name in available_systems() if hasattr(system_module(name), "ABLATION")]
+        raise ValueError(f"System {system!r} has no ablation. Those that have one: {', '.join(having)}.")
+    return rows
+
+
+@dataclass(frozen=True)
+class Ablation:
+    """What an ablation came to.
+
+    Attributes:
+        rows: every row with its results; None where it was not run.
+        left_out: {row: why it cannot be run on this corpus with these settings}.
+    """
+
+    rows: list[tuple[Row, dict[str, Any] | None]]
+    left_out: dict[str, str]
+
+
+def run_ablation(system: str, corpus: str, words: Sequence[str], out: Path, names: Sequence[str] = ()) -> Ablation:
+    """Cross-validate the rows that are asked for; what is finished is not repeated.
+
+    Args:
+        system: a preset, with variants: `li2019:small`.
+        corpus: as in `undertone crossval`.
+        words: `key=value` of any setting, for all rows; what makes a row wins over them.
+        out: each row's run is OUT/NAME.
+        names: of the rows to run; empty: all that can be run on this corpus.
+
+    Raises:
+        ValueError: a system, row, corpus or setting that is not; a named row that cannot be run here; a row that `out`
+            holds of another corpus or other settings.
+    """
+    from undertone.experiments.crossval import crossval
+
+    rows = ablation_rows(system)
+    configs = row_configs(system, corpus, words)
+    if unknown := [name for name in names if name not in configs]:
+        raise ValueError(f"System {system!r} has no row {unknown[0]!r} to run.{nearest(unknown[0], configs)}")
+    manifests = _Manifests()
+    _check_one_table(configs, out, manifests)
+    chosen = {row.name: row for row in rows if row.name in configs and (not names or row.name in names)}
+    reasons = {name: why_not(row, configs[name], manifests(configs[name])) for name, row in chosen.items()}
+    left_out = {name: reason for name, reason in reasons.items() if reason}
+    if left_out and (names or len(left_out) == len(chosen)):
+        name, reason = next(iter(left_out.items()))
+        raise ValueError(f"Row {name!r} cannot be run: {reason}")
+    for name in chosen:
+        if name not in left_out:
+            crossval(configs[name], row_folder(out, name))
+    finished = {row.name: row_folder(out, row.name) / "results.json" for row in rows}
+    return Ablation(
+        [(row, read_json(finished[row.name]) if finished[row.name].is_file() else None) for row in rows], left_out
+    )
+
+
+def row_configs(system: str, corpus: str, words: Sequence[str] = ()) -> dict[str, RunConfig]:
+    """The settings of every row that a run can be.
+
+    Raises:
+        ValueError: an unknown system, variant or setting.
+    """
+    from undertone.recipes.systems import load_system
+    from undertone.training.settings import make_config
+
+    preset, (_, *variants) = load_system(system), system.split(":")
+    configs = {}
+    for row in ablation_rows(system):
+        if row.words is not None:
+            own = [*row.words, *(word for variant in variants for word in row.variants.get(variant, ()))]
+            configs[row.name] = make_config({"corpus": corpus}, [*words, *own], preset=preset)
+    return configs
+
+
+def row_folder(out: Path, name: str) -> Path:
+    """OUT/NAME, the run of a row."""
+    return out / safe_name(name)
+
+
+def why_not(row: Row, config: RunConfig, manifest: Manifest) -> str:
+    """Why a row cannot be run on a corpus, in a sentence; "" where it can."""
+    from undertone.training.targets import choose_tasks
+    from undertone.upstream.base import Upstream
+    from undertone.upstream.load import ACOUSTIC, load_upstream
+
+    if row.needs == "unlabelled" and config.unlabelled is None:
+        return "it learns from speech without labels: give unlabelled=FOLDER."
+    try:
+        if config.upstream in available(ACOUSTIC, Upstream):  # one may need a package that is not installed
+            load_upstream(config.upstream, options=config.upstream_options)
+        tasks = choose_tasks(manifest, config.tasks, config.task_weights, config.soft_labels, config.adversarial)
+    except ValueError as error:
+        return str(error)
+    kind = "values" if any(task.kind == "regression" for task in tasks) else "classes"
+    if row.needs in ("values", "classes") and row.needs != kind:
+        return f"it is about predicting {row.needs}, and these tasks are {kind}: {', '.join(t.name for t in tasks)}."
+    return ""
+
+
+class _Manifests:
+    """The manifest that a run with a config has, made once for all rows on the same data."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, Manifest] = {}
+
+    def __call__(self, config: RunConfig) -> Manifest:
+        from undertone.experiments.open_run import prepare_corpus
+
+        key = repr([getattr(config, name) for name in ("corpus", "corpus_options", "root", "strict", "store")])
+        if key not in self._known:
+            self._known[key] = prepare_corpus(config).manifest
+        return self._known[key]
+
+
+def _check_one_table(configs: Mapping[str, RunConfig], out: Path, manifests: _Manifests) -> None:
+    """Refuse rows in `out` that were made with other settings or from another corpus: they would share a table.
+
+    Raises:
+        ValueError: names the row and what differs.
+    """
+    from undertone.training.accelerator import with_precision_of_device
+    from undertone.training.settings import check_same_run
+
+    for name, config in configs.items():
+        folder = row_folder(out, name)
+        check_same_run(with_precision_of_device(config)[0], folder / "config.json")
+        if not (folder / "results.json").is_file():
+            continue
+        before, now = read_json(folder / "results.json"), manifests(config)
+        if before["manifest_hash"] != now.hash:
+            raise ValueError(
+                f"{folder} is of other data: {before['corpus']} had {before['num_utterances']} utterances of "
+                f"{before['num_speakers']} speakers, {config.corpus} has {len(now)} of "
+                f"{len(set(now.speaker_names.values()) - {None})} now, or other labels or audio. "
+                f"Choose another --out, or remove that folder to run the row again."
+            )
+
+
+def ablation_table(
+    rows: Sequence[tuple[Row, dict[str, Any] | None]], left_out: Mapping[str, str] = MappingProxyType({})
+) -> tuple[list[str], list[str], list[list[str]]]:
+    """Title lines, header and lines of text, one for each row and task; published and ours in columns of their own.
+
+    Args:
+        rows: those of `Ablation`; cells of ours are blank where a row was not run.
+        left_out: those of `Ablation`.
+    """
+    from undertone.scoring.results import METRICS, title_lines
+
+    ran = [results for _, results in rows if results is not None]
+    kinds = {task["kind"] for results in ran for task in results["tasks"]} or {"classification"}
+    metrics = [*(CLASSES if kinds != {"regression"} else ()), *(VALUES if "regression" in kinds else ())]
+    ours = ["Task", *(f"Ours: {METRICS[metric]}" for metric in metrics), "95 % interval", "Parameters", "Training"]
+    lines = []
+    for row, results in rows:
+        cells = [[""] * len(ours)] if results is None else _cells(results, metrics)
+        named = [(row.name, row.published), *[("", "")] * (len(cells) - 1)]
+        lines += [[*name, *line] for name, line in zip(named, cells, strict=True)]
+    titles = title_lines(ran[0])[1:] if ran else []
+    titles += [f"Row {name} was left out: {reason}" for name, reason in left_out.items()]
+    titles.append("Published scores are those of the corpus and protocol named with them; ours are this run's.")
+    return titles, ["Row", "Published", *ours], lines
+
+
+def _cells(results: Mapping[str, Any], metrics: Sequence[str]) -> list[list[str]]:
+    """Ours of one row, a line a task; the interval is that of the task's first metric."""
+    from undertone.scoring.results import number
+
+    lines = []
+    for name, pooled in results["pooled"].items():
+        own = [metric for metric in metrics if metric in pooled]
+        interval = results["ci95"][name].get(own[0])
+        scores = [number(metric, pooled[metric]) if metric in own else "" for metric in metrics]
+        spread = "–" if interval is None else " – ".join(number(own[0], end) for end in interval)
+        lines.append([name, *scores, spread, "", ""])
+    cost = results["cost"]
+    lines[0][-2:] = [f"{cost['parameters']:,}", f"{cost['training_seconds']:.0f} s"]
+    return lines

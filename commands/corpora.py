@@ -9,8 +9,8 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
+from undertone.commands.flags import CorpusArg
 from undertone.commands.terminal import CorpusOptions, Root, console, printable, say
-from undertone.recipes.flags import CorpusArg
 
 
 def prepare(
@@ -21,11 +21,11 @@ def prepare(
     strict: Annotated[bool, typer.Option(help="stop at a broken file")] = False,
 ) -> None:
     """Check every file of a corpus, write its manifest, print a table."""
+    from undertone.common.console import Display
     from undertone.corpora import load_corpus
     from undertone.corpora.prepare import prepare as prepare_corpus
     from undertone.corpora.prepare import summary
-    from undertone.training.config import corpus_options
-    from undertone.training.progress import Display
+    from undertone.training.settings import corpus_options
 
     source, display = load_corpus(corpus, corpus_options(options or [])), Display()
     with display.bar(f"checking {source.name}") as advance:
@@ -46,8 +46,8 @@ def check_split(
     test: Annotated[str, typer.Argument(help="another one")],
 ) -> None:
     """Speakers, sound and sentences that two sides share; exit status 1 if there are any."""
+    from undertone.common.console import Display
     from undertone.corpora import check_split as checking
-    from undertone.training.progress import Display
 
     display = Display()
 

@@ -5,14 +5,18 @@ from __future__ import annotations
 import re
 import shlex
 import sys
+from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
 
+from undertone.commands.flags import CorpusArg
 from undertone.commands.terminal import AllowOption, CorpusOptions, ModelArg, Root, console, fail, printable, say, show
-from undertone.recipes.flags import CorpusArg
+
+if TYPE_CHECKING:
+    from undertone.downstream.model import UndertoneModel
 
 
 def predict(
@@ -43,7 +47,7 @@ def _sounds(path: Path, alone: bool) -> list[Path]:
     """A file, or the sound files of a folder; one without any spoils nothing else: it is then a file of no sound."""
     if not path.is_dir():
         return [path]
-    from undertone.corpora.sounds import sound_files
+    from undertone.corpora.own.audio_folder import sound_files
 
     try:
         found, left_out = sound_files(path)
@@ -71,13 +75,12 @@ def evaluate(
     allow: AllowOption = None,
 ) -> None:
     """Score a trained model on a corpus, whose labels may need other words; keep every prediction."""
+    from undertone.common.files import write_json
     from undertone.corpora import load_corpus
-    from undertone.files import write_json
+    from undertone.experiments.evaluate_model import evaluate_model, parse_labels, parse_map
     from undertone.inference.predict import load_model
-    from undertone.training.config import corpus_options
-    from undertone.training.evaluate_model import evaluate_model
-    from undertone.training.relabel import parse_labels, parse_map
-    from undertone.training.results import results_table
+    from undertone.scoring.results import results_table
+    from undertone.training.settings import corpus_options
 
     corpus_settings = corpus_options(options or [])
     if out is None:
@@ -127,3 +130,57 @@ def push(
         table.add_row(printable(name), f"{size / 1e3:.1f}")
     console.print(table)
     say(f"nothing was sent; {'public' if public else 'private'} {repo_id} would hold what is in {folder}")
+
+
+# ---- export: a trained model for programs that have no Undertone.
+
+
+class Target(StrEnum):
+    """What a model can be exported to."""
+
+    transformers = "transformers"
+    onnx = "onnx"
+
+
+def export(
+    model: ModelArg,
+    to: Annotated[Target, typer.Option(help="transformers: its own class, of a linear head; onnx: for onnxruntime")],
+    out: Annotated[Path, typer.Option(help="a new folder")],
+    task: Annotated[str | None, typer.Option(help="transformers: which task, of several")] = None,
+    allow: AllowOption = None,
+) -> None:
+    """Write a model for programs that have no Undertone."""
+    from undertone.inference.predict import load_model
+
+    loaded = load_model(model, device="cpu", allow=tuple(allow or ())).model
+    if to is Target.transformers:
+        _to_transformers(loaded, out, task)
+    elif task is not None:
+        raise ValueError("--task is for --to transformers, whose classes have one task; ONNX takes all of them.")
+    else:
+        _to_onnx(loaded, out)
+
+
+def _to_transformers(model: UndertoneModel, out: Path, task: str | None) -> None:
+    from undertone.hub.to_transformers import to_transformers
+
+    made = to_transformers(model, out, task)
+    say(f"exported {made.class_name} to {made.folder}, task {made.task}")
+    if made.left_out:
+        say(f"note: transformers' class has one task; left out: {', '.join(made.left_out)}. --task NAME takes another.")
+    if not made.exact_in_batches:
+        say("note: in transformers padding changes this family's scores: give it one sound at a time.")
+    say(f'try      pipeline("audio-classification", model="{made.folder}")("FILE.wav")  # reads files with ffmpeg')
+
+
+def _to_onnx(model: UndertoneModel, out: Path) -> None:
+    from undertone.hub.onnx.to_onnx import CHECK_SECONDS, GRAPH, QUANTISED, to_onnx
+
+    made = to_onnx(model, out)
+    table = Table("file", "MB", "largest difference of a score from PyTorch's")
+    table.add_row(GRAPH, f"{made.size / 1e6:.1f}", f"{made.difference:.1e}")
+    table.add_row(QUANTISED, f"{made.int8_size / 1e6:.1f}", f"{made.int8_difference:.1e}")
+    console.print(table)
+    seconds = ", ".join(f"{value:g}" for value in CHECK_SECONDS)
+    say(f"Differences over a padded batch of noises of {seconds} s; measure int8 on your own sound before use.")
+    say(f"exported {made.folder}\ntry      python {made.folder / 'predict.py'} FILE.wav")

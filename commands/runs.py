@@ -8,16 +8,16 @@ from typing import Annotated, Any
 
 import typer
 
+from undertone.commands.flags import run_command
 from undertone.commands.terminal import say, show
-from undertone.recipes.flags import run_command
-from undertone.training.progress import is_first_process
+from undertone.common.console import is_first_process
 
 PushOption = Annotated[str | None, typer.Option("--push", help="push the model to the Hub as user/name when done")]
 
 
 def finish(results: dict[str, Any] | None, out: Path, push_to: str | None) -> None:
     """The results of a run, where they are, what to type next, and the push that was asked for."""
-    from undertone.training.results import results_table
+    from undertone.scoring.results import results_table
 
     if results is None or not is_first_process():
         return
@@ -39,7 +39,7 @@ def _check_push(push_to: str | None) -> None:
 
 def quickstart(out: Annotated[Path, typer.Option(help="folder of the run")] = Path("runs/quickstart")) -> None:
     """Everything once, with no data and no network: make a corpus, cross-validate, save, predict a file."""
-    from undertone.recipes.quickstart import run
+    from undertone.commands.quickstart import run
 
     results, example, prediction = run(out)
     finish(results, out, None)
@@ -55,8 +55,8 @@ def crossval(
     push: PushOption = None,
 ) -> None:
     """Train and test every fold, pool the scores, train RUN/model on all speakers."""
-    from undertone.training import compare as comparing
-    from undertone.training.crossval import crossval as run
+    from undertone.experiments.crossval import crossval as run
+    from undertone.scoring import compare as comparing
 
     if compare is not None:
         comparing.read_finished(compare)  # a wrong path is noticed before the training, not after it
@@ -75,7 +75,7 @@ def train(
     push: PushOption = None,
 ) -> None:
     """Train and test one fold; RUN/model is the one with the best dev score."""
-    from undertone.training.crossval import train as run
+    from undertone.experiments.crossval import train as run
 
     _check_push(push)
     finish(run(config, out, fold), out, push)
@@ -83,7 +83,7 @@ def train(
 
 def report(run: Annotated[Path, typer.Argument(help="RUN, the folder of a finished run")]) -> None:
     """Write RUN/report.html and RUN/report.md: tables, confusions, speakers, calibration, embeddings, raters."""
-    from undertone.training.report import write_report
+    from undertone.report.report import write_report
 
     say(f"report {write_report(run)}")
 
@@ -93,7 +93,8 @@ def compare(
     out: Annotated[Path | None, typer.Option(help="folder for compare.json and compare.html")] = None,
 ) -> None:
     """Paired differences between runs on the same folds: interval, permutation p, Holm."""
-    from undertone.training.compare import compare_runs, comparison_table, write_comparison
+    from undertone.report.compare_page import write_comparison
+    from undertone.scoring.compare import compare_runs, comparison_table
 
     comparison = compare_runs(runs)
     show(comparison_table(comparison))
@@ -106,8 +107,8 @@ def rerun(
     out: Annotated[Path | None, typer.Option(help="folder of the new run; default: RUN-rerun")] = None,
 ) -> None:
     """Make a run again from its resolved config, and compare the metrics."""
-    from undertone.training.rerun import rerun as run_again
-    from undertone.training.rerun import rerun_table
+    from undertone.experiments.rerun import rerun as run_again
+    from undertone.experiments.rerun import rerun_table
 
     again, results = run_again(run, out)
     if results is not None:

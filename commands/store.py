@@ -9,8 +9,8 @@ from typing import Annotated, Literal
 
 import typer
 
+from undertone.commands.flags import CorpusArg
 from undertone.commands.terminal import say, show
-from undertone.recipes.flags import CorpusArg
 
 SHORT = 12  # letters of a store's name that are shown
 StoreOption = Annotated[Path | None, typer.Option("--store", help="folder of all stores; default: the user's")]
@@ -30,10 +30,9 @@ def extract(
     device: Annotated[str, typer.Option(help="auto, cpu or cuda")] = "auto",
 ) -> None:
     """Run a frozen upstream once over a corpus; runs with the same upstream and store then only read."""
-    from undertone.training.config import make_config
-    from undertone.training.extraction import extract_corpus
-    from undertone.training.frozen import extracted_line
-    from undertone.training.progress import Display
+    from undertone.common.console import Display
+    from undertone.experiments.hidden_states import extract_corpus, extracted_line
+    from undertone.training.settings import make_config
 
     flags = {"corpus": corpus, "upstream": upstream, "root": root, "store": store, "store_dtype": dtype}
     flags |= {"store_budget": store_budget, "mixed_precision": mixed_precision, "device": device}
@@ -43,9 +42,9 @@ def extract(
 @stores.command("list")
 def list_stores(store: StoreOption = None) -> None:
     """What is stored: upstream, kind, dtype, utterances, bytes, when it was last used."""
-    from undertone.training.frozen import store_folder
-    from undertone.upstream import stores as found
-    from undertone.upstream.budget import in_words
+    from undertone.experiments.hidden_states import store_folder
+    from undertone.upstream.store import manage as found
+    from undertone.upstream.store.manage import in_words
 
     root = store_folder(store)
     rows = [
@@ -66,8 +65,8 @@ def list_stores(store: StoreOption = None) -> None:
 @stores.command()
 def verify(store: StoreOption = None) -> None:
     """Read every byte of every shard and compare its checksum; exit status 1 if one is damaged."""
-    from undertone.training.frozen import store_folder
-    from undertone.upstream.stores import verify_stores
+    from undertone.experiments.hidden_states import store_folder
+    from undertone.upstream.store.manage import verify_stores
 
     checked = list(verify_stores(store_folder(store)))
     damaged = [(shard, damage) for shard, damage in checked if damage is not None]
@@ -86,9 +85,8 @@ def prune(
     days: Annotated[float, typer.Option(min=0, help="without names: not used for so many days")] = 30.0,
 ) -> None:
     """Remove stores by name, or all that nobody has used for some time."""
-    from undertone.training.frozen import store_folder
-    from undertone.upstream.budget import in_words
-    from undertone.upstream.stores import prune_stores
+    from undertone.experiments.hidden_states import store_folder
+    from undertone.upstream.store.manage import in_words, prune_stores
 
     removed = prune_stores(store_folder(store), names or (), days)
     for info in removed:

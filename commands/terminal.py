@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 from rich.table import Column, Table
 
-from undertone.training.progress import is_first_process, printable
+from undertone.common.console import is_first_process, printable
 
 console = Console(quiet=not is_first_process(), markup=False, highlight=False, emoji=False)
 

@@ -16,7 +16,7 @@ OWN_DATA = {
     "table": f"FILE{' / '.join(TABLE_SUFFIXES)}",
     "folder": "FOLDER, with a folder per class",
     "manifest_folder": "FOLDER that undertone prepare wrote",
-    "sounds": "FOLDER for unlabelled=, of files with or without folders of their own",
+    "audio_folder": "FOLDER for unlabelled=, of files with or without folders of their own",
     "hf_dataset": f"{HUGGING_FACE}user/name or {HUGGING_FACE}./FOLDER",
 }
 """Modules here that stand for data of the user's, and what to type in place of the module's name."""
@@ -34,8 +34,8 @@ def load_corpus(name_or_path: str, options: Mapping[str, Any] | None = None) -> 
     Raises:
         ValueError: there is no such corpus, file or option (names the nearest), or an option's value is not allowed.
     """
+    from undertone.common.discovery import check_options, find_class
     from undertone.corpora.corpus import Corpus
-    from undertone.discovery import check_options, find_class
 
     if name_or_path in OWN_DATA:
         raise ValueError(f"{name_or_path!r} is not a corpus by itself. Give {OWN_DATA[name_or_path]} in its place.")
@@ -50,7 +50,7 @@ def load_corpus(name_or_path: str, options: Mapping[str, Any] | None = None) -> 
         kind = "manifest_folder" if (Path(name_or_path) / "manifest.arrow").is_file() else "folder"
     else:
         kind, arguments = name_or_path, ()
-    cls: Any = find_class(kind, "undertone.corpora", Corpus)
+    cls: Any = find_class(kind, "undertone.corpora.own" if kind in OWN_DATA else "undertone.corpora", Corpus)
     check_options("Corpus", name_or_path, cls, options or {})
     corpus: Corpus = cls(*arguments, **(options or {}))
     return corpus
@@ -58,7 +58,7 @@ def load_corpus(name_or_path: str, options: Mapping[str, Any] | None = None) -> 
 
 def corpus_names() -> list[str]:
     """Names that `load_corpus` takes as they are."""
+    from undertone.common.discovery import available
     from undertone.corpora.corpus import Corpus
-    from undertone.discovery import available
 
     return [name for name in available("undertone.corpora", Corpus) if name not in OWN_DATA]

@@ -10,9 +10,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from undertone.common.discovery import nearest
 from undertone.corpora.folds import PROTOCOLS, Fold, make_folds, protocol_used
 from undertone.corpora.manifest import Manifest
-from undertone.discovery import nearest
 
 AUDIO_SUFFIXES = tuple(
     ".wav .wave .w64 .rf64 .flac .ogg .oga .opus .mp3 .aif .aiff .aifc .au .snd .caf .sph .nist .voc".split()

@@ -22,12 +22,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from undertone.common.discovery import nearest
 from undertone.corpora.leaks import Fold as Fold
 from undertone.corpora.leaks import LeakError as LeakError
 from undertone.corpora.leaks import Speaker, SpeakerIndex, listed, named_speakers, shared_speakers
 from undertone.corpora.leaks import check_folds as check_folds
 from undertone.corpora.leaks import mark_leaks as mark_leaks
-from undertone.discovery import nearest
 
 if TYPE_CHECKING:
     from undertone.corpora.manifest import Manifest

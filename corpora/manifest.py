@@ -12,7 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from undertone.files import atomic_path
+from undertone.common.files import atomic_path
 
 if TYPE_CHECKING:
     from datasets import Dataset

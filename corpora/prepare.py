@@ -17,10 +17,10 @@ from typing import Any
 import numpy as np
 
 from undertone.audio.read import AudioError, audio_info, loudness_warning, read_samples
+from undertone.common.files import read_record, remove_drafts, write_json
 from undertone.corpora.corpus import Corpus
 from undertone.corpora.manifest import Manifest
 from undertone.corpora.overlap import landmarks, overlaps
-from undertone.files import read_record, remove_drafts, write_json
 
 FAINT_PEAK = 10 ** (-60 / 20)
 """Peak below which a file is warned about: -60 dBFS. One that is zero throughout is set aside."""

@@ -9,16 +9,163 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import soundfile
+from scipy.signal import lfilter, sosfilt
 
+from undertone.common.files import draft_folder, remove_drafts
 from undertone.corpora.corpus import Corpus
 from undertone.corpora.manifest import DIMENSIONS
-from undertone.corpora.voice import SAMPLE_RATE, Prosody, Voice, speak
-from undertone.files import draft_folder, remove_drafts
+
+# ---- A synthetic voice: glottal pulses through formant resonators, after Klatt & Klatt, JASA 87 (1990), 820-857.
+
+SAMPLE_RATE = 16000
+
+_VOWELS_HZ = np.array(  # F1 to F4 of a man's a e i o u (Peterson & Barney, JASA 24 (1952), 175-184; F4 fixed)
+    [
+        [730, 1090, 2440, 3500],
+        [530, 1840, 2480, 3500],
+        [270, 2290, 3010, 3600],
+        [570, 840, 2410, 3400],
+        [300, 870, 2240, 3300],
+    ]
+)
+_BANDWIDTHS_HZ = np.array([70.0, 100.0, 140.0, 220.0])
+_OPEN_QUOTIENT = 0.6
+_LEVEL = 0.04  # RMS at 0 dB
+_FLOOR = 3e-4  # RMS of the recording's noise
+
+
+@dataclass(frozen=True)
+class Voice:
+    """What a speaker keeps from one utterance to the next.
+
+    Attributes:
+        pitch_hz: habitual pitch.
+        formant_scale: formants relative to a man's; about 1.17 for a woman.
+        tilt_db: habitual attenuation at 3 kHz.
+        rate_hz: habitual syllables a second.
+        gain_db: loudness of voice and recording.
+        breath: aspiration noise relative to the pulses.
+    """
+
+    pitch_hz: float
+    formant_scale: float
+    tilt_db: float
+    rate_hz: float
+    gain_db: float
+    breath: float
+
+
+@dataclass(frozen=True)
+class Prosody:
+    """How one utterance departs from the speaker's habits.
+
+    Attributes:
+        pitch_st: pitch level, semitones.
+        slope_st: rise (fall if negative) of the pitch from beginning to end, semitones.
+        accent_st: height of the pitch accents, semitones.
+        rate: factor on the speaking rate.
+        energy_db: loudness.
+        tilt_db: further attenuation at 3 kHz; a pressed voice has less.
+    """
+
+    pitch_st: float
+    slope_st: float
+    accent_st: float
+    rate: float
+    energy_db: float
+    tilt_db: float
+
+
+def speak(voice: Voice, prosody: Prosody, rng: np.random.Generator) -> np.ndarray:
+    """Utter a few random syllables, 1 to 2 s of them.
+
+    Returns:
+        (N,) float32 samples in [-1, 1] at `SAMPLE_RATE`.
+    """
+    rate = voice.rate_hz * prosody.rate
+    num_syllables = max(3, round(rate * rng.uniform(1.1, 1.7)))
+    lengths = np.round(SAMPLE_RATE / rate * rng.lognormal(0, 0.15, num_syllables)).astype(int)  # (S,)
+    syllable = np.repeat(np.arange(num_syllables), lengths)  # (N,)
+    place = np.concatenate([np.arange(length) / length for length in lengths])  # (N,) 0..1 within the syllable
+    pitch = voice.pitch_hz * 2 ** (_contour(prosody, syllable, place, rng) / 12)  # (N,) Hz
+    pulses = _pulses(pitch)
+    breath = voice.breath * pulses.std() * rng.standard_normal(len(pulses))
+    source = _tilted(pulses + breath, voice.tilt_db + prosody.tilt_db)
+    sound = _resonate(source, _VOWELS_HZ[rng.integers(5, size=num_syllables)] * voice.formant_scale, syllable)
+    sound *= np.minimum(1, 0.08 + 4 * place * (1 - place))  # consonants: the voice sinks between syllables
+    sound += _fricatives(sound.std(), syllable, place, rng)
+    level = _LEVEL * 10 ** ((voice.gain_db + prosody.energy_db) / 20)
+    sound = level * sound / np.sqrt(np.mean(sound**2)) + _FLOOR * rng.standard_normal(len(sound))
+    clipped: np.ndarray = np.clip(sound, -1, 1).astype(np.float32)
+    return clipped
+
+
+def _contour(prosody: Prosody, syllable: np.ndarray, place: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Pitch in semitones above the habitual one, (N,): level, slope, an accent on every other syllable, drift."""
+    time = np.linspace(-0.5, 0.5, len(syllable))
+    accented = (np.arange(syllable[-1] + 1) + rng.integers(2)) % 2 * rng.uniform(0.6, 1.4, syllable[-1] + 1)  # (S,)
+    accents = prosody.accent_st * accented[syllable] * np.sin(np.pi * place)
+    drift = np.interp(time, np.linspace(-0.5, 0.5, 12), 0.25 * rng.standard_normal(12))
+    pitch: np.ndarray = prosody.pitch_st + prosody.slope_st * time + accents + drift
+    return pitch
+
+
+def _pulses(pitch: np.ndarray) -> np.ndarray:
+    """Derivative of the glottal flow, KLGLOTT88: flow = a p^2 - b p^3 while the glottis is open. (N,) Hz -> (N,)."""
+    phase = np.cumsum(pitch / SAMPLE_RATE) % 1
+    return np.where(phase < _OPEN_QUOTIENT, 2 * phase - 3 * phase**2 / _OPEN_QUOTIENT, 0)
+
+
+def _tilted(source: np.ndarray, tilt_db: float) -> np.ndarray:
+    """One-pole low-pass that attenuates 3 kHz by `tilt_db` against 0 Hz: Klatt's parameter TL."""
+    gain = 10 ** (-max(tilt_db, 0.1) / 10)
+    middle = 1 - gain * np.cos(2 * np.pi * 3000 / SAMPLE_RATE)
+    pole = (middle - np.sqrt(middle**2 - (1 - gain) ** 2)) / (1 - gain)
+    filtered: np.ndarray = lfilter([1 - pole], [1, -pole], source)
+    return filtered
+
+
+def _resonate(source: np.ndarray, formants: np.ndarray, syllable: np.ndarray) -> np.ndarray:
+    """A cascade of resonators a vowel (Klatt, JASA 67 (1980), 971-995); one vowel fades into the next.
+
+    Args:
+        source: (N,).
+        formants: (S, 4) Hz, of each syllable.
+        syllable: (N,), the number of the syllable that a sample is in.
+    """
+    numbers = np.arange(len(formants))
+    centres = (np.searchsorted(syllable, numbers, "left") + np.searchsorted(syllable, numbers, "right")) / 2
+    place = np.interp(np.arange(len(source)), centres, numbers)  # (N,) 0 at the first centre, S - 1 at the last
+    sound = np.zeros_like(source)
+    for number, hz in enumerate(formants):
+        heard = slice(*np.searchsorted(place, (number - 1, number + 1), "right"))
+        sound[heard] += (1 - abs(place[heard] - number)) * sosfilt(_resonators(hz), source[heard])
+    return sound
+
+
+def _resonators(hz: np.ndarray) -> np.ndarray:
+    """Second-order sections with unit gain at 0 Hz: (4,) Hz -> (4, 6) b0 b1 b2 a0 a1 a2."""
+    decay = np.exp(-np.pi * _BANDWIDTHS_HZ / SAMPLE_RATE)  # (4,)
+    first = -2 * decay * np.cos(2 * np.pi * hz / SAMPLE_RATE)  # (4,)
+    zero = np.zeros(4)
+    return np.stack([1 + first + decay**2, zero, zero, zero + 1, first, decay**2], axis=1)  # (4, 6)
+
+
+def _fricatives(level: float, syllable: np.ndarray, place: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """High-passed noise at the beginning of about half of the syllables, (N,)."""
+    hissed = rng.uniform(0, 0.06, syllable[-1] + 1) * rng.integers(2, size=syllable[-1] + 1)  # (S,)
+    noise = lfilter([1, -0.95], [1], rng.standard_normal(len(syllable)))
+    hiss: np.ndarray = level * hissed[syllable] * noise * np.maximum(0, 1 - 4 * place)
+    return hiss
+
+
+# ---- A corpus of made-up speech, for trying things out and for tests: no download, the same everywhere.
 
 CACHE = Path("~/.cache/undertone/synthetic")
 

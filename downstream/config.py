@@ -10,9 +10,9 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from transformers import AutoConfig, PreTrainedConfig
 
+from undertone.common.files import read_json
 from undertone.downstream.task import Task
-from undertone.files import read_json
-from undertone.upstream.limits import SAMPLE_RATES, as_sentence
+from undertone.upstream.hf.limits import SAMPLE_RATES, as_sentence
 
 
 class UndertoneConfig(PreTrainedConfig):

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Literal
 
 from torch import Tensor, nn
 
-from undertone.discovery import find_class, nearest
+from undertone.common.discovery import find_class, nearest
 from undertone.downstream.task import KINDS, Task
 from undertone.upstream.types import Frames
 

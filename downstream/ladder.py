@@ -9,18 +9,72 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from undertone.downstream.denoiser import DENOISERS
-from undertone.downstream.dense import DenseLayer, InputNorm, PlainNorm, input_spread, moments
-from undertone.downstream.dropout import random_normal
-from undertone.downstream.head import Head, HeadOutput
+from undertone.downstream.dense_layers import DenseLayer, InputNorm, PlainNorm, input_spread, moments
+from undertone.downstream.dropout import batch_number, random_normal
+from undertone.downstream.head import Head, HeadOutput, TaskOutputs
 from undertone.downstream.ladder_options import LadderOptions
-from undertone.upstream.types import Frames
+from undertone.downstream.network import Downstream
+from undertone.downstream.task import Task
+from undertone.upstream.types import Frames, HiddenStates
+
+# ---- Denoising functions of a ladder: z~ and the signal from above u -> an estimate of the clean z, unit by unit.
+
+
+class GaussianDenoiser(nn.Module):
+    """g = (z~ - mu(u)) v(u) + mu(u), optimal for a Gaussian z (Rasmus et al. 2015, arXiv 1507.02672, eq. 8-10).
+
+    mu(u) = a1 sigmoid(a2 u + a3) + a4 u + a5 and v(u) = a6 sigmoid(a7 u + a8) + a9 u + a10, ten numbers a unit; a2 and
+    a7 start at 1, all others at 0, so that g starts at 0.
+
+    Args:
+        size: number of units m.
+    """
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        start = torch.zeros(10, size)
+        start[[1, 6]] = 1.0
+        self.coefficients = nn.Parameter(start)
+
+    def forward(self, noisy: Tensor, above: Tensor) -> Tensor:
+        """z~ and u, (..., m) each -> (..., m)."""
+        a1, a2, a3, a4, a5, a6, a7, a8, a9, a10 = self.coefficients
+        mean = a1 * (a2 * above + a3).sigmoid() + a4 * above + a5  # (..., m)
+        share = a6 * (a7 * above + a8).sigmoid() + a9 * above + a10  # (..., m)
+        estimate: Tensor = (noisy - mean) * share + mean
+        return estimate
+
+
+class MlpDenoiser(nn.Module):
+    """g = MLP([u, z~, u z~]) with 4 hidden units, the same for all units: as in Parthasarathy & Busso's replication.
+
+    Args:
+        size: number of units m; the MLP does not depend on it.
+    """
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(nn.Linear(3, 4), nn.LeakyReLU(0.1), nn.Linear(4, 1))
+
+    def forward(self, noisy: Tensor, above: Tensor) -> Tensor:
+        """z~ and u, (..., m) each -> (..., m)."""
+        estimate: Tensor = self.layers(torch.stack([above, noisy, above * noisy], -1)).squeeze(-1)
+        return estimate
+
+
+DENOISERS: dict[Literal["gaussian", "mlp"], type[GaussianDenoiser] | type[MlpDenoiser]] = {
+    "gaussian": GaussianDenoiser,
+    "mlp": MlpDenoiser,
+}
+
+
+# ---- The ladder network: every layer of a head is reconstructed from its corrupted self and from the layer above.
 
 EPS = 1e-5
 
@@ -201,3 +255,81 @@ def statistics_kept(module: nn.Module) -> Iterator[None]:
         for norm, (momentum, num_batches) in zip(norms, before, strict=True):
             norm.momentum = momentum
             norm.num_batches_tracked.copy_(num_batches)
+
+
+# ---- A downstream that is trained as a ladder network.
+
+
+class LadderDownstream(Downstream):
+    """Layer sum -> head, with a decoder beside it that only training uses; in eval mode a `Downstream` like any other.
+
+    Layer sum and head are drawn first, so that they start as those of a `Downstream` with the same seed. A saved model
+    holds them alone.
+
+    Args:
+        num_layers: L of the upstream.
+        hidden_size: D of the upstream.
+        tasks: what is predicted.
+        head: name of the head.
+        head_options: its options.
+        layer_norm: normalise each layer before the sum.
+        ladder: noise, weights of the costs, denoiser.
+
+    Raises:
+        ValueError: the ladder has more weights than the head has layers.
+    """
+
+    layers_kept = False
+
+    def __init__(
+        self,
+        num_layers: int,
+        hidden_size: int,
+        tasks: tuple[Task, ...],
+        head: str,
+        head_options: Mapping[str, Any],
+        layer_norm: bool = False,
+        ladder: LadderOptions = LadderOptions(),  # noqa: B008  # frozen
+    ) -> None:
+        super().__init__(num_layers, hidden_size, tasks, head, head_options, layer_norm)
+        self.ladder = Ladder(self.head, hidden_size, self.embedding_size(), ladder)
+
+    def forward(self, hidden: HiddenStates, unlabelled: HiddenStates | None = None) -> HeadOutput:
+        """Logits of `hidden`; in training those of the corrupted pass, with the costs of both among the losses.
+
+        Labelled and unlabelled utterances have batch statistics of their own, and only those of the labelled are kept
+        for testing.
+        """
+        if not self.training:
+            plain: HeadOutput = super().forward(hidden)
+            return plain
+        output, costs = self.ladder(self.head, self.layer_sum(hidden))
+        passes = [costs]
+        if unlabelled is not None:
+            with batch_number(1):
+                passes.append(self.ladder(self.head, self.layer_sum(unlabelled), follow=False)[1])
+        losses: dict[str, tuple[Tensor, Tensor]] = output.losses | self.ladder.losses(*passes)
+        joined: HeadOutput = replace(output, losses=losses)
+        return joined
+
+    def keep_layers(self) -> None:
+        """From now on only the tasks' linear outputs learn; everything below is as in testing.
+
+        Raises:
+            ValueError: the head has no `TaskOutputs`.
+        """
+        outputs = [module for module in self.head.modules() if isinstance(module, TaskOutputs)]
+        if not outputs:
+            raise ValueError(
+                "ladder.first=true needs a head whose outputs are a TaskOutputs module; this one has none."
+            )
+        self.requires_grad_(False)
+        for module in outputs:
+            module.requires_grad_(True)
+        self.layers_kept = True
+        self.eval()
+
+    def train(self, mode: bool = True) -> LadderDownstream:
+        """Train mode, unless the layers are kept."""
+        super().train(mode and not self.layers_kept)
+        return self

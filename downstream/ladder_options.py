@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Literal
 
-from undertone.discovery import nearest
+from undertone.common.discovery import nearest
 
 
 @dataclass(frozen=True)

@@ -1,16 +1,20 @@
-"""A task's loss as a sum and a count, so that the trainer divides once by the count of the global batch."""
+"""Losses of each kind of task, weights between tasks, and the adversary's reversed gradient."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
+from undertone.downstream.head import TaskOutputs
 from undertone.downstream.task import Task
+
+# ---- A task's loss as a sum and a count, so that the trainer divides once by the count of the global batch.
 
 
 @dataclass(frozen=True)
@@ -183,3 +187,88 @@ def _gather(values: Tensor) -> Tensor:
     dist.all_gather(parts, padded)
     own = dist.get_rank()
     return torch.cat([values if rank == own else part[: int(sizes[rank])] for rank, part in enumerate(parts)])
+
+
+# ---- Weights of the tasks that are learned with them.
+
+BOUND = 5.0
+
+
+class UncertaintyWeights(nn.Module):
+    """A learned s = log sigma^2 a task: exp(-s) L + s / 2, for a regression exp(-s) L / 2 + s / 2; s starts at 0.
+
+    Kendall, Gal & Cipolla 2018 (arXiv 1705.07115, eq. 7 and 10). 1 - CCC is no likelihood and can come near 0, where s
+    would run away: `clamp` keeps it in [-5, 5]. Train s without weight decay.
+
+    Args:
+        tasks: what is weighed.
+    """
+
+    def __init__(self, tasks: tuple[Task, ...]) -> None:
+        super().__init__()
+        self.position = {task.name: position for position, task in enumerate(tasks)}
+        self.log_variances = nn.Parameter(torch.zeros(len(tasks)))
+
+    def forward(self, task: Task, loss: Tensor, share: float = 1.0) -> Tensor:
+        """Weigh one task's loss.
+
+        Args:
+            task: one of the tasks.
+            loss: (), this process' and micro-batch's share of the mean over the global batch.
+            share: how much of the term s / 2 is added here; the shares of a global batch sum to 1.
+        """
+        log_variance = self.log_variances[self.position[task.name]]
+        factor = 1.0 if task.has_classes else 0.5
+        return factor * (-log_variance).exp() * loss + 0.5 * share * log_variance
+
+    @torch.no_grad()
+    def clamp(self) -> None:
+        """Put s back into its bounds; after an update."""
+        self.log_variances.clamp_(-BOUND, BOUND)
+
+
+# ---- What the embedding must not tell: an adversary that learns it, through a gradient that is turned round.
+
+
+class _Reversal(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, strength: float) -> Tensor:
+        ctx.strength = strength
+        return values.view_as(values)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        return -ctx.strength * gradient, None
+
+
+def reverse_gradient(values: Tensor, strength: float) -> Tensor:
+    """The same values; their gradient is multiplied by -strength (Ganin & Lempitsky 2015, arXiv 1409.7495)."""
+    same: Tensor = _Reversal.apply(values, strength)
+    return same
+
+
+def reversal_strength(progress: float, maximum: float = 1.0) -> float:
+    """Maximum * (2 / (1 + exp(-10 p)) - 1) at the share p of the training that is done (Ganin & Lempitsky, eq. 14)."""
+    return maximum * (2 / (1 + math.exp(-10 * progress)) - 1)
+
+
+class Adversary(nn.Module):
+    """Predicts the adversarial tasks from the embedding, as well as it can; the embedding learns to prevent it.
+
+    It is part of the training, not of the model. That it fails does not show that the embedding tells nothing: train a
+    fresh probe on the embedding for that.
+
+    Args:
+        embedding_size: E.
+        tasks: what it predicts.
+    """
+
+    def __init__(self, embedding_size: int, tasks: tuple[Task, ...]) -> None:
+        super().__init__()
+        self.hidden = nn.Linear(embedding_size, embedding_size)
+        self.outputs = TaskOutputs(embedding_size, tasks)
+
+    def forward(self, embedding: Tensor, strength: float) -> dict[str, Tensor]:
+        """(B, E) -> {task: (B, C)}."""
+        logits: dict[str, Tensor] = self.outputs(self.hidden(reverse_gradient(embedding, strength)).relu())
+        return logits

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -15,17 +16,62 @@ from transformers import AutoModelForAudioClassification, PreTrainedModel
 from transformers.initialization import no_init_weights
 from transformers.modeling_outputs import SequenceClassifierOutput
 
+from undertone.common.files import atomic_path, draft_folder, write_json
+from undertone.common.hub_client import find_model
 from undertone.downstream.config import UndertoneConfig, read_config
-from undertone.downstream.downstream import Downstream
-from undertone.downstream.find import find_model
 from undertone.downstream.head import HeadOutput
 from undertone.downstream.losses import task_loss
-from undertone.downstream.named_upstream import named_upstream
+from undertone.downstream.network import Downstream
 from undertone.downstream.pooling import masked_mean
-from undertone.files import atomic_path, draft_folder, write_json
-from undertone.upstream import Frames, Upstream, WaveBatch, build_upstream
-from undertone.upstream.limits import as_sentence, count_weights, refuse_larger
+from undertone.upstream import Frames, Upstream, WaveBatch, build_upstream, load_upstream
+from undertone.upstream.hf.limits import as_sentence, count_weights, refuse_larger
+from undertone.upstream.hf.upstream import NOT_COMPUTED
 from undertone.upstream.load import check_allowed, is_outside
+
+# ---- The upstream that a head-only folder names, refused if it is not the one that the head was trained on.
+
+SETTINGS = ("options", "do_normalize", "sample_rate")
+
+
+def named_upstream(config: UndertoneConfig, allow: tuple[str, ...] = ()) -> Upstream:
+    """Load it, with the weights and the settings that the config recorded; the version of transformers may differ.
+
+    Raises:
+        ValueError: it is code from outside undertone that `allow` does not name, it cannot be loaded, or its weights or
+            settings are others; the message names them.
+    """
+    spec = config.upstream
+    if not os.path.isdir(os.path.expanduser(spec["name"])):  # what is no folder may be a file of Python
+        check_allowed("upstream", spec["name"], allow)
+    try:
+        upstream = load_upstream(
+            spec["name"], revision=spec.get("commit") or spec.get("revision"), options=spec.get("options")
+        )
+    except ValueError as error:
+        raise ValueError(f"This folder holds a head alone, which needs its upstream. {error}") from error
+    differing = _differences(spec, upstream.spec())
+    if config.upstream_hash != upstream.weights_hash():
+        differing.append(f"weights {config.upstream_hash[:12] or 'without a hash'}, not {upstream.weights_hash()[:12]}")
+    if differing:
+        raise ValueError(
+            f"This head was trained on another upstream than {spec['name']!r} is now: {'; '.join(differing)}. "
+            f"Use the self-contained model, or train again."
+        )
+    return upstream
+
+
+def _differences(trained_on: Mapping[str, Any], found: Mapping[str, Any]) -> list[str]:
+    """`key trained, not found` of every setting that both record; a later transformers may know more of them."""
+    then, now = (_settings(spec) for spec in (trained_on, found))
+    return [f"{key} {then[key]!r}, not {now[key]!r}" for key in then.keys() & now.keys() if then[key] != now[key]]
+
+
+def _settings(spec: Mapping[str, Any]) -> dict[str, Any]:
+    config = {key: value for key, value in spec.get("config", {}).items() if key not in NOT_COMPUTED}
+    return config | {key: spec[key] for key in SETTINGS if key in spec}
+
+
+# ---- Upstream + layer sum + head as one model that is saved, loaded and published.
 
 WEIGHTS = "model.safetensors"
 ADAPTER = "adapter"
@@ -134,7 +180,7 @@ class UndertoneModel(PreTrainedModel):
             save_file(state, draft / WEIGHTS, metadata={"format": "pt"})
             write_json(draft / "preprocessor_config.json", self._preprocessor_config())
             if adapter is not None:
-                from undertone.upstream.adapt import save_lora
+                from undertone.upstream.hf.adapt import save_lora
 
                 save_lora(adapter, draft / ADAPTER)
             config.save_pretrained(draft)
@@ -186,7 +232,7 @@ class UndertoneModel(PreTrainedModel):
             num_weights = count_weights(folder / WEIGHTS)
         upstream = named_upstream(config, allow) if config.head_only else None
         if upstream is not None and (folder / ADAPTER).is_dir():
-            from undertone.upstream.adapt import load_lora  # PEFT is imported only where there is an adapter
+            from undertone.upstream.hf.adapt import load_lora  # PEFT is imported only where there is an adapter
 
             load_lora(upstream, folder / ADAPTER)
         with no_init_weights(), as_sentence(f"The settings in {folder / 'config.json'} make no model"):

@@ -1,4 +1,4 @@
-"""Publishing, and models of ours in transformers' interfaces: importing this makes transformers know them.
+"""Models of ours in transformers' interfaces: importing this makes transformers know them.
 
 >>> import undertone.hub
 >>> from transformers import pipeline

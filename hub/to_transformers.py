@@ -17,13 +17,13 @@ from transformers import (
 )
 from transformers.initialization import no_init_weights
 
-from undertone.discovery import nearest
+from undertone.common.discovery import nearest
+from undertone.common.files import new_folder
 from undertone.downstream.heads.linear import LinearHead
 from undertone.downstream.model import UndertoneModel
 from undertone.downstream.task import Task
-from undertone.files import new_folder
-from undertone.upstream.hf import HFUpstream
-from undertone.upstream.quiet import quiet_transformers
+from undertone.upstream.hf.pretrained import quiet_transformers
+from undertone.upstream.hf.upstream import HFUpstream
 
 # Their pooling in transformers takes a mask at the frame rate before the squeezing, which the states no longer have;
 # given none it is the mean over a sound's own frames.

@@ -52,7 +52,7 @@ def as_table(rows: Sequence[Mapping[str, Any]]) -> Table:
     from rich.table import Table
     from rich.text import Text
 
-    from undertone.training.progress import printable
+    from undertone.common.console import printable
 
     names = (name for row in rows for name in row if name not in FIXED and not _is_attention(row[name]))
     tasks = list(dict.fromkeys(names))

@@ -16,15 +16,13 @@ from torch import Tensor
 
 from undertone.audio.batches import ahead, plan_batches
 from undertone.audio.read import AudioError, audio_info, loudness_warning, resampled
-from undertone.downstream.find import find_model
+from undertone.common.hub_client import find_model
 from undertone.downstream.head import HeadOutput
 from undertone.downstream.model import UndertoneModel, utterance_logits
 from undertone.downstream.task import Task, free_name
 from undertone.inference.format import FIXED
-from undertone.upstream.hear import hear
-from undertone.upstream.memory import in_halves
-from undertone.upstream.packed import packed
-from undertone.upstream.twins import side_by_side
+from undertone.upstream.base import hear
+from undertone.upstream.execution import in_halves, packed, side_by_side
 from undertone.upstream.types import WaveBatch
 
 Prediction = dict[str, Any]

@@ -11,8 +11,8 @@ from typing import Any, TypeGuard
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from undertone.files import read_json
-from undertone.training.results import intervals_line
+from undertone.common.files import read_json
+from undertone.scoring.results import intervals_line
 
 METRIC_NAMES = {"uar": "UAR", "wa": "WA", "macro_f1": "macro-F1", "ece": "ECE", "ccc": "CCC", "rmse": "RMSE"}
 _MARKUP = str.maketrans("<>`|[]\n\r", "‹›'¦()  ")

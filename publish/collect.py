@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from undertone.common.files import atomic_path, read_record
+from undertone.common.hub_client import PUBLISHED, local_model
 from undertone.downstream.config import hash_speakers
-from undertone.downstream.find import PUBLISHED, local_model
-from undertone.files import atomic_path, read_record
 from undertone.publish.card import confusion_file, make_card, upstream_name
 from undertone.publish.pictures import confusion_picture, layer_weights_picture
 

@@ -8,9 +8,8 @@ from typing import Any
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, get_token
 from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError
 
-from undertone.downstream.find import REPO_ID, find_model, local_model
-from undertone.downstream.hub_errors import hub_errors
-from undertone.files import read_json
+from undertone.common.files import read_json
+from undertone.common.hub_client import REPO_ID, find_model, hub_errors, local_model
 from undertone.publish.collect import collect, head_only_model, write_folder
 
 OURS = (".json", ".safetensors", ".png")  # kinds of files that a push replaces and removes

@@ -6,10 +6,10 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from undertone.experiments.crossval import crossval
 from undertone.publish.push import check_target, push
-from undertone.training.config import make_config
-from undertone.training.crossval import crossval
-from undertone.training.report import write_report
+from undertone.report.report import write_report
+from undertone.training.settings import make_config
 
 
 def run_recipe(corpus: str, description: str | None, root: str, words: Sequence[str] | None = None) -> None:

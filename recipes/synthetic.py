@@ -8,9 +8,9 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from undertone.training.config import make_config
-from undertone.training.crossval import crossval
-from undertone.training.report import write_report
+from undertone.experiments.crossval import crossval
+from undertone.report.report import write_report
+from undertone.training.settings import make_config
 
 
 def main() -> None:

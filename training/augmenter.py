@@ -1,14 +1,13 @@
-"""Training batches made otherwise; what is drawn depends on (seed, step, utterance id) alone."""
+"""Augmented training batches and copies; what is drawn depends on (seed, step, utterance id) alone."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
-from accelerate import Accelerator
 from torch import Tensor
 
 from undertone.audio.augment import (
@@ -22,16 +21,18 @@ from undertone.audio.augment import (
     white_noise,
 )
 from undertone.audio.read import read_audio
-from undertone.downstream.downstream import needed_states
-from undertone.training.augmentation import Augmentation
-from undertone.training.fallback import RecomputeSource
-from undertone.training.feeding import Source
-from undertone.training.order import draw, generator_of
+from undertone.training.config import MASKS, WAVES, Augmentation
+from undertone.training.seeding import draw, generator_of
+from undertone.training.sources import Source
 from undertone.upstream.types import HiddenStates, WaveBatch, length_mask
 
 if TYPE_CHECKING:
     from undertone.corpora.manifest import Utterance
-    from undertone.training.run import Run
+    from undertone.downstream.task import Task
+    from undertone.training.config import RunConfig
+
+
+# ---- Training batches made otherwise; what is drawn depends on (seed, step, utterance id) alone.
 
 Batch = HiddenStates | WaveBatch
 Hear = Callable[[WaveBatch], Batch]
@@ -130,17 +131,80 @@ def mixed(batch: Batch, share: float) -> Batch:
     return replace(batch, samples=torch.lerp(batch.samples.roll(1, 0), batch.samples, share) * real)
 
 
-def augmenter_of(run: Run, accelerator: Accelerator) -> Augmenter | None:
-    """What makes the run's training batches; None where augmentation is off."""
-    config = run.config
-    if not config.augment.is_on:
-        return None
-    hear: Hear = _as_it_is
-    if config.mode == "frozen":
-        mean = needed_states(config.head, config.layer_norm) == "mean"
-        hear = RecomputeSource(run.upstream.to(accelerator.device), mean, config.mixed_precision).hear
-    return Augmenter(config.augment, config.seed, run.upstream.sample_rate, run.source, hear)
+# ---- Changed copies of training utterances, for a head that is fitted once and cannot be given what changes.
+
+Heard = dict[tuple[int, int, str], Tensor]  # (seed, number, utterance id) -> (L, T, D); T is 1 where means do
 
 
-def _as_it_is(batch: WaveBatch) -> Batch:
-    return batch
+class CopySource:
+    """Hidden states (B, L, T, D) float32 of the copies with one number; a process hears each once a run.
+
+    Args:
+        augmenter: makes them; copy `number` is what it makes of an utterance at step `number`.
+        number: from 1.
+        heard: what was heard before; what is new is added.
+    """
+
+    jitter: ClassVar[float] = 0.0
+
+    def __init__(self, augmenter: Augmenter, number: int, heard: Heard) -> None:
+        self.augmenter, self.number, self.heard = augmenter, number, heard
+
+    def __call__(self, utterances: Sequence[Utterance]) -> HiddenStates:
+        """Change and hear what is new, and look up the rest."""
+        keys = [(self.augmenter.seed, self.number, utterance.id) for utterance in utterances]
+        new = [utterance for key, utterance in zip(keys, utterances, strict=True) if key not in self.heard]
+        if new:
+            batch: Any = self.augmenter(new, self.number)[0]
+            for utterance, states, length in zip(new, batch.states, batch.lengths.tolist(), strict=True):
+                self.heard[self.augmenter.seed, self.number, utterance.id] = states[:, :length].cpu()
+        return HiddenStates.collate([self.heard[key] for key in keys])
+
+
+# ---- What cannot be augmented, refused before any training.
+
+
+def _check_fitted(config: RunConfig) -> None:
+    """Refuse what only training by updates can be given."""
+    settings = config.augment
+    if others := [name for name in (*MASKS, "mixup") if getattr(settings, name)]:
+        raise ValueError(f"augment.{others[0]} changes batches, and head {config.head!r} is fitted once. Leave it out.")
+    if not settings.copies:
+        raise ValueError(
+            f"Head {config.head!r} is fitted once, and cannot be given what changes at every update. Say how many "
+            f"changed copies of each utterance it is fitted on besides, as augment.copies=2, or leave augment out."
+        )
+
+
+def check_augmentation(config: RunConfig, tasks: Sequence[Task]) -> None:
+    """Refuse what cannot be augmented.
+
+    Raises:
+        ValueError: says what to leave out.
+    """
+    from undertone.downstream.fitted_head import FittedHead
+    from undertone.downstream.head import head_class
+
+    settings, head = config.augment, head_class(config.head)
+    if settings.copies and not issubclass(head, FittedHead):
+        raise ValueError(
+            f"augment.copies={settings.copies} is for heads that are fitted once, such as svm, logistic and ridge; "
+            f"{config.head!r} is given other changes at every update. Leave it out."
+        )
+    if settings.copies and not settings.on_waves:
+        raise ValueError(
+            f"augment.copies={settings.copies} copies nothing but sound that is changed: add one of "
+            f"{', '.join(f'augment.{name}' for name in WAVES)}."
+        )
+    if not settings.is_on:
+        return
+    if issubclass(head, FittedHead):
+        _check_fitted(config)
+    if any(task.level == "frame" for task in tasks) and (settings.speed or settings.mixup):
+        raise ValueError("augment.speed and augment.mixup move values over time away from their times. Leave them out.")
+    masks = [name for name in MASKS if getattr(settings, name)]
+    if masks and (config.mode != "frozen" or head.needs == "mean"):
+        raise ValueError(
+            f"augment.{masks[0]} masks the frames of a frozen upstream, and mode={config.mode} with head "
+            f"{config.head!r} is not fed with these. Leave it out, or use mode=frozen and head=attention."
+        )

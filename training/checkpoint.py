@@ -11,8 +11,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from undertone.downstream.live import load_trained_state, trained_state
-from undertone.files import atomic_path, read_record, remove_folder, write_json
+from undertone.common.files import atomic_path, read_record, remove_folder, write_json
+from undertone.downstream.network import load_trained_state, trained_state
 
 KEPT = 2
 

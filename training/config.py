@@ -2,19 +2,136 @@
 
 from __future__ import annotations
 
+import dataclasses
+import itertools
 import math
-from collections.abc import Iterable, Mapping
-from pathlib import Path
+from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any, Literal
 
 import yaml
 from pydantic import BaseModel, ByteSize, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from undertone.discovery import nearest
+from undertone.common.discovery import nearest
+from undertone.common.files import safe_name
 from undertone.downstream.ladder_options import LadderOptions
-from undertone.training.augmentation import Augmentation
-from undertone.training.sweep import SWEEPABLE, trials
-from undertone.training.words import parse, read_yaml, split
+
+# ---- Values as a user writes them: one word of YAML each.
+
+
+def split(text: str) -> tuple[Any, ...]:
+    """The values of words with commas between them."""
+    return tuple(parse(part.strip()) for part in text.split(",") if part.strip())
+
+
+class _Yaml(yaml.SafeLoader):
+    """YAML without aliases: a few lines of aliases of aliases stand for more text than there is memory."""
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.YAMLError("it has an alias, *name; write the value again")
+        return super().compose_node(parent, index)
+
+
+def read_yaml(text: str) -> Any:
+    """What a YAML text says; classes, functions and aliases are refused."""
+    return yaml.load(text, _Yaml)  # a safe loader
+
+
+def parse(text: str) -> Any:
+    """The value that one word of YAML stands for.
+
+    Raises:
+        ValueError: it is not YAML.
+    """
+    try:
+        if "e" in text.lower():
+            with suppress(ValueError):
+                return float(text)  # YAML 1.1 reads 3e-4 as a string
+        return read_yaml(text)
+    except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
+        raise ValueError(f"Cannot read the value {text!r}: {error}") from error
+
+
+WAVES = ("noise", "speed", "gain", "reverb")
+MASKS = ("time_mask", "feature_mask")
+
+
+class Augmentation(BaseModel):
+    """How training utterances are changed, anew at every update or in `copies`; dev and test never are.
+
+    What changes the sound needs the upstream at every update, a frozen one's too (once for each copy); the others work
+    on what is stored.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    noise: tuple[float, float] | None = Field(None, description="lowest and highest signal-to-noise ratio, dB: 5,20")
+    noise_files: str | None = Field(None, description="folder of noises to draw from; none: white noise")
+    speed: float = Field(0.0, ge=0, le=0.5, description="faster or slower by up to this share")
+    gain: float = Field(0.0, ge=0, description="louder or softer by up to so many dB")
+    reverb: float = Field(0.0, ge=0, description="made-up rooms of up to so many seconds of reverberation (to -60 dB)")
+    share: float = Field(0.5, gt=0, le=1, description="chance of each of noise, speed, gain and reverb at an utterance")
+    time_mask: int = Field(0, ge=0, description="SpecAugment: up to so many neighbouring frames set to 0")
+    feature_mask: int = Field(0, ge=0, description="SpecAugment: up to so many neighbouring features set to 0")
+    copies: int = Field(
+        0, ge=0, description="svm, logistic, ridge: so many changed copies of each training utterance besides"
+    )
+    mixup: float = Field(0.0, ge=0, description="alpha of mixup: two utterances and their losses mixed, Beta(a, a)")
+
+    @field_validator("noise", mode="before")
+    @classmethod
+    def _range(cls, value: Any) -> Any:
+        """Words are split at commas; the lower ratio comes first."""
+        value = [part.strip() for part in value.split(",")] if isinstance(value, str) else value
+        return sorted(map(float, value)) if isinstance(value, list | tuple) else value
+
+    @model_validator(mode="after")
+    def _files_of_noise(self) -> Augmentation:
+        if self.noise_files is not None and self.noise is None:
+            raise ValueError(
+                "noise_files without noise, the range of ratios in dB, adds nothing; give augment.noise=5,20"
+            )
+        return self
+
+    @property
+    def on_waves(self) -> bool:
+        """Whether the sound itself is changed."""
+        return any(getattr(self, name) for name in WAVES)
+
+    @property
+    def is_on(self) -> bool:
+        """Whether anything is."""
+        return self != Augmentation(share=self.share, copies=self.copies)
+
+
+SWEEPABLE = (
+    "layers",
+    "learning_rate",
+    "upstream_learning_rate",
+    "layer_sum_learning_rate",
+    "weight_decay",
+    "warmup",
+    "schedule",
+    "clip_norm",
+    "batch_size",
+    "max_epochs",
+    "max_steps",
+    "average_top",
+    "lora_rank",
+    "lora_alpha",
+    "lora_dropout",
+    "class_weights",
+    "label_smoothing",
+    "focal_gamma",
+    "regression_loss",
+    "task_weighting",
+    "adversarial_weight",
+)
+"""Settings that change a training and neither the data nor the hidden states; besides, `head.NAME`, a head's option."""
+
+
+# ---- The config of a run: validated and frozen before anything heavy starts, saved resolved beside the results.
 
 MOST_TRIALS = 1000
 
@@ -215,106 +332,14 @@ class RunConfig(BaseModel):
         try:
             trials(self)
         except ValidationError as error:
-            raise ValueError(f"sweep: {_explain(error)}") from error
+            raise ValueError(f"sweep: {explain(error)}") from error
         return self
 
 
 SHORT = {"lr": "learning_rate", "epochs": "max_epochs", "folds": "num_folds", "steps": "max_steps"}
-NESTED = {
-    "sweep": "sweep",
-    "corpus": "corpus_options",
-    "head": "head_options",
-    "upstream": "upstream_options",
-    "ladder": "ladder_options",
-    "task_weights": "task_weights",
-    "augment": "augment",
-}
 
 
-def make_config(
-    values: Mapping[str, Any],
-    assignments: Iterable[str] = (),
-    file: Path | None = None,
-    preset: Mapping[str, Any] | None = None,
-) -> RunConfig:
-    """Merge a preset, a YAML or JSON file, the flags' values (None = not given) and `key=value` words, and validate.
-
-    Later ones win; one value wins over an earlier sweep of that setting.
-
-    Raises:
-        ValueError: an unreadable file, a word without `=`, an unknown key (its nearest is named), a value out of range.
-    """
-    merged = {**(preset or {}), **(_read_file(file) if file is not None else {})}
-    for key, value in values.items():
-        if value is not None:
-            _unsweep(merged, key)
-            merged[key] = value
-    for word in assignments:
-        assign(merged, word)
-    unknown = [key for key in merged if key not in RunConfig.model_fields]
-    if unknown:
-        raise ValueError(f"Unknown setting {unknown[0]!r}.{nearest(unknown[0], [*RunConfig.model_fields, *SHORT])}")
-    try:
-        return RunConfig(**merged)
-    except ValidationError as error:
-        raise ValueError(_explain(error)) from error
-
-
-def corpus_options(words: Iterable[str]) -> dict[str, Any]:
-    """The options in `corpus.NAME=value` words, for a command that takes no other settings.
-
-    Raises:
-        ValueError: another setting, or a word without `=`.
-    """
-    merged: dict[str, Any] = {}
-    for word in words:
-        assign(merged, word)
-        if list(merged) != ["corpus_options"]:
-            raise ValueError(f"Expected corpus.NAME=value, got {word!r}; there are no other settings here.")
-    return dict(merged.get("corpus_options", {}))
-
-
-def _read_file(file: Path) -> dict[str, Any]:
-    try:
-        content = read_yaml(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ValueError(f"Cannot read the config {file}: {error.strerror}.") from error
-    except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:  # PyYAML lets those of Python through
-        raise ValueError(f"The config {file} is not valid YAML: {error}") from error
-    if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
-        got = "other keys than words" if isinstance(content, dict) else type(content).__name__
-        raise ValueError(f"The config {file} must hold `key: value` lines, got {got}.")
-    return {SHORT.get(key, str(key)): value for key, value in content.items()}
-
-
-def assign(merged: dict[str, Any], word: str) -> None:
-    """Apply one `key=value`; `head.NAME=value` sets a head option; a value is read as YAML, lists with commas."""
-    key, equals, text = word.partition("=")
-    if not equals or not key:
-        raise ValueError(f"Expected key=value, got {word!r}. For example learning_rate=3e-4 or head.dropout=0.1.")
-    value = parse(text)
-    prefix, dot, option = key.partition(".")
-    if dot and prefix in NESTED:
-        before = merged.get(NESTED[prefix], {})
-        if not isinstance(before, Mapping):
-            raise ValueError(f"Setting {NESTED[prefix]!r} must hold `name: value` lines, got {before!r}.")
-        _unsweep(merged, key)
-        merged[NESTED[prefix]] = {**before, option: value}
-        return
-    key = SHORT.get(key, key)
-    _unsweep(merged, key)
-    if key in ("tasks", "adversarial", "postprocess"):
-        value = tuple(part.strip() for part in text.split(",") if part.strip())
-    merged[key] = value
-
-
-def _unsweep(merged: dict[str, Any], key: str) -> None:
-    """Take a setting that is now given out of the sweep that a preset or a file asks for."""
-    if isinstance(sweep := merged.get("sweep"), Mapping):
-        merged["sweep"] = {name: values for name, values in sweep.items() if SHORT.get(name, name) != key}
-
-
-def _explain(error: ValidationError) -> str:
+def explain(error: ValidationError) -> str:
     """The findings of pydantic as sentences."""
     lines = []
     for item in error.errors():
@@ -326,3 +351,70 @@ def _explain(error: ValidationError) -> str:
         got = "" if item["type"] == "missing" else f", got {item['input']!r}"
         lines.append(f"Setting {key!r}: {message[0].lower()}{message[1:]}{got}.")
     return " ".join(lines)
+
+
+@dataclasses.dataclass(frozen=True)
+class Trial:
+    """One training of a fold.
+
+    Attributes:
+        name: of its folder, RUN/folds/FOLD/NAME; empty where the fold is trained once.
+        values: the swept settings.
+        config: the run's, with these and one seed.
+    """
+
+    name: str
+    values: dict[str, Any]
+    config: RunConfig
+
+
+def trials(config: RunConfig) -> list[Trial]:
+    """Every combination of the sweep's values, each with every seed; one nameless trial where there are neither.
+
+    Options that a head chooses for each task on its own (C of a fitted one) stay in the sweep of each trial's config.
+
+    Raises:
+        ValueError: a value that the setting does not take.
+    """
+    own = per_task_sweep(config)
+    shared = {key: values for key, values in config.sweep.items() if key not in own}
+    if not config.seeds and not shared:
+        return [Trial("", {}, config)]
+    found = []
+    for combination in itertools.product(*shared.values()):
+        values = dict(zip(shared, combination, strict=True))
+        for seed in config.seeds or (config.seed,):
+            shown = values | ({"seed": seed} if config.seeds else {})
+            name = safe_name(",".join(f"{key}={value}" for key, value in shown.items()), safe=_KEPT)
+            found.append(Trial(name, values, with_values(config, {**values, "seed": seed}, own)))
+    return found
+
+
+def per_task_sweep(config: RunConfig) -> dict[str, tuple[Any, ...]]:
+    """The part of the sweep that the head chooses for each task on its own: `head.C` of a fitted head."""
+    if not any(key.startswith("head.") for key in config.sweep):
+        return {}
+    from undertone.downstream.fitted_head import FittedHead
+    from undertone.downstream.head import head_class
+
+    head = head_class(config.head)
+    if not issubclass(head, FittedHead):
+        return {}
+    return {key: values for key, values in config.sweep.items() if key.removeprefix("head.") in head.per_task}
+
+
+def with_values(
+    config: RunConfig, values: Mapping[str, Any], left: Mapping[str, tuple[Any, ...]] | None = None
+) -> RunConfig:
+    """The config of one training: `values` set, and nothing but `left` left to sweep."""
+    settings = config.model_dump() | {"seeds": (), "sweep": dict(left or {})}
+    for key, value in values.items():
+        head, dot, option = key.partition(".")
+        if dot:
+            settings[f"{head}_options"] = {**settings[f"{head}_options"], option: value}
+        else:
+            settings[key] = value
+    return type(config)(**settings)
+
+
+_KEPT = " =,[](){}:'\""  # characters of a trial's folder: numbers, words and lists look as they were given

@@ -11,15 +11,21 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from undertone.downstream.gradient_reversal import Adversary, reversal_strength
 from undertone.downstream.head import HeadOutput
-from undertone.downstream.losses import LossOptions, ccc_slopes, is_labelled, loss_count, task_loss
+from undertone.downstream.losses import (
+    Adversary,
+    LossOptions,
+    UncertaintyWeights,
+    ccc_slopes,
+    is_labelled,
+    loss_count,
+    reversal_strength,
+    task_loss,
+)
 from undertone.downstream.task import Task
-from undertone.downstream.uncertainty import UncertaintyWeights
 from undertone.training.config import RunConfig
-from undertone.training.order import seed_everything
-from undertone.training.series import annotation, at_annotations
-from undertone.training.targets import adversarial_tasks, targets
+from undertone.training.seeding import seed_everything
+from undertone.training.targets import adversarial_tasks, annotation, at_annotations, targets
 
 if TYPE_CHECKING:
     from undertone.corpora.manifest import Utterance

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import ctypes
+import json
 import logging
 import math
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from accelerate import Accelerator
@@ -16,30 +19,90 @@ from accelerate.utils.memory import should_reduce_batch_size
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from undertone.downstream.downstream import Downstream
+from undertone.common.interrupt import Interrupt, interruptible
 from undertone.downstream.dropout import UtteranceDropout
 from undertone.downstream.head import HeadOutput
 from undertone.downstream.ladder import statistics_kept
-from undertone.downstream.live import LiveModel, load_trained_state
+from undertone.downstream.network import Downstream, LiveModel, load_trained_state
 from undertone.downstream.task import Task
-from undertone.training.allocator import keep_freed_memory
+from undertone.scoring.predictions import Predictions
 from undertone.training.checkpoint import Progress, average_weights, load_checkpoint, save_checkpoint, save_weights
 from undertone.training.config import RunConfig
-from undertone.training.feeding import Source
-from undertone.training.interrupt import Interrupt, interruptible
-from undertone.training.not_finite import NotFiniteError, not_finite_sentence, note_not_finite
 from undertone.training.objective import Global, Objective
-from undertone.training.order import chunks, epoch_batches, seed_everything, utterance_keys
-from undertone.training.predictions import Predictions
-from undertone.training.schedule import rate_factor
-from undertone.training.scoring import predict, selection_score
+from undertone.training.prediction_loop import predict, selection_score
+from undertone.training.seeding import chunks, epoch_batches, seed_everything, utterance_keys
+from undertone.training.sources import Source
 from undertone.training.unlabelled import UnlabelledStream
-from undertone.upstream.memory import too_little
+from undertone.upstream.execution import too_little
 from undertone.upstream.precision import check_precision, exact_convolutions
 
 if TYPE_CHECKING:
     from undertone.corpora.manifest import Utterance
     from undertone.training.augmenter import Augmenter
+
+
+# ---- The learning rate as a function of the step.
+
+
+def rate_factor(step: int, total: int, warmup: float, schedule: Literal["linear", "cosine", "constant"]) -> float:
+    """The factor in 0..1 of the peak rate at update `step` (0-based) of `total`.
+
+    It rises linearly over the first `warmup` share of the steps, then falls to 0 by `schedule` (or stays, `constant`).
+    """
+    rising = math.ceil(warmup * total)
+    if step < rising:
+        return (step + 1) / rising
+    done = (step - rising) / max(1, total - rising)
+    if schedule == "constant":
+        return 1.0
+    if schedule == "cosine":
+        return 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
+    return max(0.0, 1 - done)
+
+
+# ---- Updates whose loss or gradient is NaN or infinite: named, written down, and never taken.
+
+FILE = "not_finite.jsonl"
+
+
+class NotFiniteError(ValueError):
+    """A training came to an update that is not finite, and was told to stop there."""
+
+
+def note_not_finite(folder: Path, step: int, loss: float, norm: float, ids: Sequence[str]) -> None:
+    """Add a line to `folder/not_finite.jsonl`: the update, its loss and gradient norm, and its utterances."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / FILE).open("a", encoding="utf-8") as file:
+        entry = {"step": step, "loss": str(loss), "gradient_norm": str(norm), "ids": list(ids)}
+        file.write(json.dumps(entry, ensure_ascii=False) + "\n")
+
+
+def not_finite_sentence(folder: Path, step: int, loss: float, norm: float, count: int) -> str:
+    """What happened, where the utterances are listed, and what to do."""
+    return (
+        f"Update {step} is not finite: loss {loss}, gradient norm {norm}. It was not taken; its {count} utterances are "
+        f"in {folder / FILE}. Lower the learning rate, look at these files, or leave such updates out: not_finite=skip."
+    )
+
+
+# ---- How the C library keeps the memory that updates take and free.
+
+TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
+
+
+def keep_freed_memory() -> None:
+    """Let what one update frees serve the next one, instead of going back to the system: on Linux with glibc.
+
+    Every update takes and frees tensors of tens of megabytes. glibc returns such memory at once, and the system then
+    hands it out again page by page, zeroed: a quarter of the time of the attention head's update on frames. It holds
+    for the whole process, which keeps the memory that it needed most.
+    """
+    if sys.platform == "linux" and hasattr(library := ctypes.CDLL(None), "mallopt"):
+        library.mallopt(MMAP_THRESHOLD, 2**30)
+        library.mallopt(TRIM_THRESHOLD, 2**31 - 1)
+
+
+# ---- One training: hidden states in, the downstream with the best dev score out.
 
 logger = logging.getLogger(__name__)
 

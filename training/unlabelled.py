@@ -12,8 +12,8 @@ import torch
 from undertone.corpora import load_corpus
 from undertone.corpora.corpus import Corpus
 from undertone.corpora.manifest import FILE_NAME, Manifest
-from undertone.corpora.sounds import Sounds
-from undertone.training.order import draw
+from undertone.corpora.own.audio_folder import Sounds
+from undertone.training.seeding import draw
 
 if TYPE_CHECKING:
     from undertone.corpora.manifest import Utterance

@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from os import PathLike
 from typing import Any
 
 from torch import Tensor, nn
 
+from undertone.audio.read import AudioError, read_audio
 from undertone.upstream.fingerprint import fingerprint
 from undertone.upstream.types import HiddenStates, WaveBatch
 
@@ -77,3 +79,18 @@ class Upstream(nn.Module, ABC):
         seconds = int(batch.lengths.max()) / self.sample_rate
         if seconds > self.max_seconds:
             raise ValueError(f"Upstream {self.name!r} {too_long(seconds, self.max_seconds)}")
+
+
+# ---- A sound file as an upstream hears it, or why it cannot.
+
+
+def hear(
+    upstream: Upstream, path: str | PathLike[str], start: float | None = None, end: float | None = None
+) -> Tensor | AudioError:
+    """(N,) samples at the upstream's rate; what cannot be read, or is longer than it takes, is an error returned."""
+    try:
+        wave = read_audio(path, upstream.sample_rate, start, end)
+    except AudioError as error:
+        return error
+    seconds, limit = len(wave) / upstream.sample_rate, upstream.max_seconds
+    return wave if seconds <= limit else AudioError(path, f"{upstream.name} {too_long(seconds, limit)}")

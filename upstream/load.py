@@ -7,9 +7,9 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from undertone.discovery import available, find_class, nearest
+from undertone.common.discovery import available, find_class, nearest
 from undertone.upstream.base import Upstream
-from undertone.upstream.hf import HFUpstream
+from undertone.upstream.hf.upstream import HFUpstream
 
 ACOUSTIC = "undertone.upstream.acoustic"
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")

@@ -7,8 +7,7 @@ from collections.abc import Mapping
 from torch import nn
 
 from undertone.downstream.head import Head, HeadOutput, TaskOutputs
-from undertone.downstream.joined_pooling import JoinedPooling
-from undertone.downstream.pooling import zero_padding
+from undertone.downstream.pooling import JoinedPooling, zero_padding
 from undertone.downstream.task import Task
 from undertone.upstream.types import Frames
 

@@ -9,8 +9,7 @@ import torch
 from torch import nn
 
 from undertone.downstream.head import Head, HeadOutput, TaskOutputs
-from undertone.downstream.joined_pooling import JoinedPooling
-from undertone.downstream.pooling import Pooled, masked_attention, zero_padding
+from undertone.downstream.pooling import JoinedPooling, Pooled, masked_attention, zero_padding
 from undertone.downstream.recurrent import BiLstm, LastStatePooling
 from undertone.downstream.spectral_cnn import SpectralCnn
 from undertone.downstream.task import Task

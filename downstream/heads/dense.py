@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from undertone.downstream.dense import DenseLayers
+from undertone.downstream.dense_layers import DenseLayers
 from undertone.downstream.head import Head, HeadOutput, TaskOutputs
 from undertone.downstream.pooling import masked_mean
 from undertone.downstream.task import Task

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, Literal
 
-from undertone.discovery import load_file, nearest
-from undertone.training.config import assign
+from undertone.common.discovery import load_file, nearest
+from undertone.training.settings import assign
 
 
 def available_systems() -> list[str]:
@@ -65,3 +67,23 @@ def load_system(name: str) -> dict[str, Any]:
         for word in variants[variant]:
             assign(settings, word)
     return settings
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of an ablation.
+
+    Attributes:
+        name: what the row is, and the folder of its run.
+        words: words of the command line that make it from the system; None: no run of ours can be this row.
+        published: what a paper reports, with its corpus and how sure it is; "" where nothing was found.
+        needs: without which the row would be another one under its name: `unlabelled` (speech), `values` or `classes`
+            to predict.
+        variants: {a variant of the system: further words where the user names it}, such as a size.
+    """
+
+    name: str
+    words: tuple[str, ...] | None = ()
+    published: str = ""
+    needs: Literal["", "unlabelled", "values", "classes"] = ""
+    variants: Mapping[str, tuple[str, ...]] = field(default_factory=dict)

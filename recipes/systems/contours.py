@@ -8,7 +8,7 @@ task, then the head is fitted on all of them. Values (`tasks=arousal,valence`) a
 speaker is normalised by his own speech. All but the way to choose C was tuned on RAVDESS' dev parts.
 """
 
-from undertone.recipes.ablation import Row
+from undertone.recipes.systems import Row
 
 SYSTEM = {
     "upstream": "contours",

@@ -5,7 +5,7 @@ frames and 16 bands become one), BLSTM of 128 units a direction, mean, one hidde
 of it for CPUs.
 """
 
-from undertone.recipes.ablation import Row
+from undertone.recipes.systems import Row
 
 SYSTEM = {
     "upstream": "logmel",

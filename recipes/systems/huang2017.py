@@ -8,7 +8,7 @@ convolution over its neighbours (`head.attention_kernel` frames of 40 ms; 1 is p
 `undertone noise-test RUN` is its test in noise: UAR by signal-to-noise ratio, on the models trained on clean speech.
 """
 
-from undertone.recipes.ablation import Row
+from undertone.recipes.systems import Row
 
 SYSTEM = {
     "upstream": "logmel",

@@ -6,7 +6,7 @@ graph cannot run as released. Its scores were not found. Ours: no ImageNet weigh
 length in the BLSTM, dev and not test selects. `variable` leaves the pictures as long as they are.
 """
 
-from undertone.recipes.ablation import Row
+from undertone.recipes.systems import Row
 
 SYSTEM = {
     "upstream": "jiang2022",

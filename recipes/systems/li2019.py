@@ -10,7 +10,7 @@ Their IEMOCAP is the improvised part (`corpus.part=improvised`). Public replicat
 gender for half of the utterances and an attention over the batch: 81.6 is neither refuted nor reproduced.
 """
 
-from undertone.recipes.ablation import Row
+from undertone.recipes.systems import Row
 
 SYSTEM = {
     "upstream": "spectrogram",

@@ -13,7 +13,7 @@ leaves the rows out whose labels the corpus lacks.
 Ours: the features are openSMILE's ComParE 2016, the paper's the set of 2013, and the tasks weigh alike.
 """
 
-from undertone.recipes.ablation import Row
+from undertone.recipes.systems import Row
 
 SYSTEM = {
     "upstream": "compare2016",

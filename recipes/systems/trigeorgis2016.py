@@ -8,7 +8,7 @@ chosen on dev, and for values over time alone. Whole utterances in place of 6 s,
 ablation's MFCC row has the system's own BLSTM at either size; of classes there is one objective, the cross-entropy.
 """
 
-from undertone.recipes.ablation import Row
+from undertone.recipes.systems import Row
 
 SYSTEM = {
     "upstream": "waveform",

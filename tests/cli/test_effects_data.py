@@ -23,7 +23,7 @@ from undertone.tests.cli.runs import (
     weights,
     write_table,
 )
-from undertone.upstream.random_weights import save_random
+from undertone.upstream.hf.random_weights import save_random
 
 OWN_UPSTREAM = '''
 from undertone.upstream.acoustic._base import Acoustic

@@ -18,11 +18,11 @@ from sklearn.svm import LinearSVC
 from undertone import load_model
 from undertone.audio.read import read_audio
 from undertone.corpora.manifest import Manifest
+from undertone.scoring.metrics import ccc
+from undertone.scoring.predictions import Predictions
+from undertone.scoring.results import title_lines
 from undertone.tests.cli.commands import undertone
 from undertone.tests.cli.runs import fold, history, results, weights
-from undertone.training.metrics import ccc
-from undertone.training.predictions import Predictions
-from undertone.training.results import title_lines
 from undertone.upstream import WaveBatch, load_upstream
 
 WORDS = ("--upstream", "functionals", "--head", "svm", "device=cpu")

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from undertone.corpora.synthetic import Synthetic
+from undertone.scoring.predictions import Predictions
 from undertone.tests.cli.commands import undertone
 from undertone.tests.cli.runs import LAST, Train, distance, fold, history, results, rows_of, weights, write_table
-from undertone.training.predictions import Predictions
-from undertone.upstream.random_weights import save_random
+from undertone.upstream.hf.random_weights import save_random
 
 DENSE = ("head=dense", LAST)
 LADDER = (*DENSE, "ladder=true")

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from undertone.scoring.predictions import Predictions
 from undertone.tests.cli.commands import TINY, undertone
 from undertone.tests.cli.runs import LAST, Train, distance, fold, history, model_config, results, rows_of, write_table
-from undertone.training.predictions import Predictions
 
 ONE = ("tasks=emotion", "max_steps=1", "batch_size=64", "head.dropout=0")  # the loss of the weights as they are drawn
 

@@ -11,7 +11,7 @@ import torch
 from undertone.inference.predict import load_model
 from undertone.tests.cli.commands import Outcome, undertone
 from undertone.tests.cli.runs import LAST, distance, results, rows_of, write_table
-from undertone.upstream.random_weights import save_random
+from undertone.upstream.hf.random_weights import save_random
 
 WORDS = ("protocol=groups", "num_folds=2", "head.hidden_size=8", "max_epochs=2", "device=cpu", LAST)
 
@@ -72,7 +72,7 @@ def test_store_budget_between_makes_mixtures_and_says_so(few: tuple[object, ...]
 def test_a_model_trained_on_mixtures_hears_sound_as_it_was_trained(few: tuple[object, ...], tmp_path: Path) -> None:
     crossval(few, tmp_path / "run", "store_budget=500kB", "store_dtype=float32")
     assert results(tmp_path / "run")["hidden_states"] == "mixture"
-    from undertone.training.predictions import Predictions
+    from undertone.scoring.predictions import Predictions
 
     name = results(tmp_path / "run")["folds"][0]["name"]
     kept = Predictions.load(tmp_path / "run" / "folds" / name / "predictions.parquet")

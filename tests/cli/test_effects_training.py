@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from undertone.experiments.noise_test import noise_test
 from undertone.tests.cli.commands import TINY, undertone
 from undertone.tests.cli.runs import LAST, Train, distance, fold, history, results, rows_of, weights, write_table
-from undertone.training.noise_test import noise_test
-from undertone.upstream.random_weights import save_random
+from undertone.upstream.hf.random_weights import save_random
 
 
 def rates(run: Path) -> list[float]:

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from torch.nn.modules.module import register_module_forward_pre_hook
 
 from undertone.tests.cli.runs import LAST, Train, distance, rows_of, weights, write_table
-from undertone.upstream.random_weights import save_random
+from undertone.upstream.hf.random_weights import save_random
 
 BLOCK = "upstream.model.encoder.layers.{}."
 FRONT_END = "upstream.model.feature_extractor."

@@ -16,7 +16,7 @@ import pytest
 
 from undertone.tests.cli.commands import finish, start, undertone
 from undertone.tests.cli.runs import results
-from undertone.upstream import store as store_module
+from undertone.upstream.store import store as store_module
 
 WORDS = ("tasks=arousal,emotion", "head.hidden_size=8", "batch_size=8", "max_steps=40", "eval_every=5", "patience=100")
 WORDS += ("device=cpu",)

@@ -14,7 +14,7 @@ from safetensors import safe_open
 from undertone.tests.cli.commands import TINY, Outcome, finish, start, undertone
 from undertone.tests.cli.runs import results, rows_of, write_table
 from undertone.tests.cli.test_processes import LAUNCH
-from undertone.upstream import store as store_module
+from undertone.upstream.store import store as store_module
 
 LAST_LINE = r"extracted (\d+) sounds, ([\d.]+) audio seconds in [\d.]+ s: [\d.]+ audio seconds per second"
 

@@ -10,7 +10,7 @@ import pytest
 
 from undertone.corpora import corpus_names, load_corpus
 from undertone.corpora.emodb import EmoDB
-from undertone.corpora.table import Table
+from undertone.corpora.own.table import Table
 
 MINE = """
 from pathlib import Path

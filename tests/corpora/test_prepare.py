@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import soundfile
 
+from undertone.corpora.own.table import Table
 from undertone.corpora.prepare import hash_audio, prepare, summary
-from undertone.corpora.table import Table
 
 RATE = 16000
 

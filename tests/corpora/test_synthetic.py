@@ -17,8 +17,7 @@ from sklearn.preprocessing import StandardScaler
 from undertone.audio.read import read_samples
 from undertone.corpora.manifest import Manifest
 from undertone.corpora.prepare import prepare
-from undertone.corpora.synthetic import Synthetic
-from undertone.corpora.voice import SAMPLE_RATE, Prosody, Voice, speak
+from undertone.corpora.synthetic import SAMPLE_RATE, Prosody, Synthetic, Voice, speak
 
 
 @pytest.fixture(scope="module")

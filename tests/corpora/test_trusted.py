@@ -10,8 +10,8 @@ import pytest
 import soundfile
 
 from undertone.corpora import prepare as prepare_module
+from undertone.corpora.own.table import Table
 from undertone.corpora.prepare import check_unchanged, prepare
-from undertone.corpora.table import Table
 
 RATE = 16_000
 

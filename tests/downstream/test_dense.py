@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from undertone.downstream.dense import DenseLayer, InputNorm, PlainNorm
+from undertone.downstream.dense_layers import DenseLayer, InputNorm, PlainNorm
 
 
 def test_plain_norm_is_batch_norm_over_real_frames() -> None:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from undertone.downstream.gradient_reversal import Adversary, reversal_strength, reverse_gradient
+from undertone.downstream.losses import Adversary, reversal_strength, reverse_gradient
 from undertone.downstream.task import Task
 
 SPEAKER = Task("speaker", "classification", ("a", "b", "c"), adversarial=True)

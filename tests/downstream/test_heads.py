@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from undertone.discovery import available
+from undertone.common.discovery import available
 from undertone.downstream.head import Head, build_head, head_class
-from undertone.downstream.joined_pooling import POOLINGS
+from undertone.downstream.pooling import POOLINGS
 from undertone.downstream.task import Task
 from undertone.upstream.types import Frames
 

@@ -9,7 +9,7 @@ from undertone.downstream.head import build_head
 from undertone.downstream.heads.jiang2022 import Jiang2022Head, _FrameAttention, _LstmBranch
 from undertone.downstream.task import Task
 from undertone.recipes.systems import load_system, system_module
-from undertone.training.config import make_config
+from undertone.training.settings import make_config
 from undertone.upstream import WaveBatch, load_upstream
 from undertone.upstream.types import Frames
 

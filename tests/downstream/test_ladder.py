@@ -9,14 +9,13 @@ import torch
 from sklearn.datasets import make_moons
 from torch import Tensor
 
-from undertone.discovery import available
-from undertone.downstream.denoiser import GaussianDenoiser, MlpDenoiser
-from undertone.downstream.downstream import Downstream
+from undertone.common.discovery import available
 from undertone.downstream.fitted_head import FittedHead
 from undertone.downstream.head import Head, HeadOutput, head_class
-from undertone.downstream.ladder_downstream import LadderDownstream
+from undertone.downstream.ladder import GaussianDenoiser, LadderDownstream, MlpDenoiser
 from undertone.downstream.ladder_options import LadderOptions
 from undertone.downstream.losses import task_loss
+from undertone.downstream.network import Downstream
 from undertone.downstream.task import Task
 from undertone.upstream.types import Frames, HiddenStates
 

@@ -12,7 +12,7 @@ from undertone.downstream.config import UndertoneConfig
 from undertone.downstream.model import UndertoneModel
 from undertone.downstream.task import Task
 from undertone.upstream import WaveBatch, load_upstream
-from undertone.upstream.random_weights import save_random
+from undertone.upstream.hf.random_weights import save_random
 
 TASKS = [
     Task("emotion", "classification", ("angry", "happy", "sad")).to_dict(),

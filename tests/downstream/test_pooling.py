@@ -5,15 +5,16 @@ import math
 import pytest
 import torch
 
-from undertone.downstream.attention_pooling import (
+from undertone.downstream.heads.ecapa import ChannelAttentionPooling
+from undertone.downstream.pooling import (
     AttentiveStatisticsPooling,
     LearnedQueryPooling,
+    MeanPooling,
     MultiHeadPooling,
     SelfAttentionPooling,
+    StatisticsPooling,
     StructuredPooling,
 )
-from undertone.downstream.heads.ecapa import ChannelAttentionPooling
-from undertone.downstream.pooling import MeanPooling, StatisticsPooling
 from undertone.upstream.types import Frames
 
 # Two clips of two features: frames (1, 2), (3, 6) and the single frame (5, -1); the rest is padding.

@@ -5,8 +5,8 @@ import math
 import pytest
 import torch
 
+from undertone.downstream.losses import UncertaintyWeights
 from undertone.downstream.task import Task
-from undertone.downstream.uncertainty import UncertaintyWeights
 
 TASKS = (Task("emotion", "classification", ("a", "b")), Task("arousal", "regression", ("arousal",)))
 

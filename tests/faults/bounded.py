@@ -18,7 +18,7 @@ import torch
 
 from undertone.audio.read import read_audio
 from undertone.inference.predict import load_model
-from undertone.training.config import make_config
+from undertone.training.settings import make_config
 from undertone.upstream import load_upstream
 
 MARGIN = 1500 * 2**20  # bytes

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from undertone import files
+from undertone.common import files
 
 plain = files.atomic_path
 log, pause = Path(os.devnull), 0.0  # of the job that was forked
@@ -46,12 +46,12 @@ for _name in (
     "cli",
     "commands.runs",
     "commands.store",
-    "training.crossval",
-    "training.extraction",
+    "experiments.crossval",
+    "experiments.hidden_states",
     "corpora.synthetic",
 ):
     importlib.import_module(f"undertone.{_name}")
-importlib.import_module("undertone.upstream.store").SHARD_BYTES = 2**17  # several shards of a small corpus
+importlib.import_module("undertone.upstream.store.store").SHARD_BYTES = 2**17  # several shards of a small corpus
 
 
 def command(words: Sequence[str], written: Path, seconds: float, output: Path) -> None:

@@ -27,9 +27,24 @@ RATE = 16_000
 
 def import_all() -> None:
     """Import what the targets import, so that no input's time is that of an import, and a fuzzer sees its branches."""
-    for name in ("emodb", "ravdess", "crema_d", "iemocap", "folder", "table", "manifest_folder", "hf_dataset"):
+    for name in (
+        "emodb",
+        "ravdess",
+        "crema_d",
+        "iemocap",
+        "own.folder",
+        "own.table",
+        "own.manifest_folder",
+        "own.hf_dataset",
+    ):
         importlib.import_module(f"undertone.corpora.{name}")
-    for name in ("inference.predict", "training.config", "training.relabel", "upstream.store", "upstream.adapt"):
+    for name in (
+        "inference.predict",
+        "training.config",
+        "experiments.evaluate_model",
+        "upstream.store.store",
+        "upstream.hf.adapt",
+    ):
         importlib.import_module(f"undertone.{name}")
     for name in ("datasets", "peft", "scipy.signal"):
         importlib.import_module(name)
@@ -223,8 +238,7 @@ def _data_set_files() -> list[bytes]:
 
 
 def _config_file(folder: Path, content: bytes) -> None:
-    from undertone.training.config import make_config
-    from undertone.training.config_file import save_config
+    from undertone.training.settings import make_config, save_config
 
     path = folder / "settings.yaml"
     path.write_bytes(content)
@@ -243,9 +257,8 @@ num_folds: 3
 
 def _config_words(folder: Path, content: bytes) -> None:
     from undertone.corpora import load_corpus
-    from undertone.training.config import corpus_options, make_config
-    from undertone.training.config_file import save_config
-    from undertone.training.relabel import parse_labels, parse_map
+    from undertone.experiments.evaluate_model import parse_labels, parse_map
+    from undertone.training.settings import corpus_options, make_config, save_config
 
     words = content.decode("utf-8", "surrogateescape").split("\n")
     for function in (parse_map, parse_labels, load_corpus):
@@ -304,7 +317,7 @@ def whole_model_folder() -> Path:
 @cache
 def upstream_folder() -> Path:
     """A tiny wav2vec 2.0 with random weights, as transformers saves it."""
-    from undertone.upstream.random_weights import save_random
+    from undertone.upstream.hf.random_weights import save_random
 
     return save_random("tiny-wav2vec2", Path(_kept.name) / "upstream")
 
@@ -355,7 +368,7 @@ def _bytes_of(folder: Callable[[], Path], name: str) -> Callable[[], list[bytes]
 
 def _store_shard(folder: Path, content: bytes) -> None:
     """A shard whose bytes give its name and whose header names the store, so that what it holds is looked at."""
-    from undertone.upstream.store import Store
+    from undertone.upstream.store.store import Store
 
     home = Store(folder, _fbank()).folder
     content = content.replace(b"0" * 64, home.name.encode())

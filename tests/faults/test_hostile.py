@@ -23,7 +23,7 @@ from undertone.tests.faults.conftest import write_sound
 from undertone.tests.faults.rules import attempt
 from undertone.tests.faults.targets import model_folder, sound, upstream_folder, whole_model_folder
 from undertone.upstream import load_upstream
-from undertone.upstream.adapt import add_lora, save_lora
+from undertone.upstream.hf.adapt import add_lora, save_lora
 
 
 class Bomb:

@@ -27,8 +27,8 @@ from undertone.tests.faults.conftest import write_sound
 from undertone.tests.faults.rules import attempt
 from undertone.tests.faults.targets import model_folder, sound, upstream_folder, whole_model_folder
 from undertone.upstream import HiddenStates, WaveBatch, load_upstream
-from undertone.upstream.extract import _Job, extract
-from undertone.upstream.store import Store
+from undertone.upstream.store.extract import _Job, extract
+from undertone.upstream.store.store import Store
 
 PR_CAPBSET_DROP, CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH = 24, 1, 2
 

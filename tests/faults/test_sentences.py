@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import save_file
 
 from undertone import cli
-from undertone.files import atomic_path, read_record
+from undertone.common.files import atomic_path, read_record
 from undertone.tests.cli.commands import TINY, undertone
 
 NOT_OBJECTS = ("[]", "3", "null", '"text"', "true")
@@ -63,7 +63,7 @@ def test_what_was_not_foreseen_says_where(monkeypatch: pytest.MonkeyPatch) -> No
     with pytest.raises(AttributeError):
         undertone("list", "heads")
     monkeypatch.delenv("UNDERTONE_TRACEBACK")
-    assert "AttributeError: 'NoneType' object has no attribute 'read_text' (files/__init__.py:" in undertone("list").err
+    assert "AttributeError: 'NoneType' object has no attribute 'read_text' (common/files.py:" in undertone("list").err
 
 
 @pytest.mark.parametrize("words", [("--out", ""), ("--out=",), ("",)])

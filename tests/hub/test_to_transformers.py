@@ -17,7 +17,7 @@ from undertone.downstream.model import UndertoneModel
 from undertone.downstream.task import Task
 from undertone.hub.to_transformers import to_transformers
 from undertone.upstream import Upstream, WaveBatch, load_upstream
-from undertone.upstream.random_weights import ARCHITECTURES, save_random
+from undertone.upstream.hf.random_weights import ARCHITECTURES, save_random
 
 torch.set_num_threads(1)
 NATIVE = [name for name in ARCHITECTURES if name.startswith("tiny-") and name != "tiny-whisper"]

@@ -17,7 +17,7 @@ from undertone.downstream.model import UndertoneModel
 from undertone.downstream.task import Task
 from undertone.tests.hub.test_to_transformers import make_model
 from undertone.upstream import WaveBatch
-from undertone.upstream.random_weights import save_random
+from undertone.upstream.hf.random_weights import save_random
 
 torch.set_num_threads(1)
 EMOTION = Task("emotion", "classification", ("angry", "happy", "sad"))

@@ -21,8 +21,8 @@ from undertone.inference import predict
 from undertone.inference.predict import Predictor, load_model
 from undertone.tests.inference.conftest import TASKS
 from undertone.upstream import WaveBatch, load_upstream
-from undertone.upstream.packed import packed
-from undertone.upstream.random_weights import save_random
+from undertone.upstream.execution import packed
+from undertone.upstream.hf.random_weights import save_random
 
 
 def numbers(row):

@@ -15,17 +15,17 @@ import typer
 from pydantic import ValidationError
 
 from undertone.cli import app
+from undertone.commands.listing import HEADS, listing
+from undertone.common.discovery import available, find_class
 from undertone.corpora import corpus_names, load_corpus
 from undertone.corpora.corpus import Corpus
 from undertone.corpora.manifest import Manifest
-from undertone.discovery import available, find_class
 from undertone.downstream.head import Head
 from undertone.downstream.ladder_options import LadderOptions
-from undertone.recipes.listing import HEADS, listing
 from undertone.tests.cli.commands import TINY, undertone
-from undertone.training.augmentation import Augmentation
-from undertone.training.config import NESTED, SHORT, RunConfig, make_config
-from undertone.upstream.random_weights import save_random
+from undertone.training.config import SHORT, Augmentation, RunConfig
+from undertone.training.settings import NESTED, make_config
+from undertone.upstream.hf.random_weights import save_random
 
 ROOT = Path(__file__).parents[2]
 COMMANDS: dict[str, Any] = dict(typer.main.get_command(app).commands)  # type: ignore[attr-defined]

@@ -15,23 +15,38 @@ SOURCES = sorted(
     for path in ROOT.rglob("*.py")
     if not any(part[0] == "." or part in ("tests", "build", "benchmarks") for part in path.relative_to(ROOT).parts)
 )
-FOLDERS = {"audio", "corpora", "downstream", "hub", "inference", "publish", "recipes", "training", "upstream"}
-EVERYWHERE = {"discovery", "files"}
+FOLDERS = {
+    "audio",
+    "corpora",
+    "downstream",
+    "experiments",
+    "hub",
+    "inference",
+    "publish",
+    "recipes",
+    "report",
+    "scoring",
+    "training",
+    "upstream",
+}
+EVERYWHERE = {"common"}
 MAY_IMPORT = {
     "audio": set(),
+    "common": set(),
     "corpora": {"audio"},
     "upstream": {"audio"},
     "downstream": {"audio", "upstream"},
+    "scoring": {"downstream"},
+    "training": {"audio", "corpora", "upstream", "downstream", "scoring"},
+    "experiments": {"audio", "corpora", "upstream", "downstream", "scoring", "training"},
+    "report": {"audio", "corpora", "upstream", "downstream", "scoring", "training", "experiments"},
+    "hub": {"audio", "upstream", "downstream", "scoring"},
+    "publish": {"audio", "upstream", "downstream", "scoring"},
     "inference": {"audio", "upstream", "downstream"},
-    "hub": {"audio", "upstream", "downstream"},
-    "publish": {"audio", "upstream", "downstream"},
-    "training": {"audio", "corpora", "upstream", "downstream"},
     "recipes": FOLDERS,
     "commands": FOLDERS,
-    "cli.py": {"commands", "training"},
+    "cli.py": {"commands"},
     "__init__.py": FOLDERS,
-    "discovery": set(),
-    "files": set(),
 }
 
 

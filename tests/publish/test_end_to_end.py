@@ -11,18 +11,18 @@ import pytest
 import soundfile
 import torch
 
+from undertone.common.hub_client import find_model
 from undertone.downstream.config import UndertoneConfig
-from undertone.downstream.find import find_model
 from undertone.downstream.model import UndertoneModel
 from undertone.downstream.task import Task
 from undertone.inference.predict import load_model
 from undertone.upstream import load_upstream
-from undertone.upstream.random_weights import save_random
+from undertone.upstream.hf.random_weights import save_random
 
 torch.set_num_threads(1)  # as in the client's processes: the same sums in the same order
 PUSH = "from undertone.publish.push import push; print(push({!r}, 'tester/tiny'))"
 FIND = """
-from undertone.downstream.find import find_model
+from undertone.common.hub_client import find_model
 try:
     print(find_model({!r}, revision={!r}))
 except (ValueError, OSError) as error:

@@ -18,8 +18,8 @@ from undertone.downstream.model import UndertoneModel
 from undertone.inference.predict import Predictor
 from undertone.publish.push import push
 from undertone.upstream import load_upstream
-from undertone.upstream.adapt import add_lora, merge_lora
-from undertone.upstream.random_weights import save_random
+from undertone.upstream.hf.adapt import add_lora, merge_lora
+from undertone.upstream.hf.random_weights import save_random
 import copy
 
 torch.set_num_threads(1)

@@ -10,7 +10,7 @@ import pytest
 from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id
 
-from undertone.downstream.find import REPO_ID
+from undertone.common.hub_client import REPO_ID
 from undertone.publish.push import push
 from undertone.tests.publish.example import write_model, write_run
 

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from undertone.discovery import load_file
+from undertone.common.discovery import load_file
 from undertone.recipes.systems import load_system
 from undertone.tests.cli.commands import undertone
 from undertone.tests.cli.test_processes import LAUNCH
-from undertone.training.config import make_config
+from undertone.training.settings import make_config
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text()
@@ -64,7 +64,7 @@ def test_the_own_data_section_from_the_table_to_the_prediction(calls, monkeypatc
 def test_every_crossval_line_is_a_valid_config(command, monkeypatch):
     """Parsed by the command line itself, which validates the config before it starts anything."""
     from undertone import cli
-    from undertone.training import crossval
+    from undertone.experiments import crossval
 
     class Reached(Exception):
         pass

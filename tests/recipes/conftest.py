@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from undertone.upstream.random_weights import save_random
+from undertone.upstream.hf.random_weights import save_random
 
 
 @pytest.fixture(scope="session")

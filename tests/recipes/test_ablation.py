@@ -10,15 +10,15 @@ from typing import Any
 
 import pytest
 
+from undertone.commands.ablate import ablation_rows, ablation_table, row_configs, why_not
+from undertone.common.console import Display
 from undertone.corpora.manifest import Manifest
-from undertone.recipes.ablation import Row, ablation_rows, ablation_table, row_configs, why_not
-from undertone.recipes.systems import available_systems, system_module
+from undertone.experiments.open_run import open_run, prepare_corpus
+from undertone.recipes.systems import Row, available_systems, system_module
 from undertone.tests.cli.commands import undertone
-from undertone.training.progress import Display
-from undertone.training.run import open_run, prepare_corpus
 
 MINE = """
-from undertone.recipes.ablation import Row
+from undertone.recipes.systems import Row
 SYSTEM = {"upstream": "mfcc", "head": "linear", "head_options": {"hidden_size": 4}, "tasks": ("emotion",)}
 ABLATION = (Row("plain"), Row("wide", ("head.hidden_size=8",), "UAR 50.0 (memory)"), Row("theirs", None, "UAR 99"))
 """
@@ -182,7 +182,7 @@ def test_rows_of_other_settings_or_data_share_no_table(
 
 
 UNLABELLED = """
-from undertone.recipes.ablation import Row
+from undertone.recipes.systems import Row
 SYSTEM = {"upstream": "mfcc", "head": "linear", "ladder": True}
 ABLATION = (Row("labelled", ("ladder=false", "tasks=emotion")), Row("more/../..", needs="unlabelled"))
 """

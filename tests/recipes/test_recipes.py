@@ -15,7 +15,7 @@ import torch
 
 from undertone.corpora.synthetic import Synthetic
 from undertone.tests.publish.loopback import TOKEN, LoopbackHub
-from undertone.upstream.random_weights import save_random
+from undertone.upstream.hf.random_weights import save_random
 
 ROOT = Path(__file__).parents[2]
 TINY = ("head.hidden_size=8", "max_epochs=1", "device=cpu")

@@ -11,7 +11,7 @@ import soundfile
 
 from undertone.recipes.systems import load_system
 from undertone.tests.cli.commands import undertone
-from undertone.training.config import make_config
+from undertone.training.settings import make_config
 
 CODES = ("neu", "hap", "exc", "ang", "sad")
 

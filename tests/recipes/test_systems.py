@@ -9,13 +9,14 @@ import torch
 from accelerate import Accelerator
 
 from undertone.corpora.manifest import Utterance
-from undertone.downstream.downstream import Downstream
 from undertone.downstream.head import check_head_options
+from undertone.downstream.network import Downstream
 from undertone.downstream.task import Task
 from undertone.recipes.systems import available_systems, load_system, system_module
 from undertone.tests.cli.commands import undertone
-from undertone.training.config import RunConfig, make_config
+from undertone.training.config import RunConfig
 from undertone.training.objective import Objective
+from undertone.training.settings import make_config
 from undertone.upstream import HiddenStates, load_upstream
 
 EMOTION = Task("emotion", "classification", ("angry", "happy", "sad"))

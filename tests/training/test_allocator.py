@@ -9,7 +9,7 @@ import pytest
 
 SCRIPT = """
 import resource, sys, torch
-from undertone.training.allocator import keep_freed_memory
+from undertone.training.trainer import keep_freed_memory
 if sys.argv[1] == "kept":
     keep_freed_memory()
 for _ in range(40):

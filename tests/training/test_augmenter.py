@@ -13,21 +13,20 @@ from accelerate import Accelerator
 from safetensors.torch import load_file
 
 from undertone.audio.read import read_audio
+from undertone.common.console import Display
 from undertone.corpora.manifest import Manifest, Utterance
-from undertone.downstream.downstream import Downstream
 from undertone.downstream.model import UndertoneModel
+from undertone.downstream.network import Downstream
 from undertone.downstream.task import Task
+from undertone.experiments.crossval import train
+from undertone.scoring.predictions import Predictions
 from undertone.tests.cli.commands import undertone
-from undertone.training.augmentation import Augmentation, check_augmentation
-from undertone.training.augmenter import Augmenter, mixed
-from undertone.training.command import command_line
-from undertone.training.config import RunConfig, make_config
-from undertone.training.crossval import train
-from undertone.training.feeding import WaveSource
-from undertone.training.predictions import Predictions
-from undertone.training.progress import Display
+from undertone.training.augmenter import Augmenter, check_augmentation, mixed
+from undertone.training.config import Augmentation, RunConfig
+from undertone.training.settings import command_line, make_config
+from undertone.training.sources import WaveSource
 from undertone.training.trainer import Trainer
-from undertone.upstream.random_weights import save_random
+from undertone.upstream.hf.random_weights import save_random
 from undertone.upstream.types import HiddenStates, WaveBatch
 
 EMOTION = Task("emotion", "classification", ("angry", "happy", "neutral", "sad"))

@@ -2,8 +2,8 @@ import json
 
 import pytest
 
-from undertone.training.config import RunConfig, corpus_options, make_config
-from undertone.training.config_file import check_same_run, save_config
+from undertone.training.config import RunConfig
+from undertone.training.settings import check_same_run, corpus_options, make_config, save_config
 
 
 def test_later_sources_win(tmp_path):

@@ -12,19 +12,18 @@ import torch
 from torch import Tensor
 
 from undertone.corpora.manifest import Utterance
-from undertone.downstream.downstream import Downstream
-from undertone.downstream.live import LiveModel
+from undertone.downstream.network import Downstream, LiveModel
 from undertone.downstream.task import Task
+from undertone.experiments.run import adapted
 from undertone.recipes.systems import load_system
 from undertone.training.accelerator import make_accelerator
 from undertone.training.config import RunConfig
-from undertone.training.feeding import StoreSource
-from undertone.training.order import seed_everything
-from undertone.training.run import adapted
-from undertone.training.stacked_trainer import Feed, StackedTrainer
+from undertone.training.seeding import seed_everything
+from undertone.training.sources import StoreSource
+from undertone.training.stack.stacked_trainer import Feed, StackedTrainer
 from undertone.training.trainer import Trainer, make_optimizer, total_steps
 from undertone.upstream import load_upstream
-from undertone.upstream.random_weights import save_random
+from undertone.upstream.hf.random_weights import save_random
 from undertone.upstream.types import HiddenStates
 
 LAYERS, SIZE, RIGHT, TRAIN, DEV = 13, 16, 9, 320, 50

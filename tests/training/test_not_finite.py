@@ -5,12 +5,12 @@ import json
 import pytest
 import torch
 
-from undertone.files import read_json
+from undertone.common.console import Display
+from undertone.common.files import read_json
+from undertone.experiments.crossval import crossval, train
+from undertone.experiments.open_run import open_run
 from undertone.training.accelerator import make_accelerator
-from undertone.training.config import make_config
-from undertone.training.crossval import crossval, train
-from undertone.training.progress import Display
-from undertone.training.run import open_run
+from undertone.training.settings import make_config
 from undertone.training.trainer import Trainer, total_steps
 from undertone.upstream.types import StoredStates
 

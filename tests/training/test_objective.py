@@ -11,15 +11,15 @@ import torch
 from safetensors.torch import load_file
 from sklearn.utils.class_weight import compute_class_weight
 
+from undertone.common.console import Display
 from undertone.corpora.manifest import Manifest
-from undertone.downstream.live import trained_state
+from undertone.downstream.network import trained_state
 from undertone.downstream.task import Task
+from undertone.experiments.crossval import train
+from undertone.experiments.open_run import open_run
 from undertone.training.accelerator import make_accelerator
-from undertone.training.config import make_config
-from undertone.training.crossval import train
 from undertone.training.objective import balanced
-from undertone.training.progress import Display
-from undertone.training.run import open_run
+from undertone.training.settings import make_config
 from undertone.training.targets import choose_tasks, scored_targets, scored_task, targets
 from undertone.training.trainer import Trainer, total_steps
 
@@ -137,10 +137,10 @@ def test_two_processes_give_the_weights_of_one(opened, small_corpus, store, tmp_
         "import sys\n"
         "from pathlib import Path\n"
         "from undertone.training.checkpoint import save_weights\n"
-        "from undertone.training.config import make_config\n"
-        "from undertone.training.progress import Display\n"
+        "from undertone.training.settings import make_config\n"
+        "from undertone.common.console import Display\n"
         "from undertone.training.accelerator import make_accelerator\n"
-        "from undertone.training.run import open_run\n"
+        "from undertone.experiments.open_run import open_run\n"
         "from undertone.training.trainer import Trainer, total_steps\n"
         "folder, corpus, *words = sys.argv[1:]\n"
         "run = open_run(make_config({'corpus': corpus}, words), Path(folder), Display(quiet=True))\n"

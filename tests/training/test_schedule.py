@@ -1,6 +1,6 @@
 import pytest
 
-from undertone.training.schedule import rate_factor
+from undertone.training.trainer import rate_factor
 
 
 def factors(schedule, warmup=0.2, total=10):

@@ -8,18 +8,18 @@ import pytest
 import torch
 
 from undertone import load_model
+from undertone.common.console import Display
 from undertone.corpora.manifest import Utterance
 from undertone.downstream.head import HeadOutput
 from undertone.downstream.task import Task
+from undertone.experiments.crossval import crossval
+from undertone.experiments.evaluate_model import evaluate_model
+from undertone.experiments.open_run import open_run
+from undertone.scoring.metrics import ccc
+from undertone.scoring.predictions import Predictions
 from undertone.training.accelerator import make_accelerator
-from undertone.training.config import make_config
-from undertone.training.crossval import crossval
-from undertone.training.evaluate_model import evaluate_model
-from undertone.training.metrics import ccc
-from undertone.training.predictions import Predictions
-from undertone.training.progress import Display
-from undertone.training.run import open_run
-from undertone.training.series import annotation, at_annotations, at_times, read_series
+from undertone.training.settings import make_config
+from undertone.training.targets import annotation, at_annotations, at_times, read_series
 from undertone.training.trainer import Trainer, total_steps
 
 AROUSAL = Task("arousal", "regression", ("arousal",), level="frame")
@@ -113,7 +113,7 @@ def test_a_whole_run_is_scored_over_all_times_at_once(traced, tmp_path, monkeypa
     assert len(predictions) > 10 * len(set(predictions.ids))
     model = load_model(out)
     assert model.tasks == (AROUSAL,)
-    monkeypatch.setattr("undertone.training.frozen.STORE", tmp_path / "store")
+    monkeypatch.setattr("undertone.experiments.hidden_states.STORE", tmp_path / "store")
     evaluated = evaluate_model(model.model, str(traced), None, "cpu", Display(quiet=True))
     with traced.open() as file:
         rows = list(csv.DictReader(file))

@@ -12,7 +12,7 @@ from undertone.corpora.folds import Fold
 from undertone.corpora.manifest import Manifest
 from undertone.downstream.task import Task, free_name
 from undertone.inference.format import as_csv
-from undertone.training.predictions import Predictions
+from undertone.scoring.predictions import Predictions
 from undertone.training.targets import choose_tasks, label_warnings, reading_notes, targets
 
 NAMES = ("value", "label", "duration", "error", "file", "id", "path", "select", "extra", "overlap", "size", "keys")

@@ -8,14 +8,14 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from undertone.downstream.live import trained_state
+from undertone.common.console import Display
+from undertone.downstream.network import trained_state
 from undertone.downstream.task import Task
+from undertone.experiments.open_run import open_run
+from undertone.scoring.predictions import Predictions
 from undertone.training.accelerator import make_accelerator
-from undertone.training.config import make_config
-from undertone.training.predictions import Predictions
-from undertone.training.progress import Display
-from undertone.training.run import open_run
-from undertone.training.scoring import selected_by, selection_score
+from undertone.training.prediction_loop import selected_by, selection_score
+from undertone.training.settings import make_config
 from undertone.training.trainer import Trainer, total_steps
 from undertone.training.unlabelled import UnlabelledStream
 

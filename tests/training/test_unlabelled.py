@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from undertone.corpora.manifest import Manifest, Utterance
-from undertone.corpora.sounds import Sounds
+from undertone.corpora.own.audio_folder import Sounds
 from undertone.corpora.synthetic import Synthetic
 from undertone.training.unlabelled import UnlabelledStream, joined, unlabelled_corpus, without_labels
 

@@ -6,9 +6,9 @@ import pytest
 import torch
 from transformers import AutoModel
 
-from undertone.discovery import available
+from undertone.common.discovery import available
 from undertone.upstream import Upstream, WaveBatch, load_upstream
-from undertone.upstream.random_weights import ARCHITECTURES
+from undertone.upstream.hf.random_weights import ARCHITECTURES
 
 RATE = 16_000
 SECONDS = (0.05, 3.0, 0.1, 20.0, 0.0249, 1.0, 0.01)

@@ -10,7 +10,7 @@ import sys
 import pytest
 
 from undertone.upstream import build_upstream, load_upstream
-from undertone.upstream.random_weights import save_random
+from undertone.upstream.hf.random_weights import save_random
 
 
 def test_a_misspelt_front_end_names_the_nearest() -> None:

@@ -6,8 +6,8 @@ from torch.overrides import TorchFunctionMode
 
 from undertone.upstream import WaveBatch, load_upstream
 from undertone.upstream.acoustic.mfcc import Mfcc
+from undertone.upstream.hf.random_weights import ARCHITECTURES
 from undertone.upstream.precision import AUTOCAST, autocast, check_precision, exact_convolutions, frame_errors
-from undertone.upstream.random_weights import ARCHITECTURES
 
 CPU = torch.device("cpu")
 TINY = [name for name in ARCHITECTURES if name.startswith("tiny")]

@@ -1,0 +1,84 @@
+"""The flags of the commands that make a run, turned into a validated config before anything heavy starts."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+CORPUS_HELP = "emodb, ravdess, ...; a CSV / JSONL / Parquet table; a folder; hf:user/name; ./my_corpus.py"
+CorpusArg = Annotated[str, typer.Argument(help=CORPUS_HELP)]
+
+# The flags of train and crossval: name -> (type, field of RunConfig, help). Every other field is set by key=value.
+FLAGS: dict[str, tuple[Any, str, str]] = {
+    "root": (str, "root", "folder of the corpus' audio"),
+    "upstream": (str, "upstream", "Hub id, folder, fbank, mfcc, spectrogram"),
+    "head": (str, "head", "attention, linear, ./my_head.py"),
+    "mode": (str, "mode", "what of the upstream learns: frozen, finetune, lora"),
+    "tasks": (str, "tasks", "columns to predict, with commas: emotion,gender,arousal"),
+    "protocol": (str, "protocol", "speaker, session, groups, split, random, auto"),
+    "ladder": (bool, "ladder", "reconstruct the layers of the head besides; ladder.NAME=value sets its options"),
+    "unlabelled": (str, "unlabelled", "folder of speech without labels that the ladder reconstructs as well"),
+    "seed": (int, "seed", "decides initial weights, order and dropout"),
+    "seeds": (str, "seeds", "train every fold with each of several seeds: 3, or 0,7,9"),
+    "sweep": (list[str], "sweep", "KEY=a,b,c: values to try, chosen on dev for each fold; may be repeated"),
+    "epochs": (int, "max_epochs", "passes over the training utterances"),
+    "lr": (float, "learning_rate", "peak learning rate"),
+    "batch-size": (int, "batch_size", "utterances an update"),
+    "store": (str, "store", "folder of stored hidden states"),
+    "store-budget": (str, "store_budget", "room for hidden states yet to be stored: 20GB; default: half of the free"),
+    "device": (str, "device", "auto, cpu or cuda"),
+    "allow-leak": (bool, "allow_leak", "run folds that share speakers; all scores are then marked SPEAKER-DEPENDENT"),
+}
+
+
+def run_command(function: Callable[..., None]) -> Callable[..., None]:
+    """Give a command `f(config, out, ...)` the arguments and flags that make a config, validated before it starts."""
+
+    @functools.wraps(function)
+    def command(corpus: str, **given: Any) -> None:
+        """From the flags to a config, and on; `wraps` puts the docstring of `function` here."""
+        from undertone.recipes.systems import load_system
+        from undertone.training.settings import make_config
+
+        flags = {field: given.pop(flag.replace("-", "_")) for flag, (_, field, _) in FLAGS.items()}
+        if flags["tasks"] is not None:
+            flags["tasks"] = tuple(name.strip() for name in flags["tasks"].split(",") if name.strip())
+        if flags["sweep"] is not None:
+            flags["sweep"] = {key: values for key, _, values in (word.partition("=") for word in flags["sweep"])}
+        settings, file, system = given.pop("settings"), given.pop("config"), given.pop("system")
+        preset = load_system(system) if system is not None else None
+        config = make_config({"corpus": corpus, **flags}, settings or [], file, preset)
+        out = given.pop("out") or Path("runs") / "-".join(
+            Path(part).stem for part in (corpus, config.upstream, config.head)
+        )
+        function(config=config, out=out, **given)
+
+    def parameter(name: str, annotation: Any, default: Any = None) -> inspect.Parameter:
+        return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+
+    shared = [
+        parameter("corpus", CorpusArg, inspect.Parameter.empty),
+        parameter(
+            "settings", Annotated[list[str] | None, typer.Argument(help="key=value for any setting, head.NAME=value")]
+        ),
+        *[
+            parameter(flag.replace("-", "_"), Annotated[kind | None, typer.Option(f"--{flag}", help=text)])
+            for flag, (kind, _, text) in FLAGS.items()
+        ],
+        parameter("system", Annotated[str | None, typer.Option(help="a preset (undertone list systems), ./mine.py")]),
+        parameter("config", Annotated[Path | None, typer.Option(help="YAML or JSON file of settings")]),
+        parameter(
+            "out", Annotated[Path | None, typer.Option(help="RUN, the folder of the results; taken up if begun")]
+        ),
+    ]
+    own = inspect.signature(function, eval_str=True).parameters
+    rest = [parameter(name, own[name].annotation, own[name].default) for name in own if name not in ("config", "out")]
+    signature = inspect.Signature([*shared, *rest])
+    command.__signature__ = signature  # type: ignore[attr-defined]
+    command.__annotations__ = {name: value.annotation for name, value in signature.parameters.items()}
+    return command

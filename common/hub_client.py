@@ -1,0 +1,212 @@
+"""The Hugging Face Hub as everything here uses it: models found by folder or id, its errors as sentences."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+
+from huggingface_hub import constants, snapshot_download
+from huggingface_hub.errors import (
+    GatedRepoError,
+    HfHubHTTPError,
+    LocalEntryNotFoundError,
+    OfflineModeIsEnabled,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
+from huggingface_hub.utils import get_session, httpx  # type: ignore[attr-defined]  # exported for users through __getattr__
+
+from undertone.common.files import read_json, safe_name
+
+# ---- A Hub that accepts a connection and never answers is waited for no longer than its own settings say.
+
+UPLOAD_SECONDS = 60.0  # the Hub may take its time over a commit
+ASKING = ("GET", "HEAD")
+
+
+def limit_waiting() -> None:
+    """Bound how long any request of `huggingface_hub` waits for the next piece of an answer.
+
+    The client asks for a model's commit without a limit, so that a silent server holds it for ever, and for a file's
+    size with six times 60 s. Here nothing that is asked for waits longer than `HF_HUB_DOWNLOAD_TIMEOUT` or
+    `HF_HUB_ETAG_TIMEOUT`, the larger one (10 s); the client's retries remain.
+    """
+    client = get_session()
+    hooks = client.event_hooks
+    if _limit not in hooks["request"]:
+        client.event_hooks = hooks | {"request": [*hooks["request"], _limit]}
+
+
+def _limit(request: Any) -> None:
+    asked = float(max(constants.HF_HUB_DOWNLOAD_TIMEOUT, constants.HF_HUB_ETAG_TIMEOUT))
+    limit = asked if request.method in ASKING else UPLOAD_SECONDS
+    given = request.extensions.get("timeout") or {}
+    request.extensions["timeout"] = {
+        part: min(limit, given.get(part) or limit) for part in ("connect", "read", "write", "pool")
+    }
+
+
+# ---- What the Hub's client raises, as one error whose message is a sentence with the way out.
+
+AGAIN = "Run the same command again: what was already sent is not sent twice."
+
+
+class HubError(OSError):
+    """The Hub refused, or was not reached; the message says what to do."""
+
+
+@contextmanager
+def hub_errors(repo_id: str) -> Iterator[None]:
+    """Turn the client's errors inside the block into a `HubError` about `repo_id`, and let no request wait for ever."""
+    limit_waiting()
+    try:
+        yield
+    except (httpx.HTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled, RuntimeError) as error:
+        reason = _reason(error)
+        if reason is None:
+            raise
+        raise HubError(explain(reason, repo_id)) from error
+
+
+def _reason(error: BaseException | None) -> Exception | None:
+    """The first error in the chain of causes that says what happened; an upload wraps its own in a RuntimeError."""
+    while error is not None:
+        if isinstance(error, (httpx.HTTPError, OfflineModeIsEnabled)):
+            return error
+        error = error.__cause__
+    return None
+
+
+def explain(error: Exception, repo_id: str) -> str:
+    """One sentence or two about `error`: what was asked, what the Hub answered, what to do next."""
+    if isinstance(error, OfflineModeIsEnabled):
+        return (
+            f"HF_HUB_OFFLINE is set, so the Hub is not asked for {repo_id!r}, and it is not in the cache "
+            f"{constants.HF_HUB_CACHE}. Unset HF_HUB_OFFLINE, or copy the model's folder here and give its path."
+        )
+    if isinstance(error, HfHubHTTPError):
+        return _explain_answer(error, repo_id)
+    return (
+        f"Cannot reach the Hub at {constants.ENDPOINT} ({type(error).__name__}: {error}). Check the network, the "
+        f"proxy and HF_ENDPOINT. {AGAIN}"
+    )
+
+
+def _explain_answer(error: HfHubHTTPError, repo_id: str) -> str:
+    status = error.response.status_code
+    said = error.response.headers.get("X-Error-Message") or error.server_message or error.response.reason_phrase
+    answer = f"HTTP {status}: {said}"
+    url = f"{constants.ENDPOINT}/{repo_id}"
+    if isinstance(error, GatedRepoError):
+        return f"{repo_id!r} is gated ({answer}). Ask for access at {url}, then sign in: hf auth login."
+    if isinstance(error, RevisionNotFoundError):
+        return f"{repo_id!r} has no such revision ({answer}). Its branches and tags are at {url}/tree/main."
+    if isinstance(error, RepositoryNotFoundError):
+        return (
+            f"The Hub has no model {repo_id!r}, or it is private and you are not signed in as one who may read it "
+            f"({answer}). Check the name, or sign in: hf auth login."
+        )
+    if status == 401:
+        return (
+            f"The Hub does not accept the token ({answer}). Make one with write access at "
+            f"{constants.ENDPOINT}/settings/tokens, then sign in: hf auth login."
+        )
+    if status == 403:
+        return (
+            f"The token may not write to {repo_id!r} ({answer}). Take a name under your own account or "
+            f"organisation (hf auth whoami lists them), or a token with write access to it."
+        )
+    if status == 409:
+        return f"Something else is changing {repo_id!r} right now ({answer}). {AGAIN}"
+    if status == 429:
+        return f"The Hub asks for a pause ({answer}). Wait a few minutes. {AGAIN}"
+    if status >= 500:
+        return f"The Hub is in trouble ({answer}). Wait a few minutes. {AGAIN}"
+    return f"The Hub refused the request for {repo_id!r} ({answer}). See {url}."
+
+
+# ---- Where a model is: a model folder, a run, or a repository on the Hub.
+
+MODEL_FILES = ("config.json", "model.safetensors")
+PUBLISHED = ("*.json", "*.safetensors")  # nothing that could be a pickle or code is sent or fetched
+REPO_ID = re.compile(
+    r"(?!.*(?:--|\.\.))\w[\w.-]*/\w(?:[\w.-]{0,94}\w)?(?<!\.git)", re.ASCII
+)  # user/name, the Hub's rule
+
+
+def find_model(where: str | Path, *, fold: str | None = None, revision: str | None = None, **download: Any) -> Path:
+    """The local folder of the model that `where` stands for.
+
+    Args:
+        where: a model folder, a run (its refitted `model/`), or a Hub id `user/name`, which is downloaded or taken
+            from the cache; `HF_ENDPOINT`, `HF_HOME` and `HF_HUB_OFFLINE` are honoured.
+        fold: of a run, the model of this fold instead.
+        revision: of a Hub id, the branch, tag or commit.
+        download: of a Hub id, `token`, `cache_dir` and `local_files_only` as in `huggingface_hub`.
+
+    Raises:
+        ValueError: there is no model; the message lists what was looked for.
+        HubError: the Hub refused, or was not reached.
+    """
+    folder = Path(where)
+    if folder.exists():
+        return local_model(folder, fold)
+    if fold is not None or not REPO_ID.fullmatch(str(where)):
+        raise ValueError(
+            f"No model at {str(where)!r}: there is no such folder. Give a model folder, a run, or a Hub id user/name."
+        )
+    return _pull(str(where), revision, download)
+
+
+def local_model(folder: Path, fold: str | None = None) -> Path:
+    """The model folder that `folder` is or, as a run, holds.
+
+    Raises:
+        ValueError: there is none; the message lists what was looked for.
+    """
+    if fold is not None:
+        candidates = [folder / "folds" / safe_name(fold) / "model"]
+    else:
+        candidates = [folder, folder / "model"]
+    for candidate in candidates:
+        if all((candidate / name).is_file() for name in MODEL_FILES):
+            return candidate
+    tried = " and ".join(str(candidate) for candidate in candidates)
+    raise ValueError(f"No model in {folder}: looked for {' + '.join(MODEL_FILES)} in {tried}. {_way_out(folder, fold)}")
+
+
+def _way_out(folder: Path, fold: str | None) -> str:
+    folds = sorted(_fold_name(path.parent) for path in folder.glob("folds/*/model"))
+    if fold is not None:
+        return f"Folds with a model: {', '.join(folds) or 'none'}."
+    if (folder / "results.json").is_file() or (folder / "folds").is_dir():
+        return (
+            f"The run is not finished: give its `undertone crossval ... --out {folder}` again, which resumes it and "
+            f"refits {folder / 'model'}."
+        )
+    return "`undertone crossval CORPUS --out RUN` or `undertone train CORPUS --out RUN` makes a run with a model."
+
+
+def _fold_name(folder: Path) -> str:
+    """The name of a fold, from its fold.json; an unfinished one's, or one of an earlier version, from its folder."""
+    record = folder / "fold.json"
+    name = read_json(record).get("name") if record.is_file() else None
+    return str(name or unquote(folder.name))
+
+
+def _pull(repo_id: str, revision: str | None, download: dict[str, Any]) -> Path:
+    try:
+        with hub_errors(repo_id):
+            folder = Path(snapshot_download(repo_id, revision=revision, allow_patterns=list(PUBLISHED), **download))
+    except HubError as error:
+        raise HubError(f"There is no folder {repo_id} here, and the Hub has nothing for it either. {error}") from error
+    missing = [name for name in MODEL_FILES if not (folder / name).is_file()]
+    if missing:
+        raise ValueError(
+            f"{repo_id!r} on the Hub is no model that Undertone trained: it has no {' and no '.join(missing)}."
+        )
+    return folder

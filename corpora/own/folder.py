@@ -1,0 +1,88 @@
+r"""Your own data as a folder per class: `FOLDER/angry/*.wav`, `FOLDER/happy/*.flac`, ...
+
+The name of a folder right below is the emotion of every sound file in it and in its own folders. The speaker is unknown
+unless `corpus.speaker=REGEX` finds it in a file's name without its ending: the group named `speaker`, or the first one.
+With `(\d+)_.*`, `angry/07_hello.wav` is of speaker 07.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from undertone.corpora.corpus import AUDIO_SUFFIXES, Corpus, list_files, other_endings
+from undertone.corpora.own.labels import Labels
+
+
+class Folder(Corpus):
+    """Your own data: the folders' names are the emotions."""
+
+    licence = "your own"
+    citation = "your own"
+
+    def __init__(self, path: Path, *, speaker: str | None = None) -> None:
+        """Describe the folder.
+
+        Args:
+            path: the folder that holds the classes' folders.
+            speaker: regular expression, matched from the beginning of a file's stem.
+
+        Raises:
+            ValueError: `speaker` is no regular expression with a group.
+        """
+        self.name = path.resolve().name
+        self.url = str(path)
+        self.default_root = path
+        self.speaker = None if speaker is None else _expression(speaker)
+
+    def rows(self, root: Path) -> Iterator[dict[str, Any]]:
+        """See `Corpus.rows`.
+
+        Raises:
+            ValueError: as there; or a file's name does not tell its speaker.
+        """
+        folders = sorted(path for path in root.iterdir() if path.is_dir()) if root.is_dir() else []
+        files = [path for folder in folders for path in list_files(folder) if not _hidden(path.relative_to(root))]
+        left_out = other_endings(files)
+        files = [path for path in files if path.suffix.lower() in AUDIO_SUFFIXES]
+        if not files:
+            raise ValueError(
+                f"No audio in folders below {root}. Expected a folder per class, such as {root / 'angry' / '01.wav'}; "
+                f"a table of your own (.csv, .tsv, .jsonl, .parquet) is another way."
+                + "".join(f" {line}" for line in left_out)
+            )
+        names = [path.relative_to(root) for path in files]
+        labels = Labels(str(root), range(1, len(files) + 1), typed=True)
+        emotions = labels.read("emotion", [name.parts[0] for name in names])
+        speakers = labels.read("speaker", [self._speaker(path) for path in files])
+        self.notes = [*left_out, *labels.notes]
+        for path, name, emotion, speaker in zip(files, names, emotions, speakers, strict=True):
+            yield {"id": name.as_posix(), "path": path, "emotion": emotion, "speaker": speaker}
+
+    def _speaker(self, path: Path) -> str | None:
+        if self.speaker is None:
+            return None
+        match = self.speaker.match(path.stem)
+        found = match and (match["speaker"] if "speaker" in self.speaker.groupindex else match[1])
+        if not found:
+            raise ValueError(
+                f"corpus.speaker={self.speaker.pattern} finds no speaker in {path.stem!r}, of {path}. "
+                f"Every file needs one; leave the option out if speakers are unknown."
+            )
+        return found
+
+
+def _expression(speaker: str) -> re.Pattern[str]:
+    try:
+        pattern = re.compile(str(speaker))
+    except re.error as error:
+        raise ValueError(f"corpus.speaker={speaker} is not a regular expression: {error}.") from error
+    if not pattern.groups:
+        raise ValueError(f"corpus.speaker={speaker} has no group; put the speaker's part in parentheses: (\\d+)_.*")
+    return pattern
+
+
+def _hidden(path: Path) -> bool:
+    return any(part.startswith(".") for part in path.parts)

@@ -1,0 +1,216 @@
+"""Your own data as a table: CSV, TSV, JSON lines or Parquet, one row an utterance.
+
+Columns: `file` and at least one target (`emotion`, `gender`, `arousal`, `valence`, `dominance` or a column of your
+own); `speaker`, `start` and `end` (seconds), `session`, `split` and `text` where known; `corpus`, where the rows are of
+several: speaker 01 of one is not 01 of another; `votes`, how many raters chose what: `angry:3;neutral:1`, in JSON lines
+and Parquet also an object; `series`, a CSV of `time` (seconds into the audio file) and values over time. Other columns
+are kept, whatever their names; `undertone.corpora.own.labels` says what a cell means. A file is relative to the table's
+own folder, or to --root, and must then lie in it.
+
+Rows are numbered in messages as a spreadsheet or an editor does: the header of a CSV is row 1.
+"""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import json
+import math
+import os
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from undertone.corpora.corpus import Corpus
+from undertone.corpora.manifest import DIMENSIONS
+from undertone.corpora.own.labels import Labels
+
+TARGETS = ("emotion", "gender", *DIMENSIONS, "votes", "series")
+COLUMNS = ("file", "speaker", *TARGETS, "start", "end", "session", "split", "text", "corpus")
+
+TEXT_FORMATS = (".csv", ".tsv")
+
+_READ = ("speaker", "gender", "session", "split", "text", "corpus", *DIMENSIONS)
+_SEPARATOR = re.compile(r"\s*sep=(.)\s*", re.IGNORECASE)
+
+Row = tuple[int, dict[str, Any]]
+"""A row's number and its cells; empty ones are None."""
+
+
+class Table(Corpus):
+    """Your own data: file, speaker, emotion, ..., one row an utterance."""
+
+    licence = "your own"
+    citation = "your own"
+    default_protocol = "auto"
+    confined = True
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.name = path.stem
+        self.url = str(path)
+        self.default_root = path.parent
+
+    def rows(self, root: Path) -> Iterator[dict[str, Any]]:
+        """See `Corpus.rows`.
+
+        Raises:
+            ValueError: the table is missing, empty or not of its format; a column is missing or misspelt; a value is
+                not allowed. Names the row.
+        """
+        if not os.path.isfile(self.path):  # False, too, for what is no name of a file
+            raise ValueError(f"No such table: {self.path}. Give the path of a .csv, .tsv, .jsonl or .parquet file.")
+        if not root.is_dir():
+            raise ValueError(
+                f"{self.path.name}: no such folder: {root}. Give --root the folder its files are relative to."
+            )
+        rows = list(_read(self.path))
+        if not rows:
+            raise ValueError(f"{self.path} has no rows. Each row gives a file and its labels.")
+        columns = list(dict.fromkeys(name for _, cells in rows for name in cells))
+        self._check_columns(columns)
+        labels = Labels(str(self.path), [number for number, _ in rows], self.path.suffix.lower() not in TEXT_FORMATS)
+        read = {name: labels.read(name, [cells.get(name) for _, cells in rows]) for name in _READ}
+        votes = [cells.get("votes") for _, cells in rows]
+        read["emotion"], read["votes"] = labels.emotions([cells.get("emotion") for _, cells in rows], votes)
+        own = {
+            name: labels.own(name, [cells.get(name) for _, cells in rows]) for name in columns if name not in COLUMNS
+        }
+        self.notes = labels.notes
+        for row, (number, cells) in enumerate(rows):
+            if cells.get("file") is None:
+                raise ValueError(f"{self.path.name}, row {number}: no file. Every row needs one.")
+            times = {name: self._time(number, cells, name) for name in ("start", "end")}
+            path = _present(Path(str(cells["file"])), root)
+            series = cells.get("series")
+            yield {
+                "id": _id(path, root, **times),
+                "path": root / path,
+                **times,
+                **{name: values[row] for name, values in read.items()},
+                "corpus": read["corpus"][row] or self.name,
+                "series": str(root / _present(Path(str(series)), root)) if series else None,
+                "extra": {name: values[row] for name, values in own.items() if values is not None},
+            }
+
+    def _check_columns(self, columns: list[str]) -> None:
+        """Refuse a table without file or target, and a column of the user's own that is one of ours misspelt."""
+        missing = [name for name in COLUMNS if name not in columns]
+        own = [name for name in columns if name not in COLUMNS]
+        for name in own:
+            if near := get_close_matches(name.lower(), missing, n=1, cutoff=0.75):
+                raise ValueError(
+                    f"{self.path}: the column {name!r} looks like {near[0]!r}, which the table lacks. "
+                    f"Rename it; a column of your own needs another name."
+                )
+        if "file" in missing or len(columns) == sum(name in columns for name in COLUMNS if name not in TARGETS):
+            lack = "column 'file'" if "file" in missing else f"target: {', '.join(TARGETS)} or a column of your own"
+            raise ValueError(
+                f"{self.path} has no {lack}. Its columns: {', '.join(columns)}. Known: {', '.join(COLUMNS)}."
+            )
+
+    def _time(self, row: int, cells: Mapping[str, Any], column: str) -> float | None:
+        value = cells.get(column)
+        try:
+            number = None if value is None else float(value)
+        except (TypeError, ValueError, OverflowError):
+            number = math.nan
+        if number is not None and not math.isfinite(number):
+            raise ValueError(f"{self.path}, row {row}: {column} is {value!r}; it must be seconds, or empty.")
+        return number
+
+
+def _read(path: Path) -> Iterator[Row]:
+    """The rows of a table of any of the formats."""
+    readers = {".csv": _read_text, ".tsv": _read_text, ".jsonl": _read_jsonl, ".parquet": _read_parquet}
+    try:
+        for number, cells in readers[path.suffix.lower()](path):
+            yield number, {name: _cell(value) for name, value in cells.items()}
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not UTF-8 text: {error}. Save it as UTF-8.") from error
+    except csv.Error as error:
+        raise ValueError(f"{path} is not a table of text: {error}. Save it as CSV, in UTF-8.") from error
+
+
+def _read_text(path: Path) -> list[Row]:
+    """CSV or TSV; a comma, a semicolon or a tab divides the cells, whichever the header has most of.
+
+    What Excel writes is read too: UTF-16, and a first line such as `sep=;`, which names the separator.
+    """
+    encoding = "utf-16" if path.read_bytes()[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else "utf-8-sig"
+    with path.open(encoding=encoding, newline="") as file:
+        first = file.readline()
+        named = _SEPARATOR.fullmatch(first)
+        skipped = 1 if named else 0
+        header = file.readline() if named else first
+        file.seek(0)
+        for _ in range(skipped):
+            file.readline()
+        separator = named[1] if named else max(",;\t", key=header.count)
+        reader = csv.DictReader(file, delimiter=separator, skipinitialspace=True)
+        reader.fieldnames = [name.strip() for name in reader.fieldnames or ()]
+        if twice := [name for name, count in Counter(reader.fieldnames).items() if count > 1]:
+            raise ValueError(f"{path} has two columns {twice[0]!r}. Rename or remove one.")
+        rows: list[Row] = []
+        for cells in reader:
+            number = reader.line_num + skipped
+            if None in cells or None in cells.values():
+                raise ValueError(
+                    f"{path}, row {number}: {_count(cells)} cells under a header of {len(reader.fieldnames)}. "
+                    f"Put a cell that holds the separator in double quotes."
+                )
+            rows.append((number, {str(name): value for name, value in cells.items()}))
+    return rows
+
+
+def _count(cells: Mapping[Any, Any]) -> int:
+    return sum(value is not None for name, value in cells.items() if name is not None) + len(cells.get(None, ()))
+
+
+def _read_jsonl(path: Path) -> Iterator[Row]:
+    with path.open(encoding="utf-8-sig") as file:
+        for number, line in enumerate(file, 1):
+            if not line.strip():
+                continue
+            try:
+                cells = json.loads(line)
+                json.dumps(cells, ensure_ascii=False).encode()  # an escaped half of a letter, which is no text
+            except (ValueError, RecursionError) as error:
+                raise ValueError(f"{path}, row {number} is not JSON: {error}.") from error
+            if not isinstance(cells, dict):
+                raise ValueError(
+                    f'{path}, row {number}: expected an object such as {{"file": ...}}, got {line.strip()[:100]!r}.'
+                )
+            yield number, cells
+
+
+def _read_parquet(path: Path) -> Iterator[Row]:
+    import pyarrow
+    from pyarrow import parquet
+
+    try:
+        rows = parquet.ParquetFile(path).read().to_pylist()
+    except (pyarrow.ArrowException, OSError, ValueError, OverflowError) as error:
+        raise ValueError(f"{path} is not a Parquet file: {error}.") from error
+    return enumerate(rows, 1)
+
+
+def _cell(value: Any) -> Any:
+    """A stripped value; an empty cell and NaN are None."""
+    value = value.strip() if isinstance(value, str) else value
+    return None if value == "" or (isinstance(value, float) and math.isnan(value)) else value
+
+
+def _present(path: Path, root: Path) -> Path:
+    """The path; with slashes where it was written on Windows and only such a file is there."""
+    other = Path(str(path).replace("\\", "/"))
+    return other if other != path and not (root / path).exists() and (root / other).exists() else path
+
+
+def _id(path: Path, root: Path, start: float | None, end: float | None) -> str:
+    """The file's path below the root, and the span if there is one: `calls/01.wav`, `calls/01.wav#1.5-3.2`."""
+    name = (path.relative_to(root) if path.is_relative_to(root) else path).as_posix()
+    return name if start is None and end is None else f"{name}#{start or 0:.10g}-{'' if end is None else f'{end:.10g}'}"

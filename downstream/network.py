@@ -1,0 +1,151 @@
+"""Hidden states -> predictions: layer sum and head; alone, or with an upstream that learns too."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from undertone.downstream.dropout import batch_number
+from undertone.downstream.head import HeadOutput, build_head, head_class
+from undertone.downstream.layer_sum import LayerSum
+from undertone.downstream.task import Task
+from undertone.upstream.base import Upstream
+from undertone.upstream.hf.replay import replay_top
+from undertone.upstream.hf.upstream import HFUpstream
+from undertone.upstream.types import HiddenStates, WaveBatch
+
+# ---- The part that is trained on a frozen upstream: layer sum and head.
+
+
+class Downstream(nn.Module):
+    """Hidden states (B, L, T, D) -> layer sum -> head -> logits of every task.
+
+    Args:
+        num_layers: L of the upstream.
+        hidden_size: D of the upstream.
+        tasks: what is predicted.
+        head: name of the head.
+        head_options: its options.
+        layer_norm: normalise each layer before the sum.
+    """
+
+    def __init__(
+        self,
+        num_layers: int,
+        hidden_size: int,
+        tasks: tuple[Task, ...],
+        head: str,
+        head_options: Mapping[str, Any],
+        layer_norm: bool = False,
+    ) -> None:
+        super().__init__()
+        self.hidden_size = hidden_size
+        self.layer_sum = LayerSum(num_layers, normalize=layer_norm)
+        self.head = build_head(head, {"speech": hidden_size}, tasks, head_options)
+
+    def forward(self, hidden: HiddenStates) -> HeadOutput:
+        """Logits, embedding and attention of a batch of hidden states."""
+        output: HeadOutput = self.head({"speech": self.layer_sum(hidden)})
+        return output
+
+    @torch.no_grad()
+    def embedding_size(self) -> int:
+        """E of the head's embedding: asked of it, with one frame of silence."""
+        states = torch.zeros(1, len(self.layer_sum.logits), 1, self.hidden_size, device=self.layer_sum.logits.device)
+        training = self.training
+        self.eval()
+        size = self(HiddenStates(states, torch.ones(1, dtype=torch.int64, device=states.device))).embedding.shape[1]
+        self.train(training)
+        return int(size)
+
+
+def needed_states(head: str, layer_norm: bool) -> Literal["frames", "mean"]:
+    """What a downstream must be fed: all frames, or their means where it is linear up to the pooling.
+
+    The mean of normalised states is not the normalised mean, so with `layer_norm` it is frames for every head.
+    """
+    return "frames" if layer_norm else head_class(head).needs
+
+
+# ---- Upstream and downstream trained together.
+
+
+class LiveModel(nn.Module):
+    """Sound -> upstream -> layer sum -> head, as one module to train; what is frozen stays in eval mode.
+
+    Args:
+        upstream: with `requires_grad` set on what learns (`undertone.upstream.hf.adapt`).
+        downstream: layer sum and head.
+    """
+
+    def __init__(self, upstream: Upstream, downstream: Downstream) -> None:
+        super().__init__()
+        self.upstream, self.downstream = upstream, downstream
+
+    def forward(self, batch: WaveBatch, *unlabelled: WaveBatch) -> HeadOutput:
+        """(B, N) samples -> logits, embedding, attention; a ladder's training takes an unlabelled batch as well."""
+        output: HeadOutput = self.downstream(*_in_turn(self.upstream, (batch, *unlabelled)))
+        return output
+
+    def train(self, mode: bool = True) -> LiveModel:
+        """Train mode where something learns; a module whose every weight is frozen drops nothing out."""
+        super().train(mode)
+        for module in self.upstream.modules():
+            weights = list(module.parameters())
+            if weights and not any(weight.requires_grad for weight in weights):
+                module.eval()
+        return self
+
+
+class TopLayersModel(LiveModel):
+    """As `LiveModel`, the frozen lower blocks' hidden states read from the store instead of computed.
+
+    Args:
+        upstream: a Hugging Face one whose last `top` blocks learn.
+        downstream: layer sum and head.
+        top: how many.
+    """
+
+    def __init__(self, upstream: HFUpstream, downstream: Downstream, top: int) -> None:
+        super().__init__(upstream, downstream)
+        self.top = top
+
+    def forward(self, batch: HiddenStates, *unlabelled: HiddenStates) -> HeadOutput:  # type: ignore[override]
+        """(B, L, T, D) stored states -> logits, embedding, attention."""
+        replayed = _in_turn(
+            lambda states: replay_top(self.upstream, states, self.top),  # type: ignore[arg-type]
+            (batch, *unlabelled),
+        )
+        output: HeadOutput = self.downstream(*replayed)
+        return output
+
+
+def _in_turn(upstream: Callable[[Any], HiddenStates], batches: Sequence[Any]) -> list[HiddenStates]:
+    """The hidden states of each batch, with its own utterances' dropout."""
+    found = []
+    for number, batch in enumerate(batches):
+        with batch_number(number):
+            found.append(upstream(batch))
+    return found
+
+
+def trained_state(module: nn.Module) -> dict[str, Tensor]:
+    """The part of a module's state that training changes: weights that learn, and buffers."""
+    frozen = {name for name, weight in module.named_parameters() if not weight.requires_grad}
+    return {name: value for name, value in module.state_dict().items() if name not in frozen}
+
+
+def load_trained_state(module: nn.Module, state: dict[str, Tensor]) -> None:
+    """Put back what `trained_state` gave.
+
+    Raises:
+        ValueError: the state is of another module, or of other frozen parts.
+    """
+    wanted = trained_state(module).keys()
+    if wanted != state.keys():
+        differing = sorted(wanted ^ state.keys())
+        raise ValueError(f"The saved weights are not this training's: {', '.join(differing[:5])}. Start a new run.")
+    module.load_state_dict(state, strict=False)

@@ -1,0 +1,56 @@
+"""What a model costs to use: parameters, multiply-adds, real-time factor."""
+
+from __future__ import annotations
+
+import time
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from undertone.downstream.model import UndertoneModel
+from undertone.downstream.network import Downstream, LiveModel
+from undertone.upstream import WaveBatch
+
+SECONDS = 5.0
+
+
+def model_cost(model: UndertoneModel) -> dict[str, float | int]:
+    """Parameters, multiply-adds of one second of sound, and seconds of computing a second of sound.
+
+    Multiply-adds are those of matrix products and convolutions (torch's flop counter / 2); a front-end's FFT is not
+    among them. The real-time factor is the median of five predictions of one 5 s clip on the model's device.
+    """
+    generator = torch.Generator().manual_seed(0)
+    samples = 0.1 * torch.randn(1, int(SECONDS * model.sample_rate), generator=generator)
+    batch = WaveBatch(samples, torch.tensor([samples.shape[1]]), model.sample_rate).to(model.device)
+    model.eval()
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:  # in inference mode it breaks weight norms
+        model.head_output(batch)
+    return {
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "multiply_adds_per_second": int(counter.get_total_flops() / 2 / SECONDS),
+        "real_time_factor": sorted(_timed(model, batch) for _ in range(5))[2] / SECONDS,
+    }
+
+
+def trained_parameters(module: Downstream | LiveModel) -> int:
+    """Weights of a model that its training found: layer sum, head, and what of the upstream learned.
+
+    LoRA's adapters count as they are before they are merged; a ladder's decoder is no part of the model, and a layer
+    that was chosen is no weight.
+    """
+    downstream = module.downstream if isinstance(module, LiveModel) else module
+    weights = list(downstream.head.parameters())
+    if downstream.layer_sum.selected is None:
+        weights += downstream.layer_sum.parameters()
+    if isinstance(module, LiveModel):
+        weights += [weight for weight in module.upstream.parameters() if weight.requires_grad]
+    return sum(weight.numel() for weight in weights)
+
+
+def _timed(model: UndertoneModel, batch: WaveBatch) -> float:
+    if model.device.type == "cuda":
+        torch.cuda.synchronize()
+    start = time.perf_counter()
+    model.predict_batch(batch).embedding.cpu()
+    return time.perf_counter() - start

@@ -1,0 +1,310 @@
+"""A trained model on a whole corpus: scores and predictions in a folder that reads like a run's."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from accelerate import Accelerator
+
+from undertone.common.console import Display
+from undertone.common.discovery import nearest
+from undertone.common.files import read_json, write_json
+from undertone.corpora import corpus_names, load_corpus
+from undertone.corpora.leaks import listed
+from undertone.corpora.manifest import Manifest, Utterance
+from undertone.corpora.prepare import prepare
+from undertone.downstream.config import hash_speakers
+from undertone.downstream.model import UndertoneModel
+from undertone.downstream.network import needed_states
+from undertone.downstream.task import Task
+from undertone.experiments.hidden_states import fill_store, store_folder
+from undertone.experiments.run import weights_of
+from undertone.scoring.predictions import Predictions
+from undertone.scoring.results import EVALUATE, is_evaluation, summarise
+from undertone.training.accelerator import make_accelerator
+from undertone.training.prediction_loop import predict
+from undertone.training.settings import make_config
+from undertone.training.sources import StoreSource
+from undertone.training.targets import annotation, scored_targets, scored_task
+from undertone.upstream.store.store import Store
+
+BATCH_SIZE = 16
+ALL = "all"  # the one fold of an evaluation
+
+
+def evaluate_model(
+    model: UndertoneModel,
+    corpus: str,
+    root: Path | None,
+    device: str = "auto",
+    display: Display | None = None,
+    *,
+    options: Mapping[str, Any] | None = None,
+    label_map: Mapping[str, str] | None = None,
+    labels: Sequence[str] = (),
+    out: Path | None = None,
+    command: str = "",
+) -> dict[str, Any]:
+    """Score a model on every utterance of a corpus, as results like a run's with one fold named `all`.
+
+    Utterances whose label the model does not know are not scored, and counted in `warnings`; soft labels are scored by
+    the class with most votes, or by the label where the corpus has no votes. When the model was
+    trained on speakers of this corpus, or when that is not known, the results say that they are speaker-dependent.
+
+    Args:
+        model: on any device.
+        corpus: name, table, folder, ...
+        root: folder of its files; None: the corpus' default.
+        device: auto, cpu or cuda.
+        display: where progress is shown.
+        options: of the corpus.
+        label_map: {corpus' label: model's label} of the model's first task with classes.
+        labels: of that task, the only ones to score and to choose among; empty: all.
+        out: folder for `results.json` and `predictions.parquet`, which `undertone report` and `undertone compare` read
+            as they read a run's; None: nothing is written.
+        command: that makes the evaluation again, for the report.
+
+    Raises:
+        ValueError: the corpus cannot be read, has no label of any task of the model, or a label is unknown; or `out`
+            holds something else than an evaluation.
+    """
+    display = display or Display()
+    if out is not None:
+        _check_out(out)
+    source = load_corpus(corpus, options)
+    with display.bar(f"checking {source.name}") as advance:
+        prepared = prepare(source, root, progress=lambda done, total: advance(done, total, ""))
+    utterances, tasks = list(prepared.manifest), _scored_as(model.tasks, prepared.manifest)
+    notes = [f"set aside {path}: {reason}" for path, reason in prepared.broken]
+    if label_map:
+        utterances = relabel(utterances, _first_with_classes(tasks), label_map)
+        notes.append("labels mapped: " + ", ".join(f"{ours} as {theirs}" for ours, theirs in label_map.items()))
+    notes += _unknown_labels(tasks, source.name, utterances)
+    predictions = _predict(
+        model, tasks, utterances, make_accelerator(make_config({"corpus": corpus, "device": device})), display
+    )
+    names = prepared.manifest.speaker_names
+    predictions = replace(predictions, speakers=[names[name] for name in predictions.ids])
+    if labels:
+        task = _first_with_classes(predictions.tasks)
+        predictions = restrict(predictions, task, labels)
+        notes.append(f"{task.name} is scored on, and chosen among, {', '.join(labels)} alone")
+    seen = _seen_speakers(model, source.name, prepared.manifest)
+    info = {
+        "corpus": source.name,
+        "corpus_variant": source.variant,
+        "label_map": dict(label_map or {}),
+        "labels": list(labels),
+        "upstream": model.config.upstream.get("name"),
+        "upstream_weights": weights_of(model.upstream),
+        "head": model.config.head,
+        "protocol": EVALUATE,
+        "speaker_independent": not seen,
+        "warnings": prepared.warnings + notes + seen,
+        "num_utterances": len(prepared.manifest),
+        "num_speakers": len(set(names.values()) - {None}),
+        "manifest_hash": prepared.manifest.hash,
+        "licence": source.licence,
+        "citation": source.citation,
+    } | ({"commands": [command]} if command else {})
+    results = summarise([(ALL, predictions)], info)
+    if out is not None:
+        predictions.save(out / "predictions.parquet")
+        write_json(out / "results.json", results)
+    return results
+
+
+def _check_out(out: Path) -> None:
+    """An evaluation may be made again in its folder; a run stays.
+
+    Raises:
+        ValueError: the folder holds something else, or cannot be made.
+    """
+    results = out / "results.json"
+    if out.is_dir() and any(out.iterdir()) and not (results.is_file() and is_evaluation(read_json(results))):
+        raise ValueError(f"{out} holds something else than an evaluation. Choose another --out.")
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(f"Cannot make the folder {out}: {error.strerror}. Choose another --out.") from error
+
+
+def _predict(
+    model: UndertoneModel,
+    tasks: tuple[Task, ...],
+    utterances: list[Utterance],
+    accelerator: Accelerator,
+    display: Display,
+) -> Predictions:
+    """The model's predictions for the utterances, its upstream run over them once."""
+    model.to(accelerator.device).eval()
+    needed = needed_states(model.config.head, model.config.layer_norm)
+    store = Store(store_folder(None), model.upstream, needed)
+    fill_store(model.upstream, utterances, store, accelerator, display)
+    states = StoreSource(store, device=accelerator.device)
+    return predict(model.downstream, tasks, states, utterances, accelerator, BATCH_SIZE, ALL)
+
+
+def _scored_as(tasks: Sequence[Task], utterances: Iterable[Utterance]) -> tuple[Task, ...]:
+    """Soft labels are scored by the votes, and by the labels where the corpus has no votes."""
+    voted = any(utterance.votes for utterance in utterances)
+    return tuple(task if voted else scored_task(task) for task in tasks)
+
+
+def _first_with_classes(tasks: Sequence[Task]) -> Task:
+    """The task that --map and --labels are about."""
+    for task in tasks:
+        if task.has_classes:
+            return task
+    raise ValueError("--map and --labels are for classes, and no task of this model has any. Leave them out.")
+
+
+def _seen_speakers(model: UndertoneModel, corpus: str, manifest: Manifest) -> list[str]:
+    """Sentences on why the model may know speakers of this corpus; none where it is known that it does not.
+
+    As in `check-split`, nobody but itself has the speakers of a corpus of ours; between data of the user's own, say
+    train.csv and test.csv, a speaker's label counts.
+    """
+    trained_on = model.config.trained_on
+    theirs = trained_on.get("corpus")
+    if theirs is not None and theirs != corpus and {theirs, corpus} & set(corpus_names()):
+        return []
+    tested = manifest.column("speaker")
+    names = sorted({str(name) for name in tested if name is not None})
+    trained, here = set(trained_on.get("speakers", [])), names
+    if not trained:  # a model from the Hub: who pushed it did not send the names
+        trained = set(trained_on.get("speaker_hashes", []))
+        here = hash_speakers(names, str(trained_on.get("manifest_hash"))) if trained else names
+    if both := [name for name, key in zip(names, here, strict=True) if key in trained]:
+        return [f"the model was trained on speakers {listed(both)} of this corpus"]
+    if None in tested or trained_on.get("unknown_speakers") or not trained:
+        side = "test" if None in tested else "training"
+        return [f"it is not known whether the model was trained on these speakers: {side} utterances have none"]
+    return []
+
+
+def _unknown_labels(tasks: Sequence[Task], corpus: str, utterances: Sequence[Utterance]) -> list[str]:
+    """A sentence for each task with labels that the model does not know.
+
+    Raises:
+        ValueError: not one label of any task is known.
+    """
+    sentences, known = [], 0
+    for task in tasks:
+        known += _num_known(task, utterances)
+        if task.kind == "classification":
+            labels = [str(value) for item in utterances if (value := item.label(task.name)) is not None]
+            strange = Counter(label for label in labels if label not in task.labels)
+            if strange:
+                counts = ", ".join(f"{label} ({count})" for label, count in sorted(strange.items()))
+                sentences.append(f"not scored, the model has no such {task.name}: {counts}")
+    if not known:
+        wanted = "; ".join(
+            f"{task.name}: {', '.join(task.labels)}" if task.has_classes else task.name for task in tasks
+        )
+        raise ValueError(
+            f"No utterance of {corpus!r} has a label that the model knows ({wanted}). Give the corpus' labels in the "
+            f"model's words: --map CORPUS_LABEL=MODEL_LABEL,..."
+        )
+    return sentences
+
+
+def _num_known(task: Task, utterances: Sequence[Utterance]) -> int:
+    """How many targets the utterances have; of a task frame by frame, at how many times."""
+    if task.level == "frame":
+        return sum(int(np.isfinite(annotation(task, utterance)[1]).sum()) for utterance in utterances)
+    truth = scored_targets(task, utterances)
+    return int((truth >= 0).sum()) if task.has_classes else int(np.isfinite(truth).sum())
+
+
+# ---- A corpus' labels in a model's words: explicit mapping, and scoring on some of the labels only.
+
+EMOTION = "emotion"  # what votes are about
+
+
+def parse_map(text: str) -> dict[str, str]:
+    """`joy=happy,anger=angry` -> {corpus' label: model's label}.
+
+    Raises:
+        ValueError: a part that is not LABEL=LABEL, or a label that is mapped twice.
+    """
+    mapping: dict[str, str] = {}
+    for part in text.split(","):
+        ours, equals, model = (word.strip() for word in part.partition("="))
+        if not (ours and equals and model) or "=" in model:
+            raise ValueError(f"--map needs CORPUS_LABEL=MODEL_LABEL,... such as joy=happy,anger=angry; got {text!r}.")
+        if ours in mapping:
+            raise ValueError(f"--map gives {ours!r} of the corpus two labels: {text!r}.")
+        mapping[ours] = model
+    return mapping
+
+
+def parse_labels(text: str) -> tuple[str, ...]:
+    """`angry, happy` -> (angry, happy)."""
+    return tuple(word.strip() for word in text.split(",") if word.strip())
+
+
+def relabel(utterances: Sequence[Utterance], task: Task, mapping: Mapping[str, str]) -> list[Utterance]:
+    """The utterances with the task's labels, and votes for them, in the model's words; what is not mapped stays.
+
+    Raises:
+        ValueError: the corpus has no such label, or the model has not.
+    """
+    labels = [utterance.label(task.name) for utterance in utterances]
+    present = {str(label) for label in labels if label is not None}
+    if task.name == EMOTION:
+        present |= {label for utterance in utterances for label in utterance.votes or {}}
+    for ours, model in mapping.items():
+        turned = " Is it the other way round?" if ours in task.labels and model in present else ""
+        for word, known, owner in ((ours, present, "corpus"), (model, task.labels, "model")):
+            if word not in known:
+                raise ValueError(
+                    f"--map {ours}={model}: the {owner} has no {task.name} {word!r}.{turned}{nearest(word, known)}"
+                )
+    renamed = [
+        utterance.with_label(task.name, mapping[str(label)]) if str(label) in mapping else utterance
+        for utterance, label in zip(utterances, labels, strict=True)
+    ]
+    if task.name != EMOTION:
+        return renamed
+    return [replace(utterance, votes=_rename(utterance.votes, mapping)) for utterance in renamed]
+
+
+def _rename(votes: Mapping[str, float] | None, mapping: Mapping[str, str]) -> dict[str, float] | None:
+    """The votes under the model's labels; those for several labels that become one add up."""
+    if votes is None:
+        return None
+    named: Counter[str] = Counter()
+    for label, count in votes.items():
+        named[mapping.get(label, label)] += count  # type: ignore[assignment]  # a share of a rater counts too
+    return dict(named)
+
+
+def restrict(predictions: Predictions, task: Task, labels: Sequence[str]) -> Predictions:
+    """Score one task on some of its labels: other targets are missing, and the probabilities are of these alone.
+
+    Raises:
+        ValueError: a label that the model has not, or fewer than two.
+    """
+    for label in labels:
+        if label not in task.labels:
+            raise ValueError(f"--labels: the model has no {task.name} {label!r}.{nearest(label, task.labels)}")
+    kept = [index for index, label in enumerate(task.labels) if label in labels]
+    if len(kept) < 2:
+        raise ValueError(f"--labels needs two labels or more of {', '.join(task.labels)}; got {', '.join(labels)}.")
+    scores = predictions.scores[task.name][:, kept]  # (N, K)
+    total = np.maximum(scores.sum(axis=1, keepdims=True), np.finfo(np.float32).tiny)  # (N, 1), never 0
+    place = np.full(len(task.labels) + 1, -1)  # the last one is that of a missing target, -1
+    place[kept] = np.arange(len(kept))
+    fewer = replace(task, labels=tuple(task.labels[index] for index in kept))
+    return replace(
+        predictions,
+        tasks=tuple(fewer if one.name == task.name else one for one in predictions.tasks),
+        scores={**predictions.scores, task.name: scores / total},
+        targets={**predictions.targets, task.name: place[predictions.targets[task.name]]},
+    )

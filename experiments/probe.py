@@ -1,0 +1,46 @@
+"""What an embedding still tells of what it was trained not to tell."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+
+from undertone.downstream.task import Task
+from undertone.scoring.metrics import uar
+from undertone.training.targets import targets
+
+PARTS = 5
+
+
+def leakage(embeddings: np.ndarray, task: Task, utterances: Sequence[object], seed: int = 0) -> dict[str, float] | None:
+    """UAR of a fresh linear probe for an adversarial task, and its chance.
+
+    The adversary itself proves nothing: it may be confused because it lags behind (Elazar and Goldberg 2018). Here a
+    logistic regression starts anew on the frozen embeddings, standardised, in stratified cross-validation, so that
+    every utterance is predicted by a probe that has not seen it. Classes of fewer than five utterances are left out.
+
+    Args:
+        embeddings: (N, E).
+        task: the adversarial one.
+        utterances: N of them, whose targets the probe predicts.
+        seed: of the parts.
+
+    Returns:
+        `uar` and `chance`, shares; None where fewer than two classes are left.
+    """
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.model_selection import StratifiedKFold, cross_val_predict
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    truth = targets(task, utterances)  # type: ignore[arg-type]
+    frequent = [label for label, count in Counter(truth.tolist()).items() if label >= 0 and count >= PARTS]
+    rows = np.isin(truth, frequent)
+    if len(frequent) < 2:
+        return None
+    probe = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
+    parts = StratifiedKFold(PARTS, shuffle=True, random_state=seed)
+    predicted = cross_val_predict(probe, embeddings[rows], truth[rows], cv=parts)
+    return {"uar": float(uar(truth[rows], predicted, len(task.labels))), "chance": 1 / len(frequent)}

@@ -1,0 +1,211 @@
+"""What decides a run's numbers beside its settings, recorded when it starts: a resumed run must not mix two of it."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from undertone.audio.augment import SOUNDS
+from undertone.common.files import read_json, write_json
+from undertone.corpora.corpus import Corpus
+from undertone.corpora.manifest import Manifest
+from undertone.downstream.fitted_head import FittedHead
+from undertone.downstream.head import head_class
+from undertone.training.config import RunConfig
+from undertone.upstream import Upstream
+
+FILE_NAME = "started.json"
+PACKAGES = "undertone torch torchaudio transformers datasets accelerate peft evaluate scikit-learn".split()
+_NOT_LABELS = ("id", "path", "size", "mtime_ns")
+
+
+def versions() -> dict[str, str]:
+    """Python's version and those of the packages that a run uses."""
+    return {"python": sys.version.split()[0], **{name: version(name) for name in PACKAGES}}
+
+
+def record_start(
+    config: RunConfig, upstream: Upstream, corpora: Mapping[str, tuple[Corpus, Path | None]]
+) -> dict[str, Any]:
+    """What `check_start` compares, of now.
+
+    Args:
+        config: of the run.
+        upstream: as loaded.
+        corpora: `corpus`, and `unlabelled` where there is one, each with its --root.
+
+    Returns:
+        `versions`; `upstream`, its fingerprint; `code` {name: hash of a file of the user's}; `noise`, a hash of names
+        and files; `rows` {corpus: {id: hash of labels, segment, speaker and series}}, None of a corpus that cannot be
+        read now.
+    """
+    code = {name: _source(name) for name in (config.head, config.upstream, config.corpus)}
+    return {
+        "versions": versions(),
+        "upstream": upstream.fingerprint(),
+        "code": {name: _hash(path.read_bytes()) for name, path in code.items() if path is not None},
+        "noise": _noise(config.augment.noise_files),
+        "rows": {name: _rows(corpus, root) for name, (corpus, root) in corpora.items()},
+    }
+
+
+def save_start(folder: Path, found: Mapping[str, Any]) -> None:
+    """Write RUN/started.json."""
+    write_json(folder / FILE_NAME, found)
+
+
+def check_start(
+    folder: Path, found: Mapping[str, Any], config: RunConfig, corpora: Mapping[str, tuple[Corpus, Path | None]]
+) -> list[str]:
+    """Refuse to continue a run whose upstream, code, labels or deciding packages are others than when it started.
+
+    Sound files that are gone are no reason: their hidden states may be stored already.
+
+    Args:
+        folder: RUN.
+        found: `record_start` of now.
+        config: of the run.
+        corpora: as for `record_start`.
+
+    Returns:
+        sentences for the results: of packages that only might change the numbers, and of what could not be compared.
+
+    Raises:
+        ValueError: what has changed, and the ways out.
+    """
+    if not (folder / FILE_NAME).is_file():
+        save_start(folder, found)
+        return [
+            f"{folder.name} was started by a version of undertone that did not record its inputs (upstream, code, "
+            f"labels, packages): whether they have changed since is not known"
+        ]
+    before, changes, notes = read_json(folder / FILE_NAME), [], []
+    decide = deciding_packages(config)
+    for name, now in found["versions"].items():
+        was = before["versions"].get(name)
+        if _public(was) == _public(now):
+            continue
+        if name in decide:
+            changes.append(f"{name} was {was}, is {now}")
+        else:
+            notes.append(f"resumed with {name} {now}, started with {was}")
+    if before["upstream"] != found["upstream"] and not changes:  # which a version is part of
+        changes.append(f"upstream {config.upstream} has other weights or settings")
+    for name, now in found["code"].items():
+        if before["code"].get(name) != now:
+            changes.append(f"the code of {name} is another")
+    if before["noise"] != found["noise"]:
+        changes.append(f"the files of augment.noise_files={config.augment.noise_files} are others")
+    for name, rows in found["rows"].items():
+        if rows is None or before["rows"].get(name) is None:
+            notes.append(f"{name} could not be read when the run was resumed: the manifest of its start is used")
+        else:
+            saved = folder / ("manifest" if name == "corpus" else f"{name}/manifest")
+            changes += _changed_rows(name, before["rows"][name], rows, *corpora[name], saved)
+    if changes:
+        raise ValueError(
+            f"{folder} was started with other inputs: {'; '.join(changes)}. Its table would mix the numbers of both. "
+            f"Restore what has changed; or start again, with another --out or after deleting {folder}."
+        )
+    return notes
+
+
+def deciding_packages(config: RunConfig) -> set[str]:
+    """The packages another version of which may compute other numbers."""
+    names = {"undertone", "torch", "torchaudio", "transformers"}
+    if config.mode == "lora":
+        names.add("peft")
+    if issubclass(head_class(config.head), FittedHead):
+        names.add("scikit-learn")
+    return names
+
+
+def _public(number: str | None) -> str:
+    """A version without its build: a run may go on another device."""
+    return str(number).partition("+")[0]
+
+
+def _source(name: str) -> Path | None:
+    """The Python file of the user's that a head, upstream or corpus is named by."""
+    if name.endswith(".py"):
+        return Path(name)
+    module, colon, _ = name.partition(":")
+    if not colon or name.startswith("hf:"):
+        return None
+    spec = importlib.util.find_spec(module)
+    return Path(spec.origin) if spec is not None and spec.origin is not None else None
+
+
+def _noise(where: Any) -> str | None:
+    if where is None:
+        return None
+    folder = Path(where).expanduser()
+    files = [folder] if folder.is_file() else sorted(path for path in folder.glob("*") if path.suffix.lower() in SOUNDS)
+    return _hash(json.dumps([[path.name, _hash(path.read_bytes())] for path in files]).encode())
+
+
+def _rows(corpus: Corpus, root: Path | None) -> dict[str, str] | None:
+    try:
+        return {str(row["id"]): _hash(_content(row)) for row in _listed(corpus, root)}
+    except (OSError, ValueError):
+        return None
+
+
+def _listed(corpus: Corpus, root: Path | None) -> Iterable[Mapping[str, Any]]:
+    root = root or corpus.default_root
+    if root is None:
+        raise ValueError(f"{corpus.name} needs --root.")
+    return corpus.rows(root)
+
+
+def _content(row: Mapping[str, Any]) -> bytes:
+    """Everything of a row but where its file lies; of a series what the file holds."""
+    known = {name: value for name, value in row.items() if name not in _NOT_LABELS and value is not None}
+    if row.get("series") is not None:
+        known["series"] = _hash(Path(row["series"]).read_bytes())
+    return json.dumps(known, sort_keys=True, default=str).encode()
+
+
+def _changed_rows(
+    name: str, before: Mapping[str, str], now: Mapping[str, str], corpus: Corpus, root: Path | None, saved: Path
+) -> list[str]:
+    """What is to be said of utterances that are labelled otherwise, or are new."""
+    found = []
+    if changed := [row for row in now if row in before and before[row] != now[row]]:
+        columns = _changed_columns(set(changed), corpus, root, saved)
+        found.append(f"{', '.join(columns) or 'labels'} of {_some(changed)} of the {name} are others")
+    if new := [row for row in now if row not in before]:
+        found.append(f"the {name} has {_some(new)} more")
+    known = {item.id: item.path for item in Manifest.load(saved)} if before.keys() - now.keys() else {}
+    if gone := [row for row in known if row not in now and Path(known[row]).is_file()]:
+        found.append(f"the {name} has {_some(gone)} no more, whose files are there")
+    return found
+
+
+def _changed_columns(ids: set[str], corpus: Corpus, root: Path | None, saved: Path) -> list[str]:
+    """The columns in which rows differ from the manifest of the start."""
+    known = {item.id: item for item in Manifest.load(saved) if item.id in ids}
+    names: dict[str, None] = {}
+    for row in _listed(corpus, root):
+        if (item := known.get(str(row["id"]))) is not None:
+            flat = {**row, **row.get("extra", {})}
+            names |= {
+                name: None
+                for name, value in flat.items()
+                if name not in (*_NOT_LABELS, "extra") and str(item.label(name)) != str(value)
+            }
+    return list(names)
+
+
+def _some(ids: Sequence[str]) -> str:
+    return f"{len(ids)} utterance{'s' * (len(ids) > 1)} ({', '.join(ids[:3])}{', ...' * (len(ids) > 3)})"
+
+
+def _hash(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:16]

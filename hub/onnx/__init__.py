@@ -1,0 +1,1 @@
+"""Export to ONNX: one graph from samples to scores."""

@@ -1,0 +1,256 @@
+"""A model as an ONNX graph: it then predicts with onnxruntime, without PyTorch."""
+
+from __future__ import annotations
+
+import logging
+import math
+import shutil
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from copy import copy
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from undertone.common.files import new_folder, write_json
+from undertone.downstream.model import UndertoneModel, utterance_logits
+from undertone.downstream.task import Task, free_name
+from undertone.hub.onnx import acoustic_graph, spectral_graph
+from undertone.hub.onnx.functionals_graph import FunctionalsGraph
+from undertone.upstream import HiddenStates, WaveBatch
+from undertone.upstream.acoustic._opensmile import OpenSmile
+from undertone.upstream.acoustic.contours import Contours
+from undertone.upstream.acoustic.fbank import Fbank
+from undertone.upstream.acoustic.functionals import Functionals
+from undertone.upstream.acoustic.jiang2022 import Jiang2022
+from undertone.upstream.acoustic.logmel import Logmel
+from undertone.upstream.acoustic.mfcc import Mfcc
+from undertone.upstream.acoustic.spectrogram import Spectrogram
+from undertone.upstream.acoustic.waveform import Waveform
+from undertone.upstream.base import Upstream
+from undertone.upstream.hf.filterbank import filterbank_inputs
+from undertone.upstream.hf.upstream import HFUpstream
+from undertone.upstream.hf.whisper import whisper_inputs
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+# ---- What of an upstream torch's ONNX exporter can follow.
+
+ACOUSTIC: dict[type[Upstream], type[acoustic_graph.AcousticGraph]] = {
+    Fbank: acoustic_graph.FbankGraph,
+    Functionals: FunctionalsGraph,
+    Jiang2022: acoustic_graph.Jiang2022Graph,
+    Logmel: acoustic_graph.LogmelGraph,
+    Mfcc: acoustic_graph.MfccGraph,
+    Spectrogram: acoustic_graph.SpectrogramGraph,
+    Waveform: acoustic_graph.WaveformGraph,
+}
+NO_GRAPH: dict[type[Upstream], str] = {
+    OpenSmile: "openSMILE's own program computes its features",
+    Contours: "the logarithm of a matrix is among its features, an operation that ONNX has not",
+}
+INPUTS: dict[Callable[..., Any], Callable[..., Any]] = {
+    filterbank_inputs: spectral_graph.filterbank_inputs,
+    whisper_inputs: spectral_graph.whisper_inputs,
+}
+
+
+def upstream_graph(upstream: Upstream) -> tuple[Any, int]:
+    """A module with `frame_lengths` and `states` as `HFUpstream` has them, and the samples of its first frame.
+
+    Raises:
+        ValueError: the upstream computes in other code than PyTorch's, or in a class from outside undertone.
+    """
+    if isinstance(upstream, HFUpstream):
+        graph, inputs = copy(upstream), upstream.family.inputs
+        graph.family = replace(upstream.family, inputs=INPUTS.get(inputs, inputs))
+        return graph, upstream.receptive_field
+    if type(upstream) in ACOUSTIC:
+        front_end: Any = upstream
+        return ACOUSTIC[type(upstream)](front_end), front_end.window
+    reasons = (reason for kind, reason in NO_GRAPH.items() if isinstance(upstream, kind))
+    reason = next(reasons, "it is code from outside undertone")
+    known = ", ".join(sorted(kind.__name__.lower() for kind in ACOUSTIC))
+    raise ValueError(
+        f"Upstream {upstream.name!r} cannot be exported to ONNX: {reason}, of which no graph can be made. Where "
+        f"undertone is installed, `undertone predict` takes the model as it is. What can be exported: {known}, and "
+        f"every Hugging Face upstream."
+    )
+
+
+# ---- A model as an ONNX graph: it then predicts with onnxruntime, without PyTorch.
+
+GRAPH, QUANTISED, ABOUT, SCRIPT = "model.onnx", "model.int8.onnx", "model.json", "predict.py"
+CHECK_SECONDS = (0.5, 3.0, 15.0)
+TOLERANCE = 1e-4
+OPSET = 17
+INSTALL = "Install what it needs: pip install 'undertone[onnx]'."
+
+
+@dataclass(frozen=True)
+class OnnxModel:
+    """What `to_onnx` made.
+
+    Attributes:
+        folder: model.onnx, model.int8.onnx, model.json (tasks, sample rate), predict.py.
+        size, int8_size: bytes of the graphs.
+        difference, int8_difference: the largest one between a score of the graph and of PyTorch, over a padded batch
+            of noises of `CHECK_SECONDS`.
+    """
+
+    folder: Path
+    size: int
+    int8_size: int
+    difference: float
+    int8_difference: float
+
+
+class ScoreGraph(nn.Module):
+    """Samples and lengths -> the scores of each task, with nothing in it that depends on the lengths' values.
+
+    Args:
+        model: what predicts.
+        upstream: the graph of its upstream.
+    """
+
+    def __init__(self, model: UndertoneModel, upstream: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+        self.upstream: Any = upstream
+
+    def forward(self, samples: Tensor, lengths: Tensor) -> tuple[Tensor, ...]:
+        """(B, N) float32, (B,) int64 -> probabilities (B, C) or values (B, 1), a tensor a task."""
+        frames = self.upstream.frame_lengths(lengths)
+        longest = self.upstream.frame_lengths(torch.scalar_tensor(samples.shape[1], dtype=torch.int64))
+        states = self.upstream.states(samples, lengths, frames, padded=True, longest=longest)  # (B, L, T, D)
+        output = self.model.downstream(HiddenStates(states, frames))
+        return tuple(_scores(task, utterance_logits(output, task.name)) for task in self.model.tasks)
+
+
+def to_onnx(model: UndertoneModel, folder: str | Path) -> OnnxModel:
+    """Write a model as ONNX, whole and with its matrices in int8, beside a script that predicts with it.
+
+    Batch and length are dynamic; `lengths` is an input, so that padding changes nothing there either. The graph is run
+    by onnxruntime and compared with PyTorch before the folder is there.
+
+    Args:
+        model: with any head of ours, on any upstream of ours but openSMILE.
+        folder: a new folder.
+
+    Raises:
+        ValueError: another upstream, the packages are not installed, the folder is not empty, or onnxruntime does not
+            give PyTorch's scores.
+    """
+    graph, min_samples = upstream_graph(model.upstream)
+    try:
+        import onnx  # noqa: F401  # quantisation and torch's exporter import it
+        import onnxruntime
+    except ImportError as error:
+        raise ValueError(f"ONNX export: no {error.name} here. {INSTALL}") from error
+    model = model.cpu().eval()
+    waves = _noises(model.sample_rate)
+    with new_folder(Path(folder)) as draft, _refused(model.config.head):
+        _trace(model, graph, draft / GRAPH)
+        _quantise(draft / GRAPH, draft / QUANTISED)
+        write_json(draft / ABOUT, _about(model, min_samples))
+        shutil.copyfile(Path(__file__).parent / "predict_onnx.py.j2", draft / SCRIPT)
+        expected = _run_torch(model, waves)
+        differences = [
+            max(float(abs(found - wanted).max()) for found, wanted in zip(scores, expected, strict=True))
+            for scores in (_run_onnx(onnxruntime, draft / name, waves) for name in (GRAPH, QUANTISED))
+        ]
+        if not differences[0] <= TOLERANCE:
+            raise ValueError(
+                f"onnxruntime {onnxruntime.__version__} gives scores that differ from PyTorch's by "
+                f"{differences[0]:.2g}; nothing was exported. Report this with the upstream's model_type and the head."
+            )
+        sizes = [(draft / name).stat().st_size for name in (GRAPH, QUANTISED)]
+    return OnnxModel(Path(folder), *sizes, *differences)
+
+
+@contextmanager
+def _refused(head: str) -> Iterator[None]:
+    """Turn what the tracer and onnxruntime raise, whose errors share no class, into one sentence."""
+    try:
+        yield
+    except (ValueError, OSError):
+        raise
+    except Exception as error:
+        raise ValueError(
+            f"Head {head!r} cannot be exported to ONNX: its graph does not hold for batches of any size and length "
+            f"({type(error).__name__}). What works: --head attention, linear, ecapa, frames."
+        ) from error
+
+
+def _about(model: UndertoneModel, min_samples: int) -> dict[str, Any]:
+    """What the script must know; it pads to `min_samples` and refuses more than `max_samples`, unless that is None."""
+    longest = model.upstream.max_seconds
+    return {
+        "sample_rate": model.sample_rate,
+        "min_samples": min_samples,
+        "max_samples": int(longest * model.sample_rate) if math.isfinite(longest) else None,
+        "tasks": [task.to_dict() for task in model.tasks],
+    }
+
+
+def _trace(model: UndertoneModel, graph: nn.Module, path: Path) -> None:
+    """By torch's TorchScript exporter: ten times as fast as the dynamo one, whose graphs gave the same scores."""
+    size = model.sample_rate // 2
+    example = torch.zeros(2, size), torch.tensor([size, size // 2])
+    dynamic = {0: "batch", 1: "num_samples"}
+    outputs = [free_name(task.name, "samples", "lengths") for task in model.tasks]
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the tracer: what it took for constant is what the comparison checks
+        torch.onnx.export(
+            ScoreGraph(model, graph),
+            example,
+            path,
+            dynamo=False,
+            opset_version=OPSET,
+            input_names=["samples", "lengths"],
+            output_names=outputs,
+            dynamic_axes={"samples": dynamic, "lengths": {0: "batch"}} | {name: {0: "batch"} for name in outputs},
+        )
+
+
+def _quantise(graph: Path, path: Path) -> None:
+    """Matrices in int8, inputs quantised as they come; convolutions stay, which int8 makes slower and wrong.
+
+    Weights use 7 of the 8 bits: a processor without VNNI adds pairs of products in 16 bits, which 8 overflow.
+    """
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    logger = logging.getLogger()
+    level = logger.level
+    logger.setLevel(logging.ERROR)  # it warns, on the root, of what stays in float, and of steps that change nothing
+    try:
+        kinds, weights = ["MatMul", "Gemm"], QuantType.QInt8
+        quantize_dynamic(graph, path, op_types_to_quantize=kinds, weight_type=weights, reduce_range=True)
+    finally:
+        logger.setLevel(level)
+
+
+def _noises(sample_rate: int) -> list[Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    return [0.1 * torch.randn(int(seconds * sample_rate), generator=generator) for seconds in CHECK_SECONDS]
+
+
+def _run_torch(model: UndertoneModel, waves: Sequence[Tensor]) -> list[np.ndarray]:
+    output = model.predict_batch(WaveBatch.collate(list(waves), model.sample_rate))
+    return [_scores(task, utterance_logits(output, task.name)).numpy() for task in model.tasks]
+
+
+def _run_onnx(onnxruntime: Any, path: Path, waves: Sequence[Tensor]) -> list[np.ndarray]:
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    batch = WaveBatch.collate(list(waves), 1)
+    return list(session.run(None, {"samples": batch.samples.numpy(), "lengths": batch.lengths.numpy()}))
+
+
+def _scores(task: Task, logits: Tensor) -> Tensor:
+    return logits.softmax(-1) if task.has_classes else logits

@@ -1,0 +1,75 @@
+"""The page of a comparison of runs: a table, intervals on one axis, and each speaker's two values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from undertone.common.files import atomic_path, write_json
+from undertone.report.pages import render
+from undertone.scoring.compare import comparison_table, detectable, run_names, signed
+from undertone.scoring.results import METRICS, number
+
+
+def write_comparison(comparison: Mapping[str, Any], out: Path) -> Path:
+    """Write OUT/compare.json and OUT/compare.html, a self-contained page; returns the page's path."""
+    titles, header, rows = comparison_table(comparison)
+    write_json(out / "compare.json", comparison)
+    page = render(
+        "compare.html.j2",
+        comparison=comparison,
+        names=run_names(comparison),
+        titles=titles,
+        header=header,
+        rows=rows,
+        metrics=METRICS,
+        pictures=[
+            _picture(task, entries) | {"detectable": detectable(comparison, task)}
+            for task, entries in comparison["tasks"].items()
+        ],
+    )
+    with atomic_path(out / "compare.html") as draft:
+        draft.write_text(page, encoding="utf-8")
+    return out / "compare.html"
+
+
+def _picture(task: str, entries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Places in percent: of each run's interval on a common axis of differences, of speakers' dots from 0 to 1."""
+    ends = [end for entry in entries for end in (*entry["ci95"], entry["difference"]) if end is not None]
+    reach = max(map(abs, ends), default=0.0) or 1.0
+
+    def place(difference: float | None) -> float | None:
+        return None if difference is None else round(50 + 48 * difference / reach, 2)
+
+    runs = [
+        {
+            "run": entry["run"],
+            "difference": place(entry["difference"]),
+            "low": place(entry["ci95"][0]),
+            "high": place(entry["ci95"][1]),
+            "text": signed(entry["metric"], entry["difference"]),
+            "speakers": _dumbbells(entry),
+        }
+        for entry in entries
+    ]
+    return {"task": task, "metric": entries[0]["metric"], "reach": number(entries[0]["metric"], reach), "runs": runs}
+
+
+def _dumbbells(entry: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """A speaker's two values, the largest gain first; speakers for whom one is not defined are left out."""
+    defined = [(name, one, two) for name, one, two in entry["speakers"] if one is not None and two is not None]
+    return [
+        {
+            "name": name,
+            "baseline": _percent(one),
+            "value": _percent(two),
+            "better": two >= one,
+            "text": signed(entry["metric"], two - one),
+        }
+        for name, one, two in sorted(defined, key=lambda row: row[1] - row[2])
+    ]
+
+
+def _percent(value: float) -> float:
+    return round(100 * min(max(value, 0.0), 1.0), 2)

@@ -1,0 +1,1 @@
+"""Predictions -> metrics, intervals, comparisons and results; nothing here knows about training."""

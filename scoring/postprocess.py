@@ -1,0 +1,125 @@
+"""Predictions over time, made better by what dev shows: smoothed, centred, scaled, delayed.
+
+Trigeorgis et al. 2016, Tzirakis et al. 2017: median filter, centring, scaling and time shift in this order, each kept
+where the CCC on dev gets better. Test is only ever given what dev chose.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from itertools import groupby
+from typing import Any
+
+import numpy as np
+
+from undertone.scoring.metrics import ccc
+from undertone.scoring.predictions import Predictions
+
+STEPS = ("median", "centring", "scaling", "delay")
+WINDOWS = (11, 25, 51, 101, 251, 501)  # rows: 0.4 s to 20 s on a grid of 40 ms
+STILL = 1e-6  # a deviation that is rounding alone
+DELAYS = (1, 2, 5, 10, 15, 25, 50, 75, 100, 150, 200, 250)  # rows: 40 ms to 10 s
+
+
+@dataclass(frozen=True)
+class Chain:
+    """What is done to the predictions of one task; as made, nothing.
+
+    Attributes:
+        window: rows of the median filter; 1: none.
+        offset: added to every value.
+        centre: the values' mean on dev, about which they are scaled.
+        scale: factor of what a value differs from the centre.
+        delay: rows by which a prediction comes later; annotators react late.
+    """
+
+    window: int = 1
+    offset: float = 0.0
+    centre: float = 0.0
+    scale: float = 1.0
+    delay: int = 0
+
+    def __call__(self, values: np.ndarray, ids: Sequence[str]) -> np.ndarray:
+        """(R,) values of utterances one after the other, each in the order of time -> (R,)."""
+        from scipy.ndimage import median_filter
+
+        found = np.array(values, dtype=np.float64)
+        for rows in _utterances(ids):
+            if self.window > 1:
+                found[rows] = median_filter(found[rows], size=self.window, mode="nearest")
+            if self.delay:
+                found[rows] = np.concatenate([np.full(self.delay, found[rows][0]), found[rows]])[: len(found[rows])]
+        return self.centre + self.scale * (found + self.offset - self.centre)
+
+
+def _utterances(ids: Sequence[str]) -> Iterator[slice]:
+    """The rows of each utterance."""
+    start = 0
+    for _, group in groupby(ids):
+        end = start + sum(1 for _ in group)
+        yield slice(start, end)
+        start = end
+
+
+def choose_chain(steps: Sequence[str], values: np.ndarray, truth: np.ndarray, ids: Sequence[str]) -> Chain:
+    """The chain whose every step makes the CCC of these predictions better, one step after the other.
+
+    Args:
+        steps: of `STEPS`, those that may be taken; their order is always the same.
+        values: (R,) predictions on dev.
+        truth: (R,) annotations, NaN where there is none.
+        ids: (R,) utterance of each row.
+    """
+    known = ~np.isnan(truth)
+    chain = Chain()
+    if known.sum() < 2:
+        return chain
+
+    def mean_and_deviation(of: Chain) -> tuple[float, float]:
+        made = of(values, ids)[known]
+        return float(made.mean()), float(made.std())
+
+    def centred() -> list[Chain]:
+        return [replace(chain, offset=float(truth[known].mean()) - mean_and_deviation(chain)[0])]
+
+    def scaled() -> list[Chain]:
+        mean, deviation = mean_and_deviation(chain)
+        return [replace(chain, centre=mean, scale=float(truth[known].std()) / deviation)] if deviation > STILL else []
+
+    candidates: dict[str, Callable[[], list[Chain]]] = {
+        "median": lambda: [replace(chain, window=window) for window in WINDOWS],
+        "centring": centred,
+        "scaling": scaled,
+        "delay": lambda: [replace(chain, delay=delay) for delay in DELAYS],
+    }
+    for step in STEPS:
+        if step in steps:
+            chain = max([chain, *candidates[step]()], key=lambda one: ccc(truth[known], one(values, ids)[known]))
+    return chain
+
+
+def postprocess(
+    steps: Sequence[str], dev: Predictions, test: Predictions
+) -> tuple[Predictions, dict[str, dict[str, Any]]]:
+    """Test predictions with every task over time put through the chain that dev chooses, and these chains.
+
+    Args:
+        steps: that may be taken.
+        dev: predictions of the same model.
+        test: what is changed; its targets are not looked at.
+    """
+    chains = {
+        task.name: asdict(choose_chain(steps, dev.scores[task.name][:, 0], dev.targets[task.name], dev.ids))
+        for task in test.tasks
+        if task.level == "frame"
+    }
+    return apply_chains(chains, test), chains
+
+
+def apply_chains(chains: Mapping[str, Mapping[str, Any]], predictions: Predictions) -> Predictions:
+    """Predictions put through the chains that dev chose, as `fold.json` has them under `postprocess`."""
+    scores = dict(predictions.scores)
+    for task, settings in chains.items():
+        scores[task] = Chain(**settings)(scores[task][:, 0], predictions.ids)[:, None].astype(np.float32)
+    return replace(predictions, scores=scores)

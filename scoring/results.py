@@ -1,0 +1,378 @@
+"""What a run is worth: the content of results.json, and the table that every place shows the same way."""
+
+from __future__ import annotations
+
+import math
+import tempfile
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from undertone.downstream.task import Task
+from undertone.scoring.intervals import METHOD, confidence_intervals
+from undertone.scoring.metrics import confusion_matrix
+from undertone.scoring.predictions import Predictions
+
+
+def score(predictions: Predictions) -> dict[str, dict[str, Any]]:
+    """Every metric of every task, over the utterances whose target is known; the numbers come from `evaluate.Metric`s.
+
+    Returns:
+        task -> {uar, wa, macro_f1, ece, recall: {label: value}, num} for a classification, {ccc, rmse, num} for a
+        regression; `num` counts the utterances scored (with several seeds, once). NaN where a value is not defined.
+    """
+    with tempfile.TemporaryDirectory() as cache_dir:
+        return {task.name: _score_task(predictions, task, cache_dir) for task in predictions.tasks}
+
+
+def _score_task(predictions: Predictions, task: Task, cache_dir: str) -> dict[str, Any]:
+    from undertone.scoring import evaluate_metrics
+
+    rows = predictions.known(task)
+    num = len({predictions.ids[row] for row in np.flatnonzero(rows)})
+    values = {"predictions": predictions.predicted(task)[rows], "references": predictions.targets[task.name][rows]}
+    if task.kind == "regression":
+        return evaluate_metrics.compute(("ccc", "rmse"), cache_dir, **values) | {"num": num}
+    num_classes = len(task.labels)
+    names = ("uar", "macro_f1", "recall")
+    scores = evaluate_metrics.compute(names, cache_dir, **values, num_classes=num_classes)
+    scores |= evaluate_metrics.compute(("wa",), cache_dir, **values)
+    values["predictions"] = predictions.scores[task.name][rows]
+    scores |= evaluate_metrics.compute(("ece",), cache_dir, **values)
+    scores["recall"] = dict(zip(task.labels, scores["recall"], strict=True))
+    return scores | {"num": num}
+
+
+def per_gender(predictions: Predictions) -> dict[str, dict[str, dict[str, Any]]]:
+    """`score` of each known gender's utterances apart: {gender: {task: {...}}}, without the task `gender` itself."""
+    tasks = tuple(task for task in predictions.tasks if task.name != "gender")
+    names = [task.name for task in tasks]
+    rest = Predictions(
+        tasks,
+        predictions.ids,
+        predictions.folds,
+        predictions.speakers,
+        predictions.genders,
+        scores={name: predictions.scores[name] for name in names},
+        targets={name: predictions.targets[name] for name in names},
+    )
+    genders = np.array([gender or "" for gender in predictions.genders], dtype=str)
+    return {str(gender): score(rest.select(genders == gender)) for gender in np.unique(genders) if gender}
+
+
+METRICS = {"uar": "UAR", "wa": "WA", "macro_f1": "macro-F1", "ece": "ECE", "ccc": "CCC", "rmse": "RMSE"}
+HEADER = ["Task", "Metric", "Mean over folds", "Pooled", "95 % interval", "Chance"]
+EVALUATE = "evaluate"  # protocol of results that are a finished model's on a whole corpus
+_NEEDED = ("corpus", "upstream", "head", "protocol", "speaker_independent")
+_PERCENT = {"uar", "wa", "macro_f1", "ece"}
+
+
+def summarise(per_fold: Sequence[tuple[str, Predictions]], info: Mapping[str, Any]) -> dict[str, Any]:
+    """The content of results.json: `info`, and what the test predictions of the folds give.
+
+    Adds `tasks`, `folds` [{name, metrics: {task: {metric: value}}}], `pooled` (all test utterances as one set), `mean`
+    and `std` over the folds that have a value (sample standard deviation, of n - 1; null for one fold, and where folds
+    do not have what the pooled set has: UAR and macro-F1 where a fold lacks a class, as with the gender of one speaker
+    a fold, and CCC always, which is about the range of all targets), `ci95` with `ci_method`, `ci_unit`,
+    `ci_num_units` and `ci_notes` (sentences on intervals that cannot be given), `per_gender`, `chance` (UAR of a
+    constant answer, 1 / number of classes that occur; WA of always answering the most frequent class) and `confusion`
+    (counts, rows are true classes). Metrics are shares, 0..1. NaN becomes null, as JSON has none.
+
+    Args:
+        per_fold: (name, test predictions) of each fold, in order.
+        info: what the run knows of itself; `corpus, upstream, head, protocol, speaker_independent` are needed.
+
+    Raises:
+        ValueError: no folds, two of one name, other tasks in one than in another, a key of `info` that is missing or
+            that is one of the above.
+    """
+    names = [name for name, _ in per_fold]
+    if not names or len(set(names)) < len(names):
+        raise ValueError(f"Results need one fold or more, each with a name of its own, got {names}.")
+    if missing := [key for key in _NEEDED if key not in info]:
+        raise ValueError(f"Results cannot be written without {', '.join(missing)}: they say what was measured.")
+    pooled = Predictions.concat([predictions for _, predictions in per_fold])
+    folds = [{"name": name, "metrics": score(predictions)} for name, predictions in per_fold]
+    comparable = _comparable(folds, per_fold, pooled)
+    intervals, notes = confidence_intervals(pooled)
+    results = {
+        "tasks": [task.to_dict() for task in pooled.tasks],
+        "folds": folds,
+        "mean": _over_parts(comparable, np.mean),
+        "std": _over_parts(comparable, _sample_std),
+        "pooled": score(pooled),
+        "ci95": intervals,
+        "ci_method": METHOD,
+        "ci_unit": "speaker",
+        "ci_num_units": len(set(pooled.speakers) - {None}),
+        "ci_notes": notes,
+        "per_gender": per_gender(pooled),
+        "chance": {task.name: _chance(pooled, task) for task in pooled.tasks},
+        "confusion": {task.name: _confusion(pooled, task) for task in pooled.tasks if task.kind == "classification"},
+    }
+    if taken := sorted(set(results) & set(info)):
+        raise ValueError(f"info must not hold {', '.join(taken)}: these are computed from the predictions.")
+    return dict(to_json({**info, **results}))
+
+
+def is_evaluation(results: Any) -> bool:
+    """Whether results are those of a finished model on a whole corpus: nothing was trained for them."""
+    return isinstance(results, Mapping) and results.get("protocol") == EVALUATE
+
+
+def only_fold(results: Mapping[str, Any]) -> str | None:
+    """The fold that `train` trained; None: of a cross-validation, which ends with a model of all speakers."""
+    names = [str(fold["name"]) for fold in results["folds"]]
+    return names[0] if len(names) == 1 and "refit_steps" not in results.get("cost", {}) else None
+
+
+def spread(parts: Sequence[tuple[str, Predictions]]) -> dict[str, Any]:
+    """How much runs that differ in their seed alone differ in their scores.
+
+    Args:
+        parts: (name, all test predictions) of each seed.
+
+    Returns:
+        `parts` [{name, metrics}], and their `mean` and `std` (of n - 1), each {task: {metric: value}}.
+    """
+    scored = [{"name": name, "metrics": score(predictions)} for name, predictions in parts]
+    means, stds = _over_parts(scored, np.mean), _over_parts(scored, _sample_std)
+    return dict(to_json({"parts": scored, "mean": means, "std": stds}))
+
+
+def results_table(results: Mapping[str, Any]) -> tuple[list[str], list[str], list[list[str]]]:
+    """The table of a run, for the terminal, the report and the card alike.
+
+    Args:
+        results: what `summarise` returned, or the same read from results.json.
+
+    Returns:
+        title lines, which say what the numbers are (speaker-dependent, random weights, unit of the interval); the
+        header; rows of text: task, metric, mean ± standard deviation over the folds, pooled, 95 % interval, chance.
+        Fractions are in percent, CCC and RMSE as they are; "–" where there is no value.
+    """
+    rows = []
+    for task, pooled in results["pooled"].items():
+        for metric in (metric for metric in METRICS if metric in pooled):
+            values = [results[key][task].get(metric) for key in ("mean", "std")]
+            low, high = results["ci95"][task].get(metric, (None, None))
+            rows.append(
+                [
+                    task,
+                    METRICS[metric],
+                    " ± ".join(number(metric, value) for value in values if value is not None) or "–",
+                    number(metric, pooled[metric]),
+                    "–" if low is None else f"{number(metric, low)} – {number(metric, high)}",
+                    number(metric, results["chance"][task].get(metric)),
+                ]
+            )
+    return title_lines(results), list(HEADER), rows
+
+
+def title_lines(results: Mapping[str, Any]) -> list[str]:
+    """Sentences without which the numbers would be misread; the first names the run."""
+    count = len(results["folds"])
+    folds = f"{count} fold" + "s" * (count > 1)
+    variant = f" ({results['corpus_variant']})" if results.get("corpus_variant") else ""
+    lines = [
+        f"{results['corpus']}{variant}: upstream {results['upstream']}, head {results['head']}, "
+        f"protocol {results['protocol']}, {folds}"
+    ]
+    if not results["speaker_independent"]:
+        lines.append("SPEAKER-DEPENDENT: test speakers may be in training; expect lower scores on new speakers.")
+    elif results["protocol"] == EVALUATE:
+        lines.append("Speaker-independent: none of these speakers was in the model's training.")
+    elif results.get("dev_shares_speakers"):
+        lines.append("Speaker-independent test; dev shares speakers with train.")
+    else:
+        lines.append("Speaker-independent: train, dev and test of a fold share no speaker.")
+    if results.get("upstream_weights") == "random":
+        lines.append(f"RANDOM-WEIGHT UPSTREAM: {results['upstream']} was never trained; this run is a control.")
+    if isinstance(results.get("layers"), int):
+        lines.append(f"Layer {results['layers']} alone, of the layers 0 to {results['num_layers'] - 1}.")
+    if results.get("hidden_states") == "mixture":
+        lines.append(
+            "APPROXIMATION: the head was trained on one mixture of the layers a fold, whose weights a linear probe "
+            "learned on means; there was no room to store all layers."
+        )
+    lines += [f"WARNING: {line}" for line in results.get("label_warnings", ())]
+    lines += _leakage_lines(results) + _selection_lines(results) + _trial_lines(results)
+    lines += results.get("ci_notes", [])
+    lines.append(f"{intervals_line(results)} Pooled: all test utterances as one set. Fractions in %.".lstrip())
+    return lines
+
+
+def intervals_line(results: Mapping[str, Any]) -> str:
+    """A sentence on how the intervals were made; "" where there is none."""
+    if not any(ends[0] is not None for metrics in results["ci95"].values() for ends in metrics.values()):
+        return ""
+    units = f"{results['ci_num_units']} {results['ci_unit']}s"
+    if "ci_method" not in results:
+        return (
+            f"95 % intervals: bootstrap over {units}, by an earlier version and too narrow for few speakers; "
+            f"`undertone rerun` makes the run again."
+        )
+    return f"95 % intervals, for new speakers: jackknife over {units}, Student's t."
+
+
+def _leakage_lines(results: Mapping[str, Any]) -> list[str]:
+    """What a fresh probe still finds of what an adversary was to remove, averaged over the folds."""
+    lines = []
+    for name in results["folds"][0].get("leakage", {}):
+        found = [fold["leakage"][name] for fold in results["folds"] if fold.get("leakage", {}).get(name)]
+        if found:
+            value, chance = (float(np.mean([one[key] for one in found])) for key in ("uar", "chance"))
+            lines.append(
+                f"Adversarial {name}: a fresh linear probe still tells it from the training embeddings with UAR "
+                f"{number('uar', value)} (chance {number('uar', chance)})."
+            )
+    return lines
+
+
+def _selection_lines(results: Mapping[str, Any]) -> list[str]:
+    """What dev selected by, on which utterances, and where a task had no say for want of labels."""
+    found = results.get("selected_by")
+    if not found or not found["metrics"]:
+        return []
+    folds = len(results["folds"])
+    words = []
+    for task, counts in found["metrics"].items():
+        metric, number_of = next(iter(counts.items()))
+        words.append(f"{METRICS[metric]} of {task}" + (f" ({number_of} of {folds} folds)" if number_of < folds else ""))
+    if found["per_task"]:
+        return [f"Dev: {', '.join(words)}, each task on its own, on {found['on']}."]
+    mean = "the mean of " if len(words) > 1 else ""
+    return [f"Dev selects by {mean}{' and '.join(words)}, on {found['on']}."]
+
+
+def _words(chosen: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """(task, `setting=value`) of what a fold chose; the task is "" where all of them share it."""
+    words = []
+    for key, value in chosen.items():
+        by_task = value if isinstance(value, Mapping) else {"": value}
+        words += [(task, f"{key}={one}") for task, one in by_task.items()]
+    return words
+
+
+def _trial_lines(results: Mapping[str, Any]) -> list[str]:
+    """What a sweep chose, and what several seeds give."""
+    lines = []
+    if "sweep" in results:
+        values = "; ".join(f"{key} of {_listed(some)}" for key, some in results["sweep"]["values"].items())
+        chosen = [_words(one) for one in results["sweep"]["chosen"].values()]
+        shared = Counter(", ".join(word for task, word in one if not task) for one in chosen)
+        by_task = Counter(f"{task} {word}" for one in chosen for task, word in one if task)
+        picked = "; ".join(f"{name} in {n}" for name, n in [*shared.most_common(), *sorted(by_task.items())] if name)
+        lines.append(f"Sweep: {values}, chosen for each fold: {picked}.")
+    if "seed_scores" in results:
+        task = results["tasks"][0]
+        metric = "uar" if task["kind"] == "classification" else "ccc"
+        mean, std = (results["seed_scores"][key][task["name"]][metric] for key in ("mean", "std"))
+        seeds = ", ".join(map(str, results["seeds"]))
+        lines.append(
+            f"Seeds {seeds}: {METRICS[metric]} of {task['name']} {number(metric, mean)} ± {number(metric, std)} over "
+            f"seeds. Below, an utterance counts once for each seed: scores are of single models, not of an ensemble."
+        )
+    return lines
+
+
+def _listed(values: Sequence[Any]) -> str:
+    """`0.1, 0.01`, or `0 to 12` of numbers that follow each other."""
+    if len(values) > 2 and list(values) == list(range(values[0], values[0] + len(values))):
+        return f"{values[0]} to {values[-1]}"
+    return ", ".join(map(str, values))
+
+
+def verdict(results: Mapping[str, Any]) -> str:
+    """One sentence: the first task's UAR (or CCC), its interval, and whether that is above chance."""
+    task = results["tasks"][0]["name"]
+    metric = "uar" if results["tasks"][0]["kind"] == "classification" else "ccc"
+    value, chance = results["pooled"][task][metric], results["chance"][task][metric]
+    unit = " %" if metric in _PERCENT else ""
+    low, high = results["ci95"][task][metric]
+    if value is None:
+        return f"{METRICS[metric]} of {task} is not defined: too few test utterances have a label."
+    if low is None:
+        return (
+            f"{METRICS[metric]} of {task}: {number(metric, value)}{unit}, without an interval; chance is "
+            f"{number(metric, chance)}{unit}."
+        )
+    where = "above" if low > chance else "below" if high < chance else "not distinguishable from"
+    return (
+        f"{METRICS[metric]} of {task}: {number(metric, value)}{unit} "
+        f"(95 % interval {number(metric, low)} – {number(metric, high)}), "
+        f"{where} chance ({number(metric, chance)}{unit})."
+    )
+
+
+def number(metric: str, value: float | None) -> str:
+    """A value as the tables show it: 0.7123 -> `71.2` for a share, `0.712` for CCC and RMSE, None -> `–`."""
+    if value is None:
+        return "–"
+    return f"{100 * value:.1f}" if metric in _PERCENT else f"{value:.3f}"
+
+
+def to_json(value: Any) -> Any:
+    """The same value with NaN and infinities as None, NumPy numbers as Python's and tuples as lists."""
+    if isinstance(value, Mapping):
+        return {str(key): to_json(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | np.ndarray):
+        return [to_json(item) for item in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _over_parts(parts: Sequence[Mapping[str, Any]], reduce: Any) -> dict[str, dict[str, float]]:
+    """`reduce` of each task's and metric's values over the parts in which it is defined; NaN where it never is."""
+    found: dict[str, dict[str, float]] = {}
+    for task, metrics in parts[0]["metrics"].items():
+        found[task] = {}
+        for metric in (metric for metric in METRICS if metric in metrics):
+            values = [part["metrics"][task][metric] for part in parts]
+            defined = [value for value in values if not math.isnan(value)]
+            found[task][metric] = float(reduce(defined)) if defined else math.nan
+    return found
+
+
+def _comparable(
+    folds: Sequence[Mapping[str, Any]], per_fold: Sequence[tuple[str, Predictions]], pooled: Predictions
+) -> list[dict[str, Any]]:
+    """The folds' metrics without those that mean something else in a fold than over all test utterances."""
+    dropped: dict[str, tuple[str, ...]] = {}
+    for task in pooled.tasks:
+        if task.kind == "regression":
+            dropped[task.name] = ("ccc",) if len(folds) > 1 else ()
+            continue
+        whole = set(pooled.targets[task.name].tolist()) - {-1}
+        parts = [set(predictions.targets[task.name].tolist()) - {-1} for _, predictions in per_fold]
+        dropped[task.name] = ("uar", "macro_f1") if any(part and part != whole for part in parts) else ()
+    return [
+        {
+            "metrics": {
+                task: {metric: math.nan if metric in dropped[task] else value for metric, value in metrics.items()}
+                for task, metrics in fold["metrics"].items()
+            }
+        }
+        for fold in folds
+    ]
+
+
+def _sample_std(values: Sequence[float]) -> float:
+    return float(np.std(values, ddof=1)) if len(values) > 1 else math.nan
+
+
+def _chance(predictions: Predictions, task: Task) -> dict[str, float]:
+    if task.kind == "regression":
+        return {"ccc": 0.0}
+    target = predictions.targets[task.name]
+    known = target[target >= 0]
+    majority = np.bincount(known).max() / len(known) if len(known) else math.nan
+    return {"uar": 1 / (len(np.unique(known)) or len(task.labels)), "wa": float(majority)}
+
+
+def _confusion(predictions: Predictions, task: Task) -> np.ndarray:
+    rows = predictions.known(task)
+    return confusion_matrix(predictions.targets[task.name][rows], predictions.predicted(task)[rows], len(task.labels))

@@ -1,0 +1,105 @@
+"""Changed copies for a head that is fitted once: as scikit-learn fits the same copies, each heard once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from sklearn.preprocessing import StandardScaler
+from sklearn.svm import LinearSVC
+
+from undertone.corpora.manifest import Manifest, Utterance
+from undertone.tests.cli.commands import undertone
+from undertone.tests.cli.runs import fold, weights
+from undertone.training.augmenter import Augmenter, CopySource
+from undertone.training.config import Augmentation
+from undertone.training.sources import WaveSource
+from undertone.upstream import WaveBatch, load_upstream
+from undertone.upstream.types import HiddenStates
+
+SETTINGS = {"speed": 0.2, "gain": 6.0, "share": 1.0}
+HEAD = ("--upstream", "functionals", "--head", "svm", "device=cpu")
+WORDS = (*HEAD, "--fold", "F1", "head.C=0.001")
+AUGMENT = ("augment.speed=0.2", "augment.gain=6", "augment.share=1", "augment.copies=2")
+
+
+def trained(corpus: Path, out: Path, *words: str) -> Path:
+    outcome = undertone("train", corpus, "--out", out, "--store", out.parent / "store", *WORDS, *words)
+    assert outcome.status == 0, outcome.err
+    return out
+
+
+def vectors(utterances: list[Utterance], augmenter: Augmenter, step: int) -> np.ndarray:
+    upstream, found = load_upstream("functionals"), []
+    for item in utterances:
+        found.append(upstream(WaveBatch.collate([augmenter.wave(item, step)], 16_000)).states.flatten().numpy())
+    return np.stack(found).astype(float)
+
+
+def test_the_head_is_fitted_on_the_utterances_and_their_copies(small_corpus: Path, tmp_path: Path) -> None:
+    out = trained(small_corpus, tmp_path / "run", *AUGMENT, "tasks=emotion")
+    train = [item for item in Manifest.load(out / "manifest") if item.speaker != "F1"]
+    augmenter = Augmenter(Augmentation(**SETTINGS), 0, 16_000, WaveSource(16_000), lambda batch: batch)
+    still = Augmenter(Augmentation(), 0, 16_000, WaveSource(16_000), lambda batch: batch)
+    rows = np.concatenate([vectors(train, still, 0), vectors(train, augmenter, 1), vectors(train, augmenter, 2)])
+    labels = [item.emotion for item in train] * 3
+    scaler = StandardScaler().fit(rows)
+    model = LinearSVC(C=0.001, random_state=0, tol=1e-8, max_iter=1_000_000).fit(scaler.transform(rows), labels)
+    (found,) = [value for name, value in weights(out).items() if name.endswith("emotion.weight")]
+    np.testing.assert_allclose(found, model.coef_, atol=1e-3 * np.abs(model.coef_).max())
+    plain = trained(small_corpus, tmp_path / "plain", "tasks=emotion")
+    assert any((weights(out)[name] != value).any() for name, value in weights(plain).items())
+    assert fold(out)["num_train"] == fold(plain)["num_train"]  # copies are no utterances
+
+
+def test_every_copy_is_heard_once_and_depends_on_its_number_and_the_seed(small_corpus: Path, tmp_path: Path) -> None:
+    utterances = list(Manifest.load(trained(small_corpus, tmp_path / "run") / "manifest"))[:6]
+    heard: list[int] = []
+
+    def hear(batch: WaveBatch) -> HiddenStates:
+        heard.append(len(batch.samples))
+        return HiddenStates(batch.samples[:, None, :, None], batch.lengths)  # (B, 1, N, 1), padded
+
+    def source(seed: int, number: int) -> CopySource:
+        settings = Augmentation(**SETTINGS)
+        return CopySource(Augmenter(settings, seed, 16_000, WaveSource(16_000), hear), number, together)
+
+    together: dict[tuple[int, int, str], torch.Tensor] = {}
+    first = source(0, 1)(utterances[:4])
+    assert len(first.states) == 4 and heard == [4]
+    again = source(0, 1)(utterances[::-1])
+    assert heard == [4, 2]
+    for utterance, states, length in zip(utterances[::-1], again.states, again.lengths.tolist(), strict=True):
+        wave = source(0, 1).augmenter.wave(utterance, 1)
+        assert torch.equal(states[0, :length, 0], wave) and not states[0, length:].any()  # frames, and no padding
+    others = [source(*which)(utterances[::-1]) for which in ((0, 2), (1, 1))]
+    assert heard == [4, 2, 6, 6]
+    assert not any(torch.equal(other.lengths, again.lengths) for other in others)
+
+
+def test_the_preset_contours_from_a_corpus_to_a_prediction(small_corpus: Path, tmp_path: Path) -> None:
+    words = ("--system", "contours", "--fold", "F1", "device=cpu", "--store", tmp_path / "store")
+    outcome = undertone("train", small_corpus, "--out", tmp_path / "run", *words, "sweep.head.C=1e-3,1e-2")
+    assert outcome.status == 0, outcome.err
+    assert all(C in (1e-3, 1e-2) for C in fold(tmp_path / "run")["chosen"]["head.C"].values())
+    clip = next(small_corpus.parent.rglob("*.wav"))
+    answer = undertone("predict", tmp_path / "run", clip)
+    assert answer.status == 0 and "emotion" in answer.out, answer.err
+
+
+@pytest.mark.parametrize(
+    "words, message",
+    [
+        (("augment.speed=0.1",), "Say how many changed copies of each utterance it is fitted on besides"),
+        (("augment.copies=2",), "augment.copies=2 copies nothing but sound that is changed"),
+        (("augment.speed=0.1", "augment.copies=2", "augment.mixup=0.2"), "augment.mixup changes batches"),
+        (("augment.speed=0.1", "augment.copies=2", "head=linear"), "'linear' is given other changes at every update"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(
+    small_corpus: Path, tmp_path: Path, words: tuple[str, ...], message: str
+) -> None:
+    outcome = undertone("train", small_corpus, "--out", tmp_path / "run", *HEAD, *words)
+    assert outcome.fails_with(message), outcome.err

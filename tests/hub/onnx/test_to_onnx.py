@@ -1,0 +1,256 @@
+"""The ONNX graph against PyTorch, in padded batches; and its script where nothing else is installed."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from undertone.common.discovery import available
+from undertone.downstream.head import Head
+from undertone.downstream.heads.linear import LinearHead
+from undertone.downstream.task import Task
+from undertone.hub.onnx.to_onnx import ACOUSTIC
+from undertone.recipes.systems import load_system
+from undertone.tests.hub.test_to_transformers import make_model
+from undertone.upstream import Frames, Upstream, WaveBatch, load_upstream
+from undertone.upstream.acoustic._opensmile import OpenSmile
+from undertone.upstream.acoustic.contours import Contours
+from undertone.upstream.acoustic.fbank import Fbank
+from undertone.upstream.hf.random_weights import ARCHITECTURES, save_random
+
+pytest.importorskip("onnx", reason="needs undertone[onnx]")
+onnxruntime = pytest.importorskip("onnxruntime", reason="needs undertone[onnx]")
+
+from undertone.hub.onnx.to_onnx import to_onnx  # noqa: E402
+
+torch.set_num_threads(1)
+TASKS = [
+    Task("emotion", "classification", ("angry", "happy", "sad")),
+    Task("arousal", "regression", ("arousal",)),
+]
+TINY = [name for name in ARCHITECTURES if name.startswith("tiny-")]
+FIRST = (  # a kind of mask or of input each
+    "tiny-wav2vec2", "tiny-wavlm-layer", "tiny-data2vec", "tiny-sew", "tiny-conformer", "tiny-w2v-bert", "tiny-whisper",
+)  # fmt: skip
+BATCHES = [(0.5, 3.0, 15.0), (0.7,), (0.02, 0.9)]
+
+
+def noise(seconds, seed):
+    random = np.random.default_rng(seed)
+    return (0.1 * random.standard_normal(int(16000 * seconds)) + 0.02).astype(np.float32)
+
+
+def voice(seconds, seed):
+    """A voice that glides from 100 to 250 Hz, in noise, with its second half unvoiced."""
+    times = np.arange(int(16000 * seconds)) / 16000
+    pitch = 100 + 150 * times / max(seconds, 1)
+    tones = sum(np.sin(2 * np.pi * number * np.cumsum(pitch) / 16000) / number for number in range(1, 6))
+    return (0.1 * tones * (times < seconds / 2) + 0.05 * noise(seconds, seed)).astype(np.float32)
+
+
+def torch_scores(model, waves):
+    """The scores of each clip alone, so that neither side's batching is trusted."""
+    outputs = [model.predict_batch(WaveBatch.collate([torch.from_numpy(wave)], 16000)).logits for wave in waves]
+    emotion = np.concatenate([output["emotion"].softmax(-1).numpy() for output in outputs])
+    return emotion, np.concatenate([output["arousal"].numpy() for output in outputs])
+
+
+def check_batches(session, model, batches=BATCHES, sound=noise):
+    for number, seconds in enumerate(batches):
+        waves = [sound(second, 10 * number + place) for place, second in enumerate(seconds)]
+        lengths = np.array([len(wave) for wave in waves])
+        samples = np.stack([np.pad(wave, (0, max(lengths) - len(wave))) for wave in waves])
+        found = session.run(["emotion", "arousal"], {"samples": samples, "lengths": lengths})
+        for task, wanted in zip(found, torch_scores(model, waves), strict=True):
+            np.testing.assert_allclose(task, wanted, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=[] if name in FIRST else pytest.mark.slow) for name in TINY])
+def test_padded_batches_have_pytorchs_scores(name, tmp_path):
+    model = make_model(save_random(name, tmp_path / "upstream"), "attention", TASKS)
+    made = to_onnx(model, tmp_path / "onnx")
+    assert made.difference < 1e-4
+    check_batches(onnxruntime.InferenceSession(made.folder / "model.onnx"), model)
+
+
+@pytest.mark.parametrize("head", [*available("undertone.downstream.heads", Head), "jiang2022 resized"])
+def test_every_head_can_be_exported(head, tmp_path):
+    head, *resized = head.split()
+    options = {"head_options": {"resize": 40}} if resized else {}
+    scale = 1 if head == "ecapa" else 3  # a deep one: at 3 its values are of 1e13
+    upstream = save_random("tiny-hubert", tmp_path / "upstream")
+    model = make_model(upstream, head, TASKS, scale, layer_norm=head == "linear", **options)
+    session = onnxruntime.InferenceSession(to_onnx(model, tmp_path / "onnx").folder / "model.onnx")
+    check_batches(session, model, BATCHES[1:])
+
+
+class CountingHead(LinearHead):
+    """A head that counts in Python, which no graph holds."""
+
+    def forward(self, streams):
+        frames = self.only_stream(streams)
+        longest = max(frames.lengths.tolist())
+        return super().forward({"speech": Frames(frames.features[:, :longest].reshape(2, longest, -1), frames.lengths)})
+
+
+def test_a_head_without_a_graph_is_refused(tmp_path):
+    model = make_model("fbank", "linear", TASKS)
+    model.downstream.head.__class__ = CountingHead
+    with pytest.raises(ValueError, match="Head 'linear' cannot be exported to ONNX: .*What works: --head attention"):
+        to_onnx(model, tmp_path / "onnx")
+    assert not (tmp_path / "onnx").exists()
+
+
+def test_values_over_time_come_out_as_their_mean(tmp_path):
+    tasks = [TASKS[0], Task("arousal", "regression", ("arousal",), level="frame")]
+    model = make_model(save_random("tiny-wavlm", tmp_path / "upstream"), "frames", tasks)
+    session = onnxruntime.InferenceSession(to_onnx(model, tmp_path / "onnx").folder / "model.onnx")
+    wave = noise(0.6, 0)
+    values = model.predict_batch(WaveBatch.collate([torch.from_numpy(wave)], 16000)).logits["arousal"]  # (1, T, 1)
+    longer = np.pad(wave, (0, 5000))[None]
+    found = session.run(["arousal"], {"samples": longer, "lengths": np.array([len(wave)])})[0]
+    np.testing.assert_allclose(found, values.mean(1), atol=1e-4)
+
+
+def test_int8_is_smaller_and_its_difference_is_what_was_measured(tmp_path):
+    """A geometry in which matrices are most of the weights."""
+    from transformers import Wav2Vec2Config, Wav2Vec2FeatureExtractor, Wav2Vec2Model
+
+    torch.manual_seed(0)
+    sizes = {"num_hidden_layers": 2, "hidden_size": 128, "intermediate_size": 1024, "num_attention_heads": 4}
+    Wav2Vec2Model(Wav2Vec2Config(**sizes, conv_dim=[16] * 7)).save_pretrained(tmp_path / "upstream")
+    Wav2Vec2FeatureExtractor().save_pretrained(tmp_path / "upstream")
+    made = to_onnx(make_model(tmp_path / "upstream", "linear", TASKS, scale=1), tmp_path / "onnx")
+    assert made.size == (made.folder / "model.onnx").stat().st_size
+    assert made.int8_size == (made.folder / "model.int8.onnx").stat().st_size < 0.6 * made.size
+    assert made.difference < made.int8_difference < 1
+
+
+BLOCKED = """
+import runpy, sys
+for name in ("torch", "transformers", "undertone", "torchaudio", "scipy", "onnx"):
+    sys.modules[name] = None
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+def run_script(*arguments):
+    return subprocess.run(
+        [sys.executable, "-I", "-c", BLOCKED, *map(str, arguments)],
+        capture_output=True, text=True, timeout=60, env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+
+
+def test_the_script_predicts_with_three_packages(tmp_path):
+    import soundfile
+
+    model = make_model(save_random("tiny-wav2vec2", tmp_path / "upstream"), "attention", TASKS)
+    script = to_onnx(model, tmp_path / "onnx").folder / "predict.py"
+    code = [line for line in script.read_text().splitlines() if line.strip() and not line.startswith('"""')]
+    assert len(code) <= 15
+    waves = [noise(0.5, 1), noise(0.01, 2), noise(1.5, 3)]
+    for number, wave in enumerate(waves):
+        soundfile.write(tmp_path / f"{number}.wav", np.stack([wave, wave], 1), 16000, subtype="FLOAT")
+    answer = run_script(script, *(tmp_path / f"{number}.wav" for number in range(3)))
+    assert answer.returncode == 0, answer.stderr
+    emotion, arousal = torch_scores(model, waves)
+    for number, line in enumerate(map(json.loads, answer.stdout.splitlines())):
+        assert list(line) == ["file", "emotion", "arousal"] and line["file"] == str(tmp_path / f"{number}.wav")
+        assert list(line["emotion"]) == ["angry", "happy", "sad"]
+        np.testing.assert_allclose(list(line["emotion"].values()), emotion[number], atol=1e-4)
+        assert line["arousal"]["arousal"] == pytest.approx(float(arousal[number, 0]), abs=1e-4)
+    soundfile.write(tmp_path / "other.wav", waves[0], 8000)
+    said = run_script(script, tmp_path / "0.wav", tmp_path / "other.wav").stderr
+    assert f"{tmp_path / 'other.wav'}: 8000 samples at 8000 Hz; the model hears 1 to any number of at 16000 Hz." in said
+    assert "python predict.py FILE.wav" in run_script(script).stderr
+
+
+def test_the_script_refuses_more_than_the_model_hears(tmp_path):
+    import soundfile
+
+    model = make_model(save_random("tiny-whisper", tmp_path / "upstream"), "linear", TASKS)
+    script = to_onnx(model, tmp_path / "onnx").folder / "predict.py"
+    soundfile.write(tmp_path / "long.wav", noise(30.1, 0), 16000)
+    answer = run_script(script, tmp_path / "long.wav")
+    assert "481600 samples at 16000 Hz; the model hears 1 to 480000 at 16000 Hz. Resample or cut it." in answer.stderr
+    soundfile.write(tmp_path / "whole.wav", noise(30, 0), 16000, subtype="FLOAT")
+    found = json.loads(run_script(script, tmp_path / "whole.wav").stdout)["emotion"]
+    emotion, _ = torch_scores(model, [noise(30, 0)])
+    np.testing.assert_allclose(list(found.values()), emotion[0], atol=1e-4)
+
+
+class Mine(Fbank):
+    """A front-end from outside."""
+
+
+FRONT_ENDS = [(kind.__name__.lower(), {}) for kind in ACOUSTIC]
+OF_LI2019 = ("spectrogram", {"window_ms": 40, "shape": "hamming", "max_hz": 4000})
+
+
+@pytest.mark.parametrize("name, options", [*FRONT_ENDS, OF_LI2019, ("logmel", {"num_mels": 40})])
+def test_acoustic_front_ends_are_exported_too(name, options, tmp_path):
+    model = make_model(load_upstream(name, options=options), "svm" if name == "functionals" else "attention", TASKS, 1)
+    session = onnxruntime.InferenceSession(to_onnx(model, tmp_path / "onnx").folder / "model.onnx")
+    check_batches(session, model)
+    check_batches(session, model, sound=voice)
+
+
+SYSTEMS = ["crnn:small", "functionals", "huang2017:small", "jiang2022:small", "li2019:small", "trigeorgis2016:small"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("system", SYSTEMS)
+def test_the_acoustic_systems_are_exported(system, tmp_path):
+    settings = load_system(system)
+    upstream = load_upstream(settings["upstream"], options=settings.get("upstream_options"))
+    model = make_model(upstream, settings["head"], TASKS, 1, head_options=settings.get("head_options", {}))
+    check_batches(onnxruntime.InferenceSession(to_onnx(model, tmp_path / "onnx").folder / "model.onnx"), model)
+
+
+def test_every_front_end_has_a_graph_or_a_reason():
+    found = available("undertone.upstream.acoustic", Upstream)
+    assert set(found) - {"compare2016", "egemaps", "contours"} == {name for name, _ in FRONT_ENDS}
+
+
+@pytest.mark.parametrize(
+    "kind, reason",
+    [
+        (OpenSmile, "openSMILE's own program"),
+        (Contours, "the logarithm of a matrix"),
+        (Mine, "it is code from outside"),
+    ],
+)
+def test_other_upstreams_are_refused_with_what_works(kind, reason, tmp_path):
+    model = make_model("fbank", "attention", TASKS)
+    model.upstream.__class__ = kind
+    said = (
+        f"Upstream 'fbank' cannot be exported to ONNX: {reason}.* What can be exported: fbank, functionals, jiang2022"
+    )
+    with pytest.raises(ValueError, match=said):
+        to_onnx(model, tmp_path / "onnx")
+    assert not (tmp_path / "onnx").exists()
+
+
+def test_without_the_packages_it_says_how_to_get_them(tmp_path, monkeypatch):
+    model = make_model(save_random("tiny-wav2vec2", tmp_path / "upstream"), "attention", TASKS)
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(
+        ValueError, match=r"no onnxruntime here. Install what it needs: pip install 'undertone\[onnx\]'"
+    ):
+        to_onnx(model, tmp_path / "onnx")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["wav2vec2-base", "wavlm-base"])
+def test_true_geometry(name, tmp_path):
+    model = make_model(save_random(name, tmp_path / "upstream"), "attention", TASKS)
+    made = to_onnx(model, tmp_path / "onnx")
+    assert made.difference < 1e-4 and made.int8_size < 0.5 * made.size
+    check_batches(onnxruntime.InferenceSession(made.folder / "model.onnx"), model, BATCHES[:2])

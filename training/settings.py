@@ -1,0 +1,185 @@
+"""Settings as a user gives them (flags, key=value, YAML, presets) -> RunConfig, and back: a file, a command line."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from undertone.common.discovery import nearest
+from undertone.common.files import read_record, write_json
+from undertone.training.config import SHORT, RunConfig, explain, parse, read_yaml
+
+NESTED = {
+    "sweep": "sweep",
+    "corpus": "corpus_options",
+    "head": "head_options",
+    "upstream": "upstream_options",
+    "ladder": "ladder_options",
+    "task_weights": "task_weights",
+    "augment": "augment",
+}
+
+
+def make_config(
+    values: Mapping[str, Any],
+    assignments: Iterable[str] = (),
+    file: Path | None = None,
+    preset: Mapping[str, Any] | None = None,
+) -> RunConfig:
+    """Merge a preset, a YAML or JSON file, the flags' values (None = not given) and `key=value` words, and validate.
+
+    Later ones win; one value wins over an earlier sweep of that setting.
+
+    Raises:
+        ValueError: an unreadable file, a word without `=`, an unknown key (its nearest is named), a value out of range.
+    """
+    merged = {**(preset or {}), **(_read_file(file) if file is not None else {})}
+    for key, value in values.items():
+        if value is not None:
+            _unsweep(merged, key)
+            merged[key] = value
+    for word in assignments:
+        assign(merged, word)
+    unknown = [key for key in merged if key not in RunConfig.model_fields]
+    if unknown:
+        raise ValueError(f"Unknown setting {unknown[0]!r}.{nearest(unknown[0], [*RunConfig.model_fields, *SHORT])}")
+    try:
+        return RunConfig(**merged)
+    except ValidationError as error:
+        raise ValueError(explain(error)) from error
+
+
+def corpus_options(words: Iterable[str]) -> dict[str, Any]:
+    """The options in `corpus.NAME=value` words, for a command that takes no other settings.
+
+    Raises:
+        ValueError: another setting, or a word without `=`.
+    """
+    merged: dict[str, Any] = {}
+    for word in words:
+        assign(merged, word)
+        if list(merged) != ["corpus_options"]:
+            raise ValueError(f"Expected corpus.NAME=value, got {word!r}; there are no other settings here.")
+    return dict(merged.get("corpus_options", {}))
+
+
+def _read_file(file: Path) -> dict[str, Any]:
+    try:
+        content = read_yaml(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ValueError(f"Cannot read the config {file}: {error.strerror}.") from error
+    except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:  # PyYAML lets those of Python through
+        raise ValueError(f"The config {file} is not valid YAML: {error}") from error
+    if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
+        got = "other keys than words" if isinstance(content, dict) else type(content).__name__
+        raise ValueError(f"The config {file} must hold `key: value` lines, got {got}.")
+    return {SHORT.get(key, str(key)): value for key, value in content.items()}
+
+
+def assign(merged: dict[str, Any], word: str) -> None:
+    """Apply one `key=value`; `head.NAME=value` sets a head option; a value is read as YAML, lists with commas."""
+    key, equals, text = word.partition("=")
+    if not equals or not key:
+        raise ValueError(f"Expected key=value, got {word!r}. For example learning_rate=3e-4 or head.dropout=0.1.")
+    value = parse(text)
+    prefix, dot, option = key.partition(".")
+    if dot and prefix in NESTED:
+        before = merged.get(NESTED[prefix], {})
+        if not isinstance(before, Mapping):
+            raise ValueError(f"Setting {NESTED[prefix]!r} must hold `name: value` lines, got {before!r}.")
+        _unsweep(merged, key)
+        merged[NESTED[prefix]] = {**before, option: value}
+        return
+    key = SHORT.get(key, key)
+    _unsweep(merged, key)
+    if key in ("tasks", "adversarial", "postprocess"):
+        value = tuple(part.strip() for part in text.split(",") if part.strip())
+    merged[key] = value
+
+
+def _unsweep(merged: dict[str, Any], key: str) -> None:
+    """Take a setting that is now given out of the sweep that a preset or a file asks for."""
+    if isinstance(sweep := merged.get("sweep"), Mapping):
+        merged["sweep"] = {name: values for name, values in sweep.items() if SHORT.get(name, name) != key}
+
+
+# ---- The resolved config in a run's folder.
+
+
+def save_config(config: RunConfig, path: Path) -> None:
+    """Write the resolved config as JSON; `undertone crossval --config FILE` reads it back."""
+    write_json(path, json.loads(config.model_dump_json()))
+
+
+def check_same_run(config: RunConfig, path: Path) -> None:
+    """Refuse to continue a run under another config than the one it was started with.
+
+    Raises:
+        ValueError: the settings that differ, and what to do.
+    """
+    if not path.is_file():
+        return
+    before, now = read_record(path), json.loads(config.model_dump_json())
+    where_only = {"store", "store_budget", "memory", "device", "log_with"}
+    changed = [key for key in now if before.get(key) != now[key] and key not in where_only]
+    if changed:
+        listing = ", ".join(f"{key} was {before.get(key)!r}, now {now[key]!r}" for key in changed)
+        raise ValueError(f"{path.parent} holds a run with other settings: {listing}. Choose another --out.")
+
+
+# ---- The command line that makes a run again, from its resolved config.
+
+_FLAGS = ("root", "upstream", "head")
+
+
+def command_line(config: Mapping[str, Any], run: Path, fold: str | None = None) -> str:
+    """`undertone crossval CORPUS --out RUN ...` with every setting that is not the default; of one fold, `train`.
+
+    Run where `run` is unfinished it resumes; with another --out it makes the run again.
+
+    Args:
+        config: the content of RUN/config.json.
+        run: RUN, as it is to stand in the command.
+        fold: the only one that was trained; None: all of them were.
+    """
+    words = ["undertone", "crossval" if fold is None else "train", str(config["corpus"])]
+    for key in _FLAGS:
+        if config.get(key) is not None:
+            words += [f"--{key}", str(config[key])]
+    words += ["--out", str(run), *(["--fold", fold] if fold is not None else [])]
+    for key, value in config.items():
+        if key not in ("corpus", *_FLAGS) and not _is_default(key, value):
+            words += _assignments(key, value)
+    return shlex.join(words)
+
+
+def _is_default(key: str, value: Any) -> bool:
+    field = RunConfig.model_fields.get(key)
+    default = field.get_default() if field is not None else None
+    default = default.model_dump(mode="json") if isinstance(default, BaseModel) else default
+    return bool(value == (list(default) if isinstance(default, tuple) else default))
+
+
+def _assignments(key: str, value: Any) -> list[str]:
+    """The words that set one setting: `key=value`, or `head.NAME=value` for each option of a head."""
+    if isinstance(value, Mapping):
+        prefix = {field: prefix for prefix, field in NESTED.items()}.get(key, key)
+        return [f"{prefix}.{name}={_option(key, option)}" for name, option in value.items()]
+    return [f"{key}={_text(value)}"]
+
+
+def _option(key: str, value: Any) -> str:
+    """A list as JSON, which may be nested; the values of a sweep with commas."""
+    return json.dumps(value, separators=(",", ":")) if isinstance(value, list) and key != "sweep" else _text(value)
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, bool) or value is None:
+        return {True: "true", False: "false", None: "null"}[value]
+    return ",".join(str(item) for item in value) if isinstance(value, list | tuple) else str(value)

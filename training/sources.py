@@ -1,0 +1,176 @@
+"""What the trainer is fed: hidden states from the store, or sound for an upstream that learns.
+
+The trainer itself never looks into a batch; the module it trains takes what the source gives.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, ClassVar, Protocol
+
+import psutil
+import torch
+from torch import Tensor
+
+from undertone.audio.read import read_audio
+from undertone.upstream.base import Upstream
+from undertone.upstream.precision import autocast, check_precision
+from undertone.upstream.types import HiddenStates, StoredStates, WaveBatch
+
+if TYPE_CHECKING:
+    from undertone.corpora.manifest import Utterance
+    from undertone.upstream.store.store import Store
+
+
+class Source(Protocol):
+    """Where batches come from.
+
+    Attributes:
+        jitter: how freely utterances of unlike length share a batch (see `epoch_batches`).
+    """
+
+    jitter: ClassVar[float]
+
+    def __call__(self, utterances: Sequence[Utterance]) -> HiddenStates | WaveBatch:
+        """The batch of the utterances, in their order, padded to the longest."""
+
+
+class StoreSource:
+    """Hidden states (B, L, T, D) of a store, in the dtype that it keeps them in; T is 1 where it holds means.
+
+    What was read once stays in memory, as it is stored, until the allowance is used up; the rest is read from the
+    store every time.
+
+    Args:
+        store: holds all that will be asked for.
+        allowance: bytes of memory on `device`; None: half of what is free there.
+        device: where states are kept and batches are made.
+        layer: the only one to read, so that L is 1; None: all of them.
+    """
+
+    jitter: ClassVar[float] = 0.3  # padding frames cost little here, mixing helps
+
+    def __init__(
+        self,
+        store: Store,
+        allowance: int | None = None,
+        device: torch.device | str = "cpu",
+        layer: int | None = None,
+    ) -> None:
+        self.store, self.device, self.layer = store, torch.device(device), layer
+        self.room = _free_memory(self.device) // 2 if allowance is None else allowance
+        self.held: dict[str, Tensor] = {}
+
+    def __call__(self, utterances: Sequence[Utterance]) -> HiddenStates:
+        """Read."""
+        return StoredStates(self._states(str(item.audio_hash)) for item in utterances)
+
+    def _states(self, key: str) -> Tensor:
+        if key in self.held:
+            return self.held[key]
+        states = self.store.get(key)  # (L, T, D)
+        if self.layer is not None:
+            states = states[self.layer : self.layer + 1]  # (1, T, D)
+        if states.nbytes > self.room:
+            return states.to(self.device)
+        self.room -= states.nbytes
+        self.held[key] = states.to(self.device, copy=True)  # what the store gives is a view of a mapped file
+        return self.held[key]
+
+    def can_hold(self, utterances: Sequence[Utterance]) -> bool:
+        """Whether `means` of these fit into the allowance."""
+        states = self.store.get(str(utterances[0].audio_hash))
+        return states.numel() * torch.float32.itemsize * len(utterances) <= self.room
+
+    def means(self, utterances: Sequence[Utterance]) -> Tensor:
+        """(L, N, D) float32, of a store of means."""
+        num_layers, _, size = self.store.get(str(utterances[0].audio_hash)).shape
+        found = torch.empty(num_layers, len(utterances), size)
+        for row, utterance in enumerate(utterances):
+            states = self.store.get(str(utterance.audio_hash))  # (L, 1, D)
+            found[:, row] = states[:, 0]
+        return found.to(self.device)
+
+
+def _free_memory(device: torch.device) -> int:
+    """Bytes."""
+    return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else psutil.virtual_memory().available
+
+
+class WaveSource:
+    """Sound (B, N) read from the files, for an upstream that learns."""
+
+    jitter: ClassVar[float] = 0.03  # every padding sample goes through the upstream
+
+    def __init__(self, sample_rate: int) -> None:
+        self.sample_rate = sample_rate
+
+    def __call__(self, utterances: Sequence[Utterance]) -> WaveBatch:
+        """Read, resample and pad."""
+        waves = [read_audio(item.path, self.sample_rate, item.start, item.end) for item in utterances]
+        return WaveBatch.collate(waves, self.sample_rate)
+
+
+EVERYONE = "all"  # the model of all speakers
+
+
+class MixtureSource:
+    """Hidden states (B, 1, T, D) float32: the layers' mixture of one fold, of all that the store holds.
+
+    Args:
+        source: of the stored mixtures, (B, F, T, D).
+        names: of the F trainings.
+        weights: name -> (L,) layer weights.
+        name: of the training that is fed.
+    """
+
+    jitter: ClassVar[float] = StoreSource.jitter
+
+    def __init__(
+        self, source: StoreSource, names: Sequence[str], weights: Mapping[str, Sequence[float]], name: str = EVERYONE
+    ) -> None:
+        self.source, self.names, self.weights, self.name = source, names, weights, name
+
+    def of(self, name: str) -> MixtureSource:
+        """The same store for another training."""
+        return MixtureSource(self.source, self.names, self.weights, name)
+
+    def __call__(self, utterances: Sequence[Utterance]) -> HiddenStates:
+        """Read and pad."""
+        every = self.source(utterances)
+        row = self.names.index(self.name)
+        return HiddenStates(every.states[:, row : row + 1], every.lengths)  # (B, 1, T, D)
+
+
+class RecomputeSource:
+    """Hidden states (B, L, T, D) float32 that a frozen upstream computes for every batch; nothing is stored.
+
+    Args:
+        upstream: on the device of the training; put in eval mode.
+        mean: give means over the frames, (B, L, 1, D).
+        precision: of its arithmetic: `no`, `bf16` or `fp16`.
+
+    Raises:
+        ValueError: the device computes wrongly in this precision.
+    """
+
+    jitter: ClassVar[float] = WaveSource.jitter  # every padding sample goes through the upstream
+
+    def __init__(self, upstream: Upstream, mean: bool = False, precision: str = "no") -> None:
+        self.upstream, self.mean, self.precision = upstream.eval(), mean, precision
+        self.waves = WaveSource(upstream.sample_rate)
+        self.device = next(upstream.parameters(), torch.empty(0)).device
+        check_precision(upstream, self.device, precision)
+
+    def __call__(self, utterances: Sequence[Utterance]) -> HiddenStates:
+        """Read, resample, pad, and run the upstream."""
+        return self.hear(self.waves(utterances))
+
+    def hear(self, batch: WaveBatch) -> HiddenStates:
+        """Run the upstream."""
+        batch = batch.to(self.device)
+        with torch.no_grad():
+            with autocast(self.device, self.precision):
+                hidden: HiddenStates = self.upstream(batch)
+            hidden = hidden.to(self.device, torch.float32)
+            return hidden.means() if self.mean else hidden

@@ -1,0 +1,1 @@
+"""Many heads trained together, as one batched computation."""

@@ -1,0 +1,1 @@
+"""Hugging Face speech models as upstreams."""

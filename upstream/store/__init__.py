@@ -1,0 +1,1 @@
+"""Hidden states on disk: written once, read by every run."""

@@ -1,0 +1,209 @@
+"""Run a frozen upstream over utterances, each distinct sound once, into a store."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from undertone.audio.batches import ahead, plan_batches
+from undertone.audio.read import AudioError
+from undertone.upstream.base import Upstream, hear
+from undertone.upstream.execution import in_halves, packed, side_by_side
+from undertone.upstream.precision import autocast, check_precision
+from undertone.upstream.store.store import Store
+from undertone.upstream.types import HiddenStates, WaveBatch
+
+BATCH_SECONDS = 80.0  # padded sound in a batch on an accelerator
+NOT_FINITE = "gives hidden states with NaN or infinity for it; if it does so for every file, its weights are broken."
+
+
+class Clip(Protocol):
+    """A stretch of a sound file, such as an utterance of a manifest."""
+
+    @property
+    def audio_hash(self) -> str:
+        """Of its content: equal sounds have equal hashes."""
+
+    @property
+    def path(self) -> str | Path:
+        """The file."""
+
+    @property
+    def start(self) -> float | None:
+        """Seconds into the file, or None for its beginning."""
+
+    @property
+    def end(self) -> float | None:
+        """Seconds into the file, or None for its end."""
+
+    @property
+    def duration(self) -> float:
+        """Seconds."""
+
+
+@dataclass(frozen=True)
+class ExtractionReport:
+    """What an extraction did.
+
+    Attributes:
+        audio_seconds: of the sounds that were computed.
+        seconds: wall clock.
+        computed: distinct sounds that went through the upstream.
+        reused: distinct sounds that were in the store.
+        broken: (path, reason) of the sounds that were set aside.
+    """
+
+    audio_seconds: float
+    seconds: float
+    computed: int
+    reused: int
+    broken: list[tuple[str, str]]
+
+
+def extract(
+    upstream: Upstream,
+    clips: Iterable[Clip],
+    store: Store,
+    *,
+    device: torch.device | str = "cpu",
+    batch_seconds: float = BATCH_SECONDS,
+    progress: Callable[[float, float], None] | None = None,
+) -> ExtractionReport:
+    """Put the hidden states of all `clips` into `store`; what is there is left, what is broken is set aside.
+
+    Interrupted at any moment, it goes on from the last shard when called again.
+
+    Args:
+        upstream: moved to `device` and put in eval mode.
+        clips: utterances; several with one `audio_hash` are computed once.
+        store: made for `upstream`.
+        device: on `cpu` utterances go one by one, which is faster than padding them, and as many side by side as torch
+            has threads, which is faster than sharing each out.
+        batch_seconds: s of padded sound in a batch on other devices.
+        progress: called with s of sound done and s in all, after each batch.
+
+    Raises:
+        OSError: the disk is full; what was stored before is kept.
+        ValueError: the device's memory does not hold one clip alone, or it computes wrongly in the store's precision.
+    """
+    began = time.monotonic()
+    upstream.to(device).eval()
+    distinct: dict[str, Clip] = {}
+    for clip in clips:
+        distinct.setdefault(clip.audio_hash, clip)
+    todo = [distinct[key] for key in store.missing(distinct)]
+    job = _Job(upstream, torch.device(device), store, progress, sum(clip.duration for clip in todo))
+    limit = 0.0 if job.device.type == "cpu" else batch_seconds
+    if todo:
+        check_precision(upstream, job.device, store.precision)
+    with packed(upstream) if todo and store.precision == "no" else nullcontext():
+        store.add(job.states(plan_batches(todo, lambda clip: clip.duration, limit)))
+    return ExtractionReport(
+        audio_seconds=job.audio_seconds,
+        seconds=time.monotonic() - began,
+        computed=job.computed,
+        reused=len(distinct) - len(todo),
+        broken=job.broken,
+    )
+
+
+def share_of(clips: Iterable[Clip], rank: int, num_processes: int) -> list[Clip]:
+    """The distinct sounds that one of several processes computes: about the same seconds in as many sounds for each."""
+    distinct = {clip.audio_hash: clip for clip in clips}
+    by_length = sorted(distinct.values(), key=lambda clip: (-clip.duration, clip.audio_hash))
+    turns = [by_length[start : start + num_processes] for start in range(0, len(by_length), num_processes)]
+    ordered = [turn if number % 2 == 0 else turn[::-1] for number, turn in enumerate(turns)]  # 0 1 1 0 0 1 1 0
+    return [turn[rank] for turn in ordered if rank < len(turn)]
+
+
+@dataclass(frozen=True)
+class _Computed:
+    """What came of a batch: (audio_hash, what the store keeps), seconds of sound in it, and what is set aside."""
+
+    entries: list[tuple[str, Tensor]] = field(default_factory=list)
+    audio_seconds: float = 0.0
+    broken: list[tuple[str, str]] = field(default_factory=list)
+
+    def __add__(self, other: _Computed) -> _Computed:
+        return _Computed(
+            self.entries + other.entries, self.audio_seconds + other.audio_seconds, self.broken + other.broken
+        )
+
+
+Heard = list[tuple[Clip, Tensor]]  # the clips of a batch that can be read, with their waves
+
+
+class _Job:
+    """One extraction: counts, and the stream of states that the store takes."""
+
+    def __init__(
+        self,
+        upstream: Upstream,
+        device: torch.device,
+        store: Store,
+        progress: Callable[[float, float], None] | None,
+        total_seconds: float,
+    ) -> None:
+        self.upstream, self.device, self.store = upstream, device, store
+        self.progress, self.total_seconds = progress, total_seconds
+        self.computed, self.audio_seconds = 0, 0.0
+        self.broken: list[tuple[str, str]] = []
+
+    def states(self, batches: list[list[Clip]]) -> Iterator[tuple[str, Tensor]]:
+        """(audio_hash, what the store keeps of its states) of every sound that gives finite ones."""
+        done = 0.0
+        for batch, found in self._computed(batches):
+            yield from found.entries
+            self.computed += len(found.entries)
+            self.audio_seconds += found.audio_seconds
+            self.broken += found.broken
+            done += sum(clip.duration for clip in batch)
+            if self.progress is not None:
+                self.progress(done, self.total_seconds)
+
+    def _computed(self, batches: list[list[Clip]]) -> Iterator[tuple[Sequence[Clip], _Computed]]:
+        """Each batch with what came of it; a CPU works on several at once, an accelerator while threads read on."""
+        if self.device.type == "cpu":
+            yield from side_by_side(self.upstream, batches, lambda twin, batch: self._compute(twin, self._read(batch)))
+            return
+        for batch, read in ahead(batches, self._read):
+            yield batch, self._compute(self.upstream, read)
+
+    def _compute(self, upstream: Upstream, read: tuple[Heard, _Computed]) -> _Computed:
+        heard, unread = read
+        if not heard:
+            return unread
+        compute = partial(self._forward, upstream)
+        return sum(in_halves(compute, heard, lambda pair: f"{pair[0].path} ({pair[0].duration:.1f} s)"), unread)
+
+    def _forward(self, upstream: Upstream, batch: Sequence[tuple[Clip, Tensor]]) -> list[_Computed]:
+        """What is stored of each clip; of one whose states are not finite nothing, and it is set aside."""
+        with torch.inference_mode():
+            waves = WaveBatch.collate([wave for _, wave in batch], upstream.sample_rate).to(self.device)
+            with autocast(self.device, self.store.precision):
+                hidden: HiddenStates = upstream(waves)
+            output = self.store.reduce(hidden.to(self.device, torch.float32))
+            finite = torch.isfinite(output.states.abs().amax((1, 2, 3))).tolist()
+            output = output.to("cpu")
+        return [
+            _Computed([(clip.audio_hash, states[:, :length])], len(wave) / upstream.sample_rate)  # (L, T, D)
+            if good
+            else _Computed(broken=[(str(clip.path), f"{upstream.name} {NOT_FINITE}")])
+            for (clip, wave), states, length, good in zip(
+                batch, output.states, output.lengths.tolist(), finite, strict=True
+            )
+        ]
+
+    def _read(self, batch: Sequence[Clip]) -> tuple[Heard, _Computed]:
+        """The waves, and what cannot be read."""
+        found = [(clip, hear(self.upstream, clip.path, clip.start, clip.end)) for clip in batch]
+        broken = [(wave.path, wave.reason) for _, wave in found if isinstance(wave, AudioError)]
+        return [(clip, wave) for clip, wave in found if isinstance(wave, Tensor)], _Computed(broken=broken)
