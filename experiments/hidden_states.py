@@ -24,7 +24,7 @@ from undertone.corpora import load_corpus
 from undertone.corpora.prepare import prepare
 from undertone.downstream.head import head_class
 from undertone.downstream.network import needed_states
-from undertone.report.run_files import MIXTURES
+from undertone.experiments.run_folder import MIXTURES
 from undertone.training.accelerator import make_accelerator, with_precision_of_device
 from undertone.training.config import RunConfig
 from undertone.training.sources import EVERYONE, MixtureSource, RecomputeSource, Source, StoreSource, WaveSource

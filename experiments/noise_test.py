@@ -16,7 +16,7 @@ from undertone.corpora.manifest import Manifest, Utterance
 from undertone.corpora.prepare import check_unchanged
 from undertone.downstream.model import UndertoneModel
 from undertone.downstream.network import LiveModel
-from undertone.report.run_files import fold_folder
+from undertone.experiments.run_folder import fold_folder
 from undertone.scoring.postprocess import apply_chains
 from undertone.scoring.predictions import Predictions
 from undertone.scoring.results import number, score

@@ -19,8 +19,8 @@ from undertone.downstream.ladder_options import LadderOptions
 from undertone.experiments.cost import trained_parameters
 from undertone.experiments.hidden_states import frozen_source, store_folder
 from undertone.experiments.run import Run, adapted, trains_top_from_store
+from undertone.experiments.run_folder import remove_leftovers
 from undertone.experiments.start_record import check_start, record_start, save_start
-from undertone.report.run_files import remove_leftovers
 from undertone.training.accelerator import make_accelerator, with_precision_of_device
 from undertone.training.augmenter import check_augmentation
 from undertone.training.config import RunConfig

@@ -18,7 +18,7 @@ from undertone.downstream.ladder_options import LadderOptions
 from undertone.downstream.model import UndertoneModel
 from undertone.downstream.network import Downstream, LiveModel, TopLayersModel
 from undertone.downstream.task import Task
-from undertone.report.run_files import fold_folder
+from undertone.experiments.run_folder import fold_folder
 from undertone.training.augmenter import Heard
 from undertone.training.config import RunConfig
 from undertone.training.seeding import seed_everything

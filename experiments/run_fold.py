@@ -30,8 +30,8 @@ from undertone.experiments.embeddings import save_embeddings
 from undertone.experiments.hidden_states import first_decides
 from undertone.experiments.probe import leakage
 from undertone.experiments.run import Run
+from undertone.experiments.run_folder import TRAINING
 from undertone.experiments.sweep import TRIED, WEIGHTS, chosen_trials, combine
-from undertone.report.run_files import TRAINING
 from undertone.scoring.postprocess import postprocess
 from undertone.training.accelerator import make_accelerator
 from undertone.training.augmenter import Augmenter, Batch, CopySource, Hear

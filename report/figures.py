@@ -10,8 +10,8 @@ import numpy as np
 
 from undertone.experiments.attention import CLIPS, load_attention
 from undertone.experiments.embeddings import MOST, embedding_map, load_embeddings
+from undertone.experiments.run_folder import RunFiles
 from undertone.report import plots
-from undertone.report.run_files import RunFiles
 from undertone.scoring.metrics import calibration_bins, risk_area, risk_coverage
 from undertone.scoring.results import METRICS, number
 

@@ -10,9 +10,9 @@ import numpy as np
 
 from undertone.common.files import atomic_path, remove_drafts
 from undertone.downstream.task import Task
+from undertone.experiments.run_folder import RunFiles, read_run
 from undertone.report.figures import MAIN, attention_clips, embedding_maps, figures
 from undertone.report.pages import render
-from undertone.report.run_files import RunFiles, read_run
 from undertone.scoring.intervals import metrics_of, positions, unit_sums
 from undertone.scoring.raters import rater_agreement
 from undertone.scoring.results import METRICS, number, only_fold, results_table, verdict

@@ -10,7 +10,7 @@ import pytest
 
 from undertone.common.hub_client import find_model
 from undertone.experiments.crossval import crossval
-from undertone.report.run_files import fold_folder, read_run
+from undertone.experiments.run_folder import fold_folder, read_run
 from undertone.scoring.predictions import Predictions
 from undertone.training.config import RunConfig
 
