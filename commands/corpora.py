@@ -10,7 +10,8 @@ import typer
 from rich.table import Table
 
 from undertone.commands.flags import CorpusArg
-from undertone.commands.terminal import CorpusOptions, Root, console, printable, say
+from undertone.commands.terminal import CorpusOptions, Root, console, say
+from undertone.common.console import printable
 
 
 def prepare(

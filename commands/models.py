@@ -13,7 +13,8 @@ import typer
 from rich.table import Table
 
 from undertone.commands.flags import CorpusArg
-from undertone.commands.terminal import AllowOption, CorpusOptions, ModelArg, Root, console, fail, printable, say, show
+from undertone.commands.terminal import AllowOption, CorpusOptions, ModelArg, Root, console, fail, say, show
+from undertone.common.console import printable
 
 if TYPE_CHECKING:
     from undertone.downstream.model import UndertoneModel
