@@ -118,7 +118,8 @@ def downstream(config: RunConfig, name: str, weights: Sequence[float] | None = N
     seed_everything(config.seed, "init", name)
     module = Downstream(LAYERS, SIZE, (TASK,), config.head, config.head_options)
     if weights is not None:
-        module.layer_sum.fix(weights)
+        module.layer_sum.logits.data = torch.tensor(weights).log()
+        module.layer_sum.logits.requires_grad_(False)
     return module
 
 

@@ -22,7 +22,7 @@ from undertone.downstream.network import Downstream, LiveModel
 from undertone.experiments.cost import model_cost, trained_parameters
 from undertone.experiments.hidden_states import first_decides
 from undertone.experiments.open_run import open_run
-from undertone.experiments.run import Run, weights_of
+from undertone.experiments.run import EVERYONE, Run, weights_of
 from undertone.experiments.run_fold import check_fitted, fit_fold, is_done, take_fold
 from undertone.experiments.stacked_folds import can_stack, refit_stacked, train_stacked
 from undertone.experiments.start_record import versions
@@ -31,7 +31,6 @@ from undertone.scoring.predictions import Predictions
 from undertone.scoring.results import only_fold, summarise
 from undertone.training.accelerator import make_accelerator
 from undertone.training.config import RunConfig, trials
-from undertone.training.sources import EVERYONE
 from undertone.training.targets import label_warnings
 from undertone.training.trainer import total_steps
 
@@ -139,7 +138,7 @@ def _refit(run: Run, accelerator: Accelerator) -> dict[str, Any]:
     """Train RUN/model on all speakers, for the median best step of the folds; returns what using it costs."""
     records = [read_record(run.folder(fold) / "fold.json", best_step=int) for fold in run.folds]
     config, best_step, num_train = refit_plan(run.config, records)
-    run, total = replace(run, config=config).of(EVERYONE), total_steps(config, num_train)
+    run, total = replace(run, config=config).reading_its_layer(), total_steps(config, num_train)
     everyone, folder, title = list(run.manifest), run.out / "refit", "model of all speakers"
     if can_stack(run, accelerator):
         module: Downstream | LiveModel = refit_stacked(run, total, best_step, title)

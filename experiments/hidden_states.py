@@ -1,34 +1,27 @@
 """The hidden states of a frozen upstream for a run: computed once into the store, as far as its budget goes.
 
-Where the frames need more room than the budget, and a head does not do with their means, there are two ways on: one
-mixture of the layers a fold, with layer weights learned on the means (an approximation, and named so), or no store at
-all: the upstream computes every batch anew.
+Where they need more room than the budget, nothing is stored: the upstream computes every batch again.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
-from statistics import fmean
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
+from typing import TYPE_CHECKING, Literal, TypeVar, cast, get_args
 
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list, gather_object
 from filelock import FileLock
 
 from undertone.common.console import Display
-from undertone.common.files import read_record, remove_folder, safe_name, write_json
+from undertone.common.files import read_record, write_json
 from undertone.corpora import load_corpus
 from undertone.corpora.prepare import prepare
-from undertone.downstream.head import head_class
 from undertone.downstream.network import needed_states
-from undertone.experiments.run_folder import MIXTURES
 from undertone.training.accelerator import make_accelerator, with_precision_of_device
 from undertone.training.config import RunConfig
-from undertone.training.sources import EVERYONE, MixtureSource, RecomputeSource, Source, StoreSource, WaveSource
-from undertone.training.trainer import Trainer, total_steps
+from undertone.training.sources import RecomputeSource, Source, StoreSource, WaveSource
 from undertone.upstream import load_upstream
 from undertone.upstream.base import Upstream
 from undertone.upstream.store.extract import ExtractionReport, extract, share_of
@@ -59,49 +52,44 @@ def store_folder(store: str | Path | None) -> Path:
 def frozen_source(run: Run, accelerator: Accelerator) -> tuple[str, Source]:
     """What a run whose upstream, or a part of it, is frozen trains from.
 
-    The choice is made once and kept in RUN/hidden_states.json: a run that is taken up does not change it, however
-    much room there is then.
+    The choice is made once and kept in RUN/hidden_states.json: a resumed run does not change it, however much room
+    there is then.
 
     Returns:
-        what is stored (`frames`, `mean`, `mixture` or `none`), and the source.
+        what is stored (`frames`, `mean` or `none`), and the source.
 
     Raises:
-        ValueError: a file that could be read when the manifest was made cannot be read now.
+        ValueError: a file that could be read when the manifest was made cannot be read now, or the run was started by
+            a version that stored mixtures of the layers.
         OSError: the disk is full.
     """
     path, lock = run.out / "hidden_states.json", FileLock(run.out / "hidden_states.lock")
 
-    def begun() -> dict[str, Any] | None:
+    def begun() -> str | None:
         lock.acquire()
-        return read_record(path, kind=str) if path.is_file() else None
+        return str(read_record(path, kind=str)["kind"]) if path.is_file() else None
 
     try:
-        plan = first_decides(accelerator, begun)
-        if plan is None:
-            plan = _plan(run, accelerator)
+        kind = first_decides(accelerator, begun)
+        if kind is None:
+            kind = first_decides(accelerator, lambda: _affordable(run))
             if accelerator.is_main_process:
-                write_json(path, plan)
-                remove_folder(run.out / MIXTURES)
+                write_json(path, {"kind": kind})
             accelerator.wait_for_everyone()
     finally:
         lock.release()
-    if plan["kind"] == "none":
-        return "none", _recomputing(run, accelerator)
-    mixtures = plan.get("mixtures")
-    source = hidden_states(run, plan["kind"], accelerator, None if mixtures is None else list(mixtures.values()))
-    return plan["kind"], source if mixtures is None else MixtureSource(source, list(mixtures), mixtures)
-
-
-def _plan(run: Run, accelerator: Accelerator) -> dict[str, Any]:
-    """The first of these that the budget allows: what the head needs, one mixture of the layers a fold, nothing."""
-    kind = first_decides(accelerator, lambda: _affordable(run))
-    if kind != "mixture":
-        return {"kind": kind}
-    return {"kind": kind, "mixtures": learn_mixtures(run, hidden_states(run, "mean", accelerator), accelerator)}
+    if kind == "none":
+        return kind, _recomputing(run, accelerator)
+    if kind not in get_args(Kind):
+        raise ValueError(
+            f"{run.out} stores hidden states of the kind {kind!r}, which this version of undertone does not train on. "
+            f"Choose another --out; where frames are over the budget, store_dtype=int8 halves them."
+        )
+    return kind, hidden_states(run, cast(Kind, kind), accelerator)
 
 
 def _affordable(run: Run) -> str:
-    """What fits into the budget; says what is needed, what is free and what follows."""
+    """What is stored within the budget, or `none`; says what is needed, what is free and what follows."""
     config, say = run.config, run.display.say
     kind = needed_states(config.head, config.layer_norm) if config.mode == "frozen" else "frames"
     store = _open(run, kind)
@@ -109,21 +97,11 @@ def _affordable(run: Run) -> str:
     todo = {item.audio_hash: item for item in run.manifest if item.audio_hash not in store}
     need = stored_bytes(run.upstream, [item.duration for item in todo.values()], kind, config.store_dtype)
     if need:
-        say(f"{kind} of {len(todo)} sounds need {in_words(need)}: {budget}")
+        say(f"{kind} of {len(todo)} clips need {in_words(need)}: {budget}")
     if need <= budget.bytes:
         return kind
-    seconds = [item.duration for item in {item.audio_hash: item for item in run.manifest}.values()]
-    if kind == "frames" and can_mix(run):
-        count = len(run.folds) + 1
-        need = stored_bytes(run.upstream, seconds, "mean")
-        need += stored_bytes(run.upstream, seconds, "mixture", config.store_dtype, count)
-        if need <= budget.bytes:
-            say(
-                f"That is over the budget, and head {config.head!r} needs frames. Layer weights are learned on the "
-                f"means, and {count} mixtures of the layers are stored, {in_words(need)}: AN APPROXIMATION."
-            )
-            return "mixture"
-    say("That is over the budget: nothing is stored, the upstream computes every batch anew.")
+    advice = "" if kind == "mean" or config.store_dtype == "int8" else " store_dtype=int8 halves what frames need."
+    say(f"That is over the budget: nothing is stored, the upstream computes every batch again.{advice}")
     return "none"
 
 
@@ -143,11 +121,9 @@ class Budget:
         return f"{in_words(self.free)} are free, the budget is {in_words(self.bytes)} (store_budget=20GB sets it)"
 
 
-def hidden_states(
-    run: Run, kind: Kind, accelerator: Accelerator, mixtures: Sequence[Sequence[float]] | None = None
-) -> StoreSource:
+def hidden_states(run: Run, kind: Kind, accelerator: Accelerator) -> StoreSource:
     """The run's hidden states of one kind, computed where the store lacks them."""
-    store = _open(run, kind, mixtures)
+    store = _open(run, kind)
     done = fill_store(run.upstream, list(run.manifest), store, accelerator, run.display)
     if done.computed:
         run.display.say(extracted_line(done))
@@ -155,10 +131,10 @@ def hidden_states(
     return StoreSource(store, allowance, accelerator.device)
 
 
-def _open(run: Run, kind: Kind, mixtures: Sequence[Sequence[float]] | None = None) -> Store:
+def _open(run: Run, kind: Kind) -> Store:
     config: RunConfig = run.config
     folder = store_folder(config.store)
-    return Store(folder, run.upstream, kind, config.store_dtype, mixtures, config.mixed_precision)
+    return Store(folder, run.upstream, kind, config.store_dtype, config.mixed_precision)
 
 
 def fill_store(
@@ -192,7 +168,7 @@ def fill_store(
         raise ValueError(f"{len(done.broken)} files cannot be read any more: {listing}. Restore them, or begin anew.")
     if left := store.missing(keys):  # looks at what the other processes have written
         raise ValueError(
-            f"{len(left)} of {len(set(keys))} sounds are not in {store.folder}. If processes run on several machines, "
+            f"{len(left)} of {len(set(keys))} clips are not in {store.folder}. If processes run on several machines, "
             f"give a folder that all of them share: store=FOLDER."
         )
     return done
@@ -211,7 +187,7 @@ def _together(reports: Sequence[ExtractionReport]) -> ExtractionReport:
 def extracted_line(report: ExtractionReport) -> str:
     """What an extraction did, in one line."""
     return (
-        f"extracted {report.computed} sounds, {report.audio_seconds:.1f} audio seconds in {report.seconds:.1f} s: "
+        f"extracted {report.computed} clips, {report.audio_seconds:.1f} audio seconds in {report.seconds:.1f} s: "
         f"{_speed(report.audio_seconds, report.seconds)}"
     )
 
@@ -225,59 +201,6 @@ def _recomputing(run: Run, accelerator: Accelerator) -> Source:
         return WaveSource(run.upstream.sample_rate)  # the training itself runs the whole upstream
     kind = needed_states(run.config.head, run.config.layer_norm)
     return RecomputeSource(run.upstream.to(accelerator.device), kind == "mean", run.config.mixed_precision)
-
-
-# ---- Where frames do not fit into the store: one mixture of the layers a fold, or the upstream at every batch.
-
-PROBE = "linear"  # the head that the layer weights are learned with; it needs nothing but means
-
-
-def can_mix(run: Run) -> bool:
-    """Whether layer weights can be learned on means: a probe predicts the tasks, and layers are mixed as they are.
-
-    Nor is any fold called `EVERYONE`: its weights would be those that have learned from its test part.
-    """
-    config, levels = run.config, head_class(PROBE).levels
-    if any(fold.name == EVERYONE for fold in run.folds):
-        return False
-    learned = config.mode == "frozen" and config.layers == "sum" and "layers" not in config.sweep
-    return learned and not config.layer_norm and all(t.level in levels for t in run.tasks)
-
-
-def learn_mixtures(run: Run, means: Source, accelerator: Accelerator) -> dict[str, list[float]]:
-    """Layer weights of every fold, learned with a linear probe on the means of its train part and chosen on its dev.
-
-    Test utterances have no part in it, which is why each fold has weights of its own. The model of all speakers gets
-    the mean of the folds' weights.
-
-    Args:
-        run: its settings, but for the head, are the probe's.
-        means: (B, L, 1, D).
-        accelerator: of the run.
-
-    Returns:
-        {fold: (L,) weights}, and `EVERYONE`'s.
-    """
-    probes = {"head": PROBE, "head_options": {}, "ladder": False, "seeds": (), "sweep": {}}
-    config = run.config.model_copy(update=probes)
-    probe, found = replace(run, config=config, source=means), {}
-    for fold in run.folds:
-        train, dev = run.manifest.select(fold.train), run.manifest.select(fold.dev)
-        module = probe.new_downstream(fold.name)
-        folder = run.out / MIXTURES / safe_name(fold.name)
-        with run.display.bar(f"layer weights of fold {fold.name}") as advance:
-            trainer = Trainer(
-                config,
-                run.tasks,
-                means,
-                module,
-                folder,
-                accelerator,
-                lambda done, last, score: advance(done, last, ""),
-            )
-            trainer.fit(train, dev, total_steps(config, len(train)))
-        found[fold.name] = module.layer_sum.layer_weights().tolist()
-    return found | {EVERYONE: [fmean(weights) for weights in zip(*found.values(), strict=True)]}
 
 
 # ---- A corpus through a frozen upstream, ahead of any run.
@@ -316,7 +239,7 @@ def extract_corpus(config: RunConfig, kind: Literal["frames", "mean"], display: 
     todo = {item.audio_hash: item.duration for item in prepared.manifest if item.audio_hash not in store}
     need = stored_bytes(upstream, todo.values(), kind, config.store_dtype)
     budget = Budget(config.store_budget, store.folder)
-    display.say(f"{kind} of {len(todo)} sounds need {in_words(need)}: {budget}")
+    display.say(f"{kind} of {len(todo)} clips need {in_words(need)}: {budget}")
     if need > budget.bytes:
         means = in_words(stored_bytes(upstream, todo.values(), "mean"))
         raise ValueError(

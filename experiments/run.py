@@ -22,11 +22,13 @@ from undertone.experiments.run_folder import fold_folder
 from undertone.training.augmenter import Heard
 from undertone.training.config import RunConfig
 from undertone.training.seeding import seed_everything
-from undertone.training.sources import MixtureSource, Source, StoreSource
+from undertone.training.sources import Source, StoreSource
 from undertone.upstream import Upstream
 from undertone.upstream.hf.adapt import add_lora, finetune, merge_lora
 from undertone.upstream.hf.replay import can_replay
 from undertone.upstream.hf.upstream import HFUpstream
+
+EVERYONE = "all"  # name of the model of all speakers
 
 
 @dataclass
@@ -44,7 +46,7 @@ class Run:
         source: what the trained module is fed.
         display: where progress is shown.
         warnings: what the results must say about the data and the settings.
-        stored: of the hidden states: `frames`, `mean`, `mixture` or `none`.
+        stored: of the hidden states: `frames`, `mean` or `none`.
         unlabelled: what a ladder reconstructs besides.
         copies: hidden states of changed copies of utterances, once they were heard.
     """
@@ -77,17 +79,13 @@ class Run:
             downstream: Downstream = LadderDownstream(*shape, *settings, options)
         else:
             downstream = Downstream(*shape, *settings)
-        if isinstance(self.source, MixtureSource):
-            downstream.layer_sum.fix(self.source.weights[name])
-        elif isinstance(self.config.layers, int):
+        if isinstance(self.config.layers, int):
             downstream.layer_sum.select(self.config.layers)
         return downstream
 
-    def of(self, name: str) -> Run:
-        """The run as one training sees it: the fold's, or `EVERYONE`'s; of stored frames the layer that it takes."""
+    def reading_its_layer(self) -> Run:
+        """The run as a training with its config sees it: of stored frames only the layer that it takes is read."""
         source, layer = self.source, self.config.layers
-        if isinstance(source, MixtureSource):
-            return dataclasses.replace(self, source=source.of(name))
         if self.stored == "frames" and isinstance(source, StoreSource) and isinstance(layer, int):
             if self.config.mode == "frozen":
                 one = StoreSource(source.store, source.room, source.device, layer)

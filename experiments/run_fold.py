@@ -231,7 +231,7 @@ def _run_fold(run: Run, fold: Fold, accelerator: Accelerator, title: str) -> Non
     for trial in chosen_trials(folder, plan):
         place, own = folder / trial.name, replace(run, config=trial.config)
         if not (place / "fold.json").is_file():
-            module = None if fitted else own.of(fold.name).new_module(fold.name).to(accelerator.device)
+            module = None if fitted else own.new_module(fold.name).to(accelerator.device)
             outcome = read_tried(place, module)
             one = make_accelerator(trial.config, place)
             _finish(own, fold, place, one, f"{title} {trial.name}", module, *outcome)
@@ -244,7 +244,7 @@ def _try(
     run: Run, fold: Fold, folder: Path, accelerator: Accelerator, title: str
 ) -> tuple[Downstream | LiveModel | None, Trained, float]:
     """Train on train and select on dev: the module, but of a head that a solver fits, the outcome, and seconds."""
-    began, run = time.monotonic(), run.of(fold.name)
+    began, run = time.monotonic(), run.reading_its_layer()
     utterances, dev = run.manifest.select(fold.train), run.manifest.select(fold.dev)
     accelerator.init_trackers("tensorboard")
     if issubclass(head_class(run.config.head), FittedHead):
@@ -267,7 +267,7 @@ def _finish(
     seconds: float,
 ) -> None:
     """Fit what was chosen where it is not fitted yet, and write the fold's files: test is read here, once."""
-    began, run = time.monotonic(), replace(run.of(fold.name), config=with_values(run.config, trained.chosen))
+    began, run = time.monotonic(), replace(run.reading_its_layer(), config=with_values(run.config, trained.chosen))
     train = run.manifest.select(fold.train)
     both = run.config.refit_on_dev or chooses_inside(run.config)
     learned = [*fold.train, *(fold.dev if both else ())]

@@ -16,9 +16,6 @@ from undertone.training.settings import command_line
 TRAINING = ("checkpoints", "best", "both", "layers")
 """Folders that a training needs until its fold.json is written."""
 
-MIXTURES = "mixtures"
-"""Folder of RUN where layer weights are learned until hidden_states.json holds them."""
-
 
 @dataclass(frozen=True)
 class RunFiles:
@@ -74,8 +71,6 @@ def remove_leftovers(run: Path) -> None:
     for record in run.glob("folds/**/fold.json"):  # written last: its training is done
         for name in TRAINING:
             remove_folder(record.parent / name)
-    if (run / "hidden_states.json").is_file():
-        remove_folder(run / MIXTURES)
 
 
 def read_run(run: Path) -> RunFiles:

@@ -5,7 +5,7 @@ The trainer itself never looks into a batch; the module it trains takes what the
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
 import psutil
@@ -109,37 +109,6 @@ class WaveSource:
         """Read, resample and pad."""
         waves = [read_audio(item.path, self.sample_rate, item.start, item.end) for item in utterances]
         return WaveBatch.collate(waves, self.sample_rate)
-
-
-EVERYONE = "all"  # the model of all speakers
-
-
-class MixtureSource:
-    """Hidden states (B, 1, T, D) float32: the layers' mixture of one fold, of all that the store holds.
-
-    Args:
-        source: of the stored mixtures, (B, F, T, D).
-        names: of the F trainings.
-        weights: name -> (L,) layer weights.
-        name: of the training that is fed.
-    """
-
-    jitter: ClassVar[float] = StoreSource.jitter
-
-    def __init__(
-        self, source: StoreSource, names: Sequence[str], weights: Mapping[str, Sequence[float]], name: str = EVERYONE
-    ) -> None:
-        self.source, self.names, self.weights, self.name = source, names, weights, name
-
-    def of(self, name: str) -> MixtureSource:
-        """The same store for another training."""
-        return MixtureSource(self.source, self.names, self.weights, name)
-
-    def __call__(self, utterances: Sequence[Utterance]) -> HiddenStates:
-        """Read and pad."""
-        every = self.source(utterances)
-        row = self.names.index(self.name)
-        return HiddenStates(every.states[:, row : row + 1], every.lengths)  # (B, 1, T, D)
 
 
 class RecomputeSource:

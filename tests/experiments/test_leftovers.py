@@ -54,7 +54,7 @@ def test_a_resumed_run_counts_each_fold_once_and_sweeps_what_killed_processes_le
     config, run = odd
     before = json.loads((run / "results.json").read_text())
     fold = fold_folder(run, "..")
-    left = [fold / "checkpoints" / "step-1", fold / "best", fold / "both", fold / "layers", run / "mixtures" / "x"]
+    left = [fold / "checkpoints" / "step-1", fold / "best", fold / "both", fold / "layers"]
     for folder in left:
         folder.mkdir(parents=True)
         (folder / "weights").write_text("x")
