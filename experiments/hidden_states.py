@@ -6,20 +6,21 @@ Where they need more room than the budget, nothing is stored: the upstream compu
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TypeVar, cast, get_args
+from typing import TYPE_CHECKING, cast, get_args
 
 from accelerate import Accelerator
-from accelerate.utils import broadcast_object_list, gather_object
+from accelerate.utils import gather_object
 from filelock import FileLock
 
 from undertone.common.console import Display
 from undertone.common.files import read_record, write_json
 from undertone.corpora import load_corpus
-from undertone.corpora.prepare import prepare
+from undertone.corpora.corpus import Corpus
+from undertone.corpora.prepare import Prepared, prepare_corpus
 from undertone.downstream.network import needed_states
-from undertone.training.accelerator import make_accelerator, with_precision_of_device
+from undertone.training.accelerator import accelerator_of, first_decides, with_precision_of_device
 from undertone.training.config import RunConfig
 from undertone.training.sources import RecomputeSource, Source, StoreSource, WaveSource
 from undertone.upstream import load_upstream
@@ -30,18 +31,8 @@ from undertone.upstream.store.store import Kind, Store
 
 if TYPE_CHECKING:
     from undertone.corpora.manifest import Utterance
-    from undertone.experiments.run import Run
-
 
 STORE = Path("~/.cache/undertone/store")
-Answer = TypeVar("Answer")
-
-
-def first_decides(accelerator: Accelerator, decide: Callable[[], Answer]) -> Answer:
-    """The first process's answer, in all of them: each looking for itself could find the files in another state."""
-    answer = [decide() if accelerator.is_main_process else None]
-    broadcast_object_list(answer)
-    return cast(Answer, answer[0])
 
 
 def store_folder(store: str | Path | None) -> Path:
@@ -49,11 +40,28 @@ def store_folder(store: str | Path | None) -> Path:
     return Path(store or STORE).expanduser()
 
 
-def frozen_source(run: Run, accelerator: Accelerator) -> tuple[str, Source]:
-    """What a run whose upstream, or a part of it, is frozen trains from.
+def prepare_from_config(config: RunConfig, corpus: Corpus | None = None, display: Display | None = None) -> Prepared:
+    """The corpus of a config; files that an earlier run found good and that have not changed are not read again.
 
-    The choice is made once and kept in RUN/hidden_states.json: a resumed run does not change it, however much room
-    there is then.
+    Raises:
+        ValueError: as `load_corpus` and `prepare`.
+    """
+    corpus = corpus or load_corpus(config.corpus, config.corpus_options)
+    known = store_folder(config.store) / "audio"
+    return prepare_corpus(corpus, config.root, display or Display(), strict=config.strict, trusted=known)
+
+
+def frozen_source(
+    config: RunConfig,
+    upstream: Upstream,
+    utterances: Sequence[Utterance],
+    out: Path,
+    accelerator: Accelerator,
+    display: Display,
+) -> tuple[str, Source]:
+    """The source of a run whose upstream, or a part of it, is frozen.
+
+    The choice is made once and kept in RUN/hidden_states.json: a resumed run keeps it, however much room there is then.
 
     Returns:
         what is stored (`frames`, `mean` or `none`), and the source.
@@ -63,84 +71,76 @@ def frozen_source(run: Run, accelerator: Accelerator) -> tuple[str, Source]:
             a version that stored mixtures of the layers.
         OSError: the disk is full.
     """
-    path, lock = run.out / "hidden_states.json", FileLock(run.out / "hidden_states.lock")
+    path, lock = out / "hidden_states.json", FileLock(out / "hidden_states.lock")
+    needed: Kind = needed_states(config.head, config.layer_norm) if config.mode == "frozen" else "frames"
 
-    def begun() -> str | None:
+    def read() -> str | None:
         lock.acquire()
         return str(read_record(path, kind=str)["kind"]) if path.is_file() else None
 
     try:
-        kind = first_decides(accelerator, begun)
+        kind = first_decides(accelerator, read)
         if kind is None:
-            kind = first_decides(accelerator, lambda: _affordable(run))
+            kind = first_decides(accelerator, lambda: _affordable(config, upstream, utterances, needed, display))
             if accelerator.is_main_process:
                 write_json(path, {"kind": kind})
             accelerator.wait_for_everyone()
     finally:
         lock.release()
+    if kind == "none" and config.mode == "frozen":
+        return kind, RecomputeSource(upstream.to(accelerator.device), needed == "mean", config.mixed_precision)
     if kind == "none":
-        return kind, _recomputing(run, accelerator)
+        return kind, WaveSource(upstream.sample_rate)  # the training itself runs the whole upstream
     if kind not in get_args(Kind):
         raise ValueError(
-            f"{run.out} stores hidden states of the kind {kind!r}, which this version of undertone does not train on. "
+            f"{out} stores hidden states of the kind {kind!r}, which this version of undertone does not train on. "
             f"Choose another --out; where frames are over the budget, store_dtype=int8 halves them."
         )
-    return kind, hidden_states(run, cast(Kind, kind), accelerator)
+    store = _store(config, upstream, cast(Kind, kind))
+    done = fill_store(upstream, utterances, store, accelerator, display)
+    if done.computed:
+        display.say(extracted_line(done))
+    allowance = None if config.memory is None else int(config.memory * 1e9)
+    return kind, StoreSource(store, allowance, accelerator.device)
 
 
-def _affordable(run: Run) -> str:
-    """What is stored within the budget, or `none`; says what is needed, what is free and what follows."""
-    config, say = run.config, run.display.say
-    kind = needed_states(config.head, config.layer_norm) if config.mode == "frozen" else "frames"
-    store = _open(run, kind)
-    budget = Budget(config.store_budget, store.folder)
-    todo = {item.audio_hash: item for item in run.manifest if item.audio_hash not in store}
-    need = stored_bytes(run.upstream, [item.duration for item in todo.values()], kind, config.store_dtype)
-    if need:
-        say(f"{kind} of {len(todo)} clips need {in_words(need)}: {budget}")
-    if need <= budget.bytes:
+def _store(config: RunConfig, upstream: Upstream, kind: Kind) -> Store:
+    return Store(store_folder(config.store), upstream, kind, config.store_dtype, precision=config.mixed_precision)
+
+
+def _affordable(
+    config: RunConfig, upstream: Upstream, utterances: Iterable[Utterance], kind: Kind, display: Display
+) -> str:
+    """The kind if it fits into the budget, else `none`; says so."""
+    need, budget = _room(config, upstream, utterances, kind, display)
+    if need <= budget:
         return kind
     advice = "" if kind == "mean" or config.store_dtype == "int8" else " store_dtype=int8 halves what frames need."
-    say(f"That is over the budget: nothing is stored, the upstream computes every batch again.{advice}")
+    display.say(f"That is over the budget: nothing is stored, the upstream computes every batch again.{advice}")
     return "none"
 
 
-class Budget:
-    """How many bytes may be stored: as many as were asked for, or half of what is free.
-
-    Args:
-        wanted: bytes; None: half of the free.
-        folder: of the store.
-    """
-
-    def __init__(self, wanted: int | None, folder: Path) -> None:
-        self.free = free_bytes(folder)
-        self.bytes = self.free // 2 if wanted is None else wanted
-
-    def __str__(self) -> str:
-        return f"{in_words(self.free)} are free, the budget is {in_words(self.bytes)} (store_budget=20GB sets it)"
-
-
-def hidden_states(run: Run, kind: Kind, accelerator: Accelerator) -> StoreSource:
-    """The run's hidden states of one kind, computed where the store lacks them."""
-    store = _open(run, kind)
-    done = fill_store(run.upstream, list(run.manifest), store, accelerator, run.display)
-    if done.computed:
-        run.display.say(extracted_line(done))
-    allowance = None if run.config.memory is None else int(run.config.memory * 1e9)
-    return StoreSource(store, allowance, accelerator.device)
-
-
-def _open(run: Run, kind: Kind) -> Store:
-    config: RunConfig = run.config
-    folder = store_folder(config.store)
-    return Store(folder, run.upstream, kind, config.store_dtype, config.mixed_precision)
+def _room(
+    config: RunConfig, upstream: Upstream, utterances: Iterable[Utterance], kind: Kind, display: Display
+) -> tuple[int, int]:
+    """Bytes that the states yet to be stored need, and the budget: the setting, or half of the free disk."""
+    store = _store(config, upstream, kind)
+    seconds = {item.audio_hash: item.duration for item in utterances if item.audio_hash not in store}
+    need = stored_bytes(upstream, seconds.values(), kind, config.store_dtype)
+    free = free_bytes(store.folder)
+    budget = free // 2 if config.store_budget is None else config.store_budget
+    if need:
+        display.say(
+            f"{kind} of {len(seconds)} clips need {in_words(need)}: {in_words(free)} are free, the budget is "
+            f"{in_words(budget)} (store_budget=20GB sets it)"
+        )
+    return need, budget
 
 
 def fill_store(
     upstream: Upstream, utterances: Sequence[Utterance], store: Store, accelerator: Accelerator, display: Display
 ) -> ExtractionReport:
-    """Run a frozen upstream once over what the store lacks, each process its share.
+    """Run a frozen upstream once over the utterances that the store lacks, divided among the processes.
 
     Returns:
         what all processes did together.
@@ -152,35 +152,33 @@ def fill_store(
     keys = [item.audio_hash for item in utterances]
     lacking = set(first_decides(accelerator, lambda: store.missing(keys)))
     todo = [item for item in utterances if item.audio_hash in lacking]
-    began = time.monotonic()
+    started = time.monotonic()
     with display.bar(f"{upstream.name}: hidden states, s") as advance:
         own = extract(
             upstream,
             share_of(todo, accelerator.process_index, accelerator.num_processes),
             store,
             device=accelerator.device,
-            progress=lambda done, total: advance(done, total, _speed(done, time.monotonic() - began)),
+            progress=lambda done, total: advance(done, total, _speed(done, time.monotonic() - started)),
         )
     accelerator.wait_for_everyone()
-    done = _together(gather_object([own]))
-    if done.broken:
-        listing = "; ".join(f"{path}: {reason}" for path, reason in done.broken[:3])
-        raise ValueError(f"{len(done.broken)} files cannot be read any more: {listing}. Restore them, or begin anew.")
-    if left := store.missing(keys):  # looks at what the other processes have written
+    reports: list[ExtractionReport] = gather_object([own])
+    if broken := [entry for report in reports for entry in report.broken]:
+        listing = "; ".join(f"{path}: {reason}" for path, reason in broken[:3])
+        raise ValueError(
+            f"{len(broken)} files can no longer be read: {listing}. Restore them, or start again with another --out."
+        )
+    if left := store.missing(keys):  # sees what the other processes have written
         raise ValueError(
             f"{len(left)} of {len(set(keys))} clips are not in {store.folder}. If processes run on several machines, "
             f"give a folder that all of them share: store=FOLDER."
         )
-    return done
-
-
-def _together(reports: Sequence[ExtractionReport]) -> ExtractionReport:
     return ExtractionReport(
         audio_seconds=sum(report.audio_seconds for report in reports),
         seconds=max(report.seconds for report in reports),
         computed=sum(report.computed for report in reports),
         reused=sum(report.reused for report in reports),
-        broken=[entry for report in reports for entry in report.broken],
+        broken=[],
     )
 
 
@@ -196,17 +194,7 @@ def _speed(audio_seconds: float, seconds: float) -> str:
     return f"{audio_seconds / max(seconds, 1e-9):.1f} audio seconds per second"
 
 
-def _recomputing(run: Run, accelerator: Accelerator) -> Source:
-    if run.config.mode != "frozen":
-        return WaveSource(run.upstream.sample_rate)  # the training itself runs the whole upstream
-    kind = needed_states(run.config.head, run.config.layer_norm)
-    return RecomputeSource(run.upstream.to(accelerator.device), kind == "mean", run.config.mixed_precision)
-
-
-# ---- A corpus through a frozen upstream, ahead of any run.
-
-
-def extract_corpus(config: RunConfig, kind: Literal["frames", "mean"], display: Display) -> ExtractionReport:
+def extract_corpus(config: RunConfig, kind: Kind, display: Display) -> ExtractionReport:
     """Store the hidden states of a whole corpus; a run with the same upstream and store then only reads them.
 
     Args:
@@ -218,32 +206,20 @@ def extract_corpus(config: RunConfig, kind: Literal["frames", "mean"], display: 
         ValueError: the states need more room than the budget, or the corpus or upstream cannot be read.
         OSError: the disk is full.
     """
-    corpus = load_corpus(config.corpus, config.corpus_options)
     upstream = load_upstream(config.upstream, revision=config.revision, options=config.upstream_options or None)
-    config, fallen_back = with_precision_of_device(config)
-    if fallen_back:
-        display.say(fallen_back)
-    accelerator = make_accelerator(config)
-    folder = store_folder(config.store)
-    with display.bar(f"checking {corpus.name}") as advance:
-        prepared = prepare(
-            corpus,
-            Path(config.root).expanduser() if config.root else None,
-            strict=config.strict,
-            progress=lambda done, total: advance(done, total, ""),
-            trusted=folder / "audio",
-        )
+    config, changed = with_precision_of_device(config)
+    if changed:
+        display.say(changed)
+    accelerator = accelerator_of(config)
+    prepared = prepare_from_config(config, display=display)
     for path, reason in prepared.broken:
-        display.say(f"note: set aside {path}: {reason}")
-    store = Store(folder, upstream, kind, config.store_dtype, precision=config.mixed_precision)
-    todo = {item.audio_hash: item.duration for item in prepared.manifest if item.audio_hash not in store}
-    need = stored_bytes(upstream, todo.values(), kind, config.store_dtype)
-    budget = Budget(config.store_budget, store.folder)
-    display.say(f"{kind} of {len(todo)} clips need {in_words(need)}: {budget}")
-    if need > budget.bytes:
-        means = in_words(stored_bytes(upstream, todo.values(), "mean"))
+        display.say(f"note: skipped {path}: {reason}")
+    need, budget = _room(config, upstream, prepared.manifest, kind, display)
+    if need > budget:
+        seconds = {item.audio_hash: item.duration for item in prepared.manifest}
+        means = in_words(stored_bytes(upstream, seconds.values(), "mean"))
         raise ValueError(
-            f"{kind} need {in_words(need)}, the budget is {in_words(budget.bytes)}. Give a larger --store-budget or a "
+            f"{kind} need {in_words(need)}, the budget is {in_words(budget)}. Give a larger --store-budget or a "
             f"smaller --dtype; --kind mean, enough for head linear, needs {means}."
         )
-    return fill_store(upstream, list(prepared.manifest), store, accelerator, display)
+    return fill_store(upstream, list(prepared.manifest), _store(config, upstream, kind), accelerator, display)
