@@ -32,7 +32,9 @@ def tiny(tmp_path_factory):
 @pytest.fixture
 def opened(small_corpus, tiny, tmp_path):
     def open_with(*words):
-        config = make_config({"corpus": str(small_corpus), "upstream": tiny}, [*SETTINGS, *RATES, f"store={tmp_path / 'store'}", *words])
+        config = make_config(
+            {"corpus": str(small_corpus), "upstream": tiny}, [*SETTINGS, *RATES, f"store={tmp_path / 'store'}", *words]
+        )
         return open_run(config, tmp_path / "run", Display(quiet=True))
 
     return open_with
