@@ -25,10 +25,10 @@ EPOCHS = 20
 
 def epoch_seconds(run: Any, source: Any, clips: list[Any], folder: Path) -> float:
     """Seconds of one epoch over the clips."""
-    from undertone.training.accelerator import make_accelerator
+    from undertone.training.accelerator import accelerator_of
     from undertone.training.trainer import Trainer, total_steps
 
-    accelerator = make_accelerator(run.config)
+    accelerator = accelerator_of(run.config)
     trainer = Trainer(run.config, run.tasks, source, run.new_downstream("benchmark"), folder, accelerator)
     began = time.perf_counter()
     trainer.fit(clips, [], total_steps(run.config, len(clips)))

@@ -26,11 +26,10 @@ from undertone.corpora.manifest import Utterance
 from undertone.downstream.task import Task
 from undertone.experiments.open_run import open_run
 from undertone.experiments.run import Run
-from undertone.experiments.run_fold import stream_of
 from undertone.scoring.intervals import METHOD, confidence_intervals
 from undertone.scoring.metrics import uar
 from undertone.scoring.predictions import Predictions
-from undertone.training.accelerator import make_accelerator
+from undertone.training.accelerator import accelerator_of
 from undertone.training.config import RunConfig
 from undertone.training.seeding import draw
 from undertone.training.settings import make_config
@@ -76,8 +75,8 @@ def predictions(run: Run, fold: Fold, arm: str, share: float, seed: int, part: s
             run.source,
             run.new_module(fold.name),
             Path(folder),
-            make_accelerator(config),
-            unlabelled=stream_of(run),
+            accelerator_of(config),
+            unlabelled=run.training_of_everyone(config).unlabelled_stream(),
         )
         trainer.fit(train, dev, config.max_steps or 0)
         return trainer.predict(scored, fold.name)

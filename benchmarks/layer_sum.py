@@ -34,7 +34,7 @@ from torch import Tensor
 from undertone.corpora.manifest import Utterance
 from undertone.downstream.network import Downstream
 from undertone.downstream.task import Task
-from undertone.training.accelerator import make_accelerator
+from undertone.training.accelerator import accelerator_of
 from undertone.training.config import RunConfig
 from undertone.training.seeding import seed_everything
 from undertone.training.sources import StoreSource
@@ -118,7 +118,8 @@ def downstream(config: RunConfig, name: str, weights: Sequence[float] | None = N
     seed_everything(config.seed, "init", name)
     module = Downstream(LAYERS, SIZE, (TASK,), config.head, config.head_options)
     if weights is not None:
-        module.layer_sum.fix(weights)
+        module.layer_sum.logits.data = torch.tensor(weights).log()
+        module.layer_sum.logits.requires_grad_(False)
     return module
 
 
@@ -147,7 +148,7 @@ def measure(corpus: str, head: str, seed: int, rates: Sequence[str]) -> list[dic
             StackedTrainer([feed], (TASK,), source.means(), rows, [modules]).fit()
         for rate, (config, module) in found.items():
             if rate not in together:
-                trainer = Trainer(config, (TASK,), source, module, Path(folder) / rate, make_accelerator(config))
+                trainer = Trainer(config, (TASK,), source, module, Path(folder) / rate, accelerator_of(config))
                 trainer.fit(source.train, source.dev, total)
     return [record(corpus, head, seed, rate, module, source) for rate, (_, module) in found.items()]
 

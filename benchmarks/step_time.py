@@ -36,7 +36,7 @@ def measure(arguments: argparse.Namespace, mode: str) -> dict[str, Any]:
 
     from undertone.common.console import Display
     from undertone.experiments.open_run import open_run
-    from undertone.training.accelerator import make_accelerator
+    from undertone.training.accelerator import accelerator_of
     from undertone.training.settings import make_config
     from undertone.training.sources import WaveSource
     from undertone.training.trainer import Trainer
@@ -47,7 +47,7 @@ def measure(arguments: argparse.Namespace, mode: str) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         run = open_run(config, Path(folder) / "run", Display(quiet=True))
         module = run.new_module("benchmark")
-        trainer = Trainer(config, run.tasks, run.source, module, Path(folder), make_accelerator(config))
+        trainer = Trainer(config, run.tasks, run.source, module, Path(folder), accelerator_of(config))
         clips = list(run.manifest)[: arguments.batch_size]
         trainer.objective = trainer._make_objective(clips)
         trainer._update(clips, 0, 1000)

@@ -42,7 +42,7 @@ def measure(system: str, arguments: argparse.Namespace) -> dict[str, Any]:
     from undertone.experiments.cost import model_cost
     from undertone.experiments.open_run import open_run
     from undertone.recipes.systems import load_system
-    from undertone.training.accelerator import make_accelerator
+    from undertone.training.accelerator import accelerator_of
     from undertone.training.settings import make_config
     from undertone.training.trainer import Trainer
 
@@ -54,7 +54,7 @@ def measure(system: str, arguments: argparse.Namespace) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         run = open_run(config, Path(folder) / "run", Display(quiet=True))
         trainer = Trainer(
-            config, run.tasks, run.source, run.new_module("benchmark"), Path(folder), make_accelerator(config)
+            config, run.tasks, run.source, run.new_module("benchmark"), Path(folder), accelerator_of(config)
         )
         clips, size = list(run.manifest), config.batch_size
         trainer.objective = trainer._make_objective(clips)

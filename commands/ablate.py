@@ -182,11 +182,11 @@ class _Manifests:
         self._known: dict[str, Manifest] = {}
 
     def __call__(self, config: RunConfig) -> Manifest:
-        from undertone.experiments.open_run import prepare_corpus
+        from undertone.experiments.hidden_states import prepare_from_config
 
         key = repr([getattr(config, name) for name in ("corpus", "corpus_options", "root", "strict", "store")])
         if key not in self._known:
-            self._known[key] = prepare_corpus(config).manifest
+            self._known[key] = prepare_from_config(config).manifest
         return self._known[key]
 
 

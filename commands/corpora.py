@@ -24,18 +24,16 @@ def prepare(
     """Check every file of a corpus, write its manifest, print a table."""
     from undertone.common.console import Display
     from undertone.corpora import load_corpus
-    from undertone.corpora.prepare import prepare as prepare_corpus
-    from undertone.corpora.prepare import summary
+    from undertone.corpora.prepare import prepare_corpus, summary
     from undertone.training.settings import corpus_options
 
-    source, display = load_corpus(corpus, corpus_options(options or [])), Display()
-    with display.bar(f"checking {source.name}") as advance:
-        prepared = prepare_corpus(source, root, strict=strict, progress=lambda done, total: advance(done, total, ""))
+    source = load_corpus(corpus, corpus_options(options or []))
+    prepared = prepare_corpus(source, root, Display(), strict=strict)
     table = Table("what", "value", title=printable(source.name))
     for name, value in summary(prepared):
         table.add_row(printable(name), printable(value))
     console.print(table)
-    for line in [*prepared.warnings, *(f"set aside {path}: {reason}" for path, reason in prepared.broken)]:
+    for line in [*prepared.warnings, *(f"skipped {path}: {reason}" for path, reason in prepared.broken)]:
         say(f"note: {line}")
     folder = out or Path("runs") / f"{Path(source.name).name}-manifest"
     prepared.manifest.save(folder)

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from undertone.audio.read import AudioError, audio_info, loudness_warning, read_samples
+from undertone.common.console import Display
 from undertone.common.files import read_record, remove_drafts, write_json
 from undertone.corpora.corpus import Corpus
 from undertone.corpora.manifest import Manifest
@@ -104,6 +105,25 @@ def prepare(
         *_two_speakers(manifest),
     ]
     return Prepared(manifest, broken, warnings, Counter((sound.sample_rate, sound.channels) for _, sound in good))
+
+
+def prepare_corpus(
+    corpus: Corpus,
+    root: str | Path | None,
+    display: Display,
+    *,
+    strict: bool = False,
+    trusted: Path | None = None,
+) -> Prepared:
+    """`prepare` with a progress bar."""
+    with display.bar(f"checking {corpus.name}") as advance:
+        return prepare(
+            corpus,
+            Path(root).expanduser() if root else None,
+            strict=strict,
+            progress=lambda done, total: advance(done, total, ""),
+            trusted=trusted,
+        )
 
 
 def hash_audio(samples: np.ndarray, sample_rate: int) -> str:

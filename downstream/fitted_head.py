@@ -84,6 +84,7 @@ class FittedHead(Head):
     """
 
     needs = "mean"
+    is_fitted = True
     kinds = ("classification", "regression")
     per_task: ClassVar[tuple[str, ...]] = ("C",)
     """Options that a sweep chooses for each task on its own."""

@@ -59,11 +59,13 @@ class Head(nn.Module, ABC):
             on the means over the frames alone, which gives the same numbers from a thousandth of the data.
         levels: of the tasks that it can be given.
         kinds: of these tasks.
+        is_fitted: a solver finds the weights from all training utterances at once (see `FittedHead`).
     """
 
     needs: ClassVar[Literal["frames", "mean"]] = "frames"
     levels: ClassVar[tuple[str, ...]] = ("utterance",)
     kinds: ClassVar[tuple[str, ...]] = KINDS
+    is_fitted: ClassVar[bool] = False
 
     def __init__(self, input_sizes: Mapping[str, int], tasks: tuple[Task, ...]) -> None:
         super().__init__()

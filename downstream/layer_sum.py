@@ -31,18 +31,12 @@ class LayerSum(nn.Module):
         super().__init__()
         self.logits = nn.Parameter(torch.zeros(num_layers), requires_grad=num_layers > 1)
         self.normalize = normalize
-        self.fixed = False
         self.selected: int | None = None
-
-    def fix(self, weights: Sequence[float]) -> None:
-        """Learn no more: keep these L weights, and take states that they have mixed already, (B, 1, T, D), as well."""
-        self.logits.data = torch.tensor(weights).log()
-        self.logits.requires_grad_(False)
-        self.fixed = True
 
     def select(self, layer: int) -> None:
         """Learn no more: take this layer alone, its weight exactly 1, also out of states that hold no other."""
-        self.fix([float(number == layer) for number in range(len(self.logits))])
+        self.logits.data = torch.tensor([float(number == layer) for number in range(len(self.logits))]).log()
+        self.logits.requires_grad_(False)
         self.selected = layer
 
     def layer_weights(self) -> Tensor:
@@ -58,7 +52,7 @@ class LayerSum(nn.Module):
         weights = self.layer_weights()
         rows = hidden.rows if isinstance(hidden, StoredStates) and weights.device.type == "cpu" else None
         num_layers = (hidden.states if rows is None else rows[0][None]).shape[1]
-        if num_layers != len(weights) and not (self.fixed and num_layers == 1):
+        if num_layers != len(weights) and (self.selected is None or num_layers != 1):
             raise ValueError(f"The layer sum was built for {len(weights)} layers, got states of {num_layers}.")
         if rows is not None and not self.normalize:
             return Frames(_StoredSum.apply(weights if num_layers > 1 else weights.new_ones(1), *rows), hidden.lengths)

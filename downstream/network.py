@@ -32,6 +32,8 @@ class Downstream(nn.Module):
         layer_norm: normalise each layer before the sum.
     """
 
+    upstream: None = None  # as a `LiveModel` has one
+
     def __init__(
         self,
         num_layers: int,
@@ -45,6 +47,11 @@ class Downstream(nn.Module):
         self.hidden_size = hidden_size
         self.layer_sum = LayerSum(num_layers, normalize=layer_norm)
         self.head = build_head(head, {"speech": hidden_size}, tasks, head_options)
+
+    @property
+    def downstream(self) -> Downstream:
+        """Itself, as a `LiveModel` has one."""
+        return self
 
     def forward(self, hidden: HiddenStates) -> HeadOutput:
         """Logits, embedding and attention of a batch of hidden states."""

@@ -1,4 +1,4 @@
-"""Where a head looks in a few test clips of each class: kept beside a fold's predictions, for the report."""
+"""The attention of a head in a few test clips of each class: saved with a fold's predictions, for the report."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 FILE_NAME = "attention.safetensors"
 CLIPS = 2  # of each class
 BINS = 200  # of a clip's level
-THIRDS = ("lowest third", "middle third", "highest third")  # of values, in place of classes
+THIRDS = ("lowest third", "middle third", "highest third")  # of a task with values, in place of classes
 
 
 @dataclass(frozen=True)
@@ -34,12 +34,11 @@ class AttentionClip:
 
     Attributes:
         id: of the utterance.
-        group: its true class; of a value, the third of the test utterances that it lies in.
+        group: its true class; of a value, its third of the test utterances.
         predicted: the class, or the value as text.
         duration: seconds.
         weights: (T,) float16, the weight of each frame; they divide the clip evenly and sum to 1.
-        level: (BINS,) float16, the largest sample of each stretch, relative to the largest of all; empty where the
-            file could not be read.
+        level: (BINS,) float16, peak of each segment relative to the clip's; empty where the file could not be read.
     """
 
     id: str
@@ -58,14 +57,14 @@ def attention_clips(
     utterances: Sequence[Utterance],
     predictions: Predictions,
 ) -> list[AttentionClip]:
-    """A few of the test clips of each class of the first task, drawn at random, the same every time.
+    """`CLIPS` test clips of each class of the first task, drawn at random, the same every time.
 
     Args:
         module: as trained.
-        source: what it is fed from.
-        device: where it is.
+        source: of its batches.
+        device: of the module.
         utterances: of the test part.
-        predictions: of them.
+        predictions: of these.
 
     Returns:
         none where the head has no attention, or predicts frame by frame.
@@ -82,7 +81,11 @@ def attention_clips(
             if output.attention is None:
                 return []
             weights = output.attention_of(0).float().cpu().numpy().astype(np.float16)  # (T,)
-            predicted = _predicted(task, predictions, row)
+            score = predictions.scores[task.name][row]  # (C,)
+            if task.kind == "classification":
+                predicted = task.labels[int(score.argmax())]
+            else:
+                predicted = f"{float(score[0]):.2f}, true {float(predictions.targets[task.name][row]):.2f}"
             clips.append(AttentionClip(utterance.id, group, predicted, utterance.duration, weights, _level(utterance)))
     return clips
 
@@ -123,17 +126,10 @@ def _groups(task: Task, predictions: Predictions) -> dict[str, list[int]]:
     return {name: part.tolist() for name, part in zip(THIRDS, np.array_split(ranked, 3), strict=True)}
 
 
-def _predicted(task: Task, predictions: Predictions, row: int) -> str:
-    if task.kind == "classification":
-        return task.labels[int(predictions.scores[task.name][row].argmax())]
-    return f"{float(predictions.scores[task.name][row, 0]):.2f}, true {float(predictions.targets[task.name][row]):.2f}"
-
-
 def _level(utterance: Utterance) -> np.ndarray:
     try:
         samples = read_audio(utterance.path, 16_000, utterance.start, utterance.end).abs().numpy()  # (N,)
     except AudioError:
         return np.zeros(0, dtype=np.float16)
-    stretches = np.array_split(samples, min(BINS, len(samples)))
-    peaks = np.array([stretch.max() for stretch in stretches])
+    peaks = np.array([segment.max() for segment in np.array_split(samples, min(BINS, len(samples)))])
     return np.asarray(peaks / max(float(peaks.max()), 1e-9), dtype=np.float16)

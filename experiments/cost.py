@@ -15,10 +15,10 @@ SECONDS = 5.0
 
 
 def model_cost(model: UndertoneModel) -> dict[str, float | int]:
-    """Parameters, multiply-adds of one second of sound, and seconds of computing a second of sound.
+    """Parameters, multiply-adds of one second of audio, and the real-time factor.
 
-    Multiply-adds are those of matrix products and convolutions (torch's flop counter / 2); a front-end's FFT is not
-    among them. The real-time factor is the median of five predictions of one 5 s clip on the model's device.
+    Multiply-adds are those of matrix products and convolutions (torch's flop counter / 2), without a front-end's FFT.
+    The real-time factor is the median of five predictions of one 5 s clip on the model's device.
     """
     generator = torch.Generator().manual_seed(0)
     samples = 0.1 * torch.randn(1, int(SECONDS * model.sample_rate), generator=generator)
@@ -34,16 +34,16 @@ def model_cost(model: UndertoneModel) -> dict[str, float | int]:
 
 
 def trained_parameters(module: Downstream | LiveModel) -> int:
-    """Weights of a model that its training found: layer sum, head, and what of the upstream learned.
+    """Number of a model's weights that were trained: layer sum, head, and those of the upstream.
 
     LoRA's adapters count as they are before they are merged; a ladder's decoder is no part of the model, and a layer
-    that was chosen is no weight.
+    sum of one chosen layer has no weights.
     """
-    downstream = module.downstream if isinstance(module, LiveModel) else module
+    downstream = module.downstream
     weights = list(downstream.head.parameters())
     if downstream.layer_sum.selected is None:
         weights += downstream.layer_sum.parameters()
-    if isinstance(module, LiveModel):
+    if module.upstream is not None:
         weights += [weight for weight in module.upstream.parameters() if weight.requires_grad]
     return sum(weight.numel() for weight in weights)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,25 +12,23 @@ from filelock import FileLock
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from undertone.common.console import Display
-from undertone.common.files import read_record, remove_folder, write_json
+from undertone.common.files import remove_folder, write_json
 from undertone.corpora.folds import Fold
-from undertone.downstream.fitted_head import FittedHead
-from undertone.downstream.head import check_head_options, head_class
+from undertone.downstream.head import head_class
 from undertone.downstream.model import UndertoneModel
 from undertone.downstream.network import Downstream, LiveModel
 from undertone.experiments.cost import model_cost, trained_parameters
-from undertone.experiments.hidden_states import first_decides
 from undertone.experiments.open_run import open_run
 from undertone.experiments.run import Run, weights_of
-from undertone.experiments.run_fold import check_fitted, fit_fold, is_done, take_fold
+from undertone.experiments.run_fold import fit, train_fold
+from undertone.experiments.run_folder import RunFolder
 from undertone.experiments.stacked_folds import can_stack, refit_stacked, train_stacked
 from undertone.experiments.start_record import versions
 from undertone.experiments.sweep import refit_plan, sweep_info
 from undertone.scoring.predictions import Predictions
 from undertone.scoring.results import only_fold, summarise
-from undertone.training.accelerator import make_accelerator
-from undertone.training.config import RunConfig, trials
-from undertone.training.sources import EVERYONE
+from undertone.training.accelerator import accelerator_of, first_decides
+from undertone.training.config import RunConfig
 from undertone.training.targets import label_warnings
 from undertone.training.trainer import total_steps
 
@@ -39,8 +36,8 @@ from undertone.training.trainer import total_steps
 def crossval(config: RunConfig, out: Path, display: Display | None = None) -> dict[str, Any] | None:
     """Train and test every fold not yet done, then pool the results and train RUN/model on all speakers.
 
-    Several processes may work on one `out`: each takes a fold that nobody has taken; the one that ends last pools.
-    A killed run is taken up where it stood.
+    Several processes may work on one `out`: each takes a fold that no other works on; the last to end pools. A killed
+    run is resumed.
 
     Args:
         config: the settings.
@@ -51,18 +48,13 @@ def crossval(config: RunConfig, out: Path, display: Display | None = None) -> di
         The content of results.json; None when another process is still busy with a fold and will finish the run.
     """
     display = display or Display()
-    run = _open(config, out, display)
-    accelerator = make_accelerator(run.config)
-    if can_stack(run, accelerator):
-        train_stacked(run, run.folds)
-    else:
-        for number, fold in enumerate(run.folds, 1):
-            take_fold(run, fold, f"fold {fold.name} ({number}/{len(run.folds)})")
-    open_folds = first_decides(accelerator, lambda: [fold.name for fold in run.folds if not is_done(run, fold)])
-    if open_folds:
+    run = open_run(config, out, display)
+    accelerator = accelerator_of(run.config)
+    if open_folds := _train_folds(run, run.folds, accelerator):
         display.say(f"Another process is busy with {', '.join(open_folds)} and will write the results.")
         return None
-    lock = FileLock(run.out / "finish.lock")
+    path = run.folder.path
+    lock = FileLock(path / "finish.lock")
 
     def finished() -> dict[str, Any] | None:
         lock.acquire()
@@ -75,7 +67,7 @@ def crossval(config: RunConfig, out: Path, display: Display | None = None) -> di
             if accelerator.is_main_process:
                 write_results(run, run.folds, results)
         if accelerator.is_main_process:
-            remove_folder(run.out / "refit")  # now that nothing needs its checkpoints any more
+            remove_folder(path / "refit")  # its checkpoints are no longer needed
         accelerator.wait_for_everyone()
         return results
     finally:
@@ -94,70 +86,67 @@ def train(config: RunConfig, out: Path, fold_name: str | None = None, display: D
     Raises:
         ValueError: no fold of that name, or another process is training it.
     """
-    display = display or Display()
-    run = _open(config, out, display)
-    names = [fold.name for fold in run.folds]
-    if fold_name is not None and fold_name not in names:
-        raise ValueError(f"No fold {fold_name!r}; the folds are: {', '.join(names)}.")
-    fold = run.folds[names.index(fold_name) if fold_name is not None else 0]
-    accelerator = make_accelerator(run.config)
-    if can_stack(run, accelerator):
-        train_stacked(run, [fold])
-    else:
-        take_fold(run, fold, f"fold {fold.name}")
-    if not is_done(run, fold):
-        raise ValueError(f"Another process trains fold {fold.name} in {run.out}. Wait, or choose another --out.")
-    model = UndertoneModel.from_pretrained(run.folder(fold) / "model", allow=(config.head, config.upstream))
-    learned = read_record(run.folder(fold) / "fold.json", trained_parameters=int)["trained_parameters"]
-    results = pool(run, [fold], {**model_cost(model), "trained_parameters": learned})
+    run = open_run(config, out, display or Display())
+    by_name = {fold.name: fold for fold in run.folds}
+    if fold_name is not None and fold_name not in by_name:
+        raise ValueError(f"No fold {fold_name!r}; the folds are: {', '.join(by_name)}.")
+    fold = run.folds[0] if fold_name is None else by_name[fold_name]
+    accelerator, path = accelerator_of(run.config), run.folder.path
+    if _train_folds(run, [fold], accelerator):
+        raise ValueError(f"Another process trains fold {fold.name} in {path}. Wait, or choose another --out.")
+    trained = run.folder.fold(fold.name) / "model"
+    model = UndertoneModel.from_pretrained(trained, allow=(config.head, config.upstream))
+    weights = run.folder.fold_record(fold.name, trained_parameters=int)["trained_parameters"]
+    results = pool(run, [fold], {**model_cost(model), "trained_parameters": weights})
     if accelerator.is_main_process:
-        model.save_pretrained(run.out / "model")
+        model.save_pretrained(path / "model")
         if config.mode == "lora":
-            shutil.copytree(run.folder(fold) / "model", run.out / "adapter", dirs_exist_ok=True)
+            shutil.copytree(trained, path / "adapter", dirs_exist_ok=True)
         write_results(run, [fold], results)
     accelerator.wait_for_everyone()
     return results
 
 
-def _open(config: RunConfig, out: Path, display: Display) -> Run:
-    """Open the run, once every training of a sweep is known to have options that its head takes."""
-    for trial in trials(config):
-        check_head_options(trial.config.head, trial.config.head_options)
-        check_fitted(trial.config)
-    return open_run(config, out, display)
+def _train_folds(run: Run, folds: Sequence[Fold], accelerator: Accelerator) -> list[str]:
+    """Train the folds that are not done; returns those that another process is still busy with."""
+    if can_stack(run, run.config, accelerator):
+        train_stacked(run, folds)
+    else:
+        for number, fold in enumerate(folds, 1):
+            train_fold(run, fold, f"fold {fold.name}" + (f" ({number}/{len(folds)})" if len(folds) > 1 else ""))
+    return first_decides(accelerator, lambda: [fold.name for fold in folds if not run.folder.is_done(fold.name)])
 
 
 def _finished(run: Run) -> dict[str, Any] | None:
     """The results of a run that has its model of all speakers; those of `train` on one fold are not."""
-    if not (run.out / "results.json").is_file() or not (run.out / "model").is_dir():
+    if not (run.folder.path / "results.json").is_file() or not (run.folder.path / "model").is_dir():
         return None
-    results = read_record(run.out / "results.json", folds=list, pooled=dict)
+    results = RunFolder(run.folder.path).results
     return results if only_fold(results) is None else None
 
 
 def _refit(run: Run, accelerator: Accelerator) -> dict[str, Any]:
     """Train RUN/model on all speakers, for the median best step of the folds; returns what using it costs."""
-    records = [read_record(run.folder(fold) / "fold.json", best_step=int) for fold in run.folds]
+    records = [run.folder.fold_record(fold.name, best_step=int) for fold in run.folds]
     config, best_step, num_train = refit_plan(run.config, records)
-    run, total = replace(run, config=config).of(EVERYONE), total_steps(config, num_train)
-    everyone, folder, title = list(run.manifest), run.out / "refit", "model of all speakers"
-    if can_stack(run, accelerator):
-        module: Downstream | LiveModel = refit_stacked(run, total, best_step, title)
+    training, total = run.training_of_everyone(config), total_steps(config, num_train)
+    if can_stack(run, config, accelerator):
+        module: Downstream | LiveModel = refit_stacked(training, total, best_step)
     else:
-        module, _ = fit_fold(run, EVERYONE, folder, accelerator, title, everyone, [], total, best_step)
-    model = run.model(module, everyone)
+        module, _ = fit(training, accelerator, training.folder, training.train, [], total, best_step)
+    model, path = training.model(module, training.train), run.folder.path
     if accelerator.is_main_process:
-        model.save_pretrained(run.out / "model")
-        if run.config.mode == "lora":  # once more with the adapters apart, for a push without the upstream
-            run.save_fold(module, everyone, run.out / "adapter")
+        model.save_pretrained(path / "model")
+        if config.mode == "lora":  # also with the adapters apart, for a push without the upstream
+            training.save(module, training.train, path / "adapter")
     accelerator.wait_for_everyone()
     return {**model_cost(model), "trained_parameters": trained_parameters(module), "refit_steps": best_step}
 
 
 def pool(run: Run, folds: Sequence[Fold], cost: dict[str, Any]) -> dict[str, Any]:
     """The content of results.json from the folds' predictions."""
-    per_fold = [(fold.name, Predictions.load(run.folder(fold) / "predictions.parquet")) for fold in folds]
-    records = [read_record(run.folder(fold) / "fold.json", seconds=(int, float)) for fold in folds]
+    per_fold = [(fold.name, run.folder.fold_predictions(fold.name)) for fold in folds]
+    records = [run.folder.fold_record(fold.name, seconds=(int, float)) for fold in folds]
     info = {
         "corpus": run.corpus.name,
         "corpus_variant": run.corpus.variant,
@@ -171,7 +160,7 @@ def pool(run: Run, folds: Sequence[Fold], cost: dict[str, Any]) -> dict[str, Any
         "protocol": run.corpus.protocol_used(run.manifest, run.config.protocol, run.config.num_folds),
         "speaker_independent": all(fold.speaker_independent for fold in folds),
         "dev_shares_speakers": any(fold.dev_shares_speakers for fold in folds),
-        **sweep_info(run.config, {fold.name: run.folder(fold) for fold in folds}),
+        **sweep_info(run.config, {fold.name: run.folder.fold(fold.name) for fold in folds}),
         "selected_by": _selected_by(run, records),
         "num_utterances": len(run.manifest),
         "num_speakers": len(set(run.manifest.speaker_names.values()) - {None}),
@@ -191,23 +180,18 @@ def pool(run: Run, folds: Sequence[Fold], cost: dict[str, Any]) -> dict[str, Any
 
 
 def _selected_by(run: Run, records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """What selected: `metrics` {task: {metric: folds}}, whether `per_task` or by their mean, and `on` which utterances.
-
-    Args:
-        run: what was trained.
-        records: fold.json of every fold.
-    """
+    """How models were selected: `metrics` {task: {metric: folds}}, `per_task` or by the mean, `on` which part."""
     metrics: dict[str, dict[str, int]] = {}
     for record in records:
         for task, metric in record["selected_by"].items():
             counts = metrics.setdefault(task, {})
             counts[metric] = counts.get(metric, 0) + 1
     on = sorted({record["chosen_by"] for record in records})
-    return {"metrics": metrics, "per_task": issubclass(head_class(run.config.head), FittedHead), "on": "; ".join(on)}
+    return {"metrics": metrics, "per_task": head_class(run.config.head).is_fitted, "on": "; ".join(on)}
 
 
 def _split_batch_norms(run: Run, records: Sequence[Mapping[str, Any]]) -> list[str]:
-    """A sentence where a head's batch norms saw parts of a batch: nothing else depends on how a batch is split."""
+    """A sentence where batch norms normalised parts of a batch: nothing else depends on how a batch is split."""
     parts = sorted({record["batch_parts"] for record in records} - {1})
     norms = [part for part in run.new_downstream("count").modules() if isinstance(part, _BatchNorm)]
     if not parts or not norms:
@@ -220,6 +204,6 @@ def _split_batch_norms(run: Run, records: Sequence[Mapping[str, Any]]) -> list[s
 
 def write_results(run: Run, folds: Sequence[Fold], results: dict[str, Any]) -> None:
     """Write predictions.parquet, then results.json: with it a run is complete."""
-    per_fold = [Predictions.load(run.folder(fold) / "predictions.parquet") for fold in folds]
-    Predictions.concat(per_fold).save(run.out / "predictions.parquet")
-    write_json(run.out / "results.json", results)
+    per_fold = [run.folder.fold_predictions(fold.name) for fold in folds]
+    Predictions.concat(per_fold).save(run.folder.path / "predictions.parquet")
+    write_json(run.folder.path / "results.json", results)

@@ -1,4 +1,4 @@
-"""Embeddings of a fold's test utterances: kept beside its predictions, and laid out on a plane for the report."""
+"""Embeddings of a fold's test utterances: saved with its predictions, and mapped to a plane for the report."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 from undertone.common.files import atomic_path
 
 FILE_NAME = "embeddings.safetensors"
-FEWEST = 10  # different embeddings worth a map
+FEWEST = 10  # different embeddings that a map needs
 MOST = 2000  # utterances on a map
 _LARGEST = float(np.finfo(np.float16).max)
 
@@ -36,7 +36,7 @@ def load_embeddings(folder: Path) -> tuple[list[str], np.ndarray]:
 def embedding_map(embeddings: np.ndarray) -> np.ndarray | None:
     """(N, E) -> (N, 2) by t-SNE (van der Maaten and Hinton 2008) of the standardised features, seeded.
 
-    None where fewer than ten embeddings differ, as of a model that collapsed: there is nothing to lay out.
+    None where fewer than `FEWEST` embeddings differ, as those of a collapsed model.
     """
     from sklearn.manifold import TSNE
 

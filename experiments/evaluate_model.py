@@ -1,15 +1,14 @@
-"""A trained model on a whole corpus: scores and predictions in a folder that reads like a run's."""
+"""A trained model on a whole corpus: scores and predictions in a folder that is read like a run's."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from accelerate import Accelerator
 
 from undertone.common.console import Display
 from undertone.common.discovery import nearest
@@ -17,7 +16,7 @@ from undertone.common.files import read_json, write_json
 from undertone.corpora import corpus_names, load_corpus
 from undertone.corpora.leaks import listed
 from undertone.corpora.manifest import Manifest, Utterance
-from undertone.corpora.prepare import prepare
+from undertone.corpora.prepare import prepare_corpus
 from undertone.downstream.config import hash_speakers
 from undertone.downstream.model import UndertoneModel
 from undertone.downstream.network import needed_states
@@ -28,7 +27,6 @@ from undertone.scoring.predictions import Predictions
 from undertone.scoring.results import EVALUATE, is_evaluation, summarise
 from undertone.training.accelerator import make_accelerator
 from undertone.training.prediction_loop import predict
-from undertone.training.settings import make_config
 from undertone.training.sources import StoreSource
 from undertone.training.targets import annotation, scored_targets, scored_task
 from undertone.upstream.store.store import Store
@@ -50,11 +48,11 @@ def evaluate_model(
     out: Path | None = None,
     command: str = "",
 ) -> dict[str, Any]:
-    """Score a model on every utterance of a corpus, as results like a run's with one fold named `all`.
+    """Score a model on every utterance of a corpus; the results are like a run's with one fold named `all`.
 
-    Utterances whose label the model does not know are not scored, and counted in `warnings`; soft labels are scored by
-    the class with most votes, or by the label where the corpus has no votes. When the model was
-    trained on speakers of this corpus, or when that is not known, the results say that they are speaker-dependent.
+    Utterances with a label that the model does not know are not scored, and counted in `warnings`; soft labels are
+    scored by the class with most votes, or by the label where the corpus has no votes. When the model was trained on
+    speakers of this corpus, or when that is not known, the results say that they are speaker-dependent.
 
     Args:
         model: on any device.
@@ -64,10 +62,10 @@ def evaluate_model(
         display: where progress is shown.
         options: of the corpus.
         label_map: {corpus' label: model's label} of the model's first task with classes.
-        labels: of that task, the only ones to score and to choose among; empty: all.
-        out: folder for `results.json` and `predictions.parquet`, which `undertone report` and `undertone compare` read
-            as they read a run's; None: nothing is written.
-        command: that makes the evaluation again, for the report.
+        labels: of that task, the only ones to score and to predict; empty: all.
+        out: folder for `results.json` and `predictions.parquet`, for `undertone report` and `undertone compare`; None:
+            nothing is written.
+        command: that repeats the evaluation, for the report.
 
     Raises:
         ValueError: the corpus cannot be read, has no label of any task of the model, or a label is unknown; or `out`
@@ -77,23 +75,27 @@ def evaluate_model(
     if out is not None:
         _check_out(out)
     source = load_corpus(corpus, options)
-    with display.bar(f"checking {source.name}") as advance:
-        prepared = prepare(source, root, progress=lambda done, total: advance(done, total, ""))
-    utterances, tasks = list(prepared.manifest), _scored_as(model.tasks, prepared.manifest)
-    notes = [f"set aside {path}: {reason}" for path, reason in prepared.broken]
+    prepared = prepare_corpus(source, root, display)
+    utterances = list(prepared.manifest)
+    voted = any(utterance.votes for utterance in utterances)
+    tasks = tuple(task if voted else scored_task(task) for task in model.tasks)
+    notes = [f"skipped {path}: {reason}" for path, reason in prepared.broken]
     if label_map:
         utterances = relabel(utterances, _first_with_classes(tasks), label_map)
         notes.append("labels mapped: " + ", ".join(f"{ours} as {theirs}" for ours, theirs in label_map.items()))
     notes += _unknown_labels(tasks, source.name, utterances)
-    predictions = _predict(
-        model, tasks, utterances, make_accelerator(make_config({"corpus": corpus, "device": device})), display
-    )
+    accelerator = make_accelerator(device)
+    model.to(accelerator.device).eval()
+    store = Store(store_folder(None), model.upstream, needed_states(model.config.head, model.config.layer_norm))
+    fill_store(model.upstream, utterances, store, accelerator, display)
+    states = StoreSource(store, device=accelerator.device)
+    predictions = predict(model.downstream, tasks, states, utterances, accelerator, BATCH_SIZE, ALL)
     names = prepared.manifest.speaker_names
     predictions = replace(predictions, speakers=[names[name] for name in predictions.ids])
     if labels:
         task = _first_with_classes(predictions.tasks)
         predictions = restrict(predictions, task, labels)
-        notes.append(f"{task.name} is scored on, and chosen among, {', '.join(labels)} alone")
+        notes.append(f"{task.name}: only {', '.join(labels)} are scored and predicted")
     seen = _seen_speakers(model, source.name, prepared.manifest)
     info = {
         "corpus": source.name,
@@ -120,40 +122,14 @@ def evaluate_model(
 
 
 def _check_out(out: Path) -> None:
-    """An evaluation may be made again in its folder; a run stays.
-
-    Raises:
-        ValueError: the folder holds something else, or cannot be made.
-    """
+    """Refuse a folder that holds something else than an earlier evaluation."""
     results = out / "results.json"
     if out.is_dir() and any(out.iterdir()) and not (results.is_file() and is_evaluation(read_json(results))):
-        raise ValueError(f"{out} holds something else than an evaluation. Choose another --out.")
+        raise ValueError(f"{out} is not empty and holds no evaluation. Choose another --out.")
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ValueError(f"Cannot make the folder {out}: {error.strerror}. Choose another --out.") from error
-
-
-def _predict(
-    model: UndertoneModel,
-    tasks: tuple[Task, ...],
-    utterances: list[Utterance],
-    accelerator: Accelerator,
-    display: Display,
-) -> Predictions:
-    """The model's predictions for the utterances, its upstream run over them once."""
-    model.to(accelerator.device).eval()
-    needed = needed_states(model.config.head, model.config.layer_norm)
-    store = Store(store_folder(None), model.upstream, needed)
-    fill_store(model.upstream, utterances, store, accelerator, display)
-    states = StoreSource(store, device=accelerator.device)
-    return predict(model.downstream, tasks, states, utterances, accelerator, BATCH_SIZE, ALL)
-
-
-def _scored_as(tasks: Sequence[Task], utterances: Iterable[Utterance]) -> tuple[Task, ...]:
-    """Soft labels are scored by the votes, and by the labels where the corpus has no votes."""
-    voted = any(utterance.votes for utterance in utterances)
-    return tuple(task if voted else scored_task(task) for task in tasks)
 
 
 def _first_with_classes(tasks: Sequence[Task]) -> Task:
@@ -165,10 +141,10 @@ def _first_with_classes(tasks: Sequence[Task]) -> Task:
 
 
 def _seen_speakers(model: UndertoneModel, corpus: str, manifest: Manifest) -> list[str]:
-    """Sentences on why the model may know speakers of this corpus; none where it is known that it does not.
+    """Sentences on why the model may have seen speakers of this corpus; none where it is known that it has not.
 
-    As in `check-split`, nobody but itself has the speakers of a corpus of ours; between data of the user's own, say
-    train.csv and test.csv, a speaker's label counts.
+    As in `check-split`, the speakers of a built-in corpus are in no other corpus; between the user's data, such as
+    train.csv and test.csv, equal labels are equal speakers.
     """
     trained_on = model.config.trained_on
     theirs = trained_on.get("corpus")
@@ -177,7 +153,7 @@ def _seen_speakers(model: UndertoneModel, corpus: str, manifest: Manifest) -> li
     tested = manifest.column("speaker")
     names = sorted({str(name) for name in tested if name is not None})
     trained, here = set(trained_on.get("speakers", [])), names
-    if not trained:  # a model from the Hub: who pushed it did not send the names
+    if not trained:  # a model from the Hub has hashes of the names
         trained = set(trained_on.get("speaker_hashes", []))
         here = hash_speakers(names, str(trained_on.get("manifest_hash"))) if trained else names
     if both := [name for name, key in zip(names, here, strict=True) if key in trained]:
@@ -189,11 +165,7 @@ def _seen_speakers(model: UndertoneModel, corpus: str, manifest: Manifest) -> li
 
 
 def _unknown_labels(tasks: Sequence[Task], corpus: str, utterances: Sequence[Utterance]) -> list[str]:
-    """A sentence for each task with labels that the model does not know.
-
-    Raises:
-        ValueError: not one label of any task is known.
-    """
+    """A sentence for each task with labels that the model does not know; refuses a corpus where it knows none."""
     sentences, known = [], 0
     for task in tasks:
         known += _num_known(task, utterances)
@@ -208,21 +180,21 @@ def _unknown_labels(tasks: Sequence[Task], corpus: str, utterances: Sequence[Utt
             f"{task.name}: {', '.join(task.labels)}" if task.has_classes else task.name for task in tasks
         )
         raise ValueError(
-            f"No utterance of {corpus!r} has a label that the model knows ({wanted}). Give the corpus' labels in the "
-            f"model's words: --map CORPUS_LABEL=MODEL_LABEL,..."
+            f"No utterance of {corpus!r} has a label that the model knows ({wanted}). Map the corpus' labels to the "
+            f"model's: --map CORPUS_LABEL=MODEL_LABEL,..."
         )
     return sentences
 
 
 def _num_known(task: Task, utterances: Sequence[Utterance]) -> int:
-    """How many targets the utterances have; of a task frame by frame, at how many times."""
+    """Number of targets of the utterances; of a frame-level task, number of annotated times."""
     if task.level == "frame":
         return sum(int(np.isfinite(annotation(task, utterance)[1]).sum()) for utterance in utterances)
     truth = scored_targets(task, utterances)
     return int((truth >= 0).sum()) if task.has_classes else int(np.isfinite(truth).sum())
 
 
-# ---- A corpus' labels in a model's words: explicit mapping, and scoring on some of the labels only.
+# ---- Mapping a corpus' labels to a model's, and scoring only some of the labels.
 
 EMOTION = "emotion"  # what votes are about
 
@@ -250,7 +222,7 @@ def parse_labels(text: str) -> tuple[str, ...]:
 
 
 def relabel(utterances: Sequence[Utterance], task: Task, mapping: Mapping[str, str]) -> list[Utterance]:
-    """The utterances with the task's labels, and votes for them, in the model's words; what is not mapped stays.
+    """The utterances with the task's labels and votes mapped to the model's; others stay.
 
     Raises:
         ValueError: the corpus has no such label, or the model has not.
@@ -276,17 +248,17 @@ def relabel(utterances: Sequence[Utterance], task: Task, mapping: Mapping[str, s
 
 
 def _rename(votes: Mapping[str, float] | None, mapping: Mapping[str, str]) -> dict[str, float] | None:
-    """The votes under the model's labels; those for several labels that become one add up."""
+    """The votes for the model's labels; votes for labels that are mapped to one label add up."""
     if votes is None:
         return None
     named: Counter[str] = Counter()
     for label, count in votes.items():
-        named[mapping.get(label, label)] += count  # type: ignore[assignment]  # a share of a rater counts too
+        named[mapping.get(label, label)] += count  # type: ignore[assignment]  # fractions of a vote count too
     return dict(named)
 
 
 def restrict(predictions: Predictions, task: Task, labels: Sequence[str]) -> Predictions:
-    """Score one task on some of its labels: other targets are missing, and the probabilities are of these alone.
+    """Score one task on some of its labels: other targets are missing, and probabilities are renormalised.
 
     Raises:
         ValueError: a label that the model has not, or fewer than two.
@@ -299,7 +271,7 @@ def restrict(predictions: Predictions, task: Task, labels: Sequence[str]) -> Pre
         raise ValueError(f"--labels needs two labels or more of {', '.join(task.labels)}; got {', '.join(labels)}.")
     scores = predictions.scores[task.name][:, kept]  # (N, K)
     total = np.maximum(scores.sum(axis=1, keepdims=True), np.finfo(np.float32).tiny)  # (N, 1), never 0
-    place = np.full(len(task.labels) + 1, -1)  # the last one is that of a missing target, -1
+    place = np.full(len(task.labels) + 1, -1)  # the last is that of a missing target, -1
     place[kept] = np.arange(len(kept))
     fewer = replace(task, labels=tuple(task.labels[index] for index in kept))
     return replace(

@@ -1,4 +1,4 @@
-"""A finished run in noise: every fold's model on its own test utterances, with noise mixed in at test time alone."""
+"""A finished run in noise: each fold's model on its test utterances, with noise added at test time only."""
 
 from __future__ import annotations
 
@@ -11,19 +11,17 @@ from torch import Tensor
 
 from undertone.audio.augment import add_noise, noise_of_length, read_noises, white_noise
 from undertone.common.console import Display
-from undertone.common.files import read_record
 from undertone.corpora.manifest import Manifest, Utterance
 from undertone.corpora.prepare import check_unchanged
 from undertone.downstream.model import UndertoneModel
 from undertone.downstream.network import LiveModel
-from undertone.experiments.run_folder import fold_folder
+from undertone.experiments.run_folder import RunFolder
 from undertone.scoring.postprocess import apply_chains
 from undertone.scoring.predictions import Predictions
 from undertone.scoring.results import number, score
 from undertone.training.accelerator import make_accelerator
 from undertone.training.prediction_loop import predict
 from undertone.training.seeding import generator_of
-from undertone.training.settings import make_config
 from undertone.training.sources import WaveSource
 from undertone.upstream.types import WaveBatch
 
@@ -33,13 +31,13 @@ BATCH_SIZE = 16
 
 
 class NoisySource:
-    """Sound with noise; an utterance hears the same stretch of it at every ratio.
+    """Audio with noise; an utterance gets the same segment of noise at every ratio.
 
     Args:
         sample_rate: Hz.
         noises: {name: (N,) samples} to choose from for each utterance; empty: white noise.
         snr_db: of each whole utterance; None: no noise.
-        seed: decides which stretch of which noise.
+        seed: decides which segment of which noise.
     """
 
     jitter: ClassVar[float] = WaveSource.jitter
@@ -79,9 +77,9 @@ def noise_test(
 
     Args:
         run: a finished run.
-        noise: a folder of noises, or one; None: white noise alone.
+        noise: a folder of noises, or one file; None: white noise only.
         snrs: signal-to-noise ratios, dB; clean speech is scored as well.
-        seed: decides which stretch of which noise an utterance hears.
+        seed: decides which segment of which noise an utterance gets.
         device: auto, cpu or cuda.
         display: where progress is shown.
 
@@ -92,22 +90,24 @@ def noise_test(
     Raises:
         ValueError: no run, no noise, or files of the corpus that have changed.
     """
-    results, settings = (_read(run / name) for name in ("results.json", "config.json"))
+    folder = RunFolder.finished(run)
+    if not folder.config:
+        raise ValueError(f"{run} is an evaluation, which has no models. Give a run of `undertone crossval --out`.")
+    allow = (folder.config["head"], folder.config["upstream"])
     manifest = Manifest.load(run / "manifest")
     check_unchanged(manifest)
-    accelerator = make_accelerator(make_config({"corpus": settings["corpus"], "device": device}))
+    accelerator = make_accelerator(device)
     found: dict[tuple[str, str], list[Predictions]] = {}
     with (display or Display()).bar("noise") as advance:
-        for number_of_fold, fold in enumerate(results["folds"], 1):
-            folder = fold_folder(run, fold["name"])
-            model = UndertoneModel.from_pretrained(folder / "model", allow=(settings["head"], settings["upstream"]))
+        for done, fold in enumerate(folder.results["folds"], 1):
+            model = UndertoneModel.from_pretrained(folder.fold(fold["name"]) / "model", allow=allow)
             module = LiveModel(model.upstream, model.downstream).to(accelerator.device)
-            utterances = manifest.select(dict.fromkeys(Predictions.load(folder / "predictions.parquet").ids))
+            utterances = manifest.select(dict.fromkeys(folder.fold_predictions(fold["name"]).ids))
             for key, source in _sources(model.sample_rate, noise, snrs, seed).items():
                 predictions = predict(module, model.tasks, source, utterances, accelerator, BATCH_SIZE)
                 found.setdefault(key, []).append(apply_chains(fold.get("postprocess", {}), predictions))
-            advance(number_of_fold, len(results["folds"]), "")
-    task = results["tasks"][0]["name"]
+            advance(done, len(folder.fold_names), "")
+    task = folder.results["tasks"][0]["name"]
     scores: dict[str, dict[str, Any]] = {}
     for (kind, level), parts in found.items():
         scores.setdefault(kind, {})[level] = score(Predictions.concat(parts))[task]
@@ -117,7 +117,7 @@ def noise_test(
 def _sources(
     sample_rate: int, noise: Path | None, snrs: Sequence[float], seed: int
 ) -> dict[tuple[str, str], NoisySource]:
-    """{(noise, `clean` or the ratio as text): sound with it}."""
+    """{(noise, `clean` or the ratio as text): audio with it}."""
     kinds: dict[str, dict[str, Tensor]] = {WHITE: {}}
     if noise is not None:
         kinds[noise.name] = read_noises(noise, sample_rate)
@@ -129,19 +129,13 @@ def _sources(
     }
 
 
-def _read(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        raise ValueError(f"No finished run: {path} is not there. Give the folder that `undertone crossval --out` made.")
-    return read_record(path)
-
-
 def noise_table(tested: Mapping[str, Any]) -> tuple[list[str], list[str], list[list[str]]]:
     """Title lines, header and rows of text of what `noise_test` returned: the first metric by signal-to-noise ratio."""
     columns = ["clean", *(f"{snr:g}" for snr in tested["snrs"])]
     any_kind = next(iter(tested["scores"].values()))
     metric = next(name for name in ("uar", "ccc") if name in any_kind["clean"])
     titles = [
-        f"{metric.upper()} of {tested['task']}, pooled over the folds; noise was mixed in at test time alone, seed "
+        f"{metric.upper()} of {tested['task']}, pooled over the folds; noise was added at test time only, seed "
         f"{tested['seed']}, at the signal-to-noise ratio in dB over each utterance."
     ]
     rows = [

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
+from typing import cast
 
 from filelock import FileLock
 
@@ -13,17 +13,19 @@ from undertone.corpora import load_corpus
 from undertone.corpora.corpus import Corpus
 from undertone.corpora.folds import check_folds, mark_leaks
 from undertone.corpora.manifest import FILE_NAME, Manifest, Utterance
-from undertone.corpora.prepare import Prepared, check_unchanged, prepare
-from undertone.downstream.head import check_head_options, check_head_tasks, head_class
+from undertone.corpora.prepare import check_unchanged
+from undertone.downstream.head import check_head_options, check_head_tasks
 from undertone.downstream.ladder_options import LadderOptions
+from undertone.downstream.task import Task
 from undertone.experiments.cost import trained_parameters
-from undertone.experiments.hidden_states import frozen_source, store_folder
-from undertone.experiments.run import Run, adapted, trains_top_from_store
-from undertone.experiments.run_folder import remove_leftovers
+from undertone.experiments.fitted_heads import check_fitted
+from undertone.experiments.hidden_states import frozen_source, prepare_from_config
+from undertone.experiments.run import Run, adapted, new_downstream, trains_top_from_store
+from undertone.experiments.run_folder import RunFolder
 from undertone.experiments.start_record import check_start, record_start, save_start
-from undertone.training.accelerator import make_accelerator, with_precision_of_device
+from undertone.training.accelerator import accelerator_of, with_precision_of_device
 from undertone.training.augmenter import check_augmentation
-from undertone.training.config import RunConfig
+from undertone.training.config import RunConfig, trials
 from undertone.training.settings import check_same_run, save_config
 from undertone.training.sources import Source, WaveSource
 from undertone.training.targets import choose_tasks, label_warnings, reading_notes
@@ -32,7 +34,7 @@ from undertone.upstream import Upstream, load_upstream
 
 
 def open_run(config: RunConfig, out: Path, display: Display) -> Run:
-    """Check the settings, prepare the manifest, make and check the folds, bring the hidden states into the store.
+    """Check the settings, prepare the manifest, make and check the folds, fill the store with the hidden states.
 
     A run that was started before is resumed: its manifest is read back; other settings, labels, code, weights or
     versions are refused.
@@ -41,58 +43,68 @@ def open_run(config: RunConfig, out: Path, display: Display) -> Run:
         ValueError: a sentence about the setting, the corpus, the folds or the upstream.
     """
     out = out.expanduser()
-    config, fallen_back = with_precision_of_device(config)
-    if fallen_back:
-        display.say(fallen_back)
-    head_class(config.head)
-    check_head_options(config.head, config.head_options)
+    config, changed = with_precision_of_device(config)
+    if changed:
+        display.say(changed)
+    for trial in trials(config):
+        check_head_options(trial.config.head, trial.config.head_options)
+        check_fitted(trial.config)
     corpus = load_corpus(config.corpus, config.corpus_options)
     corpus.check_protocol(config.protocol)
     check_same_run(config, out / "config.json")
     upstream = load_upstream(config.upstream, revision=config.revision, options=config.upstream_options or None)
     resolved = with_layers(config, upstream)
-    accelerator = make_accelerator(config)
+    accelerator = accelerator_of(config)
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ValueError(f"Cannot make the folder {out}: {error.strerror}. Choose another --out.") from error
     with FileLock(out / "start.lock"):
-        begun = (out / "config.json").is_file()  # the last that a start writes
-        remove_leftovers(out)
-        manifest, warnings = _manifest(config, corpus, out, display, begun)
+        started = (out / "config.json").is_file()  # the last file that a start writes
+        RunFolder(out).remove_leftovers()
+        manifest, warnings = _manifest(config, corpus, out, display, started)
         folds = corpus.folds(manifest, config.protocol, config.num_folds, config.seed)
         leaks = check_folds(folds, manifest, config.allow_leak)
-        for line in leaks:
-            display.say(f"note: {line}")
-        warnings += leaks
         folds = mark_leaks(folds, manifest)
         tasks = choose_tasks(manifest, config.tasks, config.task_weights, config.soft_labels, config.adversarial)
         readings = reading_notes(tasks, manifest)
-        for line in [*readings, *label_warnings(tasks, folds, manifest)]:
+        for line in [*leaks, *readings, *label_warnings(tasks, folds, manifest)]:
             display.say(f"note: {line}")
-        warnings += readings
-        unlabelled = _unlabelled(config, manifest, out, display, begun)
+        warnings += [*leaks, *readings]
+        unlabelled = _unlabelled(config, manifest, out, display, started)
         check_head_tasks(config.head, tasks)
         check_augmentation(config, tasks)
         corpora = {"corpus": (corpus, Path(config.root).expanduser() if config.root else None)}
         if config.unlabelled is not None:
             corpora["unlabelled"] = (unlabelled_corpus(config.unlabelled), None)
         found = record_start(config, upstream, corpora)
-        if begun:
+        if started:
             warnings += check_start(out, found, config, corpora)
         else:
             save_start(out, found)
         save_config(config, out / "config.json")
-    source: Source = WaveSource(upstream.sample_rate)
-    run = Run(resolved, out, corpus, manifest, folds, tasks, upstream, source, display, warnings, unlabelled=unlabelled)
-    display.say(_what_learns(run))
+    display.say(_trainable_weights(resolved, upstream, tasks))
     if collapse := _may_collapse(config, upstream):
         display.say(collapse)
         warnings.append(collapse)
+    stored, source = "none", cast(Source, WaveSource(upstream.sample_rate))
     if config.mode == "frozen" or (trains_top_from_store(upstream, config) and not config.augment.on_waves):
-        heard = joined(manifest, run.unlabelled) if run.unlabelled else manifest
-        run.stored, run.source = frozen_source(dataclasses.replace(run, manifest=heard), accelerator)
-    return run
+        utterances = list(joined(manifest, unlabelled) if unlabelled else manifest)
+        stored, source = frozen_source(resolved, upstream, utterances, out, accelerator, display)
+    return Run(
+        resolved,
+        RunFolder(out),
+        corpus,
+        manifest,
+        folds,
+        tasks,
+        upstream,
+        source,
+        display,
+        tuple(warnings),
+        stored,
+        unlabelled,
+    )
 
 
 def with_layers(config: RunConfig, upstream: Upstream) -> RunConfig:
@@ -121,68 +133,52 @@ def with_layers(config: RunConfig, upstream: Upstream) -> RunConfig:
     return config.model_copy(update={"layers": "sum", "sweep": {"layers": tuple(range(last + 1)), **config.sweep}})
 
 
-def prepare_corpus(config: RunConfig, corpus: Corpus | None = None, display: Display | None = None) -> Prepared:
-    """What a run finds in its corpus; files that an earlier run found good and that have not changed are not read.
-
-    Raises:
-        ValueError: as `load_corpus` and `prepare`.
-    """
-    corpus = corpus or load_corpus(config.corpus, config.corpus_options)
-    with (display or Display()).bar(f"checking {corpus.name}") as advance:
-        return prepare(
-            corpus,
-            Path(config.root).expanduser() if config.root else None,
-            strict=config.strict,
-            progress=lambda done, total: advance(done, total, ""),
-            trusted=store_folder(config.store) / "audio",
-        )
-
-
-def _what_learns(run: Run) -> str:
-    """`lora: 294,912 of 94,371,712 upstream weights learn, and 199,190 of layer sum and head`."""
-    own = f"{trained_parameters(run.new_downstream('count')):,} of layer sum and head"
-    if run.config.mode == "frozen":
-        return f"frozen: no upstream weight learns, {own} do"
-    weights = list(adapted(run.upstream, run.config).parameters())
-    learning = sum(weight.numel() for weight in weights if weight.requires_grad)
-    return f"{run.config.mode}: {learning:,} of {sum(w.numel() for w in weights):,} upstream weights learn, and {own}"
+def _trainable_weights(config: RunConfig, upstream: Upstream, tasks: tuple[Task, ...]) -> str:
+    """`lora: trains 294,912 of 94,371,712 upstream weights, and 199,190 of layer sum and head`."""
+    own = f"{trained_parameters(new_downstream(config, upstream, tasks, 'count')):,} of layer sum and head"
+    if config.mode == "frozen":
+        return f"frozen: trains no upstream weight, {own}"
+    weights = list(adapted(upstream, config).parameters())
+    trainable = sum(weight.numel() for weight in weights if weight.requires_grad)
+    return f"{config.mode}: trains {trainable:,} of {sum(w.numel() for w in weights):,} upstream weights, and {own}"
 
 
 def _may_collapse(config: RunConfig, upstream: Upstream) -> str:
-    """A sentence where a ladder's target learns to be easy to reconstruct; "" elsewhere."""
+    """A sentence where a ladder's target can learn to be easy to reconstruct; "" elsewhere."""
     learns = config.mode != "frozen" or (upstream.num_layers > 1 and not isinstance(config.layers, int))
     if not (config.ladder and learns) or LadderOptions.read(config.ladder_options).detach:
         return ""
     what = "layer sum" if config.mode == "frozen" else "upstream"
     return (
-        f"ladder.detach=false: the {what} learns what is reconstructed, which may collapse; ladder.detach=true does not"
+        f"ladder.detach=false: the {what} is trained on its own reconstruction, which may collapse; ladder.detach=true "
+        f"does not"
     )
 
 
 def _unlabelled(
-    config: RunConfig, manifest: Manifest, out: Path, display: Display, begun: bool
+    config: RunConfig, manifest: Manifest, out: Path, display: Display, started: bool
 ) -> tuple[Utterance, ...]:
-    """The unlabelled speech that was asked for, prepared once like a corpus."""
+    """The unlabelled speech of the config, prepared once like a corpus."""
     if config.unlabelled is None:
         return ()
     corpus, plain = unlabelled_corpus(config.unlabelled), config.model_copy(update={"root": None})
     if corpus.default_root is None:  # a corpus of ours, whose folder is not known here
         raise ValueError(f"unlabelled={config.unlabelled} is no folder. Give that of its audio: unlabelled=FOLDER.")
-    found, _ = _manifest(plain, corpus, out / "unlabelled", display, begun)
+    found, _ = _manifest(plain, corpus, out / "unlabelled", display, started)
     return without_labels(manifest, found)
 
 
 def _manifest(
-    config: RunConfig, corpus: Corpus, out: Path, display: Display, begun: bool
+    config: RunConfig, corpus: Corpus, out: Path, display: Display, started: bool
 ) -> tuple[Manifest, list[str]]:
-    """The run's manifest and what was noticed when it was made; of a run that has begun, those of its start."""
+    """The run's manifest and its warnings; of a run that was started before, those of its start."""
     folder, notes = out / "manifest", out / "manifest_notes.json"
-    if begun and (folder / FILE_NAME).is_file() and notes.is_file():
+    if started and (folder / FILE_NAME).is_file() and notes.is_file():
         manifest = Manifest.load(folder)
         check_unchanged(manifest)
         return manifest, list(read_json(notes))
-    prepared = prepare_corpus(config, corpus, display)
-    warnings = prepared.warnings + [f"set aside {path}: {reason}" for path, reason in prepared.broken]
+    prepared = prepare_from_config(config, corpus, display)
+    warnings = prepared.warnings + [f"skipped {path}: {reason}" for path, reason in prepared.broken]
     for warning in warnings:
         display.say(f"note: {warning}")
     prepared.manifest.save(folder)

@@ -1,4 +1,4 @@
-"""What an embedding still tells of what it was trained not to tell."""
+"""How much of an adversarial label can still be predicted from the embedding."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ PARTS = 5
 
 
 def leakage(embeddings: np.ndarray, task: Task, utterances: Sequence[object], seed: int = 0) -> dict[str, float] | None:
-    """UAR of a fresh linear probe for an adversarial task, and its chance.
+    """UAR of a new linear probe for an adversarial task, and its chance level.
 
-    The adversary itself proves nothing: it may be confused because it lags behind (Elazar and Goldberg 2018). Here a
-    logistic regression starts anew on the frozen embeddings, standardised, in stratified cross-validation, so that
-    every utterance is predicted by a probe that has not seen it. Classes of fewer than five utterances are left out.
+    The adversary's own accuracy proves nothing: it may lag behind (Elazar and Goldberg 2018). Here a logistic
+    regression is fitted to the standardised embeddings in stratified cross-validation, so that a probe predicts only
+    utterances that it was not fitted on. Classes of fewer than five utterances are left out.
 
     Args:
         embeddings: (N, E).
         task: the adversarial one.
         utterances: N of them, whose targets the probe predicts.
-        seed: of the parts.
+        seed: of the cross-validation's parts.
 
     Returns:
-        `uar` and `chance`, shares; None where fewer than two classes are left.
+        `uar` and `chance`, fractions; None where fewer than two classes are left.
     """
     from sklearn.linear_model import LogisticRegression
     from sklearn.model_selection import StratifiedKFold, cross_val_predict

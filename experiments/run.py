@@ -1,11 +1,14 @@
-"""Opening a run: manifest, folds, tasks and hidden states, checked before any training starts."""
+"""A run that was opened, and each of its trainings."""
 
 from __future__ import annotations
 
 import copy
-import dataclasses
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any, cast
+
+from accelerate import Accelerator
+from torch import Tensor
 
 from undertone.common.console import Display
 from undertone.corpora.corpus import Corpus
@@ -16,41 +19,45 @@ from undertone.downstream.dropout import repeated
 from undertone.downstream.ladder import LadderDownstream
 from undertone.downstream.ladder_options import LadderOptions
 from undertone.downstream.model import UndertoneModel
-from undertone.downstream.network import Downstream, LiveModel, TopLayersModel
+from undertone.downstream.network import Downstream, LiveModel, TopLayersModel, needed_states
 from undertone.downstream.task import Task
-from undertone.experiments.run_folder import fold_folder
-from undertone.training.augmenter import Heard
-from undertone.training.config import RunConfig
+from undertone.experiments.run_folder import RunFolder
+from undertone.training.accelerator import accelerator_of
+from undertone.training.augmenter import Augmenter
+from undertone.training.config import RunConfig, Trial, with_values
 from undertone.training.seeding import seed_everything
-from undertone.training.sources import MixtureSource, Source, StoreSource
+from undertone.training.sources import RecomputeSource, Source, StoreSource
+from undertone.training.unlabelled import UnlabelledStream
 from undertone.upstream import Upstream
 from undertone.upstream.hf.adapt import add_lora, finetune, merge_lora
 from undertone.upstream.hf.replay import can_replay
 from undertone.upstream.hf.upstream import HFUpstream
 
+EVERYONE = "all"  # the model of all speakers
 
-@dataclass
+
+@dataclass(frozen=True)
 class Run:
-    """An opened run: all that its folds share.
+    """An opened run: what all of its trainings share.
 
     Attributes:
         config: the resolved settings.
-        out: RUN, the folder of everything it writes.
+        folder: RUN, where all files are written.
         corpus: what it trains on.
         manifest: the utterances that could be read.
         folds: train, dev and test of each.
         tasks: what is predicted.
         upstream: as loaded, in eval mode; a training that changes it takes a copy.
-        source: what the trained module is fed.
+        source: of training batches.
         display: where progress is shown.
-        warnings: what the results must say about the data and the settings.
-        stored: of the hidden states: `frames`, `mean`, `mixture` or `none`.
-        unlabelled: what a ladder reconstructs besides.
-        copies: hidden states of changed copies of utterances, once they were heard.
+        warnings: sentences on the data and the settings for the results.
+        stored: which hidden states are stored: `frames`, `mean` or `none`.
+        unlabelled: speech that a ladder reconstructs in addition.
+        copies: a cache for the hidden states of augmented copies, by seed, number and utterance id.
     """
 
     config: RunConfig
-    out: Path
+    folder: RunFolder
     corpus: Corpus
     manifest: Manifest
     folds: list[Fold]
@@ -58,58 +65,114 @@ class Run:
     upstream: Upstream
     source: Source
     display: Display
-    warnings: list[str] = field(default_factory=list)
+    warnings: tuple[str, ...] = ()
     stored: str = "none"
     unlabelled: tuple[Utterance, ...] = ()
-    copies: Heard = field(default_factory=dict)
+    copies: dict[tuple[int, int, str], Tensor] = field(default_factory=dict)
 
-    def folder(self, fold: Fold) -> Path:
-        """RUN/folds/NAME; see `fold_folder`."""
-        return fold_folder(self.out, fold.name)
+    def training(self, fold: Fold, trial: Trial, title: str = "") -> Training:
+        """One training of a fold; of a single stored layer its source reads that layer alone."""
+        config, source = trial.config, self.source
+        if self.stored == "frames" and config.mode == "frozen" and isinstance(config.layers, int):
+            source = cast(StoreSource, source).of_layer(config.layers)
+        folder = self.folder.fold(fold.name) / trial.name
+        return Training(self, fold, config, source, folder, f"{title} {trial.name}".strip())
 
-    def new_downstream(self, name: str) -> Downstream:
-        """An untrained downstream whose weights depend on the seed and `name` alone."""
-        seed_everything(self.config.seed, "init", name)
-        shape = self.upstream.num_layers, self.upstream.hidden_size, self.tasks
-        settings = self.config.head, self.config.head_options, self.config.layer_norm
-        if self.config.ladder:
-            options = LadderOptions.read(self.config.ladder_options)
-            downstream: Downstream = LadderDownstream(*shape, *settings, options)
-        else:
-            downstream = Downstream(*shape, *settings)
-        if isinstance(self.source, MixtureSource):
-            downstream.layer_sum.fix(self.source.weights[name])
-        elif isinstance(self.config.layers, int):
-            downstream.layer_sum.select(self.config.layers)
-        return downstream
+    def training_of_everyone(self, config: RunConfig) -> Training:
+        """The training of RUN/model on all speakers."""
+        fold = Fold(EVERYONE, self.manifest.ids, (), ())
+        training = self.training(fold, Trial("", {}, config), "model of all speakers")
+        return replace(training, folder=self.folder.path / "refit")
 
-    def of(self, name: str) -> Run:
-        """The run as one training sees it: the fold's, or `EVERYONE`'s; of stored frames the layer that it takes."""
-        source, layer = self.source, self.config.layers
-        if isinstance(source, MixtureSource):
-            return dataclasses.replace(self, source=source.of(name))
-        if self.stored == "frames" and isinstance(source, StoreSource) and isinstance(layer, int):
-            if self.config.mode == "frozen":
-                one = StoreSource(source.store, source.room, source.device, layer)
-                return dataclasses.replace(self, source=one)
-        return self
+    def new_downstream(self, name: str, config: RunConfig | None = None) -> Downstream:
+        """An untrained downstream whose weights depend only on the seed and `name`."""
+        return new_downstream(config or self.config, self.upstream, self.tasks, name)
 
-    def new_module(self, name: str) -> Downstream | LiveModel:
-        """What a fold trains: the downstream alone, or with a copy of the upstream in which something learns."""
-        downstream = self.new_downstream(name)
-        if self.config.mode == "frozen":
+    def new_module(self, name: str, config: RunConfig | None = None) -> Downstream | LiveModel:
+        """What is trained: the downstream alone, or with a copy of the upstream in which something is trainable."""
+        config = config or self.config
+        downstream = self.new_downstream(name, config)
+        if config.mode == "frozen":
             return downstream
-        seed_everything(self.config.seed, "adapters", name)
-        upstream = adapted(self.upstream, self.config)
-        if isinstance(self.source, StoreSource):
-            return TopLayersModel(upstream, downstream, self.config.top_layers)  # type: ignore[arg-type]
-        return LiveModel(upstream, downstream)
+        seed_everything(config.seed, "adapters", name)
+        upstream = adapted(self.upstream, config)
+        if self.stored == "none":
+            return LiveModel(upstream, downstream)
+        return TopLayersModel(upstream, downstream, config.top_layers)  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True)
+class Training:
+    """One training of a run: a fold, or all speakers, under one config.
+
+    Attributes:
+        run: what it shares with the others.
+        fold: its utterances; its name decides the initial weights, with the seed.
+        config: of this training, one trial of the run's.
+        source: of its batches.
+        folder: where its files are written.
+        title: of its progress bar.
+    """
+
+    run: Run
+    fold: Fold
+    config: RunConfig
+    source: Source
+    folder: Path
+    title: str
+
+    @property
+    def train(self) -> list[Utterance]:
+        """The utterances to learn from."""
+        return self.run.manifest.select(self.fold.train)
+
+    @property
+    def dev(self) -> list[Utterance]:
+        """Those for every choice."""
+        return self.run.manifest.select(self.fold.dev)
+
+    @property
+    def test(self) -> list[Utterance]:
+        """Those for the score alone."""
+        return self.run.manifest.select(self.fold.test)
+
+    def with_values(self, values: dict[str, Any]) -> Training:
+        """The same training with other settings and nothing left to sweep."""
+        return replace(self, config=with_values(self.config, values))
+
+    def accelerator(self) -> Accelerator:
+        """Devices and processes; a tracker writes to the training's folder."""
+        return accelerator_of(self.config, self.folder)
+
+    def new_downstream(self) -> Downstream:
+        """See `Run.new_downstream`."""
+        return self.run.new_downstream(self.fold.name, self.config)
+
+    def new_module(self) -> Downstream | LiveModel:
+        """See `Run.new_module`."""
+        return self.run.new_module(self.fold.name, self.config)
+
+    def augmenter(self, device: Any) -> Augmenter | None:
+        """What makes the training batches; None where augmentation is off."""
+        config, upstream = self.config, self.run.upstream
+        if not config.augment.is_on:
+            return None
+        if config.mode != "frozen":
+            return Augmenter(config.augment, config.seed, upstream.sample_rate, self.source)
+        mean = needed_states(config.head, config.layer_norm) == "mean"
+        frozen = RecomputeSource(upstream.to(device), mean, config.mixed_precision)
+        return Augmenter(config.augment, config.seed, upstream.sample_rate, self.source, frozen.compute)
+
+    def unlabelled_stream(self) -> UnlabelledStream | None:
+        """The unlabelled speech of a ladder's training."""
+        if not self.run.unlabelled:
+            return None
+        return UnlabelledStream(self.run.unlabelled, self.config.batch_size, self.config.seed)
 
     def model(self, module: Downstream | LiveModel, trained_on: list[Utterance]) -> UndertoneModel:
         """Upstream and trained downstream as one model that says what it was trained on; adapters are merged."""
-        upstream = self.upstream
-        downstream = module.downstream if isinstance(module, LiveModel) else module
-        if isinstance(module, LiveModel):
+        run, upstream = self.run, self.run.upstream
+        if module.upstream is not None:
             upstream = copy.deepcopy(module.upstream)
             if self.config.mode == "lora":
                 merge_lora(upstream)
@@ -118,40 +181,55 @@ class Run:
             upstream_hash=upstream.weights_hash(),
             head=self.config.head,
             head_options=self.config.head_options,
-            tasks=[task.to_dict() for task in self.tasks],
+            tasks=[task.to_dict() for task in run.tasks],
             layer_norm=self.config.layer_norm,
             trained_on={
-                "corpus": self.corpus.name,
-                "manifest_hash": self.manifest.hash,
+                "corpus": run.corpus.name,
+                "manifest_hash": run.manifest.hash,
                 "speakers": sorted({str(item.speaker) for item in trained_on if item.speaker is not None}),
                 "unknown_speakers": sum(item.speaker is None for item in trained_on),
             },
         )
         model = UndertoneModel(config, upstream, allow=(self.config.head, self.config.upstream))
-        model.downstream.layer_sum, model.downstream.head = downstream.layer_sum, downstream.head  # no decoder
-        return model
+        model.downstream.layer_sum, model.downstream.head = module.downstream.layer_sum, module.downstream.head
+        return model  # without the decoder of a ladder
 
-    def save_fold(self, module: Downstream | LiveModel, trained_on: list[Utterance], folder: Path) -> None:
-        """Write what a fold trained: layer sum and head, and the adapters or the upstream where they learned."""
-        if not isinstance(module, LiveModel) or self.config.mode == "finetune":
-            self.model(module, trained_on).save_pretrained(folder, head_only=not isinstance(module, LiveModel))
-            return
-        frozen = dataclasses.replace(self, config=self.config.model_copy(update={"mode": "frozen"}))
-        frozen.model(module.downstream, trained_on).save_pretrained(folder, head_only=True, adapter=module.upstream)
+    def save(self, module: Downstream | LiveModel, trained_on: list[Utterance], folder: Path) -> None:
+        """Write what was trained: layer sum and head, and the adapters or the upstream where these were."""
+        if module.upstream is None or self.config.mode == "finetune":
+            self.model(module, trained_on).save_pretrained(folder, head_only=module.upstream is None)
+        else:
+            model = self.model(module.downstream, trained_on)
+            model.save_pretrained(folder, head_only=True, adapter=module.upstream)
+
+
+def new_downstream(config: RunConfig, upstream: Upstream, tasks: tuple[Task, ...], name: str) -> Downstream:
+    """See `Run.new_downstream`."""
+    seed_everything(config.seed, "init", name)
+    shape = upstream.num_layers, upstream.hidden_size, tasks
+    settings = config.head, config.head_options, config.layer_norm
+    if config.ladder:
+        options = LadderOptions.read(config.ladder_options)
+        downstream: Downstream = LadderDownstream(*shape, *settings, options)
+    else:
+        downstream = Downstream(*shape, *settings)
+    if isinstance(config.layers, int):
+        downstream.layer_sum.select(config.layers)
+    return downstream
 
 
 def weights_of(upstream: Upstream) -> str:
-    """`upstream_weights` of results: `pretrained`, `random`, or `none` of an acoustic front-end, which learned none."""
+    """`upstream_weights` of results: `pretrained`, `random`, or `none` of an acoustic front-end, which has none."""
     if upstream.spec().get("kind") != "hf":
         return "none"
     return "random" if upstream.random_weights else "pretrained"
 
 
 def adapted(upstream: Upstream, config: RunConfig) -> Upstream:
-    """A copy of the upstream, ready to learn by the config's mode.
+    """A copy of the upstream, made trainable as the config's mode says.
 
     Raises:
-        ValueError: the upstream has no weights, or not so many blocks.
+        ValueError: the upstream has no weights, or fewer blocks.
     """
     upstream = copy.deepcopy(upstream)
     if config.mode == "lora":
@@ -164,6 +242,6 @@ def adapted(upstream: Upstream, config: RunConfig) -> Upstream:
 
 
 def trains_top_from_store(upstream: Upstream, config: RunConfig) -> bool:
-    """Whether only the top layers learn and the frozen ones below them can be read from the store."""
+    """Whether only the top layers are trained and the states of the frozen ones below them can be stored."""
     top = config.top_layers
     return top is not None and isinstance(upstream, HFUpstream) and can_replay(upstream, top)

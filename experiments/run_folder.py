@@ -1,14 +1,19 @@
-"""What a report reads of a finished run."""
+"""The files of a run in its folder RUN: where they lie, which folds are done, and what a report reads."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
+
 from undertone.common.files import read_json, read_record, remove_drafts, remove_folder, safe_name
+from undertone.corpora.manifest import FILE_NAME as MANIFEST
+from undertone.corpora.manifest import Manifest
 from undertone.downstream.task import Task
-from undertone.experiments.embeddings import FILE_NAME
+from undertone.experiments.embeddings import FILE_NAME as EMBEDDINGS
 from undertone.scoring.predictions import Predictions
 from undertone.scoring.results import is_evaluation
 from undertone.training.settings import command_line
@@ -16,102 +21,138 @@ from undertone.training.settings import command_line
 TRAINING = ("checkpoints", "best", "both", "layers")
 """Folders that a training needs until its fold.json is written."""
 
-MIXTURES = "mixtures"
-"""Folder of RUN where layer weights are learned until hidden_states.json holds them."""
-
 
 @dataclass(frozen=True)
-class RunFiles:
-    """The files of a finished run, or of an evaluation.
+class RunFolder:
+    """RUN, the folder of a run or of an evaluation; a file is read when it is first asked for.
 
     Attributes:
         path: RUN.
-        results: results.json.
-        config: config.json; empty of an evaluation, which trained nothing.
-        predictions: of all folds.
-        histories: of each fold, in the order of results["folds"]; none of an evaluation.
     """
 
     path: Path
-    results: dict[str, Any]
-    config: dict[str, Any]
-    predictions: Predictions
-    histories: list[list[dict[str, Any]]]
+
+    @classmethod
+    def finished(cls, path: Path) -> RunFolder:
+        """The folder of a finished run, or of what `undertone evaluate` wrote.
+
+        Raises:
+            ValueError: there is no run, or one of its files is missing (with the command that resumes it).
+        """
+        if not path.is_dir():
+            raise ValueError(f"There is no run at {path}. Give the folder that `undertone crossval ... --out` wrote.")
+        run = cls(path)
+        run._need(path / "results.json", path / "predictions.parquet")
+        if not is_evaluation(run.results):
+            run._need(path / "config.json", *(run.fold(name) / "history.json" for name in run.fold_names))
+        return run
+
+    @cached_property
+    def results(self) -> dict[str, Any]:
+        """results.json."""
+        return read_record(self.path / "results.json", folds=list, pooled=dict)
+
+    @cached_property
+    def config(self) -> dict[str, Any]:
+        """config.json; empty of an evaluation, which trained nothing."""
+        return {} if is_evaluation(self.results) else read_record(self.path / "config.json", corpus=str)
+
+    @cached_property
+    def predictions(self) -> Predictions:
+        """Of all folds."""
+        return Predictions.load(self.path / "predictions.parquet")
+
+    @cached_property
+    def histories(self) -> list[list[dict[str, Any]]]:
+        """history.json of each fold, in the order of the results; none of an evaluation."""
+        return [read_json(self.fold(name) / "history.json") for name in self.fold_names if self.config]
 
     @property
     def tasks(self) -> tuple[Task, ...]:
         """What was predicted."""
         return self.predictions.tasks
 
-    def fold_folder(self, name: str) -> Path:
-        """RUN/folds/NAME."""
-        return fold_folder(self.path, name)
+    @property
+    def fold_names(self) -> list[str]:
+        """The folds in the results."""
+        return [fold["name"] for fold in self.results["folds"]]
+
+    def fold(self, name: str) -> Path:
+        """RUN/folds/NAME, by `safe_name`; fold.json in it holds the name itself."""
+        return self.path / "folds" / safe_name(name)
+
+    def fold_record(self, name: str, **wanted: Any) -> dict[str, Any]:
+        """fold.json of a fold; `wanted` as in `read_record`."""
+        return read_record(self.fold(name) / "fold.json", **wanted)
+
+    def fold_predictions(self, name: str) -> Predictions:
+        """Of a fold's test part."""
+        return Predictions.load(self.fold(name) / "predictions.parquet")
+
+    def is_done(self, name: str) -> bool:
+        """Whether the fold's files are all there.
+
+        Raises:
+            ValueError: they are those of another fold: to some file systems `F1` and `f1` are one name.
+        """
+        record = self.fold(name) / "fold.json"
+        if not record.is_file():
+            return False
+        found = read_json(record).get("name", name)  # an earlier version wrote none
+        if found != name:
+            raise ValueError(
+                f"{record.parent} holds the fold {found!r}, and {name!r} would overwrite it: to this file system both "
+                f"names are one. Rename one of them in the corpus, and start again with another --out."
+            )
+        return True
+
+    def lock(self, name: str) -> FileLock | None:
+        """The lock of a fold that this process is to train, acquired; None: it is done, or another process holds it.
+
+        A dead process holds no lock.
+        """
+        if self.is_done(name):
+            return None
+        folder = self.fold(name)
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder.parent / f"{folder.name}.lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            return None
+        if self.is_done(name):  # finished by another process in the meantime
+            lock.release()
+            return None
+        return lock
+
+    def remove_leftovers(self) -> None:
+        """Remove what killed processes left and nobody will read; other processes may be working in RUN."""
+        remove_drafts(self.path)
+        for record in self.path.glob("folds/**/fold.json"):  # written last: its training is done
+            for name in TRAINING:
+                remove_folder(record.parent / name)
 
     def votes(self) -> dict[str, dict[str, float] | None]:
         """The raters' votes of every utterance of the manifest; empty where the run holds none."""
-        from undertone.corpora.manifest import FILE_NAME as MANIFEST
-        from undertone.corpora.manifest import Manifest
-
         if not (self.path / "manifest" / MANIFEST).is_file():
             return {}
         return {item.id: item.votes for item in Manifest.load(self.path / "manifest")}
 
     def embedded_fold(self) -> str | None:
         """The fold with the most test utterances, the first of equals; None where no embeddings were kept."""
-        names = [fold["name"] for fold in self.results["folds"]]
-        kept = [name for name in names if (self.fold_folder(name) / FILE_NAME).is_file()]
+        kept = [name for name in self.fold_names if (self.fold(name) / EMBEDDINGS).is_file()]
         return max(kept, key=self.predictions.folds.count, default=None)
 
-
-def fold_folder(run: Path, name: str) -> Path:
-    """RUN/folds/NAME, by `safe_name`; fold.json in it holds the name itself."""
-    return run / "folds" / safe_name(name)
-
-
-def remove_leftovers(run: Path) -> None:
-    """Remove what killed processes left in RUN and nobody will read; other processes may be at work in it."""
-    remove_drafts(run)
-    for record in run.glob("folds/**/fold.json"):  # written last: its training is done
-        for name in TRAINING:
-            remove_folder(record.parent / name)
-    if (run / "hidden_states.json").is_file():
-        remove_folder(run / MIXTURES)
-
-
-def read_run(run: Path) -> RunFiles:
-    """Read a finished run, or what `undertone evaluate` wrote.
-
-    Raises:
-        ValueError: there is no run, or one of its files is missing (with the command that resumes it) or unreadable.
-    """
-    if not run.is_dir():
-        raise ValueError(f"There is no run at {run}. Give the folder that `undertone crossval ... --out` wrote.")
-    _need(run, [run / "results.json", run / "predictions.parquet"])
-    results = read_record(run / "results.json", folds=list, pooled=dict)
-    if is_evaluation(results):
-        return RunFiles(run, results, {}, Predictions.load(run / "predictions.parquet"), [])
-    _need(run, [run / "config.json"])
-    histories = [fold_folder(run, fold["name"]) / "history.json" for fold in results["folds"]]
-    _need(run, histories)
-    predictions = Predictions.load(run / "predictions.parquet")
-    return RunFiles(
-        run, results, read_record(run / "config.json", corpus=str), predictions, [read_json(path) for path in histories]
-    )
-
-
-def _need(run: Path, paths: list[Path]) -> None:
-    """Refuse an unfinished run with what is missing, what is done, and the command that does the rest."""
-    missing = [str(path.relative_to(run)) for path in paths if not path.is_file()]
-    if not missing:
-        return
-    config = run / "config.json"
-    command = (
-        command_line(read_record(config, corpus=str), run)
-        if config.is_file()
-        else f"undertone crossval CORPUS --out {run}"
-    )
-    done = len(list(run.glob("folds/*/fold.json")))
-    raise ValueError(
-        f"The run {run} is not finished: {', '.join(missing)} missing, {done} folds done. "
-        f"This resumes it, then ask for the report again: {command}"
-    )
+    def _need(self, *paths: Path) -> None:
+        """Refuse an unfinished run with what is missing, what is done, and the command that does the rest."""
+        missing = [str(path.relative_to(self.path)) for path in paths if not path.is_file()]
+        if not missing:
+            return
+        config, command = self.path / "config.json", f"undertone crossval CORPUS --out {self.path}"
+        if config.is_file():
+            command = command_line(read_record(config, corpus=str), self.path)
+        done = len(list(self.path.glob("folds/*/fold.json")))
+        raise ValueError(
+            f"The run {self.path} is not finished: {', '.join(missing)} missing, {done} folds done. "
+            f"Resume it with: {command}"
+        )

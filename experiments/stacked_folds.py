@@ -1,4 +1,4 @@
-"""Folds, seeds and values of a sweep that are trained side by side: those of a head on means."""
+"""Folds, seeds and values of a sweep that are trained side by side: those of the head `linear`, on means."""
 
 from __future__ import annotations
 
@@ -10,20 +10,17 @@ from typing import cast
 
 import torch
 from accelerate import Accelerator
-from filelock import Timeout
 
 from undertone.corpora.folds import Fold
+from undertone.downstream.head import head_class
 from undertone.downstream.heads.linear import LinearHead
-from undertone.downstream.losses import LossOptions
 from undertone.downstream.network import Downstream
-from undertone.experiments.run import Run
-from undertone.experiments.run_fold import fold_lock, is_done, read_tried, write_fold, write_tried
+from undertone.experiments.run import Run, Training
+from undertone.experiments.run_fold import read_tried, write_fold, write_tried
 from undertone.experiments.sweep import TRIED, chosen_trials, combine
-from undertone.training.accelerator import make_accelerator
-from undertone.training.config import RunConfig, Trial, trials
+from undertone.training.config import RunConfig, trials
 from undertone.training.sources import StoreSource
 from undertone.training.stack.processes import fit_all
-from undertone.training.stack.stack import StackBatch, TracedStack
 from undertone.training.stack.stacked_trainer import PER_RUN, Feed, StackedTrainer
 from undertone.training.trainer import Trained, flatten_record, total_steps
 
@@ -32,128 +29,105 @@ Fit = tuple[StackedTrainer, list[list[Trained]]]
 
 @dataclass(frozen=True)
 class _Group:
-    """The trials of a fold that a feed trains, in its order."""
+    """Trainings that see the same batches: those of one fold with one seed."""
 
-    fold: Fold
-    trials: tuple[Trial, ...]
-    feed: Feed
+    trainings: tuple[Training, ...]
+    stop_at: int | None = None
+    total: int | None = None
+
+    def feed(self) -> Feed:
+        """What the trainer is given."""
+        first = self.trainings[0]
+        total = self.total or total_steps(first.config, len(first.fold.train))
+        configs = tuple(training.config for training in self.trainings)
+        folder = first.folder if len(configs) == 1 else first.folder.parent
+        return Feed(first.fold.name, first.train, first.dev, configs, total, folder, self.stop_at)
 
 
-def can_stack(run: Run, accelerator: Accelerator) -> bool:
-    """Whether the run's trainings can go side by side.
+def can_stack(run: Run, config: RunConfig, accelerator: Accelerator) -> bool:
+    """Whether the trainings that a config asks for can go side by side.
 
-    They can where the head is fed means that fit into memory, one process trains in float32, nothing but the model
-    learns and nothing is augmented; a head of the user's must do without what `torch.vmap` does not know, or a line
-    says why it is not stacked.
+    They can where the head is `linear` and its means fit into memory, one process trains in float32, and nothing but
+    the model is trained or augmented.
     """
-    source, plan = run.source, [trial.config for trial in trials(run.config)]
+    source, configs = run.source, [trial.config for trial in trials(config)]
     if not isinstance(source, StoreSource) or source.store.kind != "mean" or accelerator.num_processes > 1:
         return False
-    if run.config.mixed_precision != "no" or run.config.adversarial or run.config.not_finite == "skip":
+    if config.mixed_precision != "no" or config.adversarial or config.not_finite == "skip":
         return False
-    if any(config.task_weighting != "fixed" for config in plan) or not source.can_hold(list(run.manifest)):
+    if any(one.task_weighting != "fixed" for one in configs) or not source.can_hold(list(run.manifest)):
         return False
-    if run.config.refit_on_dev or run.config.ladder or run.config.augment.is_on:
+    if config.refit_on_dev or config.ladder or config.augment.is_on:
         return False
-    modules = [replace(run, config=config).new_downstream("trial") for config in plan]
-    return all(type(module.head) is LinearHead or _traces(run, module) for module in modules)
-
-
-def _traces(run: Run, module: Downstream) -> bool:
-    """Whether `torch.vmap` takes the head, tried on two utterances of silence."""
-    if list(module.buffers()) or not all(weight.requires_grad for weight in module.head.parameters()):
-        return False
-    stack = TracedStack([[module, module]], run.tasks, LossOptions(), {})
-    truth = {task.name: torch.zeros(1, 2, dtype=torch.int64 if task.has_classes else None) for task in run.tasks}
-    try:
-        silence = torch.zeros(len(module.layer_sum.logits), 1, 2, module.hidden_size)
-        stack.backward(StackBatch(silence, truth, [2], [(0,)], [torch.zeros(2, dtype=torch.int32)]), torch.ones(1, 2))
-    except RuntimeError as error:
-        reason = str(error).splitlines()[0]
-        run.display.say(f"Head {run.config.head} goes one training at a time, as it cannot be stacked: {reason}")
-        return False
-    return True
+    return all(head_class(one.head) is LinearHead for one in configs)
 
 
 def train_stacked(run: Run, folds: Sequence[Fold]) -> None:
     """Train every trial of these folds that is not done, and write its files; to 1e-5 what each gives alone.
 
-    Folds that another process holds are left to it. On a CPU a stack is one fold with one seed, so that every core has
-    one to step; on a GPU one stack holds all. A run that is killed begins the folds anew that are not written yet.
+    Folds that another process trains are left to it. On a CPU a stack is one fold with one seed, one for each core; on
+    a GPU one stack holds all. A killed run starts again with the folds that are not written yet.
     """
     with ExitStack() as locks:
-        mine = [fold for fold in folds if _take(run, fold, locks)]
-        on_gpu, plan, began = _source(run).device.type == "cuda", trials(run.config), time.monotonic()
-        stacks = _plan(run, mine, on_gpu)
-        if run.config.head == "linear" and not on_gpu:
-            stacks = _spread(stacks, torch.get_num_threads())
-        title = f"{len(mine)} folds" + (f" x {len(plan)} trainings" if len(plan) > 1 else "")
-        fits = locks.enter_context(closing(_fit(run, [[group.feed for group in stack] for stack in stacks], title)))
+        mine = []
+        for fold in folds:
+            if (lock := run.folder.lock(fold.name)) is not None:
+                locks.callback(lock.release)
+                mine.append(fold)
+        num_trials, started = len(trials(run.config)), time.monotonic()
+        stacks = _stacks(run, mine)
+        title = f"{len(mine)} folds" + (f" x {num_trials} trainings" if num_trials > 1 else "")
+        fits = locks.enter_context(closing(_fit(run, stacks, title)))
         for stack, (trainer, outcomes) in zip(stacks, fits, strict=True):
             for group, row, modules in zip(stack, outcomes, trainer.modules, strict=True):
-                for trial, trained, module in zip(group.trials, row, modules, strict=True):
-                    _write(run, group, trial, module, trained, time.monotonic() - began)
-        for fold in mine if len(plan) > 1 else []:
-            _finish(run, fold, plan)
+                for training, trained, module in zip(group.trainings, row, modules, strict=True):
+                    _write(training, module, trained, time.monotonic() - started)
+        for fold in mine if num_trials > 1 else []:
+            _finish(run, fold)
 
 
-def refit_stacked(run: Run, total: int, stop_at: int, title: str) -> Downstream:
-    """A downstream trained on all speakers, without dev, for `stop_at` updates of a schedule of `total`."""
-    feed = Feed("all", list(run.manifest), [], (run.config,), total, run.out / "refit", stop_at)
-    ((trainer, _),) = _fit(run, [[feed]], title)
+def refit_stacked(training: Training, total: int, stop_at: int) -> Downstream:
+    """The downstream of a training without dev, after `stop_at` updates of a schedule of `total`."""
+    ((trainer, _),) = _fit(training.run, [[_Group((training,), stop_at, total)]], training.title)
     return trainer.modules[0][0]
 
 
-def _take(run: Run, fold: Fold, locks: ExitStack) -> bool:
-    """Whether this process trains the fold: it is not done, and no other process holds its lock."""
-    if is_done(run, fold):
-        return False
-    try:
-        locks.enter_context(fold_lock(run, fold).acquire(timeout=0))
-    except Timeout:
-        return False
-    return not is_done(run, fold)
-
-
-def _plan(run: Run, folds: Sequence[Fold], on_gpu: bool) -> list[list[_Group]]:
-    """The stacks: groups of trials that share their batches, on a GPU joined where their gradients are alike."""
+def _stacks(run: Run, folds: Sequence[Fold]) -> list[list[_Group]]:
+    """The stacks: groups of trainings that share their batches, on a GPU joined where their gradients are alike."""
+    on_gpu = _source(run).device.type == "cuda"
     stacks: dict[object, list[_Group]] = {}
     for fold in folds:
-        alike: dict[tuple[str, int], list[Trial]] = {}
+        alike: dict[tuple[str, int], list[Training]] = {}
         for trial in trials(run.config):
             settings = trial.config.model_dump_json(exclude={*PER_RUN, "seed"})
-            alike.setdefault((settings, trial.config.seed), []).append(trial)
-        train, dev = run.manifest.select(fold.train), run.manifest.select(fold.dev)
+            alike.setdefault((settings, trial.config.seed), []).append(run.training(fold, trial))
         for (settings, seed), members in alike.items():
-            if all((run.folder(fold) / trial.name / TRIED).is_file() for trial in members):
-                continue
-            configs = tuple(trial.config for trial in members)
-            feed = Feed(fold.name, train, dev, configs, total_steps(configs[0], len(train)), run.folder(fold))
-            key = (settings, len(members)) if on_gpu else (settings, seed, fold.name)
-            stacks.setdefault(key, []).append(_Group(fold, tuple(members), feed))
-    return list(stacks.values())
+            if not all((training.folder / TRIED).is_file() for training in members):
+                key = (settings, len(members)) if on_gpu else (settings, seed, fold.name)
+                stacks.setdefault(key, []).append(_Group(tuple(members)))
+    return list(stacks.values()) if on_gpu else _balanced(list(stacks.values()), torch.get_num_threads())
 
 
-def _spread(stacks: list[list[_Group]], threads: int) -> list[list[_Group]]:
-    """The stacks of one group each, the last ones cut so that all threads end at about the same time."""
+def _balanced(stacks: list[list[_Group]], threads: int) -> list[list[_Group]]:
+    """The stacks of one group each, the last ones divided so that all threads end at about the same time."""
     whole = len(stacks) - len(stacks) % threads
-    spread = stacks[:whole]
+    found = stacks[:whole]
     for (group,) in stacks[whole:]:
-        size = -(-len(group.trials) // threads)
-        for start in range(0, len(group.trials), size):
-            feed = replace(group.feed, configs=group.feed.configs[start : start + size])
-            spread.append([replace(group, trials=group.trials[start : start + size], feed=feed)])
-    return spread
+        size = -(-len(group.trainings) // threads)
+        for start in range(0, len(group.trainings), size):
+            found.append([replace(group, trainings=group.trainings[start : start + size])])
+    return found
 
 
-def _fit(run: Run, stacks: Sequence[list[Feed]], title: str) -> Generator[Fit]:
+def _fit(run: Run, stacks: Sequence[list[_Group]], title: str) -> Generator[Fit]:
     """The trainer of each stack and its outcome, in their order."""
-    means = _source(run).means(list(run.manifest))
+    source = _source(run)
+    means = source.means(list(run.manifest))
     rows = {item.id: row for row, item in enumerate(run.manifest)}
     trainers = []
-    for feeds in stacks:
-        modules = [[_new(run, config, feed.name) for config in feed.configs] for feed in feeds]
-        trainers.append(StackedTrainer(feeds, run.tasks, means, rows, modules))
+    for stack in stacks:
+        modules = [[one.new_downstream().to(source.device) for one in group.trainings] for group in stack]
+        trainers.append(StackedTrainer([group.feed() for group in stack], run.tasks, means, rows, modules))
     with run.display.bar(title) as advance, closing(fit_all(trainers, advance)) as outcomes:
         yield from zip(trainers, outcomes, strict=True)
 
@@ -162,36 +136,30 @@ def _source(run: Run) -> StoreSource:
     return cast(StoreSource, run.source)  # as `can_stack` found
 
 
-def _new(run: Run, config: RunConfig, name: str) -> Downstream:
-    return replace(run, config=config).new_downstream(name).to(_source(run).device)
-
-
-def _finish(run: Run, fold: Fold, plan: Sequence[Trial]) -> None:
+def _finish(run: Run, fold: Fold) -> None:
     """Choose among a fold's trials, read test with the chosen ones, and write the fold's files."""
-    folder = run.folder(fold)
+    folder, plan = run.folder.fold(fold.name), trials(run.config)
     for trial in chosen_trials(folder, plan):
-        place = folder / trial.name
-        if not (place / "fold.json").is_file():
-            own, module = replace(run, config=trial.config), _new(run, trial.config, fold.name)
-            outcome = read_tried(place, module)
-            write_fold(own, fold, place, make_accelerator(trial.config, place), module, *outcome, fold.train)
+        training = run.training(fold, trial)
+        if not (training.folder / "fold.json").is_file():
+            module = training.new_downstream().to(_source(run).device)
+            outcome = read_tried(training.folder, module)
+            write_fold(training, training.accelerator(), module, *outcome, training.train)
     combine(folder, plan)
 
 
-def _write(run: Run, group: _Group, trial: Trial, module: Downstream, trained: Trained, seconds: float) -> None:
-    """The files of one training, unless an earlier process wrote them; a tracker is told its history.
+def _write(training: Training, module: Downstream, trained: Trained, seconds: float) -> None:
+    """The files of one training, unless an earlier process wrote them, and its history for a tracker.
 
-    One of several waits for the others, and predicts test only if it is chosen.
+    One of several trials waits for the others, and predicts test only if it is chosen.
     """
-    folder = run.folder(group.fold) / trial.name
-    if (folder / TRIED).is_file():
+    if (training.folder / TRIED).is_file():
         return
-    accelerator = make_accelerator(trial.config, folder)
+    accelerator = training.accelerator()
     accelerator.init_trackers("tensorboard")
     for record in trained.history:
         accelerator.log(flatten_record(record), step=record["step"])
-    if trial.name:
-        write_tried(folder, module, trained, seconds)
-        return
-    own = replace(run, config=trial.config)
-    write_fold(own, group.fold, folder, accelerator, module, trained, seconds, group.fold.train)
+    if training.folder != training.run.folder.fold(training.fold.name):  # one trial of several
+        write_tried(training.folder, module, trained, seconds)
+    else:
+        write_fold(training, accelerator, module, trained, seconds, training.train)

@@ -1,4 +1,4 @@
-"""What decides a run's numbers beside its settings, recorded when it starts: a resumed run must not mix two of it."""
+"""Inputs of a run other than its settings, recorded at its start: a resumed run must not mix two versions of them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from undertone.audio.augment import SOUNDS
 from undertone.common.files import read_json, write_json
 from undertone.corpora.corpus import Corpus
 from undertone.corpora.manifest import Manifest
-from undertone.downstream.fitted_head import FittedHead
 from undertone.downstream.head import head_class
 from undertone.training.config import RunConfig
 from undertone.upstream import Upstream
@@ -33,7 +32,7 @@ def versions() -> dict[str, str]:
 def record_start(
     config: RunConfig, upstream: Upstream, corpora: Mapping[str, tuple[Corpus, Path | None]]
 ) -> dict[str, Any]:
-    """What `check_start` compares, of now.
+    """The present inputs, as `check_start` compares them.
 
     Args:
         config: of the run.
@@ -41,9 +40,8 @@ def record_start(
         corpora: `corpus`, and `unlabelled` where there is one, each with its --root.
 
     Returns:
-        `versions`; `upstream`, its fingerprint; `code` {name: hash of a file of the user's}; `noise`, a hash of names
-        and files; `rows` {corpus: {id: hash of labels, segment, speaker and series}}, None of a corpus that cannot be
-        read now.
+        `versions`; `upstream`, its fingerprint; `code` {name: hash of the user's file}; `noise`, a hash of names and
+        files; `rows` {corpus: {id: hash of labels, segment, speaker and series}}, None of a corpus that cannot be read.
     """
     code = {name: _source(name) for name in (config.head, config.upstream, config.corpus)}
     return {
@@ -63,27 +61,27 @@ def save_start(folder: Path, found: Mapping[str, Any]) -> None:
 def check_start(
     folder: Path, found: Mapping[str, Any], config: RunConfig, corpora: Mapping[str, tuple[Corpus, Path | None]]
 ) -> list[str]:
-    """Refuse to continue a run whose upstream, code, labels or deciding packages are others than when it started.
+    """Refuse to continue a run whose upstream, code, labels or deciding packages have changed since its start.
 
-    Sound files that are gone are no reason: their hidden states may be stored already.
+    Missing audio files are allowed: their hidden states may be stored already.
 
     Args:
         folder: RUN.
-        found: `record_start` of now.
+        found: the present `record_start`.
         config: of the run.
         corpora: as for `record_start`.
 
     Returns:
-        sentences for the results: of packages that only might change the numbers, and of what could not be compared.
+        sentences for the results: on other packages that changed, and on what could not be compared.
 
     Raises:
-        ValueError: what has changed, and the ways out.
+        ValueError: what has changed, and what to do.
     """
     if not (folder / FILE_NAME).is_file():
         save_start(folder, found)
         return [
             f"{folder.name} was started by a version of undertone that did not record its inputs (upstream, code, "
-            f"labels, packages): whether they have changed since is not known"
+            f"labels, packages): it is not known whether they have changed since"
         ]
     before, changes, notes = read_json(folder / FILE_NAME), [], []
     decide = deciding_packages(config)
@@ -95,13 +93,13 @@ def check_start(
             changes.append(f"{name} was {was}, is {now}")
         else:
             notes.append(f"resumed with {name} {now}, started with {was}")
-    if before["upstream"] != found["upstream"] and not changes:  # which a version is part of
+    if before["upstream"] != found["upstream"] and not changes:  # whose fingerprint includes versions
         changes.append(f"upstream {config.upstream} has other weights or settings")
     for name, now in found["code"].items():
         if before["code"].get(name) != now:
-            changes.append(f"the code of {name} is another")
+            changes.append(f"the code of {name} has changed")
     if before["noise"] != found["noise"]:
-        changes.append(f"the files of augment.noise_files={config.augment.noise_files} are others")
+        changes.append(f"the files of augment.noise_files={config.augment.noise_files} have changed")
     for name, rows in found["rows"].items():
         if rows is None or before["rows"].get(name) is None:
             notes.append(f"{name} could not be read when the run was resumed: the manifest of its start is used")
@@ -110,29 +108,29 @@ def check_start(
             changes += _changed_rows(name, before["rows"][name], rows, *corpora[name], saved)
     if changes:
         raise ValueError(
-            f"{folder} was started with other inputs: {'; '.join(changes)}. Its table would mix the numbers of both. "
+            f"{folder} was started with other inputs: {'; '.join(changes)}. Its results would mix both. "
             f"Restore what has changed; or start again, with another --out or after deleting {folder}."
         )
     return notes
 
 
 def deciding_packages(config: RunConfig) -> set[str]:
-    """The packages another version of which may compute other numbers."""
+    """The packages whose version may change the numbers."""
     names = {"undertone", "torch", "torchaudio", "transformers"}
     if config.mode == "lora":
         names.add("peft")
-    if issubclass(head_class(config.head), FittedHead):
+    if head_class(config.head).is_fitted:
         names.add("scikit-learn")
     return names
 
 
 def _public(number: str | None) -> str:
-    """A version without its build: a run may go on another device."""
+    """A version without its build: a run may continue on another device."""
     return str(number).partition("+")[0]
 
 
 def _source(name: str) -> Path | None:
-    """The Python file of the user's that a head, upstream or corpus is named by."""
+    """The user's Python file that a head, upstream or corpus is named by."""
     if name.endswith(".py"):
         return Path(name)
     module, colon, _ = name.partition(":")
@@ -165,7 +163,7 @@ def _listed(corpus: Corpus, root: Path | None) -> Iterable[Mapping[str, Any]]:
 
 
 def _content(row: Mapping[str, Any]) -> bytes:
-    """Everything of a row but where its file lies; of a series what the file holds."""
+    """Everything of a row except where its file is; of a series the content of the file."""
     known = {name: value for name, value in row.items() if name not in _NOT_LABELS and value is not None}
     if row.get("series") is not None:
         known["series"] = _hash(Path(row["series"]).read_bytes())
@@ -175,32 +173,28 @@ def _content(row: Mapping[str, Any]) -> bytes:
 def _changed_rows(
     name: str, before: Mapping[str, str], now: Mapping[str, str], corpus: Corpus, root: Path | None, saved: Path
 ) -> list[str]:
-    """What is to be said of utterances that are labelled otherwise, or are new."""
+    """Sentences on utterances that are new, gone, or have other labels."""
     found = []
     if changed := [row for row in now if row in before and before[row] != now[row]]:
         columns = _changed_columns(set(changed), corpus, root, saved)
-        found.append(f"{', '.join(columns) or 'labels'} of {_some(changed)} of the {name} are others")
+        found.append(f"{', '.join(columns) or 'labels'} of {_some(changed)} of the {name} changed")
     if new := [row for row in now if row not in before]:
-        found.append(f"the {name} has {_some(new)} more")
+        found.append(f"new in the {name}: {_some(new)}")
     known = {item.id: item.path for item in Manifest.load(saved)} if before.keys() - now.keys() else {}
     if gone := [row for row in known if row not in now and Path(known[row]).is_file()]:
-        found.append(f"the {name} has {_some(gone)} no more, whose files are there")
+        found.append(f"gone from the {name}, though the files exist: {_some(gone)}")
     return found
 
 
 def _changed_columns(ids: set[str], corpus: Corpus, root: Path | None, saved: Path) -> list[str]:
     """The columns in which rows differ from the manifest of the start."""
     known = {item.id: item for item in Manifest.load(saved) if item.id in ids}
-    names: dict[str, None] = {}
+    names: list[str] = []
     for row in _listed(corpus, root):
         if (item := known.get(str(row["id"]))) is not None:
-            flat = {**row, **row.get("extra", {})}
-            names |= {
-                name: None
-                for name, value in flat.items()
-                if name not in (*_NOT_LABELS, "extra") and str(item.label(name)) != str(value)
-            }
-    return list(names)
+            labels = {**row, **row.get("extra", {})}.items()
+            names += [name for name, value in labels if name not in _NOT_LABELS and str(item.label(name)) != str(value)]
+    return [name for name in dict.fromkeys(names) if name != "extra"]
 
 
 def _some(ids: Sequence[str]) -> str:

@@ -1,6 +1,6 @@
-"""Several trainings of a fold: for every seed, and for every value of a sweep, of which dev chooses one.
+"""Several trainings of a fold, for every seed and every value of a sweep, one of which is chosen on dev.
 
-Every value is trained and scored on dev first; only what was chosen goes on to be refitted, and to predict test.
+Every value is trained and scored on dev first; only the chosen one is refitted and predicts test.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 WEIGHTS = "tried.safetensors"
 TRIED = "tried.json"
-"""Of a trial: its dev score and best step, written once it was trained and before anything is chosen."""
+"""Of a trial: its dev score and best step, written when it is trained and before anything is chosen."""
 
 
 def chosen_trials(folder: Path, plan: Sequence[Trial]) -> list[Trial]:
@@ -43,11 +43,10 @@ def chosen_trials(folder: Path, plan: Sequence[Trial]) -> list[Trial]:
 
 
 def combine(folder: Path, plan: Sequence[Trial]) -> None:
-    """Make a fold's files from those of its trials; with fold.json it is done, and the trials' weights go.
+    """Make a fold's files from those of its trials; then the fold is done, and the trials' weights are removed.
 
-    `predictions.parquet` holds the predictions of the chosen value with every seed, one after the other, so that an
-    utterance has a row for each. Model, history, embeddings, layer weights and best step are those of the seed whose
-    dev score is the median.
+    `predictions.parquet` holds the predictions of the chosen value with every seed, so that an utterance has a row for
+    each. Model, history, embeddings, layer weights and best step are those of the seed with the median dev score.
 
     Args:
         folder: RUN/folds/FOLD, with the `TRIED` of every trial and the fold.json of the chosen ones.
@@ -64,7 +63,7 @@ def combine(folder: Path, plan: Sequence[Trial]) -> None:
     write_json(folder / "history.json", read_json(source / "history.json"))
     save_embeddings(folder, *load_embeddings(source))
     save_attention(folder, load_attention(source))
-    Predictions.concat([trial_predictions(folder, trial) for trial in chosen]).save(folder / "predictions.parquet")
+    Predictions.concat([_predictions(folder, trial) for trial in chosen]).save(folder / "predictions.parquet")
     others = [record["seconds"] for trial, record in zip(plan, tried, strict=True) if trial.name not in records]
     record = records[typical.name]
     summary = {
@@ -81,15 +80,14 @@ def combine(folder: Path, plan: Sequence[Trial]) -> None:
         (folder / trial.name / WEIGHTS).unlink(missing_ok=True)
 
 
-def trial_predictions(folder: Path, trial: Trial) -> Predictions:
-    """The test predictions of one trial of a fold."""
+def _predictions(folder: Path, trial: Trial) -> Predictions:
     return Predictions.load(folder / trial.name / "predictions.parquet")
 
 
 def refit_plan(config: RunConfig, records: Sequence[Mapping[str, Any]]) -> tuple[RunConfig, int, int]:
-    """How to train the model of all speakers: as most folds chose (the earliest of equals), and for how long.
+    """How to train the model of all speakers: with the values that most folds chose (the earliest of equals).
 
-    What was chosen for each task is counted task by task.
+    Values that are chosen for each task are counted task by task.
 
     Args:
         config: the run's.
@@ -127,7 +125,7 @@ def sweep_info(config: RunConfig, folders: Mapping[str, Path]) -> dict[str, Any]
 
     Args:
         config: the run's.
-        folders: fold -> RUN/folds/FOLD, finished.
+        folders: of the finished folds, by name.
     """
     from undertone.scoring.results import spread
 
@@ -145,7 +143,7 @@ def sweep_info(config: RunConfig, folders: Mapping[str, Path]) -> dict[str, Any]
         plan, parts = trials(config), []
         for seed in config.seeds:
             own = [
-                trial_predictions(folder, trial)
+                _predictions(folder, trial)
                 for fold, folder in folders.items()
                 for trial in plan
                 if trial.config.seed == seed and trial.values.items() <= chosen[fold].items()
@@ -156,6 +154,6 @@ def sweep_info(config: RunConfig, folders: Mapping[str, Path]) -> dict[str, Any]
 
 
 def _together(words: Iterable[str]) -> str:
-    """What all folds say, or each of several sayings with the number of folds."""
+    """What all folds say, or each different text with the number of folds."""
     counts = Counter(words)
     return "; ".join(word if len(counts) == 1 else f"{word} ({count} folds)" for word, count in counts.items())

@@ -76,7 +76,6 @@ def make_card(
         citation=results.get("citation"),
         protocol=_protocol(results),
         cross_validated=_cross_validated(results),
-        mixture=results.get("hidden_states") == "mixture",
         scores=_scores_table(results),
         interval=_interval(results),
         interval_notes=results.get("ci_notes", []),

@@ -10,7 +10,7 @@ import numpy as np
 
 from undertone.experiments.attention import CLIPS, load_attention
 from undertone.experiments.embeddings import MOST, embedding_map, load_embeddings
-from undertone.experiments.run_folder import RunFiles
+from undertone.experiments.run_folder import RunFolder
 from undertone.report import plots
 from undertone.scoring.metrics import calibration_bins, risk_area, risk_coverage
 from undertone.scoring.results import METRICS, number
@@ -19,7 +19,7 @@ MAIN = {"classification": ("uar", "wa", "macro_f1"), "regression": ("ccc", "rmse
 """The metrics of a task that a page shows, the first one first."""
 
 
-def figures(files: RunFiles) -> list[dict[str, Any]]:
+def figures(files: RunFolder) -> list[dict[str, Any]]:
     """Title, SVG and caption of each picture; one that the run has nothing for is left out."""
     return [
         *_layer_figures(files),
@@ -29,7 +29,7 @@ def figures(files: RunFiles) -> list[dict[str, Any]]:
     ]
 
 
-def embedding_maps(files: RunFiles) -> dict[str, Any] | None:
+def embedding_maps(files: RunFolder) -> dict[str, Any] | None:
     """One layout of one fold's embeddings, coloured by the first task, by speaker and by gender where these vary.
 
     Returns:
@@ -39,7 +39,7 @@ def embedding_maps(files: RunFiles) -> dict[str, Any] | None:
     fold = files.embedded_fold()
     if fold is None:
         return None
-    ids, embeddings = load_embeddings(files.fold_folder(fold))
+    ids, embeddings = load_embeddings(files.fold(fold))
     whole, drawn = len(ids), np.unique(np.linspace(0, len(ids) - 1, min(len(ids), MOST)).astype(int))
     ids, points = [ids[row] for row in drawn], embedding_map(embeddings[drawn])
     if points is None:
@@ -54,14 +54,13 @@ def embedding_maps(files: RunFiles) -> dict[str, Any] | None:
     return {"caption": caption, "maps": [found for found in maps if found is not None]}
 
 
-def attention_clips(files: RunFiles) -> dict[str, Any] | None:
+def attention_clips(files: RunFolder) -> dict[str, Any] | None:
     """The attention in a few test clips of one fold.
 
     Returns:
         `caption`, and `clips`: title and svg of each; None where the head has no attention.
     """
-    names = [fold["name"] for fold in files.results["folds"]]
-    kept = {name: clips for name in names if (clips := load_attention(files.fold_folder(name)))}
+    kept = {name: clips for name in files.fold_names if (clips := load_attention(files.fold(name)))}
     fold = max(kept, key=files.predictions.folds.count, default=None)
     if fold is None:
         return None
@@ -81,7 +80,7 @@ def attention_clips(files: RunFiles) -> dict[str, Any] | None:
     return {"caption": caption, "clips": clips}
 
 
-def _colourings(files: RunFiles, ids: list[str]) -> dict[str, list[str | None]]:
+def _colourings(files: RunFolder, ids: list[str]) -> dict[str, list[str | None]]:
     """Title -> a value for each of the ids."""
     predictions, task = files.predictions, files.tasks[0]
     place = {name: row for row, name in enumerate(predictions.ids)}
@@ -105,7 +104,7 @@ def _map(points: np.ndarray, values: list[str | None], title: str, place: int) -
     return {"title": title, "svg": plots.scatter(points, categories, f"map{place}"), "legend": legend}
 
 
-def _layer_figures(files: RunFiles) -> list[dict[str, Any]]:
+def _layer_figures(files: RunFolder) -> list[dict[str, Any]]:
     """The dev score of each layer where layers were tried, else the weights where they were learned."""
     results = files.results
     if "layers" in results.get("sweep", {}).get("values", {}):
@@ -141,7 +140,7 @@ def _layer_score_figures(results: Mapping[str, Any]) -> list[dict[str, Any]]:
     return [{"title": "Dev score of each layer", "svg": svg, "text": text}]
 
 
-def _calibration_figures(files: RunFiles) -> list[dict[str, Any]]:
+def _calibration_figures(files: RunFolder) -> list[dict[str, Any]]:
     task = files.tasks[0]
     rows = files.predictions.known(task)
     if task.kind != "classification" or not rows.any():
@@ -152,7 +151,7 @@ def _calibration_figures(files: RunFiles) -> list[dict[str, Any]]:
     return [{"title": "Calibration", "svg": plots.reliability(*bins), "text": text}]
 
 
-def _selective_figures(files: RunFiles) -> list[dict[str, Any]]:
+def _selective_figures(files: RunFolder) -> list[dict[str, Any]]:
     task = files.tasks[0]
     rows = files.predictions.known(task)
     if task.kind != "classification" or not rows.any():
@@ -167,7 +166,7 @@ def _selective_figures(files: RunFiles) -> list[dict[str, Any]]:
     return [{"title": "Risk and coverage", "svg": plots.risk_coverage(coverage, risk), "text": text}]
 
 
-def _training_figures(files: RunFiles) -> list[dict[str, Any]]:
+def _training_figures(files: RunFolder) -> list[dict[str, Any]]:
     task = files.tasks[0]
     metric = MAIN[task.kind][0]
     scale, unit = (100, " (%)") if task.kind == "classification" else (1, "")

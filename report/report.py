@@ -10,7 +10,7 @@ import numpy as np
 
 from undertone.common.files import atomic_path, remove_drafts
 from undertone.downstream.task import Task
-from undertone.experiments.run_folder import RunFiles, read_run
+from undertone.experiments.run_folder import RunFolder
 from undertone.report.figures import MAIN, attention_clips, embedding_maps, figures
 from undertone.report.pages import render
 from undertone.scoring.intervals import metrics_of, positions, unit_sums
@@ -37,7 +37,7 @@ def write_report(run: Path) -> Path:
         ValueError: there is no run, or one of these files is missing (with the command that resumes the run) or
             cannot be read.
     """
-    files = read_run(Path(run))
+    files = RunFolder.finished(Path(run))
     remove_drafts(files.path)
     content = _content(files)
     for name in ("report.html", "report.md"):
@@ -46,7 +46,7 @@ def write_report(run: Path) -> Path:
     return files.path / "report.html"
 
 
-def _content(files: RunFiles) -> dict[str, Any]:
+def _content(files: RunFolder) -> dict[str, Any]:
     """Everything that the template shows."""
     results = files.results
     titles, header, rows = results_table(results)
@@ -74,7 +74,7 @@ def _content(files: RunFiles) -> dict[str, Any]:
     }
 
 
-def _commands(files: RunFiles) -> list[str]:
+def _commands(files: RunFolder) -> list[str]:
     """What makes the run, or the evaluation, again."""
     given: list[str] = files.results.get("commands", [])
     if given or not files.config:
@@ -82,7 +82,7 @@ def _commands(files: RunFiles) -> list[str]:
     return [command_line(files.config, files.path, only_fold(files.results))]
 
 
-def _tiles(files: RunFiles) -> list[dict[str, str]]:
+def _tiles(files: RunFolder) -> list[dict[str, str]]:
     """The large numbers at the top: the first task's metrics, then each other task's first one."""
     first, *others = files.tasks
     wanted = [(first, metric) for metric in MAIN[first.kind]] + [(task, MAIN[task.kind][0]) for task in others]
@@ -134,7 +134,7 @@ def _fold_bars(results: Mapping[str, Any], task: Task) -> dict[str, Any]:
     }
 
 
-def _speaker_bars(files: RunFiles) -> list[tuple[str, float | None]]:
+def _speaker_bars(files: RunFolder) -> list[tuple[str, float | None]]:
     """(speaker, first metric of the first task over its utterances), the best first.
 
     Empty where a speaker is unknown, and where every fold tests one speaker: its bars are then the folds'.

@@ -1,19 +1,24 @@
-"""Where a run computes, and with what precision."""
+"""Where a run computes: devices, processes and precision."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar, cast
 
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
+from accelerate.utils import broadcast_object_list
 
 from undertone.training.config import RunConfig
 
+T = TypeVar("T")
+
 
 def with_precision_of_device(config: RunConfig) -> tuple[RunConfig, str]:
-    """The config with a precision that the device has, and a sentence where it is another than was asked for."""
+    """The config with a precision that the device supports, and a sentence where that is not the one asked for."""
     on_gpu = config.device != "cpu" and torch.cuda.is_available()
     wanted = usable = config.mixed_precision
     if wanted == "fp16" and not on_gpu:
@@ -22,27 +27,51 @@ def with_precision_of_device(config: RunConfig) -> tuple[RunConfig, str]:
         usable = "fp16"
     if usable == wanted:
         return config, ""
-    note = f"mixed_precision={wanted} is not for this {'GPU' if on_gpu else 'CPU'}: {usable} is taken"
+    note = f"mixed_precision={wanted} is not supported on this {'GPU' if on_gpu else 'CPU'}: {usable} is used"
     return config.model_copy(update={"mixed_precision": usable}), note
 
 
-def make_accelerator(config: RunConfig, project: Path | None = None) -> Accelerator:
-    """Accelerate's view of devices and processes; with `project`, the trackers of `log_with` write there.
+def make_accelerator(
+    device: str = "auto",
+    precision: str = "no",
+    deterministic: bool = False,
+    log_with: str = "none",
+    project: Path | None = None,
+) -> Accelerator:
+    """Accelerate's view of devices and processes.
+
+    Args:
+        device: auto, cpu or cuda.
+        precision: no, bf16 or fp16.
+        deterministic: use only algorithms that give the same bits every time.
+        log_with: a tracker, or none.
+        project: folder that the tracker writes to; None: nothing is tracked.
 
     Raises:
         ValueError: device=cuda without a GPU.
     """
-    if config.deterministic:
+    if deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when CUDA starts
-    torch.use_deterministic_algorithms(config.deterministic)
-    if config.device == "cuda" and not torch.cuda.is_available():
+    torch.use_deterministic_algorithms(deterministic)
+    if device == "cuda" and not torch.cuda.is_available():
         raise ValueError("device=cuda, but torch sees no GPU here. Use device=cpu, or install a GPU driver.")
-    log_with = [config.log_with] if project is not None and config.log_with != "none" else None
-    if AcceleratorState._shared_state.get("_mixed_precision", config.mixed_precision) != config.mixed_precision:
+    if AcceleratorState._shared_state.get("_mixed_precision", precision) != precision:
         AcceleratorState._reset_state()  # an earlier run of this process used another precision
     return Accelerator(
-        cpu=config.device == "cpu",
-        mixed_precision=config.mixed_precision,
-        log_with=log_with,
+        cpu=device == "cpu",
+        mixed_precision=precision,
+        log_with=[log_with] if project is not None and log_with != "none" else None,
         project_dir=str(project) if project else None,
     )
+
+
+def accelerator_of(config: RunConfig, project: Path | None = None) -> Accelerator:
+    """`make_accelerator` with the settings of a run."""
+    return make_accelerator(config.device, config.mixed_precision, config.deterministic, config.log_with, project)
+
+
+def first_decides(accelerator: Accelerator, decide: Callable[[], T]) -> T:
+    """What the main process decides, in every process: on their own they could find the files in different states."""
+    decision = [decide() if accelerator.is_main_process else None]
+    broadcast_object_list(decision)
+    return cast(T, decision[0])

@@ -1,10 +1,10 @@
-"""Augmented training batches and copies; what is drawn depends on (seed, step, utterance id) alone."""
+"""Augmented training batches and copies; every draw depends only on (seed, step, utterance id)."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar, cast
 
 import numpy as np
 import torch
@@ -21,6 +21,7 @@ from undertone.audio.augment import (
     white_noise,
 )
 from undertone.audio.read import read_audio
+from undertone.downstream.head import head_class
 from undertone.training.config import MASKS, WAVES, Augmentation
 from undertone.training.seeding import draw, generator_of
 from undertone.training.sources import Source
@@ -31,11 +32,7 @@ if TYPE_CHECKING:
     from undertone.downstream.task import Task
     from undertone.training.config import RunConfig
 
-
-# ---- Training batches made otherwise; what is drawn depends on (seed, step, utterance id) alone.
-
 Batch = HiddenStates | WaveBatch
-Hear = Callable[[WaveBatch], Batch]
 
 
 class Augmenter:
@@ -44,26 +41,34 @@ class Augmenter:
     Args:
         settings: what is changed, and how far.
         seed: of the training.
-        sample_rate: Hz, of the sound.
-        source: of clean batches, where the sound is left as it is.
-        hear: sound -> what the trained module takes, where the sound is changed: a frozen upstream's hidden states, or
-            the sound as it is.
+        sample_rate: Hz, of the audio.
+        source: of clean batches, where the audio is not changed.
+        compute: changed audio -> the module's input, the hidden states of a frozen upstream; None: the audio itself.
 
     Raises:
-        ValueError: `noise_files` holds no sound.
+        ValueError: `noise_files` holds no audio.
     """
 
-    def __init__(self, settings: Augmentation, seed: int, sample_rate: int, source: Source, hear: Hear) -> None:
+    def __init__(
+        self,
+        settings: Augmentation,
+        seed: int,
+        sample_rate: int,
+        source: Source,
+        compute: Callable[[WaveBatch], Batch] | None = None,
+    ) -> None:
         self.settings, self.seed, self.sample_rate = settings, seed, sample_rate
-        self.source, self.hear = source, hear
+        self.source, self.compute = source, compute
         files = settings.noise_files if settings.noise is not None else None
         self.noises = list(read_noises(files, sample_rate).values()) if files is not None else []
 
     def __call__(self, utterances: Sequence[Utterance], step: int) -> tuple[Batch, float]:
-        """The batch, and the share of it that is the utterances themselves; the rest is that of `partners`."""
+        """The batch, and the weight of the utterances themselves in it; the rest is that of their `partners`."""
+        batch: Batch
         if self.settings.on_waves:
             waves = [self.wave(utterance, step) for utterance in utterances]
-            batch = self.hear(WaveBatch.collate(waves, self.sample_rate))
+            batch = WaveBatch.collate(waves, self.sample_rate)
+            batch = batch if self.compute is None else self.compute(batch)
         else:
             batch = self.source(utterances)
         if isinstance(batch, HiddenStates) and (self.settings.time_mask or self.settings.feature_mask):
@@ -71,11 +76,11 @@ class Augmenter:
         if not self.settings.mixup:
             return batch, 1.0
         random = np.random.default_rng(draw(self.seed, "mixup", step, utterances[0].id))
-        share = float(random.beta(self.settings.mixup, self.settings.mixup))
-        return mixed(batch, share), share
+        weight = float(random.beta(self.settings.mixup, self.settings.mixup))
+        return mixed(batch, weight), weight
 
     def wave(self, utterance: Utterance, step: int) -> Tensor:
-        """(N',) samples of one utterance at a step: speed, room, noise, level, each with the chance `share`."""
+        """(N',) samples of one utterance at a step: speed, room, noise, level, each with the probability `share`."""
         settings, generator = self.settings, generator_of(self.seed, "augment", step, utterance.id)
         wave = read_audio(utterance.path, self.sample_rate, utterance.start, utterance.end)
         chosen = (torch.rand(4, generator=generator) < settings.share).tolist()
@@ -104,107 +109,90 @@ class Augmenter:
         return noise_of_length(self.noises[choice], length, generator)
 
     def _masked(self, batch: HiddenStates, utterances: Sequence[Utterance], step: int) -> HiddenStates:
-        """SpecAugment without warping (Park et al. 2019): a stretch of frames and one of features set to 0."""
+        """SpecAugment without warping (Park et al. 2019): a range of frames and one of features set to 0."""
         states = batch.states.clone()
         for row, length, utterance in zip(states, batch.lengths.tolist(), utterances, strict=True):
             generator = generator_of(self.seed, "masks", step, utterance.id)
-            start, end = _stretch(self.settings.time_mask, length, generator)
+            start, end = _random_range(self.settings.time_mask, length, generator)
             row[:, start:end] = 0
-            start, end = _stretch(self.settings.feature_mask, row.shape[2], generator)
+            start, end = _random_range(self.settings.feature_mask, row.shape[2], generator)
             row[:, :, start:end] = 0
         return HiddenStates(states, batch.lengths)
 
 
-def _stretch(longest: int, size: int, generator: torch.Generator) -> tuple[int, int]:
-    """Start and end of a stretch of 0 to `longest` of `size` places; never all of them."""
+def _random_range(longest: int, size: int, generator: torch.Generator) -> tuple[int, int]:
+    """Start and end of a range of 0 to `longest` of `size` places; never all of them."""
     width = int(torch.randint(min(longest, size - 1) + 1, (1,), generator=generator))
     start = int(torch.randint(size - width + 1, (1,), generator=generator))
     return start, start + width
 
 
-def mixed(batch: Batch, share: float) -> Batch:
-    """Mixup (Zhang et al. 2018): a share of each row, the rest its partner, cut or padded to the row's length."""
+def mixed(batch: Batch, weight: float) -> Batch:
+    """Mixup (Zhang et al. 2018): weight * row + (1 - weight) * partner, cut or padded to the row's length."""
     if isinstance(batch, HiddenStates):
-        states = batch.states.float()  # as stored they may be of half the precision
-        return HiddenStates(torch.lerp(states.roll(1, 0), states, share) * batch.mask[:, None, :, None], batch.lengths)
+        states = batch.states.float()  # the store may hold half precision
+        return HiddenStates(torch.lerp(states.roll(1, 0), states, weight) * batch.mask[:, None, :, None], batch.lengths)
     real = length_mask(batch.lengths, batch.samples.shape[1])
-    return replace(batch, samples=torch.lerp(batch.samples.roll(1, 0), batch.samples, share) * real)
-
-
-# ---- Changed copies of training utterances, for a head that is fitted once and cannot be given what changes.
-
-Heard = dict[tuple[int, int, str], Tensor]  # (seed, number, utterance id) -> (L, T, D); T is 1 where means do
+    return replace(batch, samples=torch.lerp(batch.samples.roll(1, 0), batch.samples, weight) * real)
 
 
 class CopySource:
-    """Hidden states (B, L, T, D) float32 of the copies with one number; a process hears each once a run.
+    """Hidden states (B, L, T, D) float32 of augmented copies of utterances, for a head that is fitted once.
 
     Args:
-        augmenter: makes them; copy `number` is what it makes of an utterance at step `number`.
+        augmenter: copy `number` of an utterance is its output at step `number`.
         number: from 1.
-        heard: what was heard before; what is new is added.
+        cache: (seed, number, utterance id) -> (L, T, D); states that are not in it are computed and added.
     """
 
     jitter: ClassVar[float] = 0.0
 
-    def __init__(self, augmenter: Augmenter, number: int, heard: Heard) -> None:
-        self.augmenter, self.number, self.heard = augmenter, number, heard
+    def __init__(self, augmenter: Augmenter, number: int, cache: dict[tuple[int, int, str], Tensor]) -> None:
+        self.augmenter, self.number, self.cache = augmenter, number, cache
 
     def __call__(self, utterances: Sequence[Utterance]) -> HiddenStates:
-        """Change and hear what is new, and look up the rest."""
+        """Compute the states of new copies, and look up the others."""
         keys = [(self.augmenter.seed, self.number, utterance.id) for utterance in utterances]
-        new = [utterance for key, utterance in zip(keys, utterances, strict=True) if key not in self.heard]
+        new = [utterance for key, utterance in zip(keys, utterances, strict=True) if key not in self.cache]
         if new:
-            batch: Any = self.augmenter(new, self.number)[0]
+            batch = cast(HiddenStates, self.augmenter(new, self.number)[0])
             for utterance, states, length in zip(new, batch.states, batch.lengths.tolist(), strict=True):
-                self.heard[self.augmenter.seed, self.number, utterance.id] = states[:, :length].cpu()
-        return HiddenStates.collate([self.heard[key] for key in keys])
-
-
-# ---- What cannot be augmented, refused before any training.
-
-
-def _check_fitted(config: RunConfig) -> None:
-    """Refuse what only training by updates can be given."""
-    settings = config.augment
-    if others := [name for name in (*MASKS, "mixup") if getattr(settings, name)]:
-        raise ValueError(f"augment.{others[0]} changes batches, and head {config.head!r} is fitted once. Leave it out.")
-    if not settings.copies:
-        raise ValueError(
-            f"Head {config.head!r} is fitted once, and cannot be given what changes at every update. Say how many "
-            f"changed copies of each utterance it is fitted on besides, as augment.copies=2, or leave augment out."
-        )
+                self.cache[self.augmenter.seed, self.number, utterance.id] = states[:, :length].cpu()
+        return HiddenStates.collate([self.cache[key] for key in keys])
 
 
 def check_augmentation(config: RunConfig, tasks: Sequence[Task]) -> None:
-    """Refuse what cannot be augmented.
+    """Refuse augmentation that this head, mode or task cannot use.
 
     Raises:
         ValueError: says what to leave out.
     """
-    from undertone.downstream.fitted_head import FittedHead
-    from undertone.downstream.head import head_class
-
     settings, head = config.augment, head_class(config.head)
-    if settings.copies and not issubclass(head, FittedHead):
+    masks = [name for name in MASKS if getattr(settings, name)]
+    if settings.copies and not head.is_fitted:
         raise ValueError(
             f"augment.copies={settings.copies} is for heads that are fitted once, such as svm, logistic and ridge; "
-            f"{config.head!r} is given other changes at every update. Leave it out."
+            f"{config.head!r} is trained on other changes at every update. Leave it out."
         )
     if settings.copies and not settings.on_waves:
         raise ValueError(
-            f"augment.copies={settings.copies} copies nothing but sound that is changed: add one of "
+            f"augment.copies={settings.copies} needs a change of the audio: add one of "
             f"{', '.join(f'augment.{name}' for name in WAVES)}."
         )
     if not settings.is_on:
         return
-    if issubclass(head, FittedHead):
-        _check_fitted(config)
+    if head.is_fitted and (masks or settings.mixup):
+        name = [*masks, "mixup"][0]
+        raise ValueError(f"augment.{name} changes batches, and head {config.head!r} is fitted once. Leave it out.")
+    if head.is_fitted and not settings.copies:
+        raise ValueError(
+            f"Head {config.head!r} is fitted once, so its input cannot change at every update. Say how many augmented "
+            f"copies of each utterance it is also fitted on, as augment.copies=2, or leave augment out."
+        )
     if any(task.level == "frame" for task in tasks) and (settings.speed or settings.mixup):
         raise ValueError("augment.speed and augment.mixup move values over time away from their times. Leave them out.")
-    masks = [name for name in MASKS if getattr(settings, name)]
     if masks and (config.mode != "frozen" or head.needs == "mean"):
         raise ValueError(
             f"augment.{masks[0]} masks the frames of a frozen upstream, and mode={config.mode} with head "
-            f"{config.head!r} is not fed with these. Leave it out, or use mode=frozen and head=attention."
+            f"{config.head!r} does not train on these. Leave it out, or use mode=frozen and head=attention."
         )

@@ -1,4 +1,4 @@
-"""A trained downstream on utterances: predictions, and the dev score that selects."""
+"""Predictions of a trained module, and the dev score that selects."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ def predict(
     batch_size: int,
     fold: str = "",
 ) -> Predictions:
-    """Score utterances, in their order; over several processes each is scored exactly once, by one of them.
+    """Predictions in the order of the utterances; with several processes each utterance is predicted by one of them.
 
-    With tasks of the level `frame` a row is a time of an utterance's annotation, and ids repeat.
+    With frame-level tasks a row is a time of an utterance's annotation, and ids repeat.
     """
     return predict_and_embed(module, tasks, source, utterances, accelerator, batch_size, fold)[0]
 
@@ -53,43 +53,42 @@ def predict_and_embed(
     batch_size: int,
     fold: str = "",
 ) -> tuple[Predictions, np.ndarray]:
-    """What `predict` gives, and the (N, E) float32 embeddings that it comes from."""
+    """The predictions of `predict` and their (N, E) float32 embeddings."""
     module.eval()
     rank, world = accelerator.process_index, accelerator.num_processes
     by_length = sorted(range(len(utterances)), key=lambda index: (utterances[index].duration, utterances[index].id))
     found: list[tuple[int, dict[str, np.ndarray], np.ndarray]] = []
     for chunk in chunks(by_length[rank::world], batch_size):
-        batch = source([utterances[index] for index in chunk]).to(accelerator.device)
-        output = module(batch)
-        scores = _rows(tasks, output, [utterances[index] for index in chunk])
-        embeddings = output.embedding.float().cpu().numpy()
+        batch = [utterances[index] for index in chunk]
+        output = module(source(batch).to(accelerator.device))
+        scores, embeddings = _rows(tasks, output, batch), output.embedding.float().cpu().numpy()
         found += [
             (index, {name: rows[row] for name, rows in scores.items()}, embeddings[row])
             for row, index in enumerate(chunk)
         ]
-    everyone = sorted(gather_object(found) if world > 1 else found, key=lambda item: item[0])
-    owner = [index for index, scores, _ in everyone for _ in scores[tasks[0].name]]  # the utterance of each row
+    gathered = sorted(gather_object(found) if world > 1 else found, key=lambda item: item[0])
+    owner = [index for index, scores, _ in gathered for _ in scores[tasks[0].name]]  # the utterance of each row
     predictions = Predictions(
         tasks=tuple(scored_task(task) for task in tasks),
         ids=[utterances[index].id for index in owner],
         folds=[fold] * len(owner),
         speakers=[utterances[index].speaker for index in owner],
         genders=[utterances[index].gender for index in owner],
-        scores={task.name: np.concatenate([scores[task.name] for _, scores, _ in everyone]) for task in tasks},
+        scores={task.name: np.concatenate([scores[task.name] for _, scores, _ in gathered]) for task in tasks},
         targets={task.name: _targets(task, utterances) for task in tasks},
     )
-    return predictions, np.stack([embedding for *_, embedding in everyone])[owner]
+    return predictions, np.stack([embedding for *_, embedding in gathered])[owner]
 
 
 def _rows(tasks: tuple[Task, ...], output: HeadOutput, utterances: Sequence[Utterance]) -> dict[str, list[np.ndarray]]:
-    """{task: (rows, C) scores of each utterance}: one row, or one for each time of its annotation."""
+    """{task: (rows, C) scores of each utterance}: one row, or one per time of its annotation."""
     if tasks[0].level == "frame":
         return {task.name: [rows.cpu().numpy() for rows in at_annotations(task, output, utterances)] for task in tasks}
     return {name: list(scores[:, None]) for name, scores in task_scores(tasks, output.logits).items()}
 
 
 def _targets(task: Task, utterances: Sequence[Utterance]) -> np.ndarray:
-    """(rows,) targets, as `_rows` has scores."""
+    """(rows,) targets, in the order of `_rows`."""
     if task.level == "frame":
         return np.concatenate([annotation(task, utterance)[1] for utterance in utterances])
     return scored_targets(task, utterances)
@@ -105,7 +104,7 @@ def task_scores(tasks: tuple[Task, ...], logits: Mapping[str, Tensor]) -> dict[s
 
 
 def selecting_metrics(tasks: Sequence[Task], select_by: str | None) -> dict[str, str]:
-    """{task: metric} whose mean on dev selects: UAR or CCC of every task, or `select_by` of the first task alone.
+    """{task: metric} whose mean on dev selects: UAR or CCC of every task, or `select_by` of the first task only.
 
     Raises:
         ValueError: the first task has no such metric.
@@ -138,11 +137,11 @@ def selection_score(predictions: Predictions, select_by: str | None) -> tuple[fl
 
     Args:
         predictions: of the dev utterances.
-        select_by: metric of the first task, which alone selects then; None: the mean over the tasks that have a value,
-            of `uar` for classes and `ccc` for values.
+        select_by: metric of the first task, which then is the only one that selects; None: the mean of `uar` (classes)
+            and `ccc` (values) over the tasks where it is defined.
 
     Raises:
-        ValueError: no task that selects has labels on dev, or enough of them for its metric.
+        ValueError: no task that selects has enough labels on dev for its metric.
     """
     every = {
         task.name: quick_metrics(task, predictions.targets[task.name], predictions.scores[task.name])
@@ -156,7 +155,7 @@ def selection_score(predictions: Predictions, select_by: str | None) -> tuple[fl
 
 
 def nothing_selects(wanted: Mapping[str, str]) -> ValueError:
-    """Why nothing can be selected by these metrics {task: metric}, none of which has a value."""
+    """The error where none of these metrics {task: metric} is defined."""
     names = " and ".join(f"{metric} of {name!r}" for name, metric in wanted.items())
     return ValueError(
         f"{names} is not defined on dev, which has no labels, too few, or one value throughout: nothing can be "

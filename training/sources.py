@@ -1,11 +1,11 @@
-"""What the trainer is fed: hidden states from the store, or sound for an upstream that learns.
+"""Where training batches come from: hidden states of the store, or audio for an upstream that is trained or run.
 
-The trainer itself never looks into a batch; the module it trains takes what the source gives.
+The trainer itself never looks into a batch; the module that it trains takes what the source gives.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
 import psutil
@@ -36,10 +36,10 @@ class Source(Protocol):
 
 
 class StoreSource:
-    """Hidden states (B, L, T, D) of a store, in the dtype that it keeps them in; T is 1 where it holds means.
+    """Hidden states (B, L, T, D) of a store, in their stored dtype; T is 1 where it holds means.
 
-    What was read once stays in memory, as it is stored, until the allowance is used up; the rest is read from the
-    store every time.
+    States that were read stay in memory, as they are stored, until the allowance is used up; the rest is read every
+    time.
 
     Args:
         store: holds all that will be asked for.
@@ -74,8 +74,12 @@ class StoreSource:
         if states.nbytes > self.room:
             return states.to(self.device)
         self.room -= states.nbytes
-        self.held[key] = states.to(self.device, copy=True)  # what the store gives is a view of a mapped file
+        self.held[key] = states.to(self.device, copy=True)  # the store gives a view of a mapped file
         return self.held[key]
+
+    def of_layer(self, layer: int) -> StoreSource:
+        """A source of this layer alone, with the same store and what is left of the allowance."""
+        return StoreSource(self.store, self.room, self.device, layer)
 
     def can_hold(self, utterances: Sequence[Utterance]) -> bool:
         """Whether `means` of these fit into the allowance."""
@@ -87,8 +91,7 @@ class StoreSource:
         num_layers, _, size = self.store.get(str(utterances[0].audio_hash)).shape
         found = torch.empty(num_layers, len(utterances), size)
         for row, utterance in enumerate(utterances):
-            states = self.store.get(str(utterance.audio_hash))  # (L, 1, D)
-            found[:, row] = states[:, 0]
+            found[:, row] = self.store.get(str(utterance.audio_hash))[:, 0]  # (L, D)
         return found.to(self.device)
 
 
@@ -98,7 +101,7 @@ def _free_memory(device: torch.device) -> int:
 
 
 class WaveSource:
-    """Sound (B, N) read from the files, for an upstream that learns."""
+    """Audio (B, N) read from the files, for an upstream that is trained."""
 
     jitter: ClassVar[float] = 0.03  # every padding sample goes through the upstream
 
@@ -109,37 +112,6 @@ class WaveSource:
         """Read, resample and pad."""
         waves = [read_audio(item.path, self.sample_rate, item.start, item.end) for item in utterances]
         return WaveBatch.collate(waves, self.sample_rate)
-
-
-EVERYONE = "all"  # the model of all speakers
-
-
-class MixtureSource:
-    """Hidden states (B, 1, T, D) float32: the layers' mixture of one fold, of all that the store holds.
-
-    Args:
-        source: of the stored mixtures, (B, F, T, D).
-        names: of the F trainings.
-        weights: name -> (L,) layer weights.
-        name: of the training that is fed.
-    """
-
-    jitter: ClassVar[float] = StoreSource.jitter
-
-    def __init__(
-        self, source: StoreSource, names: Sequence[str], weights: Mapping[str, Sequence[float]], name: str = EVERYONE
-    ) -> None:
-        self.source, self.names, self.weights, self.name = source, names, weights, name
-
-    def of(self, name: str) -> MixtureSource:
-        """The same store for another training."""
-        return MixtureSource(self.source, self.names, self.weights, name)
-
-    def __call__(self, utterances: Sequence[Utterance]) -> HiddenStates:
-        """Read and pad."""
-        every = self.source(utterances)
-        row = self.names.index(self.name)
-        return HiddenStates(every.states[:, row : row + 1], every.lengths)  # (B, 1, T, D)
 
 
 class RecomputeSource:
@@ -154,7 +126,7 @@ class RecomputeSource:
         ValueError: the device computes wrongly in this precision.
     """
 
-    jitter: ClassVar[float] = WaveSource.jitter  # every padding sample goes through the upstream
+    jitter: ClassVar[float] = WaveSource.jitter
 
     def __init__(self, upstream: Upstream, mean: bool = False, precision: str = "no") -> None:
         self.upstream, self.mean, self.precision = upstream.eval(), mean, precision
@@ -164,13 +136,12 @@ class RecomputeSource:
 
     def __call__(self, utterances: Sequence[Utterance]) -> HiddenStates:
         """Read, resample, pad, and run the upstream."""
-        return self.hear(self.waves(utterances))
+        return self.compute(self.waves(utterances))
 
-    def hear(self, batch: WaveBatch) -> HiddenStates:
+    def compute(self, batch: WaveBatch) -> HiddenStates:
         """Run the upstream."""
-        batch = batch.to(self.device)
         with torch.no_grad():
             with autocast(self.device, self.precision):
-                hidden: HiddenStates = self.upstream(batch)
+                hidden: HiddenStates = self.upstream(batch.to(self.device))
             hidden = hidden.to(self.device, torch.float32)
             return hidden.means() if self.mean else hidden

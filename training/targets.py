@@ -1,10 +1,10 @@
-"""What is learned: tasks and their targets, one value an utterance or values over time."""
+"""Tasks and their targets: one label or value per utterance, or values over time."""
 
 from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -44,12 +44,12 @@ def choose_tasks(
         manifest: all utterances.
         names: columns; `series.NAME` is the column NAME of the utterances' series, predicted frame by frame.
         weights: {column: factor of its loss}.
-        soft_labels: learn the shares of the raters' votes as the emotion.
-        adversarial: columns that an adversary is to predict; none of them can be a task as well.
+        soft_labels: learn the distribution of the raters' votes as the emotion.
+        adversarial: columns that an adversary predicts; none of them can also be a task.
 
     Raises:
         ValueError: a column that is absent or empty, one class only, a weight for a task that is not trained, soft
-            labels without votes, a column that is both learned and unlearned, or values over time beside others.
+            labels without votes, a column that is a task and adversarial, or values over time beside others.
     """
     names = list(names) or _default_names(manifest)
     if len({name.startswith(SERIES) for name in names}) > 1:
@@ -118,9 +118,9 @@ def _make_frame_task(manifest: Manifest, name: str, weight: float) -> Task:
 
 
 def _make_soft_task(manifest: Manifest, weight: float) -> Task:
-    """Emotion as shares of the votes; its classes are the emotion labels, or where there are none all that got votes.
+    """Emotion as a distribution of votes; its classes are the emotion labels, or where there are none all voted ones.
 
-    A vote for anything else is no vote.
+    Votes for other classes are ignored.
     """
     votes = [row for row in manifest.column("votes") if row]
     if not votes:
@@ -130,7 +130,7 @@ def _make_soft_task(manifest: Manifest, weight: float) -> Task:
 
 
 def reading_notes(tasks: Sequence[Task], manifest: Manifest) -> list[str]:
-    """Sentences on what columns of whole numbers were taken for: they may be values or names of classes."""
+    """Sentences on how columns of whole numbers are read: they may be values or names of classes."""
     notes = []
     for task in tasks:
         if task.name in LABELS or task.level == "frame" or task.kind == "distribution":
@@ -140,21 +140,20 @@ def reading_notes(tasks: Sequence[Task], manifest: Manifest) -> list[str]:
         )
         if len(found) > _FEW or not all(_WHOLE.fullmatch(text) for text in found):
             continue
-        other, advice = (
-            ("classes", "write words, such as level1") if task.kind == "regression" else ("values", "write numbers")
-        )
-        taken = "values" if task.kind == "regression" else "classes"
-        notes.append(f"{task.name} ({', '.join(found)}) is taken for {taken}. If these are {other}, {advice}.")
+        read, other, advice = "classes", "values", "write numbers"
+        if task.kind == "regression":
+            read, other, advice = "values", "classes", "write words, such as level1"
+        notes.append(f"{task.name} ({', '.join(found)}) is read as {read}. If these are {other}, {advice}.")
     return notes
 
 
 def label_warnings(tasks: Sequence[Task], folds: Sequence[Fold], manifest: Manifest) -> list[str]:
-    """Sentences on labels that a division leaves without use: classes that are tested and not trained, useless dev."""
+    """Sentences on labels that the folds leave unusable: classes that are tested but not trained, a useless dev."""
     sentences = []
     for task in tasks:
         if task.level == "frame":
             continue
-        labels = dict(zip(manifest.ids, map(_named(task), manifest), strict=True))
+        labels = {item.id: _label(task, item) for item in manifest}
         untrained: dict[str, list[str]] = {}
         one_class, no_label = [], []
         for fold in folds:
@@ -180,17 +179,13 @@ def label_warnings(tasks: Sequence[Task], folds: Sequence[Fold], manifest: Manif
     return sentences
 
 
-def _named(task: Task) -> Callable[[Utterance], str | None]:
-    """What an utterance is labelled; of votes the class with most."""
-
-    def label(utterance: Utterance) -> str | None:
-        if task.kind == "regression":
-            value = utterance.label(task.name)
-            return None if value is None else str(value)
-        place = int(scored_targets(task, [utterance])[0])
-        return task.labels[place] if place >= 0 else None
-
-    return label
+def _label(task: Task, utterance: Utterance) -> str | None:
+    """The label as text; of votes the class with most."""
+    if task.kind == "regression":
+        value = utterance.label(task.name)
+        return None if value is None else str(value)
+    place = int(scored_targets(task, [utterance])[0])
+    return task.labels[place] if place >= 0 else None
 
 
 def _folds(names: Sequence[str], most: int = 5) -> str:
@@ -210,28 +205,24 @@ def adversarial_tasks(names: Sequence[str], train: Sequence[Utterance]) -> tuple
         if len(labels) < 2:
             raise ValueError(
                 f"adversarial={name}: the training utterances have {len(labels)} classes of {name!r}, and two are "
-                f"needed. Name another column, for example speaker, corpus or gender."
+                f"needed. Name another column, such as speaker, corpus or gender."
             )
         tasks.append(Task(name, "classification", tuple(sorted(labels)), adversarial=True))
     return tuple(tasks)
 
 
 def targets(task: Task, utterances: Sequence[Utterance]) -> np.ndarray:
-    """(N,) int64 class indices, -1 = missing; (N,) float32 values, NaN = missing; or (N, C) float32 shares of votes."""
+    """(N,) int64 class indices, -1 = missing; (N,) float32 values, NaN = missing; (N, C) float32 fractions of votes."""
     if task.kind == "distribution":
-        return np.array([_shares(task, utterance.votes or {}) for utterance in utterances], dtype=np.float32)
+        votes = [[(item.votes or {}).get(label, 0.0) for label in task.labels] for item in utterances]
+        counts = np.array(votes, dtype=np.float64).reshape(-1, len(task.labels))  # (N, C)
+        totals = counts.sum(axis=1, keepdims=True)  # (N, 1)
+        return np.divide(counts, totals, out=np.full_like(counts, np.nan), where=totals != 0).astype(np.float32)
     values = [utterance.label(task.name) for utterance in utterances]
     if task.kind == "regression":
         return np.array([np.nan if value is None else float(value) for value in values], dtype=np.float32)
     index = {label: position for position, label in enumerate(task.labels)}
     return np.array([-1 if value is None else index.get(str(value), -1) for value in values], dtype=np.int64)
-
-
-def _shares(task: Task, votes: Mapping[str, float]) -> list[float]:
-    """Share of each class in the votes for the task's classes; NaN where there are none."""
-    counts = [votes.get(label, 0.0) for label in task.labels]
-    total = sum(counts)
-    return [count / total if total else np.nan for count in counts]
 
 
 def scored_task(task: Task) -> Task:
@@ -250,15 +241,15 @@ def scored_targets(task: Task, utterances: Sequence[Utterance]) -> np.ndarray:
 
 # ---- Annotations over time: read from an utterance's `series` file, and predictions at the same times.
 #
-# Losses and scores look at the times of the annotation, not at frames: these are the same whatever the upstream's
-# frame rate, and how many there are is known before the forward pass.
+# Losses and scores use the times of the annotation, not frames: these do not depend on the upstream's frame rate, and
+# their number is known before the forward pass.
 
 TIME = "time"
 
 
 @lru_cache(maxsize=4096)
 def read_series(path: str) -> dict[str, np.ndarray]:
-    """{column: (P,) float64} of a CSV with `time` in seconds, rising, and one value or more; an empty cell is NaN.
+    """{column: (P,) float64} of a CSV with `time` in seconds, increasing, and one or more values; an empty cell is NaN.
 
     Raises:
         ValueError: the file cannot be read, has no `time` or a value column, or a cell is not a number.
@@ -297,10 +288,10 @@ def annotation(task: Task, utterance: Utterance) -> tuple[np.ndarray, np.ndarray
 
 
 def at_times(frames: Tensor, times: Tensor, duration: float) -> Tensor:
-    """Predictions between frames, linearly; before the middle of the first and after that of the last they stay.
+    """Predictions at any times, interpolated linearly between the middles of frames and constant beyond them.
 
     Args:
-        frames: (T, C) of T frames that divide the utterance evenly.
+        frames: (T, C), T frames that divide the utterance evenly.
         times: (P,) seconds after its start.
         duration: of the utterance, seconds.
 
@@ -310,8 +301,8 @@ def at_times(frames: Tensor, times: Tensor, duration: float) -> Tensor:
     last = len(frames) - 1
     position = (times / duration * len(frames) - 0.5).clamp(0, last)  # (P,) in frames
     before = position.floor().long()
-    share = (position - before).to(frames.dtype).unsqueeze(-1)  # (P, 1)
-    return torch.lerp(frames[before], frames[(before + 1).clamp(max=last)], share)
+    weight = (position - before).to(frames.dtype).unsqueeze(-1)  # (P, 1)
+    return torch.lerp(frames[before], frames[(before + 1).clamp(max=last)], weight)
 
 
 def at_annotations(task: Task, output: HeadOutput, utterances: Sequence[Utterance]) -> list[Tensor]:

@@ -1,4 +1,4 @@
-"""Speech without labels that a ladder hears beside the corpus."""
+"""Unlabelled speech for a ladder, in addition to the corpus."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def unlabelled_corpus(name: str) -> Corpus:
-    """What `unlabelled=NAME` stands for: a folder of sound files, or anything that `load_corpus` takes.
+    """What `unlabelled=NAME` stands for: a folder of audio files, or anything that `load_corpus` takes.
 
     Raises:
         ValueError: there is no such folder or corpus.
@@ -32,11 +32,11 @@ def unlabelled_corpus(name: str) -> Corpus:
 
 
 def without_labels(manifest: Manifest, unlabelled: Manifest) -> tuple[Utterance, ...]:
-    """Utterances that have a sound, an id of their own, and no label; those of the corpus' very sounds are left out.
+    """The unlabelled utterances whose audio is not in the corpus, with new ids and without any label.
 
     Args:
         manifest: of the corpus.
-        unlabelled: what is to be heard beside it; its labels, if it has any, are dropped here.
+        unlabelled: of the unlabelled speech; labels that it has are dropped.
 
     Raises:
         ValueError: nothing is left.
@@ -49,24 +49,24 @@ def without_labels(manifest: Manifest, unlabelled: Manifest) -> tuple[Utterance,
         if item.audio_hash not in known
     ]
     if not rows:
-        raise ValueError("The unlabelled speech has no sound that the corpus has not. Give another folder.")
+        raise ValueError("All of the unlabelled audio is in the corpus already. Give another folder.")
     return tuple(Manifest.from_rows("unlabelled", rows))
 
 
 def joined(manifest: Manifest, unlabelled: Sequence[Utterance]) -> Manifest:
-    """One manifest of both, for what only looks at sound."""
+    """One manifest of both, for steps that use only the audio."""
     rows: list[dict[str, Any]] = [dict(vars(item)) for item in (*manifest, *unlabelled)]
     return Manifest.from_rows("joined", rows)
 
 
 class UnlabelledStream:
-    """Utterances without labels in an order of their own, pass after pass, as many at an update as the batch has.
+    """Unlabelled batches: the utterances in random order, pass after pass.
 
-    What an update hears depends on the seed and its number alone, so that a resumed training hears the same.
+    The batch of an update depends only on the seed and the update's number, so a resumed training gets the same.
 
     Args:
-        utterances: what there is.
-        batch_size: utterances an update, over all processes and micro-batches; all of them where there are fewer.
+        utterances: without labels.
+        batch_size: utterances per update, over all processes and micro-batches; all of them where there are fewer.
         seed: decides the order.
     """
 
@@ -74,16 +74,16 @@ class UnlabelledStream:
         self.utterances, self.batch_size, self.seed = utterances, min(batch_size, len(utterances)), seed
         self._order = lru_cache(maxsize=2)(self._draw_order)
 
-    def __call__(self, step: int, piece: int = 0, num_pieces: int = 1) -> list[Utterance]:
-        """What a part of an update hears.
+    def __call__(self, step: int, part: int = 0, num_parts: int = 1) -> list[Utterance]:
+        """The unlabelled utterances of a part of an update.
 
         Args:
             step: updates done before.
-            piece: which of the parts, of all processes and micro-batches.
-            num_pieces: how many there are; a part may be empty.
+            part: which of the parts, of all processes and micro-batches.
+            num_parts: how many there are; a part may be empty.
         """
         first, count = step * self.batch_size, len(self.utterances)
-        places = range(first, first + self.batch_size)[piece::num_pieces]
+        places = range(first, first + self.batch_size)[part::num_parts]
         return [self.utterances[self._order(place // count)[place % count]] for place in places]
 
     def _draw_order(self, cycle: int) -> list[int]:

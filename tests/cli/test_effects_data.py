@@ -64,7 +64,7 @@ def test_strict_stops_at_a_broken_file(trained: Train, small_corpus: Path, tmp_p
     (tmp_path / "text.wav").write_text("no sound")
     broken = rows_of(small_corpus)[0] | {"file": tmp_path / "text.wav"}
     table = write_table(tmp_path / "one_broken.csv", [*rows_of(small_corpus), broken])
-    assert "set aside" in " ".join(results(trained(corpus=table))["warnings"])
+    assert "skipped" in " ".join(results(trained(corpus=table))["warnings"])
     outcome = undertone("train", table, "--out", tmp_path / "run", "strict=true", *TINY)
     assert outcome.status == 2 and "leave strict out" in outcome.err and "text.wav" in outcome.err
 

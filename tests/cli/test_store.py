@@ -49,13 +49,13 @@ def test_extract_says_what_it_needs_and_how_fast_it_was(small_corpus: Path, tmp_
     words = ("extract", small_corpus, "--store", tmp_path)
     outcome = undertone(*words)
     assert re.search(
-        r"frames of 64 sounds need 4\.\d MB: .* GB are free, the budget is .* GB \(store_budget=20GB sets it\)",
+        r"frames of 64 clips need 4\.\d MB: .* GB are free, the budget is .* GB \(store_budget=20GB sets it\)",
         outcome.err,
     )
     last = re.fullmatch(LAST_LINE, outcome.out.splitlines()[-1])
     assert last is not None and last[1] == "64" and float(last[2]) > 10
-    assert undertone(*words).out.startswith("extracted 0 sounds, 0.0 audio seconds")
-    assert undertone(*words, "--kind", "mean").out.startswith("extracted 64 sounds")
+    assert undertone(*words).out.startswith("extracted 0 clips, 0.0 audio seconds")
+    assert undertone(*words, "--kind", "mean").out.startswith("extracted 64 clips")
     said = train(small_corpus, tmp_path, tmp_path / "run").err
     assert "extracted" not in said and "need" not in said
 
@@ -98,7 +98,7 @@ def test_verify_names_the_damaged_shard_and_a_training_run_makes_only_it_anew(
     assert f"1 of {len(before)} shards are damaged; the next run" in outcome.out
 
     said = train(small_corpus, store, tmp_path / "after").err
-    assert f"extracted {lost} sounds" in said
+    assert f"extracted {lost} clips" in said
     assert all(shard.stat().st_ino == inode for shard, inode in before.items() if shard != damaged)
     assert undertone("store", "verify", "--store", store).status == 0
     assert results(tmp_path / "after")["pooled"] == results(tmp_path / "before")["pooled"]
@@ -142,11 +142,11 @@ def test_a_second_run_hears_a_changed_file(small_corpus: Path, tmp_path: Path) -
         row["file"] = str(copy)
     corpus = write_table(tmp_path / "table.csv", rows)
     words = ("extract", corpus, "--store", tmp_path / "store")
-    assert undertone(*words).out.startswith("extracted 64 sounds")
+    assert undertone(*words).out.startswith("extracted 64 clips")
     train(corpus, tmp_path / "store", tmp_path / "run")
     changed = Path(rows[0]["file"])
     changed.write_bytes(changed.read_bytes()[:-2] + b"\x11\x22")  # as long as before
-    assert undertone(*words).out.startswith("extracted 1 sounds")
+    assert undertone(*words).out.startswith("extracted 1 clips")
     outcome = undertone("train", corpus, "--store", tmp_path / "store", "--out", tmp_path / "run", *TINY)
     assert outcome.fails_with("1 of 64 files hold another sound than when this manifest was made", changed.name)
 

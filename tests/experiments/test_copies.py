@@ -1,4 +1,4 @@
-"""Changed copies for a head that is fitted once: as scikit-learn fits the same copies, each heard once."""
+"""Augmented copies for a head that is fitted once: as scikit-learn fits the same copies, each computed once."""
 
 from __future__ import annotations
 
@@ -54,28 +54,28 @@ def test_the_head_is_fitted_on_the_utterances_and_their_copies(small_corpus: Pat
     assert fold(out)["num_train"] == fold(plain)["num_train"]  # copies are no utterances
 
 
-def test_every_copy_is_heard_once_and_depends_on_its_number_and_the_seed(small_corpus: Path, tmp_path: Path) -> None:
+def test_every_copy_is_computed_once_and_depends_on_its_number_and_the_seed(small_corpus: Path, tmp_path: Path) -> None:
     utterances = list(Manifest.load(trained(small_corpus, tmp_path / "run") / "manifest"))[:6]
-    heard: list[int] = []
+    sizes: list[int] = []
 
-    def hear(batch: WaveBatch) -> HiddenStates:
-        heard.append(len(batch.samples))
+    def compute(batch: WaveBatch) -> HiddenStates:
+        sizes.append(len(batch.samples))
         return HiddenStates(batch.samples[:, None, :, None], batch.lengths)  # (B, 1, N, 1), padded
 
     def source(seed: int, number: int) -> CopySource:
         settings = Augmentation(**SETTINGS)
-        return CopySource(Augmenter(settings, seed, 16_000, WaveSource(16_000), hear), number, together)
+        return CopySource(Augmenter(settings, seed, 16_000, WaveSource(16_000), compute), number, together)
 
     together: dict[tuple[int, int, str], torch.Tensor] = {}
     first = source(0, 1)(utterances[:4])
-    assert len(first.states) == 4 and heard == [4]
+    assert len(first.states) == 4 and sizes == [4]
     again = source(0, 1)(utterances[::-1])
-    assert heard == [4, 2]
+    assert sizes == [4, 2]
     for utterance, states, length in zip(utterances[::-1], again.states, again.lengths.tolist(), strict=True):
         wave = source(0, 1).augmenter.wave(utterance, 1)
         assert torch.equal(states[0, :length, 0], wave) and not states[0, length:].any()  # frames, and no padding
     others = [source(*which)(utterances[::-1]) for which in ((0, 2), (1, 1))]
-    assert heard == [4, 2, 6, 6]
+    assert sizes == [4, 2, 6, 6]
     assert not any(torch.equal(other.lengths, again.lengths) for other in others)
 
 
@@ -92,10 +92,13 @@ def test_the_preset_contours_from_a_corpus_to_a_prediction(small_corpus: Path, t
 @pytest.mark.parametrize(
     "words, message",
     [
-        (("augment.speed=0.1",), "Say how many changed copies of each utterance it is fitted on besides"),
-        (("augment.copies=2",), "augment.copies=2 copies nothing but sound that is changed"),
+        (("augment.speed=0.1",), "Say how many augmented copies of each utterance it is also fitted on"),
+        (("augment.copies=2",), "augment.copies=2 needs a change of the audio"),
         (("augment.speed=0.1", "augment.copies=2", "augment.mixup=0.2"), "augment.mixup changes batches"),
-        (("augment.speed=0.1", "augment.copies=2", "head=linear"), "'linear' is given other changes at every update"),
+        (
+            ("augment.speed=0.1", "augment.copies=2", "head=linear"),
+            "'linear' is trained on other changes at every update",
+        ),
     ],
 )
 def test_what_makes_no_sense_is_refused(

@@ -83,7 +83,7 @@ def test_some_labels_alone(model: UndertoneModel, elsewhere: Any) -> None:
     results = evaluate(model, elsewhere({}), labels=("sad", "angry"))
     assert results["tasks"][0]["labels"] == ["angry", "sad"] and results["pooled"]["emotion"]["num"] == 32
     assert results["chance"]["emotion"]["uar"] == 0.5 and np.array(results["confusion"]["emotion"]).shape == (2, 2)
-    assert results["warnings"] == ["emotion is scored on, and chosen among, sad, angry alone"]
+    assert results["warnings"] == ["emotion: only sad, angry are scored and predicted"]
 
 
 def test_an_evaluation_is_kept_reported_and_compared(
@@ -100,7 +100,7 @@ def test_an_evaluation_is_kept_reported_and_compared(
     again = evaluate(model, table, out=out)  # in the same folder
     entry = compare_runs([out, out])["tasks"]["emotion"][0]
     assert entry["difference"] == 0 and again["pooled"] == results["pooled"]
-    with pytest.raises(ValueError, match="holds something else than an evaluation. Choose another --out"):
+    with pytest.raises(ValueError, match="is not empty and holds no evaluation. Choose another --out"):
         evaluate(model, table, out=small_corpus.parent)
 
 

@@ -1,4 +1,4 @@
-"""Without room for frames: what mixtures are learned from, and what a source that computes anew gives."""
+"""Without room for frames: what a source that computes every batch again gives."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ import pytest
 import torch
 
 from undertone.common.console import Display
+from undertone.common.files import write_json
 from undertone.experiments.open_run import open_run
 from undertone.experiments.run import Run
 from undertone.tests.cli.runs import rows_of, write_table
 from undertone.training.settings import make_config
-from undertone.training.sources import EVERYONE, MixtureSource, RecomputeSource, StoreSource
+from undertone.training.sources import RecomputeSource, StoreSource
 from undertone.upstream.hf.random_weights import save_random
 
 
@@ -42,39 +43,13 @@ def rows(small_corpus: Path) -> list[dict[str, str]]:
     return [row for row in rows_of(small_corpus) if row["file"].endswith(("_01.wav", "_02.wav"))]
 
 
-def test_test_labels_have_no_part_in_the_layer_weights(rows, upstream: Path, tmp_path: Path) -> None:
-    budget = "store_budget=500kB"
-    run = opened(write_table(tmp_path / "t.csv", rows), upstream, tmp_path / "run", budget)
-    assert isinstance(run.source, MixtureSource) and run.stored == "mixture"
-    fold, other = run.folds
-    tested = {item.path for item in run.manifest.select(fold.test)}
-    emotions = sorted({row["emotion"] for row in rows})
-    for row in rows:
-        if row["file"] in {path for path in tested} | {Path(path).name for path in tested}:
-            row["emotion"] = emotions[emotions.index(row["emotion"]) - 1]
-    again = opened(write_table(tmp_path / "t2.csv", rows), upstream, tmp_path / "again", budget)
-    assert [one.test for one in again.folds] == [one.test for one in run.folds]
-    assert isinstance(again.source, MixtureSource)
-    assert again.source.weights[fold.name] == run.source.weights[fold.name]
-    assert again.source.weights[other.name] != run.source.weights[other.name]
-
-
-def test_a_mixture_is_the_layer_sum_of_its_weights(rows, upstream: Path, tmp_path: Path) -> None:
+def test_a_run_of_stored_mixtures_is_refused(rows, upstream: Path, tmp_path: Path) -> None:
+    """An earlier version trained on mixtures of the layers; such a run cannot be continued."""
     table = write_table(tmp_path / "t.csv", rows)
-    mixed = opened(table, upstream, tmp_path / "mixed", "store_budget=1MB", "store_dtype=float32")
-    frames = opened(table, upstream, tmp_path / "frames", "store_dtype=float32")
-    assert isinstance(mixed.source, MixtureSource) and isinstance(frames.source, StoreSource)
-    clips = list(frames.manifest)[:3]
-    for name in (mixed.folds[0].name, EVERYONE):
-        weights = torch.tensor(mixed.source.weights[name])
-        own = mixed.of(name)
-        batch, every = own.source(clips), frames.source(clips)
-        expected = torch.einsum("l,bltd->btd", weights, every.states)
-        torch.testing.assert_close(batch.states[:, 0], expected, rtol=0, atol=1e-5)
-        summed = own.new_downstream(name).layer_sum
-        assert not summed.logits.requires_grad
-        torch.testing.assert_close(summed(batch).features, expected, rtol=0, atol=1e-5)
-        torch.testing.assert_close(summed(every).features, expected, rtol=0, atol=1e-5)
+    opened(table, upstream, tmp_path / "run", "store_budget=0")
+    write_json(tmp_path / "run" / "hidden_states.json", {"kind": "mixture", "mixtures": {"all": [0.5, 0.5]}})
+    with pytest.raises(ValueError, match="kind 'mixture', which this version .* Choose another --out"):
+        opened(table, upstream, tmp_path / "run", "store_budget=0")
 
 
 @pytest.mark.parametrize("head", ["attention", "linear"])

@@ -19,6 +19,7 @@ from undertone.hub.to_transformers import to_transformers
 from undertone.scoring.predictions import Predictions
 from undertone.scoring.results import title_lines
 from undertone.tests.hub.test_to_transformers import make_model
+from undertone.training.config import trials
 from undertone.training.settings import make_config
 from undertone.upstream import WaveBatch
 from undertone.upstream.hf.random_weights import save_random
@@ -88,7 +89,7 @@ def test_a_head_on_frames_reads_that_layer_alone_and_its_model_takes_it(
     config = make_config({"corpus": str(small_corpus)}, [*words, "head=attention", "layers=1"])
     run = open_run(config, tmp_path / "run", QUIET)
     clips = list(run.manifest)[:3]
-    own, every = run.of(run.folds[0].name).source(clips), run.source(clips)
+    own, every = run.training(run.folds[0], trials(config)[0]).source(clips), run.source(clips)
     assert own.states.shape[1] == 1 and torch.equal(own.states[:, 0], every.states[:, 1])
     results = train(config, tmp_path / "run", None, QUIET)
     assert results["folds"][0]["layer_weights"] == one_hot(tmp_path / "run") == [0, 1, 0]

@@ -10,7 +10,7 @@ import pytest
 
 from undertone.common.hub_client import find_model
 from undertone.experiments.crossval import crossval
-from undertone.experiments.run_folder import fold_folder, read_run
+from undertone.experiments.run_folder import RunFolder
 from undertone.scoring.predictions import Predictions
 from undertone.training.config import RunConfig
 
@@ -40,12 +40,12 @@ def odd(small_corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[R
 def test_a_fold_of_any_name_lies_in_the_folder_of_folds(odd: tuple[RunConfig, Path]) -> None:
     config, run = odd
     assert not (run / "fold.json").exists() and not (run.parent / "fold.json").exists()
-    names = [fold["name"] for fold in read_run(run).results["folds"]]
+    names = RunFolder.finished(run).fold_names
     assert sorted(names) == sorted(["..", ".", LONG, "M2"])
-    folders = [fold_folder(run, name) for name in names]
+    folders = [RunFolder(run).fold(name) for name in names]
     assert len(set(folders)) == 4 and all(folder.resolve().parent == (run / "folds").resolve() for folder in folders)
     for name in names:
-        assert find_model(run, fold=name) == fold_folder(run, name) / "model"
+        assert find_model(run, fold=name) == RunFolder(run).fold(name) / "model"
     with pytest.raises(ValueError, match=r"Folds with a model: \., \.\., M2, Maria Maria"):
         find_model(run, fold="F9")
 
@@ -53,8 +53,8 @@ def test_a_fold_of_any_name_lies_in_the_folder_of_folds(odd: tuple[RunConfig, Pa
 def test_a_resumed_run_counts_each_fold_once_and_sweeps_what_killed_processes_left(odd: tuple[RunConfig, Path]) -> None:
     config, run = odd
     before = json.loads((run / "results.json").read_text())
-    fold = fold_folder(run, "..")
-    left = [fold / "checkpoints" / "step-1", fold / "best", fold / "both", fold / "layers", run / "mixtures" / "x"]
+    fold = RunFolder(run).fold("..")
+    left = [fold / "checkpoints" / "step-1", fold / "best", fold / "both", fold / "layers"]
     for folder in left:
         folder.mkdir(parents=True)
         (folder / "weights").write_text("x")
@@ -68,7 +68,7 @@ def test_a_resumed_run_counts_each_fold_once_and_sweeps_what_killed_processes_le
 def test_a_folder_that_holds_another_fold_is_not_taken_for_done(odd: tuple[RunConfig, Path]) -> None:
     """As on a file system to which `F1` and `f1` are one name."""
     config, run = odd
-    record = fold_folder(run, "M2") / "fold.json"
+    record = RunFolder(run).fold("M2") / "fold.json"
     text = record.read_text()
     record.write_text(text.replace('"name": "M2"', '"name": "m2"'))
     (run / "results.json").unlink()

@@ -13,7 +13,7 @@ from undertone.downstream.network import LiveModel, trained_state
 from undertone.experiments.cost import trained_parameters
 from undertone.experiments.crossval import crossval
 from undertone.experiments.open_run import open_run
-from undertone.training.accelerator import make_accelerator
+from undertone.training.accelerator import accelerator_of
 from undertone.training.settings import make_config
 from undertone.training.trainer import Trainer, total_steps
 from undertone.upstream import WaveBatch, load_upstream
@@ -32,7 +32,9 @@ def tiny(tmp_path_factory):
 @pytest.fixture
 def opened(small_corpus, tiny, tmp_path):
     def open_with(*words):
-        config = make_config({"corpus": str(small_corpus), "upstream": tiny}, [*SETTINGS, *RATES, *words])
+        config = make_config(
+            {"corpus": str(small_corpus), "upstream": tiny}, [*SETTINGS, *RATES, f"store={tmp_path / 'store'}", *words]
+        )
         return open_run(config, tmp_path / "run", Display(quiet=True))
 
     return open_with
@@ -43,7 +45,7 @@ def learning(module: torch.nn.Module) -> set[str]:
 
 
 def train(run, folder, stop_at=3, **options):
-    trainer = Trainer(run.config, run.tasks, run.source, run.new_module("x"), folder, make_accelerator(run.config))
+    trainer = Trainer(run.config, run.tasks, run.source, run.new_module("x"), folder, accelerator_of(run.config))
     utterances = run.manifest.select(run.folds[0].train)
     trainer.fit(utterances, [], total_steps(run.config, len(utterances)), stop_at)
     return trainer.module
@@ -80,11 +82,11 @@ def test_how_many_weights_learn_is_said(small_corpus, tiny, tmp_path, capsys, mo
     downstream = module if mode == "frozen" else module.downstream
     own = f"{sum(weight.numel() for weight in downstream.parameters()):,} of layer sum and head"
     if mode == "frozen":
-        assert f"frozen: no upstream weight learns, {own} do" in said
+        assert f"frozen: trains no upstream weight, {own}" in said
         return
     weights = list(module.upstream.parameters())
     learn = sum(weight.numel() for weight in weights if weight.requires_grad)
-    assert f"lora: {learn:,} of {sum(w.numel() for w in weights):,} upstream weights learn, and {own}" in said
+    assert f"lora: trains {learn:,} of {sum(w.numel() for w in weights):,} upstream weights, and {own}" in said
 
 
 def test_the_run_s_own_upstream_is_untouched(opened, tmp_path):
@@ -162,7 +164,8 @@ def test_one_layer_of_an_upstream_that_learns(opened, tmp_path, mode):
     run = opened(f"mode={mode}", "layers=1")
     module = train(run, tmp_path / "fold")
     assert module.downstream.layer_sum.layer_weights().tolist() == [0, 1, 0]
-    before, after = run.upstream.model.state_dict(), run.model(module, []).upstream.model.state_dict()
+    merged = run.training_of_everyone(run.config).model(module, []).upstream
+    before, after = run.upstream.model.state_dict(), merged.model.state_dict()
     changed = {key for key in before if not torch.equal(before[key], after[key])}
     assert any("encoder.layers.0." in key for key in changed)
     assert mode == "finetune" or not any("encoder.layers.1." in key for key in changed)
@@ -175,8 +178,9 @@ def test_fold_and_final_model_predict_what_the_training_predicted(opened, tmp_pa
     utterances = run.manifest.select(run.folds[0].test)[:3]
     with torch.inference_mode():
         expected = module(run.source(utterances)).logits["emotion"]
-    run.save_fold(module, utterances, tmp_path / "fold-model")
-    run.model(module, utterances).save_pretrained(tmp_path / "whole")
+    training = run.training_of_everyone(run.config)
+    training.save(module, utterances, tmp_path / "fold-model")
+    training.model(module, utterances).save_pretrained(tmp_path / "whole")
     for folder in ("fold-model", "whole"):
         found = load_model(tmp_path / folder).model.predict_batch(run.source(utterances)).logits["emotion"]
         torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)

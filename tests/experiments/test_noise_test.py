@@ -82,5 +82,5 @@ def test_the_command(run: Path, tmp_path: Path) -> None:
     assert outcome.status == 0 and "white" in outcome.out, outcome.err
     assert json.loads((run / "noise.json").read_text())["snrs"] == [10.0]
     assert undertone("noise-test", run, "--snr", "loud").fails_with("--snr takes numbers with commas", "'loud'")
-    assert undertone("noise-test", tmp_path).fails_with("No finished run", "crossval --out")
+    assert undertone("noise-test", tmp_path).fails_with("is not finished", "crossval")
     assert undertone("noise-test", run, "--noise", tmp_path / "none").fails_with("No noise in")

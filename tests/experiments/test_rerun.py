@@ -51,18 +51,18 @@ def test_differences_are_said(run: Path, tmp_path: Path) -> None:
     predictions.scores["emotion"][3, 1] += 0.25
     predictions.save(other / "predictions.parquet")
     titles, _, rows = rerun_table(run, other)
-    assert titles[0].endswith("of 16 predictions the most different one differs by 2.5e-01")
+    assert titles[0].endswith("16 predictions differ by up to 2.5e-01")
     assert titles[1].startswith("THE CORPUS HAS CHANGED: ")
     assert titles[2].startswith("Versions: torch ") and titles[2].endswith(" -> 0.1.")
     assert [row[-1] for row in rows[:4]] == ["+2.1", "+1.0e-06", "equal", "–"]
     predictions.select(predictions.scores["emotion"][:, 0] >= 0).select(slice(1, None)).save(
         other / "predictions.parquet"
     )
-    assert rerun_table(run, other)[0][0].endswith("other utterances or tasks were predicted")
+    assert rerun_table(run, other)[0][0].endswith("different utterances or tasks were predicted")
 
 
 def test_what_cannot_be_made_again_is_a_sentence(run: Path, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="is not a finished run"):
+    with pytest.raises(ValueError, match="is not finished: results.json, predictions.parquet missing"):
         rerun(tmp_path, display=QUIET)
     with pytest.raises(ValueError, match="is the run itself"):
         rerun(run, run, display=QUIET)
@@ -71,7 +71,7 @@ def test_what_cannot_be_made_again_is_a_sentence(run: Path, tmp_path: Path) -> N
     with pytest.raises(ValueError, match="does not fit this version of undertone"):
         rerun(other, display=QUIET)
     (other / "config.json").unlink()
-    with pytest.raises(ValueError, match=r"there is no .*config\.json"):
+    with pytest.raises(ValueError, match=r"is not finished: config\.json missing"):
         rerun(other, display=QUIET)
 
 

@@ -21,10 +21,10 @@ class KilledError(BaseException):
 @pytest.mark.parametrize(
     ("verb", "where", "settings"),
     [
-        (train, "write_fold", ()),
-        (train, "write_fold", ("refit_on_dev=true",)),
-        (crossval, "pool", ()),
-        (crossval, "write_results", ()),
+        (train, "run_fold.write_fold", ()),
+        (train, "run_fold.write_fold", ("refit_on_dev=true",)),
+        (crossval, "crossval.pool", ()),
+        (crossval, "crossval.write_results", ()),
     ],
     ids=["a fold", "a fold refitted on dev", "all speakers", "results"],
 )
@@ -36,7 +36,7 @@ def test_what_was_trained_is_not_trained_again(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Broken off where its outcome is about to be written."""
+    """Interrupted where its outcome is about to be written."""
     words = ["protocol=speaker", "max_steps=2", "head.hidden_size=8", f"store={tmp_path / 'store'}", *settings]
     config = make_config({"corpus": str(small_corpus)}, words)
     out, updates = tmp_path / "run", []
@@ -51,7 +51,7 @@ def test_what_was_trained_is_not_trained_again(
 
     monkeypatch.setattr(Trainer, "_update", counted)
     with monkeypatch.context() as patch, pytest.raises(KilledError):
-        patch.setattr(f"undertone.experiments.crossval.{where}", killed)
+        patch.setattr(f"undertone.experiments.{where}", killed)
         verb(config, out, display=Display(quiet=True))
     assert updates and not (out / "results.json").exists()
     updates.clear()

@@ -48,8 +48,8 @@ def test_corrected_labels_added_and_removed_rows_are_named(small_corpus: Path, t
         rows = list(csv.DictReader(file))
     corrected = [row | ({"emotion": "surprised"} if number == 3 else {}) for number, row in enumerate(rows)]
     for now, said in (
-        (corrected, r"emotion of 1 utterance \(.*\) of the corpus are others"),
-        (rows[1:], r"the corpus has 1 utterance \(.*\) no more, whose files are there"),
+        (corrected, r"emotion of 1 utterance \(.*\) of the corpus changed"),
+        (rows[1:], r"gone from the corpus, though the files exist: 1 utterance"),
     ):
         edited(table, *now)
         with pytest.raises(ValueError, match=said) as refused:
@@ -67,7 +67,7 @@ def test_other_code_and_versions_are_refused_or_said(small_corpus: Path, tmp_pat
     head.write_text(HEAD)
     opened(small_corpus, out, f"head={head}")
     head.write_text(HEAD + "# changed\n")
-    with pytest.raises(ValueError, match=f"the code of {head} is another"):
+    with pytest.raises(ValueError, match=f"the code of {head} has changed"):
         opened(small_corpus, out, f"head={head}")
     head.write_text(HEAD)
     started = read_json(out / "started.json")

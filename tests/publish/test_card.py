@@ -108,11 +108,6 @@ def test_every_kind_of_task_is_said(tmp_path):
     assert "- `mood`: one of `glad`, `sad` (the order of the scores)\n- `valence`: a number for every frame, 0" in text
 
 
-def test_an_approximation_is_said(model):
-    assert "**Approximation**" in make_card(model, make_results(hidden_states="mixture"), "me/x")
-    assert "**Approximation**" not in make_card(model, make_results(hidden_states="frames"), "me/x")
-
-
 def test_the_published_model_was_not_tested(model):
     assert NOT_TESTED in make_card(model, make_results(), "me/x")
     assert NOT_TESTED not in make_card(model, RESULTS["one fold"], "me/x"), "no refit: this model is the one tested"

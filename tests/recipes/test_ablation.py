@@ -13,7 +13,8 @@ import pytest
 from undertone.commands.ablate import ablation_rows, ablation_table, row_configs, why_not
 from undertone.common.console import Display
 from undertone.corpora.manifest import Manifest
-from undertone.experiments.open_run import open_run, prepare_corpus
+from undertone.experiments.hidden_states import prepare_from_config
+from undertone.experiments.open_run import open_run
 from undertone.recipes.systems import Row, available_systems, system_module
 from undertone.tests.cli.commands import undertone
 
@@ -146,7 +147,7 @@ def test_every_row_of_every_preset_starts_on_a_corpus_like_emodb(
     words = (f"store={store}", "device=cpu", "protocol=groups", "num_folds=2")
     for system in sizes:
         configs = row_configs(system, str(like_emodb), words)
-        manifest = prepare_corpus(next(iter(configs.values()))).manifest
+        manifest = prepare_from_config(next(iter(configs.values()))).manifest
         reasons = {row.name: why_not(row, configs[row.name], manifest) for row in ablation_rows(system)}
         left_out = {row for row, reason in reasons.items() if reason}
         for row in configs.keys() - left_out if system == sizes[-1] else ():
@@ -209,6 +210,6 @@ def test_a_row_without_what_it_is_about_is_left_out_and_refused_by_name(
 def test_every_ablation_starts_on_emodb_itself(data: Path, store: Path) -> None:
     for name in ABLATED:
         configs = row_configs(name, "emodb", (f"root={data / 'emodb'}", f"store={store}"))
-        manifest: Manifest = prepare_corpus(next(iter(configs.values()))).manifest
+        manifest: Manifest = prepare_from_config(next(iter(configs.values()))).manifest
         rows = [row.name for row in ablation_rows(name) if not why_not(row, configs[row.name], manifest)]
         assert len(manifest) == 535 and len(rows) > 1

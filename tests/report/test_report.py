@@ -298,7 +298,7 @@ def test_an_unfinished_run_is_a_sentence_with_the_command_that_resumes_it(
     (run / missing).unlink()
     with pytest.raises(ValueError, match=f"is not finished: {missing} missing, 10 folds done") as error:
         write_report(run)
-    command = str(error.value).partition("report again: ")[2]
+    command = str(error.value).partition("Resume it with: ")[2]
     assert command.startswith("undertone crossval emodb --root data/emodb --upstream microsoft/wavlm-base-plus ")
     assert str(run) in shlex.split(command)
     assert not (run / "report.html").exists()

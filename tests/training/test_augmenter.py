@@ -171,7 +171,7 @@ def test_what_cannot_be_augmented(small_corpus: Path, tmp_path: Path) -> None:
         check("augment.mixup=0.2", task=AROUSAL)
     with pytest.raises(ValueError, match="augment.time_mask masks the frames of a frozen upstream, and mode=lora"):
         check("augment.time_mask=5", "mode=lora")
-    with pytest.raises(ValueError, match="augment.feature_mask masks .* head 'linear' is not fed with these"):
+    with pytest.raises(ValueError, match="augment.feature_mask masks .* head 'linear' does not train on these"):
         check("augment.feature_mask=5", "head=linear")
     with pytest.raises(ValueError, match="Head 'svm' is fitted once"):
         check_augmentation(make_config({"corpus": "emodb", "head": "svm"}, ["augment.gain=3"]), (EMOTION,))

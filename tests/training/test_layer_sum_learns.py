@@ -16,7 +16,7 @@ from undertone.downstream.network import Downstream, LiveModel
 from undertone.downstream.task import Task
 from undertone.experiments.run import adapted
 from undertone.recipes.systems import load_system
-from undertone.training.accelerator import make_accelerator
+from undertone.training.accelerator import accelerator_of
 from undertone.training.config import RunConfig
 from undertone.training.seeding import seed_everything
 from undertone.training.sources import StoreSource
@@ -75,7 +75,7 @@ def right_weight(source: OneLayer, folder: Path, head: str, stacked: bool, **set
         feed = Feed("fold", train, dev, (config,), total, folder)
         StackedTrainer([feed], (TASK,), source.means(), rows, [[module]]).fit()
     else:
-        Trainer(config, (TASK,), source, module, folder, make_accelerator(config)).fit(train, dev, total)
+        Trainer(config, (TASK,), source, module, folder, accelerator_of(config)).fit(train, dev, total)
     return module.layer_sum.layer_weights()[RIGHT].item()
 
 

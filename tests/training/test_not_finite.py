@@ -9,7 +9,7 @@ from undertone.common.console import Display
 from undertone.common.files import read_json
 from undertone.experiments.crossval import crossval, train
 from undertone.experiments.open_run import open_run
-from undertone.training.accelerator import make_accelerator
+from undertone.training.accelerator import accelerator_of
 from undertone.training.settings import make_config
 from undertone.training.trainer import Trainer, total_steps
 from undertone.upstream.types import StoredStates
@@ -35,9 +35,7 @@ def poisoned(small_corpus, tmp_path):
         run = open_run(config, tmp_path / "run", Display(quiet=True))
         utterances = run.manifest.select(run.folds[0].train)
         source = Poisoned(run.source, utterances[3].id)
-        trainer = Trainer(
-            config, run.tasks, source, run.new_downstream("x"), tmp_path / "fold", make_accelerator(config)
-        )
+        trainer = Trainer(config, run.tasks, source, run.new_downstream("x"), tmp_path / "fold", accelerator_of(config))
         dev = run.manifest.select(run.folds[0].dev)
         return trainer, utterances, lambda: trainer.fit(utterances, dev, total_steps(config, len(utterances)))
 
@@ -77,6 +75,6 @@ def test_half_precision_falls_back_where_the_device_has_none(small_corpus, tmp_p
     words = [*WORDS, "max_steps=2", "mixed_precision=fp16", f"store={tmp_path / 'store'}"]
     config = make_config({"corpus": str(small_corpus)}, words)
     train(config, tmp_path / "run", display=Display())
-    assert "mixed_precision=fp16 is not for this CPU: bf16 is taken" in capsys.readouterr().err
+    assert "mixed_precision=fp16 is not supported on this CPU: bf16 is used" in capsys.readouterr().err
     assert read_json(tmp_path / "run" / "config.json")["mixed_precision"] == "bf16"
     train(config, tmp_path / "run", display=Display(quiet=True))  # the same command takes the run up

@@ -17,7 +17,7 @@ from undertone.downstream.network import trained_state
 from undertone.downstream.task import Task
 from undertone.experiments.crossval import train
 from undertone.experiments.open_run import open_run
-from undertone.training.accelerator import make_accelerator
+from undertone.training.accelerator import accelerator_of
 from undertone.training.objective import balanced
 from undertone.training.settings import make_config
 from undertone.training.targets import choose_tasks, scored_targets, scored_task, targets
@@ -50,7 +50,7 @@ def opened(small_corpus, store, tmp_path_factory):
 
 
 def fit(run, folder, stop_at=None, dev=False, follow=lambda done, total, score: None):
-    accelerator = make_accelerator(run.config)
+    accelerator = accelerator_of(run.config)
     trainer = Trainer(run.config, run.tasks, run.source, run.new_downstream("x"), folder, accelerator, follow)
     train = run.manifest.select(run.folds[0].train)
     dev = run.manifest.select(run.folds[0].dev) if dev else []
@@ -102,7 +102,7 @@ def test_the_gradient_of_ccc_is_that_of_the_whole_batch(opened, tmp_path, pieces
             return read(utterances)
 
         trainer = Trainer(
-            run.config, run.tasks, small, run.new_downstream("x"), tmp_path / name, make_accelerator(run.config)
+            run.config, run.tasks, small, run.new_downstream("x"), tmp_path / name, accelerator_of(run.config)
         )
         batch = run.manifest.select(run.folds[0].train)[:16]
         batch = [dataclasses.replace(item, arousal=None) if row % 5 == 0 else item for row, item in enumerate(batch)]
@@ -139,12 +139,12 @@ def test_two_processes_give_the_weights_of_one(opened, small_corpus, store, tmp_
         "from undertone.training.checkpoint import save_weights\n"
         "from undertone.training.settings import make_config\n"
         "from undertone.common.console import Display\n"
-        "from undertone.training.accelerator import make_accelerator\n"
+        "from undertone.training.accelerator import accelerator_of\n"
         "from undertone.experiments.open_run import open_run\n"
         "from undertone.training.trainer import Trainer, total_steps\n"
         "folder, corpus, *words = sys.argv[1:]\n"
         "run = open_run(make_config({'corpus': corpus}, words), Path(folder), Display(quiet=True))\n"
-        "accelerator = make_accelerator(run.config)\n"
+        "accelerator = accelerator_of(run.config)\n"
         "assert accelerator.num_processes == 2\n"
         "trainer = Trainer(run.config, run.tasks, run.source, run.new_downstream('x'), Path(folder), accelerator)\n"
         "train = run.manifest.select(run.folds[0].train)\n"

@@ -17,7 +17,7 @@ from undertone.experiments.evaluate_model import evaluate_model
 from undertone.experiments.open_run import open_run
 from undertone.scoring.metrics import ccc
 from undertone.scoring.predictions import Predictions
-from undertone.training.accelerator import make_accelerator
+from undertone.training.accelerator import accelerator_of
 from undertone.training.settings import make_config
 from undertone.training.targets import annotation, at_annotations, at_times, read_series
 from undertone.training.trainer import Trainer, total_steps
@@ -136,7 +136,7 @@ def test_training_learns_and_accumulation_gives_the_gradient_of_the_whole_batch(
         run = open_run(config_of(traced, tmp_path, *words), tmp_path / name, Display(quiet=True))
         train = run.manifest.select(run.folds[0].train)
         trainer = Trainer(
-            run.config, run.tasks, run.source, run.new_downstream("x"), tmp_path / name, make_accelerator(run.config)
+            run.config, run.tasks, run.source, run.new_downstream("x"), tmp_path / name, accelerator_of(run.config)
         )
         trainer.fit(train, [], total_steps(run.config, len(train)))
         return trainer.predict(train), trainer.module.state_dict()

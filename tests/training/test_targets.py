@@ -101,6 +101,6 @@ def test_whole_numbers_say_what_they_were_taken_for() -> None:
     manifest = make(["1", "2", "1"], words=["1", "2", "1"], numbers=[1, 2.0, 3], decimals=[0.5, 1, 2])
     tasks = choose_tasks(manifest, ["emotion", "words", "numbers", "decimals"], {})
     assert reading_notes(tasks, manifest) == [
-        "words (1, 2) is taken for classes. If these are values, write numbers.",
-        "numbers (1, 3, 2.0) is taken for values. If these are classes, write words, such as level1.",
+        "words (1, 2) is read as classes. If these are values, write numbers.",
+        "numbers (1, 3, 2.0) is read as values. If these are classes, write words, such as level1.",
     ]

@@ -13,7 +13,7 @@ from undertone.downstream.network import trained_state
 from undertone.downstream.task import Task
 from undertone.experiments.open_run import open_run
 from undertone.scoring.predictions import Predictions
-from undertone.training.accelerator import make_accelerator
+from undertone.training.accelerator import accelerator_of
 from undertone.training.prediction_loop import selected_by, selection_score
 from undertone.training.settings import make_config
 from undertone.training.trainer import Trainer, total_steps
@@ -35,7 +35,7 @@ def opened(small_corpus, tmp_path_factory):
 
 def fit(run, folder, stop_at=None, dev=True, follow=lambda done, total, score: None):
     fold = run.folds[0]
-    accelerator = make_accelerator(run.config)
+    accelerator = accelerator_of(run.config)
     trainer = Trainer(run.config, run.tasks, run.source, run.new_downstream("x"), folder, accelerator, follow)
     train = run.manifest.select(fold.train)
     trained = trainer.fit(
@@ -158,7 +158,7 @@ def test_out_of_memory_halves_the_micro_batches_and_says_so(opened, tmp_path, ca
                 raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate")
             return super().__call__(utterances)
 
-    run.source = SmallMemory(fits.store)
+    run = replace(run, source=SmallMemory(fits.store))
     halved, _ = fit(run, tmp_path / "halved", dev=False)
     assert "from update 0 on a batch goes in 2 micro-batches" in caplog.text
     assert "in 4 micro-batches" in caplog.text and "in 8" not in caplog.text
@@ -180,7 +180,7 @@ def test_a_ladder_broken_off_and_resumed_gives_the_same_weights_bit_for_bit(open
 
     def trained(folder, follow=lambda done, total, score: None):
         stream = UnlabelledStream(others, 5, seed=0)
-        accelerator = make_accelerator(run.config)
+        accelerator = accelerator_of(run.config)
         trainer = Trainer(
             run.config, run.tasks, run.source, run.new_downstream("x"), folder, accelerator, follow, unlabelled=stream
         )

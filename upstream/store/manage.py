@@ -21,17 +21,14 @@ from undertone.upstream.store.store import FORMAT, META, Kind
 SCALE_BYTES = 4  # of int8's scale of a layer and feature
 
 
-def stored_bytes(
-    upstream: Upstream, seconds: Iterable[float], kind: Kind, dtype: str = "float16", num_mixtures: int = 0
-) -> int:
+def stored_bytes(upstream: Upstream, seconds: Iterable[float], kind: Kind, dtype: str = "float16") -> int:
     """Bytes of the states of utterances of so many seconds, but for a few of each shard's header."""
     samples = torch.tensor([round(length * upstream.sample_rate) for length in seconds], dtype=torch.int64)
     if kind == "mean":
         return len(samples) * upstream.num_layers * upstream.hidden_size * torch.float32.itemsize
     frames = int(upstream.frame_lengths(samples).sum()) if len(samples) else 0
-    layers = num_mixtures if kind == "mixture" else upstream.num_layers
     scales = len(samples) * SCALE_BYTES if dtype == "int8" else 0
-    return layers * upstream.hidden_size * (frames * DTYPES[dtype].itemsize + scales)
+    return upstream.num_layers * upstream.hidden_size * (frames * DTYPES[dtype].itemsize + scales)
 
 
 def free_bytes(folder: Path) -> int:
@@ -62,7 +59,7 @@ class StoreInfo:
     Attributes:
         folder: where it lies; its name is long, the first letters do.
         upstream: name of the upstream.
-        kind: `frames`, `mean` or `mixture`.
+        kind: `frames` or `mean`.
         dtype: of the stored states.
         precision: of the upstream's arithmetic.
         utterances: distinct sounds.

@@ -7,13 +7,12 @@ import json
 import logging
 import os
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
@@ -22,7 +21,7 @@ from undertone.upstream.base import Upstream
 from undertone.upstream.store.shard import DTYPES, SUFFIX, Shard, encode, find_damage, write_shard
 from undertone.upstream.types import HiddenStates
 
-Kind = Literal["frames", "mean", "mixture"]
+Kind = Literal["frames", "mean"]
 FORMAT = 2  # of the shards; another one is another folder
 META = "meta.json"  # of each store; its time of change is when the store was last used
 SHARD_BYTES = 32 * 2**20
@@ -44,11 +43,9 @@ class Store:
     Args:
         root: folder of all stores.
         upstream: whose hidden states these are.
-        kind: `frames`, (L, T, D) an utterance; `mean`, (L, 1, D) over its frames, always float32; or `mixture`,
-            (F, T, D), F fixed mixtures of the layers.
+        kind: `frames`, (L, T, D) an utterance; or `mean`, (L, 1, D) over its frames, always float32.
         dtype: of stored frames; an utterance that float16 cannot hold is kept as bfloat16, int8 has a scale for each
             layer and feature of an utterance.
-        mixtures: (F, L) layer weights of the kind `mixture`.
         precision: of the upstream's own arithmetic: `no`, or autocast to `bf16` or `fp16`.
 
     Raises:
@@ -62,18 +59,16 @@ class Store:
         upstream: Upstream,
         kind: Kind = "frames",
         dtype: str = "float16",
-        mixtures: Sequence[Sequence[float]] | None = None,
         precision: str = "no",
     ) -> None:
-        if kind not in get_args(Kind) or dtype not in DTYPES or (kind == "mixture") != (mixtures is not None):
+        if kind not in get_args(Kind) or dtype not in DTYPES:
             raise ValueError(
-                f"A store's kind is one of {', '.join(get_args(Kind))} (which alone has mixtures) and its dtype one of "
-                f"{', '.join(DTYPES)}; got {kind!r} and {dtype!r}, mixtures {mixtures}."
+                f"A store's kind is one of {', '.join(get_args(Kind))} and its dtype one of {', '.join(DTYPES)}; "
+                f"got {kind!r} and {dtype!r}."
             )
         self.kind, self.dtype = kind, "float32" if kind == "mean" else dtype
-        self.mixtures, self.precision = mixtures, precision
+        self.precision = precision
         settings = {"format": FORMAT, "fingerprint": upstream.fingerprint(), "kind": self.kind, "dtype": self.dtype}
-        settings |= {"mixtures": mixtures} if mixtures is not None else {}
         if precision != "no":  # states of the time when a CPU rounded its convolutions too lie in another folder
             settings |= {"precision": precision, "convolutions": "float32 on a CPU"}
         self.folder = Path(root) / hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
@@ -150,13 +145,8 @@ class Store:
                 self._write(pending)
 
     def reduce(self, hidden: HiddenStates) -> HiddenStates:
-        """What this kind of store keeps of (B, L, T, D): all of it, means (B, L, 1, D) or mixtures (B, F, T, D)."""
-        if self.kind == "mean":
-            return hidden.means()
-        if self.mixtures is None:
-            return hidden
-        weights = torch.tensor(self.mixtures, dtype=hidden.states.dtype, device=hidden.states.device)  # (F, L)
-        return HiddenStates(torch.einsum("fl,bltd->bftd", weights, hidden.states), hidden.lengths)
+        """What this kind of store keeps of (B, L, T, D): all of it, or means (B, L, 1, D)."""
+        return hidden.means() if self.kind == "mean" else hidden
 
     def _shards_of(self, keys: Iterable[str]) -> set[Path]:
         return {self._shards[key] for key in keys if key in self._shards}

@@ -18,7 +18,7 @@ from undertone.downstream.losses import ccc
 from undertone.downstream.network import Downstream
 from undertone.experiments.open_run import open_run
 from undertone.experiments.run import Run
-from undertone.training.accelerator import make_accelerator
+from undertone.training.accelerator import accelerator_of
 from undertone.training.config import with_values
 from undertone.training.seeding import epoch_batches
 from undertone.training.settings import make_config
@@ -91,7 +91,7 @@ def feeds_of(run: Run, seeds: tuple[int, ...] = (0, 1), rates: tuple[float, ...]
             run.manifest.select(fold.dev),
             tuple(with_values(run.config, {"seed": seed, "learning_rate": rate}) for rate in rates),
             total_steps(run.config, len(fold.train)),
-            run.folder(fold),
+            run.folder.fold(fold.name),
         )
         for fold in run.folds[:2]
         for seed in seeds
@@ -99,7 +99,7 @@ def feeds_of(run: Run, seeds: tuple[int, ...] = (0, 1), rates: tuple[float, ...]
 
 
 def untrained(run: Run, feed: Feed) -> list[Downstream]:
-    return [replace(run, config=config).new_downstream(feed.name) for config in feed.configs]
+    return [run.new_downstream(feed.name, config) for config in feed.configs]
 
 
 def stack(run: Run, feeds: list[Feed], dtype: torch.dtype = torch.float32) -> StackedTrainer:
@@ -173,7 +173,7 @@ def test_50_float64_updates_at_every_rate_are_those_of_one_by_one(
 def one_by_one(run: Run, feed: Feed, place: int, folder: Path) -> tuple[Trainer, Trained]:
     config = feed.configs[place]
     module = untrained(run, feed)[place]
-    trainer = Trainer(config, run.tasks, run.source, module, folder, make_accelerator(config))
+    trainer = Trainer(config, run.tasks, run.source, module, folder, accelerator_of(config))
     return trainer, trainer.fit(feed.train, feed.dev, feed.total, feed.stop_at)
 
 

@@ -13,7 +13,6 @@ from safetensors import safe_open
 from undertone.upstream import load_upstream
 from undertone.upstream.store import store as store_module
 from undertone.upstream.store.store import Store
-from undertone.upstream.types import HiddenStates
 
 
 @pytest.fixture(scope="module")
@@ -159,7 +158,7 @@ def test_shards_are_plain_safetensors(tmp_path, fbank) -> None:
 
 @pytest.mark.parametrize("arguments", [("median",), ("frames", "int4"), ("mixture",)])
 def test_unknown_kind_or_dtype(tmp_path, fbank, arguments) -> None:
-    with pytest.raises(ValueError, match="kind is one of frames, mean, mixture .* float16, bfloat16, float32, int8"):
+    with pytest.raises(ValueError, match="kind is one of frames, mean .* float16, bfloat16, float32, int8"):
         Store(tmp_path, fbank, *arguments)
 
 
@@ -176,18 +175,6 @@ def test_int8_survives_outlier_features(tmp_path, fbank) -> None:
     assert (back - outliers).norm(dim=1).max() / 100 < 0.2 and torch.equal(back[0, :, 7], torch.zeros(50))
     (shard,) = store.folder.glob("*.safetensors")
     assert shard.stat().st_size < 0.5 * outliers.nbytes
-
-
-def test_mixtures_are_weighted_sums_of_the_layers(tmp_path, fbank) -> None:
-    weights = [[0.5, 0.25, 0.25], [0.0, 1.0, 0.0]]
-    store = Store(tmp_path, fbank, "mixture", "float32", weights)
-    hidden = HiddenStates(states()[None], torch.tensor([4]))
-    mixed = store.reduce(hidden).states[0]
-    expected = 0.5 * hidden.states[0, 0] + 0.25 * hidden.states[0, 1] + 0.25 * hidden.states[0, 2]
-    torch.testing.assert_close(mixed[0], expected)
-    assert mixed.shape == (2, 4, 8) and torch.equal(mixed[1], hidden.states[0, 1])
-    others = [Store(tmp_path, fbank, "mixture", "float32", weights[::-1]).folder, Store(tmp_path, fbank).folder]
-    assert store.folder not in others
 
 
 def test_few_shards_are_mapped_at_once(tmp_path, fbank, monkeypatch) -> None:

@@ -1,0 +1,199 @@
+"""Training a head whose weights a solver finds: C is chosen first, then the head is fitted once.
+
+With `dev=inner`, the default, C is chosen by inner folds over the speakers of the fold's train and dev parts: a dev
+part has only one or two speakers, and what is best for these may not be for others. Each speaker is scored once by a
+head that was fitted without it; for each task the C with the best mean score over the inner folds is chosen, and the
+head is fitted with it on train and dev. With `dev=fold` only the dev part is scored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+
+from undertone.corpora.folds import inner_folds
+from undertone.downstream.fitted_head import Reduced, check_C
+from undertone.downstream.head import head_class
+from undertone.downstream.network import Downstream
+from undertone.downstream.pooling import masked_mean
+from undertone.experiments.run import Training
+from undertone.training.augmenter import CopySource
+from undertone.training.config import RunConfig
+from undertone.training.prediction_loop import metric_of, nothing_selects, quick_metrics, selecting_metrics
+from undertone.training.seeding import chunks
+from undertone.training.targets import targets
+from undertone.training.trainer import DEV_PART, Follow, Trained
+
+if TYPE_CHECKING:
+    from undertone.corpora.manifest import Utterance
+
+WITHOUT_EFFECT: dict[str, Any] = {
+    "mode": "frozen",
+    "adversarial": (),
+    "task_weighting": "fixed",
+    "label_smoothing": 0.0,
+    "focal_gamma": 0.0,
+    "ladder": False,
+}
+"""Settings that change a training by gradients, and the value at which they do not."""
+
+
+def check_fitted(config: RunConfig) -> None:
+    """Refuse settings that a head which is fitted by a solver cannot follow.
+
+    Raises:
+        ValueError: names the setting.
+    """
+    if not head_class(config.head).is_fitted:
+        if config.dev == "inner":
+            raise ValueError(
+                f"dev=inner is for heads that are fitted by a solver (svm, logistic, ridge); {config.head!r} is "
+                f"trained by gradients and selects on the dev part of each fold. Leave dev=inner out."
+            )
+        return
+    for value in config.sweep.get("head.C", ()):
+        check_C(value)
+    for name, neutral in WITHOUT_EFFECT.items():
+        if (given := getattr(config, name)) != neutral:
+            raise ValueError(
+                f"Head {config.head!r} is fitted by a solver, not by gradients: {name}={given} has no meaning for it. "
+                f"Leave it out, or take another head, such as linear."
+            )
+
+
+def chooses_inside(config: RunConfig) -> bool:
+    """Whether inner folds over the speakers of train and dev choose, and the head is fitted on both afterwards."""
+    return config.dev == "inner" or (config.dev is None and head_class(config.head).is_fitted)
+
+
+def choose(training: Training, module: Downstream, accelerator: Accelerator, follow: Follow) -> Trained:
+    """Score every C of the config's sweep, or the only one, and choose one for each task; the same in every process.
+
+    One decomposition of an inner fold's training utterances serves every task and C. The test part is not used. An
+    augmented copy of an utterance counts as much as the utterance, stays in its part, and is not scored.
+
+    Args:
+        training: whose train and dev parts choose.
+        module: an untrained downstream with a `FittedHead`.
+        accelerator: devices and processes.
+        follow: called with what was done and what there is to do, from reading features to the last inner fold.
+
+    Returns:
+        an outcome of one step, the only one there is.
+
+    Raises:
+        ValueError: a task has several C to choose from and no score on dev, or no task that selects has one.
+    """
+    config, tasks, utterances = training.config, training.run.tasks, [*training.train, *training.dev]
+    parts, chosen_by = _parts(training)
+    last = len(utterances) * (1 + config.augment.copies) + len(parts)
+    features = _features(training, module, utterances, accelerator, lambda done: follow(done, last, None))  # (K, N, D)
+    head: Any = module.head
+    wanted = selecting_metrics(tasks, config.select_by)
+    grids = {task.name: list(config.sweep.get("head.C", ())) or [head.C[task.name]] for task in tasks}
+    scores: dict[str, list[list[dict[str, float]]]] = {task.name: [] for task in tasks}  # part, C, metric
+    for number, (fitted, scored) in enumerate(parts, 1):
+        data = Reduced(features[:, fitted].reshape(-1, features.shape[-1]))  # with all copies
+        held_out = data.standardise(features[0, scored])  # (M, D)
+        for task in tasks:
+            truth, balanced = targets(task, utterances), config.class_weights == "balanced"
+            known = np.tile(truth[fitted], len(features))
+            planes = head.planes(data, task, known, grids[task.name], balanced)
+            found = [quick_metrics(task, truth[scored], held_out @ weights.T + bias) for weights, bias in planes]
+            scores[task.name].append(found)
+        follow(last - len(parts) + number, last, None)
+    chosen, record, best = {}, {}, []
+    for task in tasks:
+        metric, by_part = wanted.get(task.name) or metric_of(task, config.select_by), scores[task.name]
+        values = [_mean(part[place].get(metric) for part in by_part) for place in range(len(grids[task.name]))]
+        defined = [place for place, value in enumerate(values) if value is not None]
+        if not defined and len(values) > 1:
+            raise nothing_selects({task.name: metric})
+        place = max(defined, key=lambda one: values[one], default=0)  # type: ignore[arg-type, return-value]
+        chosen[task.name] = grids[task.name][place]
+        if names := sorted({name for part in by_part for name in part[place]}):
+            record[task.name] = {name: _mean(part[place].get(name) for part in by_part) for name in names}
+        if task.name in wanted and defined:
+            best.append(values[place])
+    if not best:
+        raise nothing_selects(wanted)
+    score = float(np.mean(best))  # type: ignore[arg-type]
+    history: dict[str, Any] = {"step": 1, "epoch": 1, "lr": None, "train_loss": None, "dev": record}
+    follow(last, last, score)
+    return Trained(
+        1, score, [history], chosen={"head.C": chosen} if "head.C" in config.sweep else {}, chosen_by=chosen_by
+    )
+
+
+def fit_head(
+    training: Training, module: Downstream, utterances: Sequence[Utterance], accelerator: Accelerator, follow: Follow
+) -> Trained:
+    """Fit the head on the mean of each utterance's frames and of each copy's; every process finds the same weights.
+
+    Args:
+        training: with nothing left to sweep.
+        module: an untrained downstream with a `FittedHead`; its layer sum stays the plain mean of the layers.
+        utterances: to learn from.
+        accelerator: devices and processes.
+        follow: called with what was done and what there is to do.
+
+    Returns:
+        an outcome of one step, without a score.
+    """
+    config = training.config
+    last = len(utterances) * (1 + config.augment.copies) + 1
+    features = _features(training, module, utterances, accelerator, lambda done: follow(done, last, None))  # (K, N, D)
+    truth = {task.name: np.tile(targets(task, utterances), len(features)) for task in training.run.tasks}
+    head: Any = module.head
+    head.fit(features.reshape(-1, features.shape[-1]), truth, config.class_weights == "balanced")
+    follow(last, last, None)
+    return Trained(1, None, [])
+
+
+def _parts(training: Training) -> tuple[list[tuple[np.ndarray, np.ndarray]], str]:
+    """Positions in train + dev to fit on and to score, for each part; and what to call that."""
+    train, dev = training.train, training.dev
+    if not dev:
+        return [], DEV_PART
+    if not chooses_inside(training.config):
+        return [(np.arange(len(train)), np.arange(len(train), len(train) + len(dev)))], DEV_PART
+    utterances = [*train, *dev]
+    with_classes = [task for task in training.run.tasks if task.has_classes]
+    labels = targets(with_classes[0], utterances) if with_classes else np.zeros(len(utterances), np.int64)
+    parts, by_speaker = inner_folds([(item.corpus, item.speaker) for item in utterances], labels)
+    over = "speakers" if by_speaker else "utterances (there are too few speakers)"
+    return parts, f"{len(parts)} inner folds over the training {over}, train and dev"
+
+
+def _mean(values: Iterable[float | None]) -> float | None:
+    """Of the defined ones; None where none is."""
+    defined = [value for value in values if value is not None and not np.isnan(value)]
+    return float(np.mean(defined)) if defined else None
+
+
+@torch.no_grad()
+def _features(
+    training: Training,
+    module: Downstream,
+    utterances: Sequence[Utterance],
+    accelerator: Accelerator,
+    advance: Callable[[int], None],
+) -> np.ndarray:
+    """(K, N, D) float64 means over the frames of the layer sum: of the utterances, then of each of their copies."""
+    module.to(accelerator.device)
+    sources: list[Any] = [training.source]
+    if (augmenter := training.augmenter(accelerator.device)) is not None:
+        copies = range(1, training.config.augment.copies + 1)
+        sources += [CopySource(augmenter, number, training.run.copies) for number in copies]
+    found: list[np.ndarray] = []
+    for source in sources:
+        for batch in chunks(utterances, training.config.batch_size):
+            states = source(batch).to(accelerator.device)
+            found.append(masked_mean(module.layer_sum(states)).double().cpu().numpy())
+            advance(sum(map(len, found)))
+    whole = np.concatenate(found)
+    return whole.reshape(-1, len(utterances), whole.shape[-1])
