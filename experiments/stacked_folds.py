@@ -13,8 +13,8 @@ from accelerate import Accelerator
 from filelock import Timeout
 
 from undertone.corpora.folds import Fold
+from undertone.downstream.head import head_class
 from undertone.downstream.heads.linear import LinearHead
-from undertone.downstream.losses import LossOptions
 from undertone.downstream.network import Downstream
 from undertone.experiments.run import Run
 from undertone.experiments.run_fold import fold_lock, is_done, read_tried, write_fold, write_tried
@@ -23,8 +23,7 @@ from undertone.training.accelerator import make_accelerator
 from undertone.training.config import RunConfig, Trial, trials
 from undertone.training.sources import StoreSource
 from undertone.training.stack.processes import fit_all
-from undertone.training.stack.stack import StackBatch, TracedStack
-from undertone.training.stack.stacked_trainer import PER_RUN, Feed, StackedTrainer
+from undertone.training.stack.stacked_trainer import PER_RUN, StackedTrainer, TrainingGroup
 from undertone.training.trainer import Trained, flatten_record, total_steps
 
 Fit = tuple[StackedTrainer, list[list[Trained]]]
@@ -36,15 +35,14 @@ class _Group:
 
     fold: Fold
     trials: tuple[Trial, ...]
-    feed: Feed
+    feed: TrainingGroup
 
 
 def can_stack(run: Run, accelerator: Accelerator) -> bool:
     """Whether the run's trainings can go side by side.
 
-    They can where the head is fed means that fit into memory, one process trains in float32, nothing but the model
-    learns and nothing is augmented; a head of the user's must do without what `torch.vmap` does not know, or a line
-    says why it is not stacked.
+    They can where the head is `linear` and its means fit into memory, one process trains in float32, nothing but the
+    model learns and nothing is augmented.
     """
     source, plan = run.source, [trial.config for trial in trials(run.config)]
     if not isinstance(source, StoreSource) or source.store.kind != "mean" or accelerator.num_processes > 1:
@@ -55,24 +53,7 @@ def can_stack(run: Run, accelerator: Accelerator) -> bool:
         return False
     if run.config.refit_on_dev or run.config.ladder or run.config.augment.is_on:
         return False
-    modules = [replace(run, config=config).new_downstream("trial") for config in plan]
-    return all(type(module.head) is LinearHead or _traces(run, module) for module in modules)
-
-
-def _traces(run: Run, module: Downstream) -> bool:
-    """Whether `torch.vmap` takes the head, tried on two utterances of silence."""
-    if list(module.buffers()) or not all(weight.requires_grad for weight in module.head.parameters()):
-        return False
-    stack = TracedStack([[module, module]], run.tasks, LossOptions(), {})
-    truth = {task.name: torch.zeros(1, 2, dtype=torch.int64 if task.has_classes else None) for task in run.tasks}
-    try:
-        silence = torch.zeros(len(module.layer_sum.logits), 1, 2, module.hidden_size)
-        stack.backward(StackBatch(silence, truth, [2], [(0,)], [torch.zeros(2, dtype=torch.int32)]), torch.ones(1, 2))
-    except RuntimeError as error:
-        reason = str(error).splitlines()[0]
-        run.display.say(f"Head {run.config.head} goes one training at a time, as it cannot be stacked: {reason}")
-        return False
-    return True
+    return all(head_class(config.head) is LinearHead for config in plan)
 
 
 def train_stacked(run: Run, folds: Sequence[Fold]) -> None:
@@ -85,7 +66,7 @@ def train_stacked(run: Run, folds: Sequence[Fold]) -> None:
         mine = [fold for fold in folds if _take(run, fold, locks)]
         on_gpu, plan, began = _source(run).device.type == "cuda", trials(run.config), time.monotonic()
         stacks = _plan(run, mine, on_gpu)
-        if run.config.head == "linear" and not on_gpu:
+        if not on_gpu:
             stacks = _spread(stacks, torch.get_num_threads())
         title = f"{len(mine)} folds" + (f" x {len(plan)} trainings" if len(plan) > 1 else "")
         fits = locks.enter_context(closing(_fit(run, [[group.feed for group in stack] for stack in stacks], title)))
@@ -99,7 +80,7 @@ def train_stacked(run: Run, folds: Sequence[Fold]) -> None:
 
 def refit_stacked(run: Run, total: int, stop_at: int, title: str) -> Downstream:
     """A downstream trained on all speakers, without dev, for `stop_at` updates of a schedule of `total`."""
-    feed = Feed("all", list(run.manifest), [], (run.config,), total, run.out / "refit", stop_at)
+    feed = TrainingGroup("all", list(run.manifest), [], (run.config,), total, run.out / "refit", stop_at)
     ((trainer, _),) = _fit(run, [[feed]], title)
     return trainer.modules[0][0]
 
@@ -128,7 +109,7 @@ def _plan(run: Run, folds: Sequence[Fold], on_gpu: bool) -> list[list[_Group]]:
             if all((run.folder(fold) / trial.name / TRIED).is_file() for trial in members):
                 continue
             configs = tuple(trial.config for trial in members)
-            feed = Feed(fold.name, train, dev, configs, total_steps(configs[0], len(train)), run.folder(fold))
+            feed = TrainingGroup(fold.name, train, dev, configs, total_steps(configs[0], len(train)), run.folder(fold))
             key = (settings, len(members)) if on_gpu else (settings, seed, fold.name)
             stacks.setdefault(key, []).append(_Group(fold, tuple(members), feed))
     return list(stacks.values())
@@ -146,7 +127,7 @@ def _spread(stacks: list[list[_Group]], threads: int) -> list[list[_Group]]:
     return spread
 
 
-def _fit(run: Run, stacks: Sequence[list[Feed]], title: str) -> Generator[Fit]:
+def _fit(run: Run, stacks: Sequence[list[TrainingGroup]], title: str) -> Generator[Fit]:
     """The trainer of each stack and its outcome, in their order."""
     means = _source(run).means(list(run.manifest))
     rows = {item.id: row for row, item in enumerate(run.manifest)}
