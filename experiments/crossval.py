@@ -13,10 +13,11 @@ from filelock import FileLock
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from undertone.common.console import Display
+from undertone.common.discovery import check_options
 from undertone.common.files import read_record, remove_folder, write_json
 from undertone.corpora.folds import Fold
 from undertone.downstream.fitted_head import FittedHead
-from undertone.downstream.head import check_head_options, head_class
+from undertone.downstream.head import head_class
 from undertone.downstream.model import UndertoneModel
 from undertone.downstream.network import Downstream, LiveModel
 from undertone.experiments.cost import model_cost, trained_parameters
@@ -122,7 +123,7 @@ def train(config: RunConfig, out: Path, fold_name: str | None = None, display: D
 def _open(config: RunConfig, out: Path, display: Display) -> Run:
     """Open the run, once every training of a sweep is known to have options that its head takes."""
     for trial in trials(config):
-        check_head_options(trial.config.head, trial.config.head_options)
+        check_options("Head", trial.config.head, head_class(trial.config.head), trial.config.head_options)
         check_fitted(trial.config)
     return open_run(config, out, display)
 

@@ -8,14 +8,14 @@ from pathlib import Path
 from filelock import FileLock
 
 from undertone.common.console import Display
+from undertone.common.discovery import check_options
 from undertone.common.files import read_json, write_json
 from undertone.corpora import load_corpus
 from undertone.corpora.corpus import Corpus
 from undertone.corpora.folds import check_folds, mark_leaks
 from undertone.corpora.manifest import FILE_NAME, Manifest, Utterance
 from undertone.corpora.prepare import Prepared, check_unchanged, prepare
-from undertone.downstream.head import check_head_options, check_head_tasks, head_class
-from undertone.downstream.ladder_options import LadderOptions
+from undertone.downstream.head import check_head_tasks, head_class
 from undertone.experiments.cost import trained_parameters
 from undertone.experiments.hidden_states import frozen_source, store_folder
 from undertone.experiments.run import Run, adapted, trains_top_from_store
@@ -45,7 +45,7 @@ def open_run(config: RunConfig, out: Path, display: Display) -> Run:
     if fallen_back:
         display.say(fallen_back)
     head_class(config.head)
-    check_head_options(config.head, config.head_options)
+    check_options("Head", config.head, head_class(config.head), config.head_options)
     corpus = load_corpus(config.corpus, config.corpus_options)
     corpus.check_protocol(config.protocol)
     check_same_run(config, out / "config.json")
@@ -151,7 +151,7 @@ def _what_learns(run: Run) -> str:
 def _may_collapse(config: RunConfig, upstream: Upstream) -> str:
     """A sentence where a ladder's target learns to be easy to reconstruct; "" elsewhere."""
     learns = config.mode != "frozen" or (upstream.num_layers > 1 and not isinstance(config.layers, int))
-    if not (config.ladder and learns) or LadderOptions.read(config.ladder_options).detach:
+    if not (config.ladder and learns) or config.ladder_options.detach:
         return ""
     what = "layer sum" if config.mode == "frozen" else "upstream"
     return (

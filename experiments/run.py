@@ -14,7 +14,6 @@ from undertone.corpora.manifest import Manifest, Utterance
 from undertone.downstream.config import UndertoneConfig
 from undertone.downstream.dropout import repeated
 from undertone.downstream.ladder import LadderDownstream
-from undertone.downstream.ladder_options import LadderOptions
 from undertone.downstream.model import UndertoneModel
 from undertone.downstream.network import Downstream, LiveModel, TopLayersModel
 from undertone.downstream.task import Task
@@ -73,7 +72,7 @@ class Run:
         shape = self.upstream.num_layers, self.upstream.hidden_size, self.tasks
         settings = self.config.head, self.config.head_options, self.config.layer_norm
         if self.config.ladder:
-            options = LadderOptions.read(self.config.ladder_options)
+            options = self.config.ladder_options
             downstream: Downstream = LadderDownstream(*shape, *settings, options)
         else:
             downstream = Downstream(*shape, *settings)

@@ -21,7 +21,6 @@ from undertone.corpora.folds import Fold, inner_folds
 from undertone.downstream.fitted_head import FittedHead, Reduced, check_C
 from undertone.downstream.head import head_class
 from undertone.downstream.ladder import LadderDownstream
-from undertone.downstream.ladder_options import LadderOptions
 from undertone.downstream.network import Downstream, LiveModel, needed_states, trained_state
 from undertone.downstream.pooling import masked_mean
 from undertone.experiments.attention import attention_clips, save_attention
@@ -303,7 +302,7 @@ def fit_fold(
         if not isinstance(module, LiveModel) and isinstance(module.head, FittedHead):
             return module, fit_head(run, module, utterances, accelerator, follow)
         augmenter, unlabelled = augmenter_of(run, accelerator), stream_of(run)
-        if LadderOptions.read(run.config.ladder_options).first and run.config.ladder:
+        if run.config.ladder_options.first and run.config.ladder:
             learn_layers(run, module, folder / "layers", accelerator, utterances, total, follow)
             unlabelled = None
         trainer = Trainer(run.config, run.tasks, run.source, module, folder, accelerator, follow, augmenter, unlabelled)

@@ -5,25 +5,15 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from undertone.common.discovery import nearest
 from undertone.common.files import read_record, write_json
-from undertone.training.config import SHORT, RunConfig, explain, parse, read_yaml
-
-NESTED = {
-    "sweep": "sweep",
-    "corpus": "corpus_options",
-    "head": "head_options",
-    "upstream": "upstream_options",
-    "ladder": "ladder_options",
-    "task_weights": "task_weights",
-    "augment": "augment",
-}
+from undertone.training.config import NESTED, SHORT, RunConfig, explain, parse, read_yaml
 
 
 def make_config(
@@ -46,9 +36,6 @@ def make_config(
             merged[key] = value
     for word in assignments:
         assign(merged, word)
-    unknown = [key for key in merged if key not in RunConfig.model_fields]
-    if unknown:
-        raise ValueError(f"Unknown setting {unknown[0]!r}.{nearest(unknown[0], [*RunConfig.model_fields, *SHORT])}")
     try:
         return RunConfig(**merged)
     except ValidationError as error:
@@ -126,6 +113,8 @@ def check_same_run(config: RunConfig, path: Path) -> None:
     if not path.is_file():
         return
     before, now = read_record(path), json.loads(config.model_dump_json())
+    with suppress(ValidationError):  # a setting that is newer than the run has its default
+        before = json.loads(RunConfig(**before).model_dump_json())
     where_only = {"store", "store_budget", "memory", "device", "log_with"}
     changed = [key for key in now if before.get(key) != now[key] and key not in where_only]
     if changed:

@@ -118,7 +118,7 @@ def nested_options() -> dict[str, set[str]]:
     return {
         "head": parameters(heads),
         "corpus": parameters([*corpora, *own]),
-        "ladder": set(LadderOptions.__dataclass_fields__) | {"lambda"},
+        "ladder": set(LadderOptions.model_fields),
         "augment": set(Augmentation.model_fields),
         "task_weights": {"gender"},
         "sweep": set(RunConfig.model_fields),
