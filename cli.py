@@ -12,7 +12,7 @@ from pathlib import Path
 
 import typer
 
-from undertone.commands import ablate, components, corpora, models, runs, store
+from undertone.commands import ablate, corpora, listing, models, new, runs, store
 from undertone.commands.terminal import fail
 from undertone.common.files import MAKE_ROOM, is_full_disk
 from undertone.common.interrupt import raise_on_sigterm
@@ -42,10 +42,10 @@ for verb in (
     runs.compare,
     runs.rerun,
     corpora.check_split,
-    components.new,
+    new.new,
 ):
     app.command()(verb)  # check_split is check-split
-app.command(name="list")(components.list_names)
+app.command(name="list")(listing.list_names)
 app.add_typer(store.stores, name="store")
 
 

@@ -64,7 +64,7 @@ def run_command(function: Callable[..., None]) -> Callable[..., None]:
     shared = [
         parameter("corpus", CorpusArg, inspect.Parameter.empty),
         parameter(
-            "settings", Annotated[list[str] | None, typer.Argument(help="key=value for any setting, head.NAME=value")]
+            "settings", Annotated[list[str] | None, typer.Argument(help="key=value; undertone list settings shows all")]
         ),
         *[
             parameter(flag.replace("-", "_"), Annotated[kind | None, typer.Option(f"--{flag}", help=text)])

@@ -33,6 +33,8 @@ def show(table_of: tuple[list[str], list[str], list[list[str]]]) -> None:
     titles, header, rows = table_of
     for title in titles:
         say(title)
+    if not header:
+        return
     table = Table(*(Column(printable(name), overflow="fold") for name in header))  # narrow: wrapped, never cut
     for row in rows:
         table.add_row(*map(printable, row))

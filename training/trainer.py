@@ -296,7 +296,7 @@ class Trainer:
         self.optimizer.zero_grad(set_to_none=True)
         self.micro_batches *= 2
         logger.warning(
-            "Out of memory: from update %d on, a batch is split in %d micro-batches.", step, self.micro_batches
+            "Out of memory: from update %d on, a batch is split into %d micro-batches.", step, self.micro_batches
         )
         return self._update(batch, step, total)
 

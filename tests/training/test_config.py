@@ -80,9 +80,7 @@ def test_the_saved_config_is_read_back_as_it_was(tmp_path):
 def test_a_run_is_not_continued_under_other_settings(tmp_path):
     save_config(RunConfig(corpus="emodb"), tmp_path / "config.json")
     check_same_run(RunConfig(corpus="emodb", store="elsewhere"), tmp_path / "config.json")
-    (tmp_path / "older.json").write_text(
-        '{"corpus": "emodb", "ladder_options": {"lambdas": 1.0}}'
-    )  # an earlier version's
+    (tmp_path / "older.json").write_text('{"corpus": "emodb", "ladder_options": {"lambdas": 1.0}}')
     check_same_run(RunConfig(corpus="emodb"), tmp_path / "older.json")
     with pytest.raises(ValueError, match="seed was 0, now 1"):
         check_same_run(RunConfig(corpus="emodb", seed=1), tmp_path / "config.json")
