@@ -27,7 +27,7 @@ T = TypeVar("T")
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """The tail of an error about an unknown name: the nearest known name, then all of them."""
+    """The end of an error about an unknown name: the nearest known name, then all of them."""
     names = sorted(known)
     close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
     hint = f" Did you mean {close[0]!r}?" if close else ""
@@ -55,7 +55,7 @@ def find_class(name: str, package: str, base: type[T]) -> type[T]:
     if name not in known:
         kind = base.__name__.lower()
         raise ValueError(
-            f"Unknown {kind} {name!r}.{nearest(name, known)} A {kind} of your own: a path such as ./my_{kind}.py, "
+            f"Unknown {kind} {name!r}.{nearest(name, known)} For your own {kind} give a path such as ./my_{kind}.py, "
             f"or my_package.module:ClassName."
         )
     return _only_class(importlib.import_module(f"{package}.{name}"), base, name)
@@ -137,12 +137,12 @@ def _named_class(name: str, base: type[T]) -> type[T]:
 
 
 def load_file(path: Path) -> ModuleType:
-    """A Python file as a module; one file is one module, however often it is asked for.
+    """A Python file as a module; loaded once, however often it is requested.
 
     Raises:
         ValueError: no such file.
     """
-    if not os.path.isfile(path):  # False, too, for what is no name of a file
+    if not os.path.isfile(path):  # also False for an invalid file name
         raise ValueError(f"No such file: {path}. Give the path of a Python file that defines the class.")
     name = f"undertone_user_{path.stem}_{abs(hash(str(path.resolve())))}"
     if name in sys.modules:

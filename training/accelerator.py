@@ -1,4 +1,4 @@
-"""Where a run computes, and with what precision."""
+"""The device and precision of a run."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from undertone.training.config import RunConfig
 
 
 def with_precision_of_device(config: RunConfig) -> tuple[RunConfig, str]:
-    """The config with a precision that the device has, and a sentence where it is another than was asked for."""
+    """The config with a precision that the device supports, and a note if that is not the requested one."""
     on_gpu = config.device != "cpu" and torch.cuda.is_available()
     wanted = usable = config.mixed_precision
     if wanted == "fp16" and not on_gpu:
@@ -22,12 +22,12 @@ def with_precision_of_device(config: RunConfig) -> tuple[RunConfig, str]:
         usable = "fp16"
     if usable == wanted:
         return config, ""
-    note = f"mixed_precision={wanted} is not for this {'GPU' if on_gpu else 'CPU'}: {usable} is taken"
+    note = f"this {'GPU' if on_gpu else 'CPU'} does not support mixed_precision={wanted}; {usable} is used instead"
     return config.model_copy(update={"mixed_precision": usable}), note
 
 
 def make_accelerator(config: RunConfig, project: Path | None = None) -> Accelerator:
-    """Accelerate's view of devices and processes; with `project`, the trackers of `log_with` write there.
+    """The Accelerator of a run; with `project`, the trackers of `log_with` write there.
 
     Raises:
         ValueError: device=cuda without a GPU.

@@ -25,16 +25,16 @@ from undertone.common.discovery import nearest
 from undertone.common.files import safe_name
 from undertone.downstream.ladder_options import LadderOptions
 
-# ---- Values as a user writes them: one word of YAML each.
+# ---- Values as a user writes them, in YAML.
 
 
 def split(text: str) -> tuple[Any, ...]:
-    """The values of words with commas between them."""
+    """The values of words separated by commas."""
     return tuple(parse(part.strip()) for part in text.split(",") if part.strip())
 
 
 class _Yaml(yaml.SafeLoader):
-    """YAML without aliases: a few lines of aliases of aliases stand for more text than there is memory."""
+    """YAML without aliases: a few lines of nested aliases can expand to more text than fits in memory."""
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         if self.check_event(yaml.AliasEvent):
@@ -43,12 +43,12 @@ class _Yaml(yaml.SafeLoader):
 
 
 def read_yaml(text: str) -> Any:
-    """What a YAML text says; classes, functions and aliases are refused."""
+    """Parse YAML; classes, functions and aliases are refused."""
     return yaml.load(text, _Yaml)  # a safe loader
 
 
 def parse(text: str) -> Any:
-    """The value that one word of YAML stands for.
+    """The value of one word of YAML.
 
     Raises:
         ValueError: it is not YAML.
@@ -206,7 +206,7 @@ class HeadSettings(_Settings):
     @field_validator("layers", mode="before")
     @classmethod
     def _layers(cls, value: Any) -> Any:
-        """One sentence in place of one for each type that it may have."""
+        """One message instead of one for each type of the union."""
         if value in ("sum", "best") or (isinstance(value, int) and not isinstance(value, bool) and value >= 0):
             return value
         raise ValueError("give sum, best, or the number of one layer, 0 or more (0 = input of the first block)")
@@ -358,7 +358,7 @@ class RunConfig(  # pydantic takes the fields of the last class first
     @field_validator("seeds", mode="before")
     @classmethod
     def _seeds(cls, value: Any) -> Any:
-        """A number of seeds counts from 0; words are split at commas."""
+        """N stands for the seeds 0 to N - 1; `0,7,9` is split."""
         if isinstance(value, str):
             value = split(value) if "," in value else parse(value)
         value = tuple(range(min(value, MOST_TRIALS + 1))) if isinstance(value, int) else value
@@ -397,7 +397,7 @@ class RunConfig(  # pydantic takes the fields of the last class first
         """Refuse a value of the sweep that its setting does not take, and too many trainings, before any starts."""
         count = math.prod(map(len, self.sweep.values())) * max(1, len(self.seeds))
         if count > MOST_TRIALS:
-            raise ValueError(f"seeds and sweep ask for more than {MOST_TRIALS} trainings of a fold; try fewer values")
+            raise ValueError(f"seeds and sweep ask for more than {MOST_TRIALS} trainings of a fold; give fewer values")
         try:
             trials(self)
         except ValidationError as error:
@@ -448,34 +448,28 @@ def explain(error: ValidationError) -> str:
 
 @dataclasses.dataclass(frozen=True)
 class Trial:
-    """One training of a fold.
+    """One training of a fold."""
 
-    Attributes:
-        name: of its folder, RUN/folds/FOLD/NAME; empty where the fold is trained once.
-        values: the swept settings.
-        config: the run's, with these and one seed.
-    """
-
-    name: str
-    values: dict[str, Any]
-    config: RunConfig
+    name: str  # of its folder RUN/folds/FOLD/NAME; empty where the fold is trained once
+    values: dict[str, Any]  # the swept settings
+    config: RunConfig  # the run's, with these values and one seed
 
 
 def trials(config: RunConfig) -> list[Trial]:
-    """Every combination of the sweep's values, each with every seed; one nameless trial where there are neither.
+    """Every combination of the sweep's values with every seed; one trial without a name if there are neither.
 
-    Options that a head chooses for each task on its own (C of a fitted one) stay in the sweep of each trial's config.
+    Options that a head chooses for each task separately (C of a fitted head) stay in the sweep of each trial's config.
 
     Raises:
         ValueError: a value that the setting does not take.
     """
     own = per_task_sweep(config)
-    shared = {key: values for key, values in config.sweep.items() if key not in own}
-    if not config.seeds and not shared:
+    swept = {key: values for key, values in config.sweep.items() if key not in own}
+    if not config.seeds and not swept:
         return [Trial("", {}, config)]
     found = []
-    for combination in itertools.product(*shared.values()):
-        values = dict(zip(shared, combination, strict=True))
+    for combination in itertools.product(*swept.values()):
+        values = dict(zip(swept, combination, strict=True))
         for seed in config.seeds or (config.seed,):
             shown = values | ({"seed": seed} if config.seeds else {})
             name = safe_name(",".join(f"{key}={value}" for key, value in shown.items()), safe=_KEPT)
@@ -484,7 +478,7 @@ def trials(config: RunConfig) -> list[Trial]:
 
 
 def per_task_sweep(config: RunConfig) -> dict[str, tuple[Any, ...]]:
-    """The part of the sweep that the head chooses for each task on its own: `head.C` of a fitted head."""
+    """The part of the sweep that the head chooses for each task separately: `head.C` of a fitted head."""
     if not any(key.startswith("head.") for key in config.sweep):
         return {}
     from undertone.downstream.fitted_head import FittedHead
@@ -499,7 +493,7 @@ def per_task_sweep(config: RunConfig) -> dict[str, tuple[Any, ...]]:
 def with_values(
     config: RunConfig, values: Mapping[str, Any], left: Mapping[str, tuple[Any, ...]] | None = None
 ) -> RunConfig:
-    """The config of one training: `values` set, and nothing but `left` left to sweep."""
+    """The config of one training: `values` are set, and only `left` remains to sweep."""
     settings = config.model_dump() | {"seeds": (), "sweep": dict(left or {})}
     for key, value in values.items():
         head, dot, option = key.partition(".")
@@ -510,4 +504,4 @@ def with_values(
     return type(config)(**settings)
 
 
-_KEPT = " =,[](){}:'\""  # characters of a trial's folder: numbers, words and lists look as they were given
+_KEPT = " =,[](){}:'\""  # characters of a trial's folder name that are not quoted

@@ -85,9 +85,9 @@ def test_prepare_sets_aside_what_cannot_be_used_and_says_why(mixed: Path, tmp_pa
     outcome = undertone("prepare", mixed, "--out", tmp_path / "manifest")
     assert outcome.status == 0, outcome.err
     for name, (_, reason) in BROKEN.items():
-        assert f"note: set aside {mixed.parent / name}: {reason}" in outcome.out
+        assert f"note: skipped {mixed.parent / name}: {reason}" in outcome.out
     for name in UNUSUAL:
-        assert f"set aside {mixed.parent / name}" not in outcome.out
+        assert f"skipped {mixed.parent / name}" not in outcome.out
     assert f"({64 + len(UNUSUAL)} utterances)" in outcome.out
     assert "10ms.wav lasts 10.0 ms" in outcome.out
     assert {"8000 Hz, 1 channel", "16000 Hz, 6 channels", "48000 Hz, 1 channel"} <= {

@@ -77,6 +77,6 @@ def test_half_precision_falls_back_where_the_device_has_none(small_corpus, tmp_p
     words = [*WORDS, "max_steps=2", "mixed_precision=fp16", f"store={tmp_path / 'store'}"]
     config = make_config({"corpus": str(small_corpus)}, words)
     train(config, tmp_path / "run", display=Display())
-    assert "mixed_precision=fp16 is not for this CPU: bf16 is taken" in capsys.readouterr().err
+    assert "this CPU does not support mixed_precision=fp16; bf16 is used instead" in capsys.readouterr().err
     assert read_json(tmp_path / "run" / "config.json")["mixed_precision"] == "bf16"
     train(config, tmp_path / "run", display=Display(quiet=True))  # the same command takes the run up
