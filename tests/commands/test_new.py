@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from undertone.commands.components import KINDS, write_new
+from undertone.commands.new import KINDS, write_new
 from undertone.common.console import Display
 from undertone.experiments.crossval import train
 from undertone.recipes.systems import load_system
