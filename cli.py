@@ -12,7 +12,7 @@ from pathlib import Path
 
 import typer
 
-from undertone.commands import ablate, components, corpora, models, runs, store
+from undertone.commands import ablate, corpora, listing, models, new, runs, store
 from undertone.commands.terminal import fail
 from undertone.common.files import MAKE_ROOM, is_full_disk
 from undertone.common.interrupt import raise_on_sigterm
@@ -42,43 +42,43 @@ for verb in (
     runs.compare,
     runs.rerun,
     corpora.check_split,
-    components.new,
+    new.new,
 ):
     app.command()(verb)  # check_split is check-split
-app.command(name="list")(components.list_names)
+app.command(name="list")(listing.list_names)
 app.add_typer(store.stores, name="store")
 
 
 def main() -> None:
-    """Entry point: every failure ends as one sentence, an interrupted run with how to go on.
+    """Entry point: every failure ends as one sentence, an interrupted run with the command that resumes it.
 
-    With the environment variable UNDERTONE_TRACEBACK set, what nobody foresaw ends as Python shows it.
+    With the environment variable UNDERTONE_TRACEBACK set, unexpected errors keep their traceback.
     """
     raise_on_sigterm()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # names that a terminal cannot show are spelt out
+            stream.reconfigure(errors="backslashreplace")  # for names that the terminal cannot show
     if empty := [word for word in sys.argv[1:] if not word or (word.startswith("--") and word.endswith("="))]:
         fail(
-            f"The command has an empty argument{f' after {empty[0]}' if empty[0] else ''}, as an unset variable of the "
-            f"shell leaves it. Give it a value, or leave it out with its option."
+            f"The command has an empty argument{f' after {empty[0]}' if empty[0] else ''}, perhaps an unset shell "
+            f"variable. Give it a value, or remove it with its option."
         )
     try:
         app()
     except SystemExit as end:
-        if end.code == INTERRUPTED:  # what typer makes of Ctrl-C, without a word
+        if end.code == INTERRUPTED:  # typer's silent end after Ctrl-C
             command = shlex.join(["undertone", *sys.argv[1:]])
-            fail(f"Interrupted. What was finished is kept; go on from there with: {command}", INTERRUPTED)
+            fail(f"Interrupted. Finished work is kept; resume with: {command}", INTERRUPTED)
         raise
     except Exception as error:
-        foreseen = isinstance(error, ValueError | OSError)
-        if not foreseen and os.environ.get("UNDERTONE_TRACEBACK"):
+        expected = isinstance(error, ValueError | OSError)
+        if not expected and os.environ.get("UNDERTONE_TRACEBACK"):
             raise
-        fail(sentence(error), 2 if foreseen else 1)
+        fail(sentence(error), 2 if expected else 1)
 
 
 def sentence(error: Exception) -> str:
-    """What to tell a user about an error: what happened, and what to do."""
+    """The message for an error: what happened, and what to do."""
     if isinstance(error, ValueError):
         return str(error)
     said = " ".join(str(error).split())
@@ -88,17 +88,17 @@ def sentence(error: Exception) -> str:
         return said if said.startswith("Cannot write") else f"Cannot write{where}: {MAKE_ROOM}"
     if isinstance(error, MemoryError) or number == errno.ENOMEM or any(word in said for word in OUT_OF_MEMORY):
         return (
-            f"There is not enough memory: {said or 'an array did not fit'}. Raise the limit (of ulimit, "
-            f"the container or the job), or need less: a smaller batch_size, a smaller upstream, shorter files."
+            f"There is not enough memory: {said or 'an array did not fit'}. Raise the limit (ulimit, container, job), "
+            f"or use less: a smaller batch_size, a smaller upstream, shorter files."
         )
     if isinstance(error, OSError):
         return str(error)
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if Path(frame.filename).is_relative_to(HERE)]
     place = f"{Path(frames[-1].filename).relative_to(HERE)}:{frames[-1].lineno}"  # `main` itself is one
     return (
-        f"This was not foreseen: {type(error).__name__}: {said} ({place}). If it is about a file of yours, the run or "
-        f"the store, that file is damaged: restore or remove it and run again. Else report it, with what "
-        f"UNDERTONE_TRACEBACK=1 shows."
+        f"Unexpected error: {type(error).__name__}: {said} ({place}). If it is about a file of yours, the run or the "
+        f"store, that file is damaged: restore or remove it and run again. Otherwise please report it with the "
+        f"traceback that UNDERTONE_TRACEBACK=1 shows."
     )
 
 

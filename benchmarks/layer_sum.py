@@ -38,7 +38,7 @@ from undertone.training.accelerator import accelerator_of
 from undertone.training.config import RunConfig
 from undertone.training.seeding import seed_everything
 from undertone.training.sources import StoreSource
-from undertone.training.stack.stacked_trainer import Feed, StackedTrainer
+from undertone.training.stack.stacked_trainer import StackedTrainer, TrainingGroup
 from undertone.training.trainer import Trainer, total_steps
 from undertone.upstream.types import HiddenStates
 
@@ -144,8 +144,8 @@ def measure(corpus: str, head: str, seed: int, rates: Sequence[str]) -> list[dic
         if together:
             rows = {item.id: row for row, item in enumerate(source.clips)}
             configs, modules = zip(*(found[rate] for rate in together), strict=True)
-            feed = Feed(corpus, source.train, source.dev, configs, total, Path(folder))
-            StackedTrainer([feed], (TASK,), source.means(), rows, [modules]).fit()
+            group = TrainingGroup(corpus, source.train, source.dev, configs, total, Path(folder))
+            StackedTrainer([group], (TASK,), source.means(), rows, [modules]).fit()
         for rate, (config, module) in found.items():
             if rate not in together:
                 trainer = Trainer(config, (TASK,), source, module, Path(folder) / rate, accelerator_of(config))

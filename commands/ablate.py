@@ -1,4 +1,4 @@
-"""Commands that take a system apart: its ablation, and its scores in noise."""
+"""`undertone ablate`, the ablation of a system, and `undertone noise-test`, its scores in noise."""
 
 from __future__ import annotations
 
@@ -24,12 +24,16 @@ if TYPE_CHECKING:
 def ablate(
     system: Annotated[str, typer.Argument(help="a preset (undertone list systems), also li2019:small")],
     corpus: CorpusArg,
-    settings: Annotated[list[str] | None, typer.Argument(help="key=value for any setting, of all rows")] = None,
+    settings: Annotated[
+        list[str] | None, typer.Argument(help="key=value, for all rows; undertone list settings shows all")
+    ] = None,
     root: Annotated[str | None, typer.Option(help="folder of the corpus' audio")] = None,
-    rows: Annotated[str | None, typer.Option(help="only these rows, with commas; the others stay blank")] = None,
-    out: Annotated[Path | None, typer.Option(help="folder of the rows' runs; what is finished is kept")] = None,
+    rows: Annotated[
+        str | None, typer.Option(help="only these rows, separated by commas; the others stay blank")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="folder of the rows' runs; finished rows are kept")] = None,
 ) -> None:
-    """Cross-validate every row of a system's ablation; one table, published beside ours."""
+    """Cross-validate every row of a system's ablation and print one table, with the published scores."""
     from undertone.common.console import is_first_process
 
     names = [name.strip() for name in rows.split(",") if name.strip()] if rows is not None else []
@@ -42,12 +46,14 @@ def ablate(
 
 def noise_test(
     run: Annotated[Path, typer.Argument(help="a finished run of crossval")],
-    noise: Annotated[Path | None, typer.Option(help="folder of noises, or one; white noise is always tested")] = None,
-    snr: Annotated[str, typer.Option(help="signal-to-noise ratios in dB, with commas")] = "20,10,5,0",
-    seed: Annotated[int, typer.Option(help="decides which stretch of which noise an utterance hears")] = 0,
+    noise: Annotated[
+        Path | None, typer.Option(help="noise recording or a folder of them; white noise is always tested")
+    ] = None,
+    snr: Annotated[str, typer.Option(help="signal-to-noise ratios in dB, separated by commas")] = "20,10,5,0",
+    seed: Annotated[int, typer.Option(help="decides which part of which noise recording each utterance gets")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda")] = "auto",
 ) -> None:
-    """Score a run's models on their folds' test utterances with noise in them; writes RUN/noise.json."""
+    """Score a run's models on their test utterances with added noise; writes RUN/noise.json."""
     from undertone.common.files import write_json
     from undertone.experiments import noise_test as testing
 
@@ -61,7 +67,7 @@ def noise_test(
     say(f"scores {run / 'noise.json'}")
 
 
-# ---- A system's own ablation: rows that are one change of its settings each, beside what was published for them.
+# ---- The ablation of a system: each row changes its settings, and has the published scores with it.
 
 CLASSES = ("uar", "wa")
 VALUES = ("ccc",)
@@ -84,30 +90,25 @@ def ablation_rows(system: str) -> tuple[Row, ...]:
 
 @dataclass(frozen=True)
 class Ablation:
-    """What an ablation came to.
+    """The outcome of an ablation."""
 
-    Attributes:
-        rows: every row with its results; None where it was not run.
-        left_out: {row: why it cannot be run on this corpus with these settings}.
-    """
-
-    rows: list[tuple[Row, dict[str, Any] | None]]
-    left_out: dict[str, str]
+    rows: list[tuple[Row, dict[str, Any] | None]]  # with the results; None where a row was not run
+    left_out: dict[str, str]  # {row: why it cannot be run on this corpus with these settings}
 
 
 def run_ablation(system: str, corpus: str, words: Sequence[str], out: Path, names: Sequence[str] = ()) -> Ablation:
-    """Cross-validate the rows that are asked for; what is finished is not repeated.
+    """Cross-validate the chosen rows; finished ones are not repeated.
 
     Args:
         system: a preset, with variants: `li2019:small`.
         corpus: as in `undertone crossval`.
-        words: `key=value` of any setting, for all rows; what makes a row wins over them.
+        words: `key=value` of any setting, for all rows; a row's own settings win.
         out: each row's run is OUT/NAME.
         names: of the rows to run; empty: all that can be run on this corpus.
 
     Raises:
-        ValueError: a system, row, corpus or setting that is not; a named row that cannot be run here; a row that `out`
-            holds of another corpus or other settings.
+        ValueError: an unknown system, row, corpus or setting; a named row that cannot be run here; a row in `out` of
+            another corpus or with other settings.
     """
     from undertone.experiments.crossval import crossval
 
@@ -133,11 +134,7 @@ def run_ablation(system: str, corpus: str, words: Sequence[str], out: Path, name
 
 
 def row_configs(system: str, corpus: str, words: Sequence[str] = ()) -> dict[str, RunConfig]:
-    """The settings of every row that a run can be.
-
-    Raises:
-        ValueError: an unknown system, variant or setting.
-    """
+    """The settings of every row that can be run."""
     from undertone.recipes.systems import load_system
     from undertone.training.settings import make_config
 
@@ -162,7 +159,7 @@ def why_not(row: Row, config: RunConfig, manifest: Manifest) -> str:
     from undertone.upstream.load import ACOUSTIC, load_upstream
 
     if row.needs == "unlabelled" and config.unlabelled is None:
-        return "it learns from speech without labels: give unlabelled=FOLDER."
+        return "it learns from unlabelled speech: give unlabelled=FOLDER."
     try:
         if config.upstream in available(ACOUSTIC, Upstream):  # one may need a package that is not installed
             load_upstream(config.upstream, options=config.upstream_options)
@@ -171,12 +168,12 @@ def why_not(row: Row, config: RunConfig, manifest: Manifest) -> str:
         return str(error)
     kind = "values" if any(task.kind == "regression" for task in tasks) else "classes"
     if row.needs in ("values", "classes") and row.needs != kind:
-        return f"it is about predicting {row.needs}, and these tasks are {kind}: {', '.join(t.name for t in tasks)}."
+        return f"it predicts {row.needs}, but these tasks are {kind}: {', '.join(t.name for t in tasks)}."
     return ""
 
 
 class _Manifests:
-    """The manifest that a run with a config has, made once for all rows on the same data."""
+    """The manifest of a config, made once for all rows on the same data."""
 
     def __init__(self) -> None:
         self._known: dict[str, Manifest] = {}
@@ -191,11 +188,7 @@ class _Manifests:
 
 
 def _check_one_table(configs: Mapping[str, RunConfig], out: Path, manifests: _Manifests) -> None:
-    """Refuse rows in `out` that were made with other settings or from another corpus: they would share a table.
-
-    Raises:
-        ValueError: names the row and what differs.
-    """
+    """Refuse rows in `out` with other settings or of another corpus: they do not belong in one table."""
     from undertone.training.accelerator import with_precision_of_device
     from undertone.training.settings import check_same_run
 
@@ -207,7 +200,7 @@ def _check_one_table(configs: Mapping[str, RunConfig], out: Path, manifests: _Ma
         before, now = read_json(folder / "results.json"), manifests(config)
         if before["manifest_hash"] != now.hash:
             raise ValueError(
-                f"{folder} is of other data: {before['corpus']} had {before['num_utterances']} utterances of "
+                f"{folder} was made from other data: {before['corpus']} had {before['num_utterances']} utterances of "
                 f"{before['num_speakers']} speakers, {config.corpus} has {len(now)} of "
                 f"{len(set(now.speaker_names.values()) - {None})} now, or other labels or audio. "
                 f"Choose another --out, or remove that folder to run the row again."
@@ -217,10 +210,10 @@ def _check_one_table(configs: Mapping[str, RunConfig], out: Path, manifests: _Ma
 def ablation_table(
     rows: Sequence[tuple[Row, dict[str, Any] | None]], left_out: Mapping[str, str] = MappingProxyType({})
 ) -> tuple[list[str], list[str], list[list[str]]]:
-    """Title lines, header and lines of text, one for each row and task; published and ours in columns of their own.
+    """Title lines, header and one line per row and task, with published and our scores.
 
     Args:
-        rows: those of `Ablation`; cells of ours are blank where a row was not run.
+        rows: those of `Ablation`; our cells are blank where a row was not run.
         left_out: those of `Ablation`.
     """
     from undertone.scoring.results import METRICS, title_lines
@@ -235,13 +228,13 @@ def ablation_table(
         named = [(row.name, row.published), *[("", "")] * (len(cells) - 1)]
         lines += [[*name, *line] for name, line in zip(named, cells, strict=True)]
     titles = title_lines(ran[0])[1:] if ran else []
-    titles += [f"Row {name} was left out: {reason}" for name, reason in left_out.items()]
-    titles.append("Published scores are those of the corpus and protocol named with them; ours are this run's.")
+    titles += [f"Row {name} was skipped: {reason}" for name, reason in left_out.items()]
+    titles.append("Published scores hold for the corpus and protocol named with them; ours are of this run.")
     return titles, ["Row", "Published", *ours], lines
 
 
 def _cells(results: Mapping[str, Any], metrics: Sequence[str]) -> list[list[str]]:
-    """Ours of one row, a line a task; the interval is that of the task's first metric."""
+    """Our columns of one row, one line per task; the interval belongs to the task's first metric."""
     from undertone.scoring.results import number
 
     lines = []
@@ -249,8 +242,8 @@ def _cells(results: Mapping[str, Any], metrics: Sequence[str]) -> list[list[str]
         own = [metric for metric in metrics if metric in pooled]
         interval = results["ci95"][name].get(own[0])
         scores = [number(metric, pooled[metric]) if metric in own else "" for metric in metrics]
-        spread = "–" if interval is None else " – ".join(number(own[0], end) for end in interval)
-        lines.append([name, *scores, spread, "", ""])
+        interval_text = "–" if interval is None else " – ".join(number(own[0], end) for end in interval)
+        lines.append([name, *scores, interval_text, "", ""])
     cost = results["cost"]
     lines[0][-2:] = [f"{cost['parameters']:,}", f"{cost['training_seconds']:.0f} s"]
     return lines

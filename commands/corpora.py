@@ -7,11 +7,9 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.table import Table
 
 from undertone.commands.flags import CorpusArg
-from undertone.commands.terminal import CorpusOptions, Root, console, say
-from undertone.common.console import printable
+from undertone.commands.terminal import CorpusOptions, Root, say, show
 
 
 def prepare(
@@ -21,7 +19,7 @@ def prepare(
     out: Annotated[Path | None, typer.Option(help="folder to write the manifest to")] = None,
     strict: Annotated[bool, typer.Option(help="stop at a broken file")] = False,
 ) -> None:
-    """Check every file of a corpus, write its manifest, print a table."""
+    """Check every file of a corpus, write its manifest and print a summary."""
     from undertone.common.console import Display
     from undertone.corpora import load_corpus
     from undertone.corpora.prepare import prepare_corpus, summary
@@ -29,10 +27,7 @@ def prepare(
 
     source = load_corpus(corpus, corpus_options(options or []))
     prepared = prepare_corpus(source, root, Display(), strict=strict)
-    table = Table("what", "value", title=printable(source.name))
-    for name, value in summary(prepared):
-        table.add_row(printable(name), printable(value))
-    console.print(table)
+    show(([source.name], ["What", "Value"], [list(row) for row in summary(prepared)]))
     for line in [*prepared.warnings, *(f"skipped {path}: {reason}" for path, reason in prepared.broken)]:
         say(f"note: {line}")
     folder = out or Path("runs") / f"{Path(source.name).name}-manifest"
@@ -44,7 +39,7 @@ def check_split(
     train: Annotated[str, typer.Argument(help="a table or a prepared manifest")],
     test: Annotated[str, typer.Argument(help="another one")],
 ) -> None:
-    """Speakers, sound and sentences that two sides share; exit status 1 if there are any."""
+    """Find speakers, audio and sentences that two sides share; exit status 1 if there are any."""
     from undertone.common.console import Display
     from undertone.corpora import check_split as checking
 
@@ -59,4 +54,4 @@ def check_split(
         say(str(line))
     if shared:
         sys.exit(1)
-    say("Nothing is shared: no speaker, no sound, no sentence.")
+    say("Nothing is shared: no speaker, no audio, no sentence.")

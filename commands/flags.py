@@ -1,4 +1,4 @@
-"""The flags of the commands that make a run, turned into a validated config before anything heavy starts."""
+"""The flags of the commands that start a run, and the validated config they make."""
 
 from __future__ import annotations
 
@@ -18,21 +18,25 @@ FLAGS: dict[str, tuple[Any, str, str]] = {
     "root": (str, "root", "folder of the corpus' audio"),
     "upstream": (str, "upstream", "Hub id, folder, fbank, mfcc, spectrogram"),
     "head": (str, "head", "attention, linear, ./my_head.py"),
-    "mode": (str, "mode", "what of the upstream learns: frozen, finetune, lora"),
-    "tasks": (str, "tasks", "columns to predict, with commas: emotion,gender,arousal"),
+    "mode": (str, "mode", "which weights of the upstream train: frozen, finetune, lora"),
+    "tasks": (str, "tasks", "columns to predict, separated by commas: emotion,gender,arousal"),
     "protocol": (str, "protocol", "speaker, session, groups, split, random, auto"),
-    "ladder": (bool, "ladder", "reconstruct the layers of the head besides; ladder.NAME=value sets its options"),
-    "unlabelled": (str, "unlabelled", "folder of speech without labels that the ladder reconstructs as well"),
+    "ladder": (bool, "ladder", "add a ladder-network reconstruction loss; ladder.NAME=value sets its options"),
+    "unlabelled": (str, "unlabelled", "folder of unlabelled speech for the ladder"),
     "seed": (int, "seed", "decides initial weights, order and dropout"),
     "seeds": (str, "seeds", "train every fold with each of several seeds: 3, or 0,7,9"),
     "sweep": (list[str], "sweep", "KEY=a,b,c: values to try, chosen on dev for each fold; may be repeated"),
     "epochs": (int, "max_epochs", "passes over the training utterances"),
     "lr": (float, "learning_rate", "peak learning rate"),
-    "batch-size": (int, "batch_size", "utterances an update"),
+    "batch-size": (int, "batch_size", "utterances per update"),
     "store": (str, "store", "folder of stored hidden states"),
-    "store-budget": (str, "store_budget", "room for hidden states yet to be stored: 20GB; default: half of the free"),
+    "store-budget": (
+        str,
+        "store_budget",
+        "disk space for new hidden states, such as 20GB; default: half of the free space",
+    ),
     "device": (str, "device", "auto, cpu or cuda"),
-    "allow-leak": (bool, "allow_leak", "run folds that share speakers; all scores are then marked SPEAKER-DEPENDENT"),
+    "allow-leak": (bool, "allow_leak", "allow folds that share speakers; all scores are then marked SPEAKER-DEPENDENT"),
 }
 
 
@@ -41,7 +45,7 @@ def run_command(function: Callable[..., None]) -> Callable[..., None]:
 
     @functools.wraps(function)
     def command(corpus: str, **given: Any) -> None:
-        """From the flags to a config, and on; `wraps` puts the docstring of `function` here."""
+        """Make the config and call `function`; `wraps` puts its docstring here."""
         from undertone.recipes.systems import load_system
         from undertone.training.settings import make_config
 
@@ -64,17 +68,17 @@ def run_command(function: Callable[..., None]) -> Callable[..., None]:
     shared = [
         parameter("corpus", CorpusArg, inspect.Parameter.empty),
         parameter(
-            "settings", Annotated[list[str] | None, typer.Argument(help="key=value for any setting, head.NAME=value")]
+            "settings", Annotated[list[str] | None, typer.Argument(help="key=value; undertone list settings shows all")]
         ),
         *[
             parameter(flag.replace("-", "_"), Annotated[kind | None, typer.Option(f"--{flag}", help=text)])
             for flag, (kind, _, text) in FLAGS.items()
         ],
-        parameter("system", Annotated[str | None, typer.Option(help="a preset (undertone list systems), ./mine.py")]),
-        parameter("config", Annotated[Path | None, typer.Option(help="YAML or JSON file of settings")]),
         parameter(
-            "out", Annotated[Path | None, typer.Option(help="RUN, the folder of the results; taken up if begun")]
+            "system", Annotated[str | None, typer.Option(help="a preset (undertone list systems) or ./my_system.py")]
         ),
+        parameter("config", Annotated[Path | None, typer.Option(help="YAML or JSON file of settings")]),
+        parameter("out", Annotated[Path | None, typer.Option(help="run folder; resumes if it exists")]),
     ]
     own = inspect.signature(function, eval_str=True).parameters
     rest = [parameter(name, own[name].annotation, own[name].default) for name in own if name not in ("config", "out")]

@@ -1,4 +1,4 @@
-"""Commands on trained models: predict, evaluate, push."""
+"""Commands on trained models: predict, evaluate, push, export."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.table import Table
 
 from undertone.commands.flags import CorpusArg
 from undertone.commands.terminal import AllowOption, CorpusOptions, ModelArg, Root, console, fail, say, show
@@ -22,17 +21,17 @@ if TYPE_CHECKING:
 
 def predict(
     model: ModelArg,
-    files: Annotated[list[Path], typer.Argument(help="sound files, and folders of them")],
+    files: Annotated[list[Path], typer.Argument(help="audio files and folders of them")],
     as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="print CSV")] = False,
     allow: AllowOption = None,
 ) -> None:
-    """Predict emotion, gender, ... of sound files."""
+    """Predict emotion, gender, ... of audio files."""
     from undertone.inference import format as formats
     from undertone.inference.predict import load_model
 
-    sounds = [sound for path in files for sound in _sounds(path, alone=len(files) == 1)]
-    rows = load_model(model, allow=tuple(allow or ())).predict(sounds)
+    audio = [file for path in files for file in _audio_files(path, alone=len(files) == 1)]
+    rows = load_model(model, allow=tuple(allow or ())).predict(audio)
     if as_json:
         sys.stdout.write(formats.as_json(rows))
     elif as_csv:
@@ -44,8 +43,8 @@ def predict(
         fail("no file could be read.", 1)
 
 
-def _sounds(path: Path, alone: bool) -> list[Path]:
-    """A file, or the sound files of a folder; one without any spoils nothing else: it is then a file of no sound."""
+def _audio_files(path: Path, alone: bool) -> list[Path]:
+    """A file, or the audio files of a folder; beside other paths an empty folder is reported as an unreadable file."""
     if not path.is_dir():
         return [path]
     from undertone.corpora.own.audio_folder import sound_files
@@ -67,15 +66,15 @@ def evaluate(
     options: CorpusOptions = None,
     root: Root = None,
     label_map: Annotated[str | None, typer.Option("--map", help="CORPUS_LABEL=MODEL_LABEL,...: joy=happy")] = None,
-    labels: Annotated[str | None, typer.Option(help="score these labels of the model alone: angry,happy")] = None,
+    labels: Annotated[str | None, typer.Option(help="score only these labels of the model: angry,happy")] = None,
     out: Annotated[
         Path | None, typer.Option(help="folder of results and predictions; default: runs/MODEL-on-CORPUS")
     ] = None,
-    json_file: Annotated[Path | None, typer.Option("--json", help="write the results to this file as well")] = None,
+    json_file: Annotated[Path | None, typer.Option("--json", help="also write the results to this file")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda")] = "auto",
     allow: AllowOption = None,
 ) -> None:
-    """Score a trained model on a corpus, whose labels may need other words; keep every prediction."""
+    """Score a trained model on a corpus, with its labels mapped where they differ; keep every prediction."""
     from undertone.common.files import write_json
     from undertone.corpora import load_corpus
     from undertone.experiments.evaluate_model import evaluate_model, parse_labels, parse_map
@@ -111,12 +110,12 @@ def push(
     repo_id: Annotated[str, typer.Argument(help="user/name on the Hub")],
     public: Annotated[bool, typer.Option(help="make the repository public; default: private")] = False,
     head_only: Annotated[
-        bool, typer.Option(help="leave the frozen upstream out and name it; LoRA: adapters go")
+        bool, typer.Option(help="upload the head alone, with the name of the frozen upstream; LoRA: with the adapters")
     ] = False,
     speaker_names: Annotated[
-        bool, typer.Option(help="send the training speakers' names; default: their number and slow salted hashes")
+        bool, typer.Option(help="publish the training speakers' names; default: their number and slow salted hashes")
     ] = False,
-    dry_run: Annotated[bool, typer.Option(help="write what would go to RUN-published, and ask nobody")] = False,
+    dry_run: Annotated[bool, typer.Option(help="write the upload to RUN-published and send nothing")] = False,
 ) -> None:
     """Upload a model with its scores, pictures and card to the Hub, in one commit."""
     from undertone.publish import push as publishing
@@ -126,14 +125,8 @@ def push(
         say(f"pushed {url}")
         return
     folder, sizes = publishing.dry_run(run, repo_id, head_only=head_only, speaker_names=speaker_names)
-    table = Table("file", "kB")
-    for name, size in sizes.items():
-        table.add_row(printable(name), f"{size / 1e3:.1f}")
-    console.print(table)
+    show(([], ["File", "kB"], [[name, f"{size / 1e3:.1f}"] for name, size in sizes.items()]))
     say(f"nothing was sent; {'public' if public else 'private'} {repo_id} would hold what is in {folder}")
-
-
-# ---- export: a trained model for programs that have no Undertone.
 
 
 class Target(StrEnum):
@@ -150,7 +143,7 @@ def export(
     task: Annotated[str | None, typer.Option(help="transformers: which task, of several")] = None,
     allow: AllowOption = None,
 ) -> None:
-    """Write a model for programs that have no Undertone."""
+    """Export a model for programs without Undertone."""
     from undertone.inference.predict import load_model
 
     loaded = load_model(model, device="cpu", allow=tuple(allow or ())).model
@@ -170,7 +163,7 @@ def _to_transformers(model: UndertoneModel, out: Path, task: str | None) -> None
     if made.left_out:
         say(f"note: transformers' class has one task; left out: {', '.join(made.left_out)}. --task NAME takes another.")
     if not made.exact_in_batches:
-        say("note: in transformers padding changes this family's scores: give it one sound at a time.")
+        say("note: in transformers padding changes this family's scores: give it one file at a time.")
     say(f'try      pipeline("audio-classification", model="{made.folder}")("FILE.wav")  # reads files with ffmpeg')
 
 
@@ -178,10 +171,9 @@ def _to_onnx(model: UndertoneModel, out: Path) -> None:
     from undertone.hub.onnx.to_onnx import CHECK_SECONDS, GRAPH, QUANTISED, to_onnx
 
     made = to_onnx(model, out)
-    table = Table("file", "MB", "largest difference of a score from PyTorch's")
-    table.add_row(GRAPH, f"{made.size / 1e6:.1f}", f"{made.difference:.1e}")
-    table.add_row(QUANTISED, f"{made.int8_size / 1e6:.1f}", f"{made.int8_difference:.1e}")
-    console.print(table)
+    files = ((GRAPH, made.size, made.difference), (QUANTISED, made.int8_size, made.int8_difference))
+    rows = [[name, f"{size / 1e6:.1f}", f"{difference:.1e}"] for name, size, difference in files]
+    show(([], ["File", "MB", "Largest score difference from PyTorch"], rows))
     seconds = ", ".join(f"{value:g}" for value in CHECK_SECONDS)
-    say(f"Differences over a padded batch of noises of {seconds} s; measure int8 on your own sound before use.")
+    say(f"Differences were measured on a padded batch of noise of {seconds} s; test int8 on your own audio before use.")
     say(f"exported {made.folder}\ntry      python {made.folder / 'predict.py'} FILE.wav")

@@ -1,4 +1,4 @@
-"""Commands that make runs and read them: quickstart, crossval, train, report, compare, rerun."""
+"""Commands that start runs and read them: quickstart, crossval, train, report, compare, rerun."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from undertone.commands.flags import run_command
 from undertone.commands.terminal import say, show
 from undertone.common.console import is_first_process
 
-PushOption = Annotated[str | None, typer.Option("--push", help="push the model to the Hub as user/name when done")]
+PushOption = Annotated[str | None, typer.Option("--push", help="push the model to the Hub as user/name in the end")]
 
 
 def finish(results: dict[str, Any] | None, out: Path, push_to: str | None) -> None:
-    """The results of a run, where they are, what to type next, and the push that was asked for."""
+    """Print the results of a run, where they are and what to type next; push if asked."""
     from undertone.scoring.results import results_table
 
     if results is None or not is_first_process():
@@ -38,10 +38,31 @@ def _check_push(push_to: str | None) -> None:
 
 
 def quickstart(out: Annotated[Path, typer.Option(help="folder of the run")] = Path("runs/quickstart")) -> None:
-    """Everything once, with no data and no network: make a corpus, cross-validate, save, predict a file."""
-    from undertone.commands.quickstart import run
+    """Try everything, without data or network: make a corpus, cross-validate, save, predict a file."""
+    from undertone.common.console import Display
+    from undertone.experiments.crossval import crossval as run
+    from undertone.inference.predict import load_model
+    from undertone.report.report import write_report
+    from undertone.training.config import RunConfig
 
-    results, example, prediction = run(out)
+    display = Display()
+    display.say("A synthetic corpus of 8 speakers and 4 emotions; every fold is tested on unseen speakers.")
+    config = RunConfig(
+        corpus="synthetic",
+        root=str(out / "corpus"),
+        store=str(out / "store"),
+        protocol="groups",
+        num_folds=4,
+        max_epochs=15,
+        batch_size=16,
+        learning_rate=2e-3,
+    )
+    results = run(config, out, display)
+    if results is None:
+        raise ValueError(f"Another process works in {out}. Wait for it, or choose another --out.")
+    display.say(f"report   {write_report(out)}")
+    example = sorted((out / "corpus").rglob("*.wav"))[0]
+    prediction = load_model(out).predict([example])[0]
     finish(results, out, None)
     shown = {name: value for name, value in prediction.items() if name != "attention"}  # hundreds of numbers
     say(f"predicted {example}\n{json.dumps(shown, indent=2)}")
@@ -54,12 +75,12 @@ def crossval(
     compare: Annotated[Path | None, typer.Option(help="a finished run to compare the results with")] = None,
     push: PushOption = None,
 ) -> None:
-    """Train and test every fold, pool the scores, train RUN/model on all speakers."""
+    """Train and test every fold, pool the scores, and train RUN/model on all speakers."""
     from undertone.experiments.crossval import crossval as run
     from undertone.scoring import compare as comparing
 
     if compare is not None:
-        comparing.read_finished(compare)  # a wrong path is noticed before the training, not after it
+        comparing.read_finished(compare)  # a wrong path fails before the training
     _check_push(push)
     results = run(config, out)
     finish(results, out, push)
@@ -92,7 +113,7 @@ def compare(
     runs: Annotated[list[Path], typer.Argument(help="folders of finished runs, the baseline first")],
     out: Annotated[Path | None, typer.Option(help="folder for compare.json and compare.html")] = None,
 ) -> None:
-    """Paired differences between runs on the same folds: interval, permutation p, Holm."""
+    """Compare runs on the same folds: paired differences, confidence intervals, permutation p with Holm correction."""
     from undertone.report.compare_page import write_comparison
     from undertone.scoring.compare import compare_runs, comparison_table
 
@@ -106,7 +127,7 @@ def rerun(
     run: Annotated[Path, typer.Argument(help="a finished run")],
     out: Annotated[Path | None, typer.Option(help="folder of the new run; default: RUN-rerun")] = None,
 ) -> None:
-    """Make a run again from its resolved config, and compare the metrics."""
+    """Repeat a run from its resolved config, and compare the metrics."""
     from undertone.experiments.rerun import rerun as run_again
     from undertone.experiments.rerun import rerun_table
 

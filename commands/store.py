@@ -23,13 +23,15 @@ def extract(
     upstream: Annotated[str, typer.Option(help="Hub id, folder, fbank, mfcc, spectrogram")] = "fbank",
     root: Annotated[str | None, typer.Option(help="folder of the corpus' audio")] = None,
     store: Annotated[str | None, typer.Option(help="folder of stored hidden states")] = None,
-    kind: Annotated[Literal["frames", "mean"], typer.Option(help="mean is enough for head linear")] = "frames",
+    kind: Annotated[Literal["frames", "mean"], typer.Option(help="mean is enough for the linear head")] = "frames",
     dtype: Annotated[str, typer.Option(help="float16, bfloat16, float32, int8")] = "float16",
-    store_budget: Annotated[str | None, typer.Option(help="20GB; default: half of the free disk")] = None,
+    store_budget: Annotated[
+        str | None, typer.Option(help="disk space for new hidden states, such as 20GB; default: half of the free space")
+    ] = None,
     mixed_precision: Annotated[str, typer.Option(help="autocast of the upstream: no, bf16, fp16")] = "no",
     device: Annotated[str, typer.Option(help="auto, cpu or cuda")] = "auto",
 ) -> None:
-    """Run a frozen upstream once over a corpus; runs with the same upstream and store then only read."""
+    """Run a frozen upstream once over a corpus; runs with the same upstream and store then only read its states."""
     from undertone.common.console import Display
     from undertone.experiments.hidden_states import extract_corpus, extracted_line
     from undertone.training.settings import make_config
@@ -41,7 +43,7 @@ def extract(
 
 @stores.command("list")
 def list_stores(store: StoreOption = None) -> None:
-    """What is stored: upstream, kind, dtype, utterances, bytes, when it was last used."""
+    """List the stores: upstream, kind, dtype, utterances, bytes, last use."""
     from undertone.experiments.hidden_states import store_folder
     from undertone.upstream.store import manage as found
     from undertone.upstream.store.manage import in_words
@@ -64,7 +66,7 @@ def list_stores(store: StoreOption = None) -> None:
 
 @stores.command()
 def verify(store: StoreOption = None) -> None:
-    """Read every byte of every shard and compare its checksum; exit status 1 if one is damaged."""
+    """Check every shard against its checksum; exit status 1 if one is damaged."""
     from undertone.experiments.hidden_states import store_folder
     from undertone.upstream.store.manage import verify_stores
 
@@ -73,18 +75,20 @@ def verify(store: StoreOption = None) -> None:
     for shard, damage in damaged:
         say(f"{shard}: {damage}")
     if damaged:
-        say(f"{len(damaged)} of {len(checked)} shards are damaged; the next run that needs them makes them anew.")
+        say(f"{len(damaged)} of {len(checked)} shards are damaged; the next run that needs them computes them again.")
         sys.exit(1)
-    say(f"All {len(checked)} shards are as they were written.")
+    say(f"All {len(checked)} shards are intact.")
 
 
 @stores.command()
 def prune(
-    names: Annotated[list[str] | None, typer.Argument(help="stores, as list shows them; none: those not used")] = None,
+    names: Annotated[
+        list[str] | None, typer.Argument(help="names from `undertone store list`; none: those not used")
+    ] = None,
     store: StoreOption = None,
-    days: Annotated[float, typer.Option(min=0, help="without names: not used for so many days")] = 30.0,
+    days: Annotated[float, typer.Option(min=0, help="without names: days without use")] = 30.0,
 ) -> None:
-    """Remove stores by name, or all that nobody has used for some time."""
+    """Remove stores by name, or all that were not used for some time."""
     from undertone.experiments.hidden_states import store_folder
     from undertone.upstream.store.manage import in_words, prune_stores
 

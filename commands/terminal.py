@@ -1,4 +1,4 @@
-"""What commands print: lines, tables, the sentence that ends a failed one; and the arguments that several share."""
+"""What commands print (lines, tables, the final error), and arguments that several commands have."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ CorpusOptions = Annotated[list[str] | None, typer.Argument(help="corpus.NAME=val
 Root = Annotated[Path | None, typer.Option(help="folder of the corpus' audio")]
 AllowOption = Annotated[
     list[str] | None,
-    typer.Option("--allow", help="code of your own that the model may run: ./my_head.py, my_pkg; may be repeated"),
+    typer.Option("--allow", help="your code that the model may run: ./my_head.py, my_pkg; may be repeated"),
 ]
-ModelArg = Annotated[str, typer.Argument(help="a RUN, a model folder, or a Hub id")]
+ModelArg = Annotated[str, typer.Argument(help="a run, a model folder or a Hub id")]
 
 
 def say(text: str) -> None:
@@ -33,6 +33,8 @@ def show(table_of: tuple[list[str], list[str], list[list[str]]]) -> None:
     titles, header, rows = table_of
     for title in titles:
         say(title)
+    if not header:
+        return
     table = Table(*(Column(printable(name), overflow="fold") for name in header))  # narrow: wrapped, never cut
     for row in rows:
         table.add_row(*map(printable, row))

@@ -1,4 +1,4 @@
-"""What a person sees while a run works: lines, and bars with the time left."""
+"""Progress on the console: lines, and bars with the remaining time."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ Advance = Callable[[float, float, str], None]  # done, total, note
 
 
 def is_first_process() -> bool:
-    """Whether this is the process that speaks, of those that `accelerate launch` or torchrun started together."""
+    """Whether this process prints, of those that `accelerate launch` or torchrun started together."""
     return os.environ.get("RANK", "0") == "0"
 
 
 def printable(text: str) -> str:
-    """The text with control characters spelt out: a file's name must not command the terminal."""
+    """The text with control characters escaped: a file name must not control the terminal."""
     return text.translate(_CONTROL)
 
 
@@ -32,14 +32,14 @@ class Display:
         self.console = Console(stderr=True, quiet=hidden, markup=False, highlight=False, emoji=False)
 
     def say(self, text: str) -> None:
-        """Print one line, unbroken; text in square brackets is text, not markup."""
+        """Print one line without wrapping or markup."""
         self.console.print(printable(text), soft_wrap=True)
 
     @contextmanager
     def bar(self, title: str) -> Iterator[Advance]:
-        """A bar for one piece of work; call what it yields with the amount done, the total and a note.
+        """A progress bar; call what it yields with the amount done, the total and a note.
 
-        Where the console is no terminal (a log file), one line at the end stands in for the bar.
+        Where the console is no terminal (a log file), one line at the end replaces the bar.
         """
         if not self.console.is_terminal:
             line = ""

@@ -14,17 +14,20 @@ import importlib.util
 import inspect
 import os
 import pkgutil
+import re
 import sys
 from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import TypeVar
+from typing import Any, TypeVar, get_type_hints
 
 T = TypeVar("T")
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """The tail of an error about an unknown name: the nearest known name, then all of them."""
+    """The end of an error about an unknown name: the nearest known name, then all of them."""
     names = sorted(known)
     close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
     hint = f" Did you mean {close[0]!r}?" if close else ""
@@ -52,14 +55,42 @@ def find_class(name: str, package: str, base: type[T]) -> type[T]:
     if name not in known:
         kind = base.__name__.lower()
         raise ValueError(
-            f"Unknown {kind} {name!r}.{nearest(name, known)} A {kind} of your own: a path such as ./my_{kind}.py, "
+            f"Unknown {kind} {name!r}.{nearest(name, known)} For your own {kind} give a path such as ./my_{kind}.py, "
             f"or my_package.module:ClassName."
         )
     return _only_class(importlib.import_module(f"{package}.{name}"), base, name)
 
 
+@dataclass(frozen=True)
+class Option:
+    """A keyword-only parameter of a constructor: its type, default, and what the docstring says about it."""
+
+    name: str
+    annotation: Any
+    default: Any
+    description: str
+
+
+def options_of(cls: type) -> list[Option]:
+    """The options of a corpus, head or upstream; descriptions come from the `Args:` of its docstrings."""
+    described: dict[str, str] = {}
+    for text in (text for base in cls.__mro__ for text in (base.__doc__, base.__init__.__doc__) if text):  # type: ignore[misc]
+        _, _, arguments = f"{inspect.cleandoc(text)}\n".partition("Args:\n")
+        block = re.match(r"(?:(?: {4}.*)?\n)*", arguments)
+        for name, words in re.findall(r"^ {4}(\w+): (.*(?:\n {8}.*)*)", block[0] if block else "", re.MULTILINE):
+            described.setdefault(name, " ".join(words.split()))
+    annotations: dict[str, Any] = {}
+    with suppress(NameError):  # a name that is imported for type checking alone
+        annotations = get_type_hints(cls.__init__)  # type: ignore[misc]
+    return [
+        Option(name, annotations.get(name, parameter.annotation), parameter.default, described.get(name, ""))
+        for name, parameter in inspect.signature(cls).parameters.items()
+        if parameter.kind is inspect.Parameter.KEYWORD_ONLY
+    ]
+
+
 def check_options(kind: str, name: str, cls: type, options: Iterable[str]) -> None:
-    """Refuse options that are no keyword-only parameters of the constructor.
+    """Refuse options that are not keyword-only parameters of the constructor.
 
     Args:
         kind: for the message: `Corpus`.
@@ -70,8 +101,7 @@ def check_options(kind: str, name: str, cls: type, options: Iterable[str]) -> No
     Raises:
         ValueError: an unknown option; the message names the nearest one and lists all.
     """
-    parameters = inspect.signature(cls).parameters.values()
-    known = [parameter.name for parameter in parameters if parameter.kind is inspect.Parameter.KEYWORD_ONLY]
+    known = [option.name for option in options_of(cls)]
     for option in options:
         if option not in known:
             raise ValueError(f"{kind} {name!r} has no option {option!r}.{nearest(option, known)}")
@@ -107,12 +137,12 @@ def _named_class(name: str, base: type[T]) -> type[T]:
 
 
 def load_file(path: Path) -> ModuleType:
-    """A Python file as a module; one file is one module, however often it is asked for.
+    """A Python file as a module; loaded once, however often it is requested.
 
     Raises:
         ValueError: no such file.
     """
-    if not os.path.isfile(path):  # False, too, for what is no name of a file
+    if not os.path.isfile(path):  # also False for an invalid file name
         raise ValueError(f"No such file: {path}. Give the path of a Python file that defines the class.")
     name = f"undertone_user_{path.stem}_{abs(hash(str(path.resolve())))}"
     if name in sys.modules:

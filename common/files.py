@@ -1,4 +1,4 @@
-"""Writing that survives a kill: a file or folder is there whole, or not at all. And names that file systems take."""
+"""Atomic writing: after a kill, a file or folder is complete or absent. And names that every file system accepts."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ _LOCK = ".undertone-lock"
 
 
 def safe_name(text: str, safe: str = " ") -> str:
-    """The name of a file or folder for any text: no two texts have one name, and each file system takes it.
+    """A file or folder name for any text: unique, and valid on every file system.
 
-    Characters that a file system may refuse are quoted as in a URL. What would then lead elsewhere (`..`), be taken for
-    a draft, or be longer than `LONGEST_NAME` is cut and gets a hash of the text.
+    Characters that a file system may refuse are quoted as in a URL. A name that would lead elsewhere (`..`), look like
+    a draft, or exceed `LONGEST_NAME` is cut and gets a hash of the text.
 
     Args:
-        text: a speaker, a row, a data set: anything that a user may have named.
-        safe: characters that stay as they are besides letters, digits and `_.-~`; never `+`, `/` or `%`.
+        text: a name from a user: a speaker, a row, a data set.
+        safe: characters to keep beside letters, digits and `_.-~`; never `+`, `/` or `%`.
     """
     name = quote(text, safe=safe, errors="surrogatepass")
     if name.strip(".") and len(name) <= LONGEST_NAME and not (name.startswith(".") and name.endswith(".tmp")):
@@ -48,17 +48,17 @@ def draft_folder(target: Path) -> Iterator[Path]:
         with (folder / f"{_LOCK}.new").open("w") as lock:
             with suppress(OSError):  # a file system without locks: there the draft's age decides
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                os.rename(folder / f"{_LOCK}.new", folder / _LOCK)  # under this name it has always been locked
+                os.rename(folder / f"{_LOCK}.new", folder / _LOCK)  # the final name exists only once locked
             yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
 def remove_drafts(folder: Path) -> None:
-    """Remove the drafts that killed processes left in a folder and its subfolders; those of living ones are kept.
+    """Remove drafts that killed processes left in a folder and its subfolders; those of running processes are kept.
 
-    A dead process holds no lock. A draft without a lock is one of a file system that has none, or of an earlier
-    version: it is removed once it is `STALE_SECONDS` old.
+    A dead process holds no lock. A draft without a lock file (no locks on this file system, or an earlier version) is
+    removed once it is `STALE_SECONDS` old.
     """
     for draft in list(folder.rglob(".*.tmp")):
         if (name := DRAFT.fullmatch(draft.name)) and draft.is_dir() and _is_left(draft, name[1]):
@@ -82,11 +82,11 @@ def _is_left(draft: Path, name: str) -> bool:
     return True
 
 
-MAKE_ROOM = "No space left on device. Make room and run again; what was finished is kept."
+MAKE_ROOM = "No space left on device. Make room and run again; finished work is kept."
 
 
 def is_full_disk(error: BaseException) -> bool:
-    """Whether a disk or a quota is full; safetensors says so in an error of its own."""
+    """Whether a disk or quota is full; safetensors raises a different class."""
     codes = (errno.ENOSPC, errno.EDQUOT)
     return getattr(error, "errno", None) in codes or any(os.strerror(code) in str(error) for code in codes)
 
@@ -120,20 +120,20 @@ def atomic_path(target: Path) -> Iterator[Path]:
 
 @contextmanager
 def new_folder(target: Path) -> Iterator[Path]:
-    """As `atomic_path` for a folder, made already; one that holds anything is refused, not replaced.
+    """As `atomic_path`, but creates a folder, and refuses to replace one that is not empty.
 
     Raises:
         ValueError: `target` is a file, or a folder that is not empty.
     """
     if target.is_file() or (target.is_dir() and any(target.iterdir())):
-        raise ValueError(f"{target} is there already and is not empty. Give a new folder, or remove it first.")
+        raise ValueError(f"{target} exists already and is not empty. Give a new folder, or remove it first.")
     with atomic_path(target) as draft:
         draft.mkdir()
         yield draft
 
 
 def remove_folder(folder: Path) -> None:
-    """Remove a folder, if there is one, so that a kill leaves no part of it under its name: it is moved aside first."""
+    """Remove a folder if it exists; it is renamed first, so that a kill leaves no part of it under its name."""
     if folder.is_dir():
         with draft_folder(folder) as aside, suppress(FileNotFoundError):  # another process may have removed it
             os.rename(folder, aside / folder.name)
@@ -159,14 +159,14 @@ def read_json(path: Path) -> Any:
 
 
 def read_record(path: Path, **kinds: type | tuple[type, ...]) -> dict[str, Any]:
-    """Read a JSON object that has these keys, each with a value of its type or types.
+    """Read a JSON object that has these keys, with values of these types.
 
     Raises:
-        ValueError: the file is not JSON, or JSON of another form; the message names it and what is wrong.
+        ValueError: the file is not JSON, or has another form; the message names it and what is wrong.
         FileNotFoundError: there is no such file.
     """
     value = read_json(path)
-    wrong = f"a {type(value).__name__} and no object" if not isinstance(value, dict) else ""
+    wrong = f"a {type(value).__name__} instead of an object" if not isinstance(value, dict) else ""
     for key, kind in kinds.items() if not wrong else ():
         if key not in value:
             wrong = f"no {key!r}"
@@ -175,7 +175,7 @@ def read_record(path: Path, **kinds: type | tuple[type, ...]) -> dict[str, Any]:
         if wrong:
             break
     if wrong:
-        raise ValueError(f"{path} is not as Undertone wrote it: {wrong}. Restore it or remove it and run again.")
+        raise ValueError(f"{path} is not as Undertone writes it: {wrong}. Restore it or remove it and run again.")
     record: dict[str, Any] = value
     return record
 

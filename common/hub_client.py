@@ -1,4 +1,4 @@
-"""The Hugging Face Hub as everything here uses it: models found by folder or id, its errors as sentences."""
+"""The Hugging Face Hub: models by folder or id, and its errors as sentences."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ from huggingface_hub.utils import get_session, httpx  # type: ignore[attr-define
 
 from undertone.common.files import read_json, safe_name
 
-# ---- A Hub that accepts a connection and never answers is waited for no longer than its own settings say.
+# ---- Timeouts for a server that accepts a connection and never answers.
 
 UPLOAD_SECONDS = 60.0  # the Hub may take its time over a commit
 ASKING = ("GET", "HEAD")
 
 
 def limit_waiting() -> None:
-    """Bound how long any request of `huggingface_hub` waits for the next piece of an answer.
+    """Limit how long any request of `huggingface_hub` waits for data.
 
-    The client asks for a model's commit without a limit, so that a silent server holds it for ever, and for a file's
-    size with six times 60 s. Here nothing that is asked for waits longer than `HF_HUB_DOWNLOAD_TIMEOUT` or
-    `HF_HUB_ETAG_TIMEOUT`, the larger one (10 s); the client's retries remain.
+    The client asks for a model's commit without a timeout, so a silent server blocks it, and for a file's size with six
+    times 60 s. Here no read waits longer than the larger of `HF_HUB_DOWNLOAD_TIMEOUT` and `HF_HUB_ETAG_TIMEOUT` (10 s);
+    the client's retries remain.
     """
     client = get_session()
     hooks = client.event_hooks
@@ -50,9 +50,9 @@ def _limit(request: Any) -> None:
     }
 
 
-# ---- What the Hub's client raises, as one error whose message is a sentence with the way out.
+# ---- The client's exceptions as one error whose message says what to do.
 
-AGAIN = "Run the same command again: what was already sent is not sent twice."
+AGAIN = "Run the same command again: files that were sent are not sent twice."
 
 
 class HubError(OSError):
@@ -61,7 +61,7 @@ class HubError(OSError):
 
 @contextmanager
 def hub_errors(repo_id: str) -> Iterator[None]:
-    """Turn the client's errors inside the block into a `HubError` about `repo_id`, and let no request wait for ever."""
+    """Turn the client's errors inside the block into a `HubError` about `repo_id`, and limit waiting."""
     limit_waiting()
     try:
         yield
@@ -107,7 +107,7 @@ def _explain_answer(error: HfHubHTTPError, repo_id: str) -> str:
         return f"{repo_id!r} has no such revision ({answer}). Its branches and tags are at {url}/tree/main."
     if isinstance(error, RepositoryNotFoundError):
         return (
-            f"The Hub has no model {repo_id!r}, or it is private and you are not signed in as one who may read it "
+            f"The Hub has no model {repo_id!r}, or it is private and you are not signed in with read access "
             f"({answer}). Check the name, or sign in: hf auth login."
         )
     if status == 401:
@@ -117,22 +117,22 @@ def _explain_answer(error: HfHubHTTPError, repo_id: str) -> str:
         )
     if status == 403:
         return (
-            f"The token may not write to {repo_id!r} ({answer}). Take a name under your own account or "
+            f"The token may not write to {repo_id!r} ({answer}). Use a name under your account or "
             f"organisation (hf auth whoami lists them), or a token with write access to it."
         )
     if status == 409:
-        return f"Something else is changing {repo_id!r} right now ({answer}). {AGAIN}"
+        return f"Another process is changing {repo_id!r} right now ({answer}). {AGAIN}"
     if status == 429:
-        return f"The Hub asks for a pause ({answer}). Wait a few minutes. {AGAIN}"
+        return f"The Hub limits the rate of requests ({answer}). Wait a few minutes. {AGAIN}"
     if status >= 500:
-        return f"The Hub is in trouble ({answer}). Wait a few minutes. {AGAIN}"
+        return f"The Hub has a server error ({answer}). Wait a few minutes. {AGAIN}"
     return f"The Hub refused the request for {repo_id!r} ({answer}). See {url}."
 
 
 # ---- Where a model is: a model folder, a run, or a repository on the Hub.
 
 MODEL_FILES = ("config.json", "model.safetensors")
-PUBLISHED = ("*.json", "*.safetensors")  # nothing that could be a pickle or code is sent or fetched
+PUBLISHED = ("*.json", "*.safetensors")  # no pickle and no code is sent or fetched
 REPO_ID = re.compile(
     r"(?!.*(?:--|\.\.))\w[\w.-]*/\w(?:[\w.-]{0,94}\w)?(?<!\.git)", re.ASCII
 )  # user/name, the Hub's rule
@@ -203,10 +203,8 @@ def _pull(repo_id: str, revision: str | None, download: dict[str, Any]) -> Path:
         with hub_errors(repo_id):
             folder = Path(snapshot_download(repo_id, revision=revision, allow_patterns=list(PUBLISHED), **download))
     except HubError as error:
-        raise HubError(f"There is no folder {repo_id} here, and the Hub has nothing for it either. {error}") from error
+        raise HubError(f"There is no folder {repo_id}, and it cannot be loaded from the Hub. {error}") from error
     missing = [name for name in MODEL_FILES if not (folder / name).is_file()]
     if missing:
-        raise ValueError(
-            f"{repo_id!r} on the Hub is no model that Undertone trained: it has no {' and no '.join(missing)}."
-        )
+        raise ValueError(f"{repo_id!r} on the Hub was not trained by Undertone: it has no {' and no '.join(missing)}.")
     return folder

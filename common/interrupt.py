@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: a training ends after the update it is in, and leaves a checkpoint of it."""
+"""Ctrl-C and SIGTERM: a training stops after the current update and leaves a checkpoint."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from types import FrameType
 from typing import Any
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
-GRACE = 3.0  # seconds for the update in hand; one that takes longer is abandoned, and the last checkpoint stands
+GRACE = 3.0  # seconds for the current update; a longer one is abandoned, and the last checkpoint counts
 
 
 class Interrupt:
     """Whether the user asked to stop.
 
     Attributes:
-        asked: set by the first signal; the work in hand should end soon, save and raise KeyboardInterrupt.
+        asked: set by the first signal; the current work should end soon, save and raise KeyboardInterrupt.
     """
 
     def __init__(self) -> None:
@@ -32,9 +32,9 @@ class Interrupt:
 
 @contextmanager
 def interruptible() -> Iterator[Interrupt]:
-    """Catch the signals meanwhile: the first asks, the second one or `GRACE` seconds raise KeyboardInterrupt.
+    """Catch signals inside the block: the first asks, a second or `GRACE` seconds raise KeyboardInterrupt.
 
-    In another thread than the main one, where Python lets nobody handle signals, nothing is caught.
+    Outside the main thread, where Python allows no signal handlers, nothing is caught.
     """
     interrupt = Interrupt()
     if threading.current_thread() is not threading.main_thread():
@@ -52,7 +52,7 @@ def interruptible() -> Iterator[Interrupt]:
 
 
 def raise_on_sigterm() -> None:
-    """Let SIGTERM, which a scheduler sends before it kills, end what runs as Ctrl-C does."""
+    """Let SIGTERM, which a scheduler sends before it kills, act as Ctrl-C."""
 
     def raise_interrupt(number: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt

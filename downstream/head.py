@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -10,7 +9,7 @@ from typing import Any, ClassVar, Literal
 
 from torch import Tensor, nn
 
-from undertone.common.discovery import find_class, nearest
+from undertone.common.discovery import check_options, find_class
 from undertone.downstream.task import KINDS, Task
 from undertone.upstream.types import Frames
 
@@ -109,19 +108,6 @@ def head_class(name: str) -> type[Head]:
     return find_class(name, "undertone.downstream.heads", Head)  # type: ignore[type-abstract]
 
 
-def check_head_options(name: str, options: Mapping[str, Any]) -> None:
-    """Refuse options that the head's constructor does not take.
-
-    Raises:
-        ValueError: an unknown option; the message names the nearest one and lists all.
-    """
-    parameters = inspect.signature(head_class(name).__init__).parameters
-    known = [key for key, value in parameters.items() if value.kind is inspect.Parameter.KEYWORD_ONLY]
-    for option in options:
-        if option not in known:
-            raise ValueError(f"Head {name!r} has no option {option!r}.{nearest(option, known)}")
-
-
 def check_head_tasks(name: str, tasks: tuple[Task, ...]) -> None:
     """Refuse tasks of a level or kind that the head does not predict.
 
@@ -147,7 +133,7 @@ def build_head(name: str, input_sizes: Mapping[str, int], tasks: tuple[Task, ...
     Raises:
         ValueError: an option that it has not, or a task of a level or kind that it does not predict.
     """
-    check_head_options(name, options)
+    check_options("Head", name, head_class(name), options)
     check_head_tasks(name, tasks)
     cls: Any = head_class(name)
     head: Head = cls(input_sizes, tasks, **options)

@@ -8,14 +8,14 @@ from typing import cast
 from filelock import FileLock
 
 from undertone.common.console import Display
+from undertone.common.discovery import check_options
 from undertone.common.files import read_json, write_json
 from undertone.corpora import load_corpus
 from undertone.corpora.corpus import Corpus
 from undertone.corpora.folds import check_folds, mark_leaks
 from undertone.corpora.manifest import FILE_NAME, Manifest, Utterance
 from undertone.corpora.prepare import check_unchanged
-from undertone.downstream.head import check_head_options, check_head_tasks
-from undertone.downstream.ladder_options import LadderOptions
+from undertone.downstream.head import check_head_tasks, head_class
 from undertone.downstream.task import Task
 from undertone.experiments.cost import trained_parameters
 from undertone.experiments.fitted_heads import check_fitted
@@ -47,7 +47,7 @@ def open_run(config: RunConfig, out: Path, display: Display) -> Run:
     if changed:
         display.say(changed)
     for trial in trials(config):
-        check_head_options(trial.config.head, trial.config.head_options)
+        check_options("Head", trial.config.head, head_class(trial.config.head), trial.config.head_options)
         check_fitted(trial.config)
     corpus = load_corpus(config.corpus, config.corpus_options)
     corpus.check_protocol(config.protocol)
@@ -146,7 +146,7 @@ def _trainable_weights(config: RunConfig, upstream: Upstream, tasks: tuple[Task,
 def _may_collapse(config: RunConfig, upstream: Upstream) -> str:
     """A sentence where a ladder's target can learn to be easy to reconstruct; "" elsewhere."""
     learns = config.mode != "frozen" or (upstream.num_layers > 1 and not isinstance(config.layers, int))
-    if not (config.ladder and learns) or LadderOptions.read(config.ladder_options).detach:
+    if not (config.ladder and learns) or config.ladder_options.detach:
         return ""
     what = "layer sum" if config.mode == "frozen" else "upstream"
     return (

@@ -17,7 +17,6 @@ from undertone.corpora.manifest import Manifest, Utterance
 from undertone.downstream.config import UndertoneConfig
 from undertone.downstream.dropout import repeated
 from undertone.downstream.ladder import LadderDownstream
-from undertone.downstream.ladder_options import LadderOptions
 from undertone.downstream.model import UndertoneModel
 from undertone.downstream.network import Downstream, LiveModel, TopLayersModel, needed_states
 from undertone.downstream.task import Task
@@ -209,8 +208,7 @@ def new_downstream(config: RunConfig, upstream: Upstream, tasks: tuple[Task, ...
     shape = upstream.num_layers, upstream.hidden_size, tasks
     settings = config.head, config.head_options, config.layer_norm
     if config.ladder:
-        options = LadderOptions.read(config.ladder_options)
-        downstream: Downstream = LadderDownstream(*shape, *settings, options)
+        downstream: Downstream = LadderDownstream(*shape, *settings, config.ladder_options)
     else:
         downstream = Downstream(*shape, *settings)
     if isinstance(config.layers, int):

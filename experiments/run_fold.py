@@ -18,7 +18,6 @@ from undertone.corpora.folds import Fold
 from undertone.corpora.manifest import Utterance
 from undertone.downstream.head import head_class
 from undertone.downstream.ladder import LadderDownstream
-from undertone.downstream.ladder_options import LadderOptions
 from undertone.downstream.network import Downstream, LiveModel, trained_state
 from undertone.experiments.attention import attention_clips, save_attention
 from undertone.experiments.cost import trained_parameters
@@ -151,7 +150,7 @@ def fit(
         if head_class(config.head).is_fitted:
             return module, fit_head(training, module.downstream, utterances, accelerator, follow)
         augmenter, unlabelled = training.augmenter(accelerator.device), training.unlabelled_stream()
-        if config.ladder and LadderOptions.read(config.ladder_options).first:
+        if config.ladder and config.ladder_options.first:
             _learn_layers(training, module, folder / "layers", accelerator, utterances, total, follow)
             unlabelled = None
         trainer = Trainer(

@@ -21,7 +21,7 @@ from undertone.experiments.sweep import TRIED, chosen_trials, combine
 from undertone.training.config import RunConfig, trials
 from undertone.training.sources import StoreSource
 from undertone.training.stack.processes import fit_all
-from undertone.training.stack.stacked_trainer import PER_RUN, Feed, StackedTrainer
+from undertone.training.stack.stacked_trainer import PER_RUN, StackedTrainer, TrainingGroup
 from undertone.training.trainer import Trained, flatten_record, total_steps
 
 Fit = tuple[StackedTrainer, list[list[Trained]]]
@@ -35,13 +35,13 @@ class _Group:
     stop_at: int | None = None
     total: int | None = None
 
-    def feed(self) -> Feed:
+    def for_trainer(self) -> TrainingGroup:
         """What the trainer is given."""
         first = self.trainings[0]
         total = self.total or total_steps(first.config, len(first.fold.train))
         configs = tuple(training.config for training in self.trainings)
         folder = first.folder if len(configs) == 1 else first.folder.parent
-        return Feed(first.fold.name, first.train, first.dev, configs, total, folder, self.stop_at)
+        return TrainingGroup(first.fold.name, first.train, first.dev, configs, total, folder, self.stop_at)
 
 
 def can_stack(run: Run, config: RunConfig, accelerator: Accelerator) -> bool:
@@ -127,7 +127,7 @@ def _fit(run: Run, stacks: Sequence[list[_Group]], title: str) -> Generator[Fit]
     trainers = []
     for stack in stacks:
         modules = [[one.new_downstream().to(source.device) for one in group.trainings] for group in stack]
-        trainers.append(StackedTrainer([group.feed() for group in stack], run.tasks, means, rows, modules))
+        trainers.append(StackedTrainer([group.for_trainer() for group in stack], run.tasks, means, rows, modules))
     with run.display.bar(title) as advance, closing(fit_all(trainers, advance)) as outcomes:
         yield from zip(trainers, outcomes, strict=True)
 

@@ -1,4 +1,4 @@
-"""What the recipes of corpora share: their flags, the run, its report and the push."""
+"""The common part of the corpus recipes: flags, run, report and push."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def run_recipe(corpus: str, description: str | None, root: str, words: Sequence[
         corpus: its name.
         description: of the recipe, for --help: its docstring.
         root: which folder --root is, for --help.
-        words: the command's words; None: those it was called with.
+        words: the command-line arguments; None: sys.argv.
 
     Raises:
         ValueError: as `crossval`.
@@ -37,7 +37,7 @@ def run_recipe(corpus: str, description: str | None, root: str, words: Sequence[
     given = {"corpus": corpus, "root": str(arguments.root), "upstream": arguments.upstream}
     results = crossval(make_config(given, arguments.settings), arguments.out)
     if results is None:
-        return  # another process is busy with the last folds and will end the run
+        return  # another process trains the last folds and will finish the run
     pooled = results["pooled"][results["tasks"][0]["name"]]
     scores = "  ".join(
         f"{name.upper()} {pooled[name]:.3f}" for name in ("uar", "wa", "ccc") if pooled.get(name) is not None

@@ -2,12 +2,12 @@
 
     python recipes/crema_d.py --root CREMA-D --upstream facebook/wav2vec2-base --push user/name
 
-`--root` is the repository, or its folder AudioWAV. By default an utterance is labelled with what its actor was asked
-for. What was heard in the voice is another question, and often another answer:
+`--root` is the repository, or its folder AudioWAV. By default the label is the emotion that the
+actor was asked for. What listeners perceived in the voice often differs:
 
-    python recipes/crema_d.py --root CREMA-D --out runs/crema_d-heard corpus.labels=perceived
+    python recipes/crema_d.py --root CREMA-D --out runs/crema_d-perceived corpus.labels=perceived
 
-labels it with what most listeners named, and `soft_labels=true` beside it trains on the shares of their votes. Both
+uses the majority of the listeners, and `soft_labels=true` with it trains on the distribution of their votes. Both
 need `processedResults/tabulatedVotes.csv` of the repository. `protocol=split` is audb's division into 56, 18 and 17
 speakers. The results name the labels that were used.
 """

@@ -2,7 +2,7 @@
 
     python recipes/emodb.py --root EmoDB --upstream microsoft/wavlm-base-plus --push user/name
 
-`--root` is the folder of the published wav files. Anything else that a run can be told goes behind the flags as
+`--root` is the folder of the published wav files. Any other setting follows the flags as
 key=value: `python recipes/emodb.py --root EmoDB seed=1 head.hidden_size=256`.
 """
 

@@ -2,8 +2,8 @@
 
     python recipes/iemocap.py --root IEMOCAP_full_release --upstream microsoft/wavlm-large --push user/name
 
-`--root` is the folder with Session1 to Session5. Anything else that a run can be told goes behind the flags as
-key=value; papers differ in what they call IEMOCAP, so say it:
+`--root` is the folder with Session1 to Session5. Any other setting follows the flags as key=value.
+Papers differ in what they call IEMOCAP, so choose explicitly:
 
     corpus.labels=5class         frustrated as the fifth class; `all` has ten, and the turns without an agreement
     corpus.part=improvised       or scripted; both by default

@@ -3,13 +3,13 @@
     python recipes/ravdess.py --root RAVDESS --upstream facebook/hubert-base-ls960 --push user/name
 
 `--root` is the folder with Actor_01 to Actor_24, once: many copies hold all of them twice, one copy inside the other.
-Anything else that a run can be told goes behind the flags as key=value. To leave out one actor at a time, and to learn
-the strength of the emotion as well:
+Any other setting follows the flags as key=value. To leave out one actor at a time, and also learn the strength of the
+emotion:
 
     python recipes/ravdess.py --root RAVDESS --out runs/ravdess-24 protocol=speaker tasks=emotion,gender,intensity
 
-One pair of files has identical sound in the release itself; the run says so. Both are of actor 07, so they never stand
-on two sides of a fold.
+One pair of files in the release has identical audio; the run says so. Both are of actor 07, so they are always on the
+same side of a fold.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Checkpoints that survive a kill: safetensors and JSON, written beside, fsynced, renamed; the last two are kept."""
+"""Checkpoints that survive a kill: safetensors and JSON, written atomically; the last two are kept."""
 
 from __future__ import annotations
 
@@ -19,38 +19,38 @@ KEPT = 2
 
 @dataclass
 class Progress:
-    """Where a training stands. Everything but the weights and the optimiser's moments that resuming needs.
+    """Where a training stands: all that resuming needs beside the weights and the optimiser's moments.
 
     Attributes:
         step: updates done.
-        epoch: passes begun, counted from 0.
+        epoch: of the current pass, counted from 0.
         position: batches of that pass already done.
         best: (dev score, step) of the kept weights, best first.
-        looks_since_best: looks at dev without a better score.
+        evaluations_since_best: evaluations on dev without a better score.
         finished: the training came to its end.
-        losses: of the updates since the last look.
-        history: one record a look: step, epoch, lr, train_loss, dev.
+        losses: of the updates since the last evaluation.
+        history: one record per evaluation: step, epoch, lr, train_loss, dev.
     """
 
     step: int = 0
     epoch: int = 0
     position: int = 0
     best: list[tuple[float, int]] = field(default_factory=list)
-    looks_since_best: int = 0
+    evaluations_since_best: int = 0
     finished: bool = False
     losses: list[float] = field(default_factory=list)
     history: list[dict[str, Any]] = field(default_factory=list)
 
     def rank(self, score: float, top: int) -> bool:
-        """Whether the present weights are among the `top` best by their dev score, the earlier of equals first."""
+        """Whether the current weights are among the `top` best by dev score; of equals, the earlier is better."""
         ranked = sorted([*self.best, (score, self.step)], key=lambda entry: (-entry[0], entry[1]))
         self.best = ranked[:top]
-        self.looks_since_best = 0 if self.best[0][1] == self.step else self.looks_since_best + 1
+        self.evaluations_since_best = 0 if self.best[0][1] == self.step else self.evaluations_since_best + 1
         return (score, self.step) in self.best
 
 
 def save_weights(module: nn.Module, path: Path) -> None:
-    """Write what training changes of a module as safetensors, atomically."""
+    """Write the tensors that training changes as safetensors, atomically."""
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in trained_state(module).items()}
     with atomic_path(path) as draft:
         save_file(state, draft)
@@ -78,23 +78,23 @@ def save_checkpoint(folder: Path, module: nn.Module, optimizer: torch.optim.Opti
 
 
 def load_checkpoint(folder: Path, module: nn.Module, optimizer: torch.optim.Optimizer) -> Progress:
-    """Restore the newest checkpoint in `folder`; a fresh `Progress` if there is none."""
+    """Restore the newest checkpoint in `folder`; returns a new `Progress` if there is none."""
     found = _checkpoints(folder)
     if not found:
         return Progress()
     load_trained_state(module, load_file(found[-1] / "weights.safetensors"))
     _restore_optimizer(optimizer, load_file(found[-1] / "optimizer.safetensors"))
-    saved = read_record(found[-1] / "progress.json", step=int, best=list)
+    saved = read_record(found[-1] / "progress.json", step=int, best=list, evaluations_since_best=int)
     return Progress(**saved | {"best": [(score, step) for score, step in saved["best"]]})
 
 
 def _checkpoints(folder: Path) -> list[Path]:
-    """Whole checkpoints, oldest first; a folder is renamed to its name only when it is complete."""
+    """Complete checkpoints, oldest first."""
     return sorted(folder.glob("step-*")) if folder.is_dir() else []
 
 
 def _optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """AdamW's moments and step counts as `index.name` -> tensor; rates are a function of the step and not kept."""
+    """AdamW's moments and step counts as `index.name` -> tensor; rates follow from the step and are not saved."""
     state = optimizer.state_dict()["state"]
     return {
         f"{index}.{name}": value.detach().cpu().contiguous()

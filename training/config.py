@@ -7,25 +7,34 @@ import itertools
 import math
 from collections.abc import Mapping
 from contextlib import suppress
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ByteSize, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ByteSize,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_serializer,
+    field_validator,
+    model_validator,
+)
 
 from undertone.common.discovery import nearest
 from undertone.common.files import safe_name
 from undertone.downstream.ladder_options import LadderOptions
 
-# ---- Values as a user writes them: one word of YAML each.
+# ---- Values as a user writes them, in YAML.
 
 
 def split(text: str) -> tuple[Any, ...]:
-    """The values of words with commas between them."""
+    """The values of words separated by commas."""
     return tuple(parse(part.strip()) for part in text.split(",") if part.strip())
 
 
 class _Yaml(yaml.SafeLoader):
-    """YAML without aliases: a few lines of aliases of aliases stand for more text than there is memory."""
+    """YAML without aliases: a few lines of nested aliases can expand to more text than fits in memory."""
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         if self.check_event(yaml.AliasEvent):
@@ -34,12 +43,12 @@ class _Yaml(yaml.SafeLoader):
 
 
 def read_yaml(text: str) -> Any:
-    """What a YAML text says; classes, functions and aliases are refused."""
+    """Parse YAML; classes, functions and aliases are refused."""
     return yaml.load(text, _Yaml)  # a safe loader
 
 
 def parse(text: str) -> Any:
-    """The value that one word of YAML stands for.
+    """The value of one word of YAML.
 
     Raises:
         ValueError: it is not YAML.
@@ -58,31 +67,29 @@ MASKS = ("time_mask", "feature_mask")
 
 
 class Augmentation(BaseModel):
-    """How training utterances are changed, anew at every update or in `copies`; dev and test never are.
+    """How training utterances are changed, differently at every update or in `copies`; dev and test never are.
 
-    What changes the sound needs the upstream at every update, a frozen one's too (once for each copy); the others work
-    on what is stored.
+    Changes of the audio run the upstream at every update, also a frozen one (or once per copy); the others act on
+    stored hidden states.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    noise: tuple[float, float] | None = Field(None, description="lowest and highest signal-to-noise ratio, dB: 5,20")
-    noise_files: str | None = Field(None, description="folder of noises to draw from; none: white noise")
-    speed: float = Field(0.0, ge=0, le=0.5, description="faster or slower by up to this share")
-    gain: float = Field(0.0, ge=0, description="louder or softer by up to so many dB")
-    reverb: float = Field(0.0, ge=0, description="made-up rooms of up to so many seconds of reverberation (to -60 dB)")
-    share: float = Field(0.5, gt=0, le=1, description="chance of each of noise, speed, gain and reverb at an utterance")
-    time_mask: int = Field(0, ge=0, description="SpecAugment: up to so many neighbouring frames set to 0")
-    feature_mask: int = Field(0, ge=0, description="SpecAugment: up to so many neighbouring features set to 0")
-    copies: int = Field(
-        0, ge=0, description="svm, logistic, ridge: so many changed copies of each training utterance besides"
-    )
-    mixup: float = Field(0.0, ge=0, description="alpha of mixup: two utterances and their losses mixed, Beta(a, a)")
+    noise: tuple[float, float] | None = Field(None, description="lowest and highest signal-to-noise ratio in dB: 5,20")
+    noise_files: str | None = Field(None, description="folder of noise recordings; null: white noise")
+    speed: float = Field(0.0, ge=0, le=0.5, description="largest relative change of speed; 0.1: 0.9 to 1.1 x")
+    gain: float = Field(0.0, ge=0, description="largest change of loudness in dB")
+    reverb: float = Field(0.0, ge=0, description="longest reverberation time (RT60) of simulated rooms in seconds")
+    share: float = Field(0.5, gt=0, le=1, description="probability of noise, speed, gain and reverb, each")
+    time_mask: int = Field(0, ge=0, description="SpecAugment: most neighbouring frames set to 0")
+    feature_mask: int = Field(0, ge=0, description="SpecAugment: most neighbouring features set to 0")
+    copies: int = Field(0, ge=0, description="svm, logistic, ridge: augmented copies of each training utterance")
+    mixup: float = Field(0.0, ge=0, description="alpha of mixup: mix two utterances and their losses by Beta(a, a)")
 
     @field_validator("noise", mode="before")
     @classmethod
     def _range(cls, value: Any) -> Any:
-        """Words are split at commas; the lower ratio comes first."""
+        """`20,5` is split and sorted."""
         value = [part.strip() for part in value.split(",")] if isinstance(value, str) else value
         return sorted(map(float, value)) if isinstance(value, list | tuple) else value
 
@@ -90,18 +97,18 @@ class Augmentation(BaseModel):
     def _files_of_noise(self) -> Augmentation:
         if self.noise_files is not None and self.noise is None:
             raise ValueError(
-                "noise_files without noise, the range of ratios in dB, adds nothing; give augment.noise=5,20"
+                "noise_files needs noise, the range of signal-to-noise ratios in dB: give augment.noise=5,20"
             )
         return self
 
     @property
     def on_waves(self) -> bool:
-        """Whether the sound itself is changed."""
+        """Whether the audio is changed."""
         return any(getattr(self, name) for name in WAVES)
 
     @property
     def is_on(self) -> bool:
-        """Whether anything is."""
+        """Whether anything is changed."""
         return self != Augmentation(share=self.share, copies=self.copies)
 
 
@@ -128,154 +135,230 @@ SWEEPABLE = (
     "task_weighting",
     "adversarial_weight",
 )
-"""Settings that change a training and neither the data nor the hidden states; besides, `head.NAME`, a head's option."""
+"""Settings that a sweep may vary, beside `head.NAME` and `ladder.NAME`: they change no data and no hidden states."""
 
 
-# ---- The config of a run: validated and frozen before anything heavy starts, saved resolved beside the results.
+# ---- The settings of a run, one class a group. `undertone list settings` and docs/settings.md are made from these.
 
 MOST_TRIALS = 1000
 
 
-class RunConfig(BaseModel):
-    """Everything that decides a run's numbers. `undertone crossval CORPUS key=value` sets any of these by name."""
-
+class _Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class DataSettings(_Settings):
+    """Which speech, which labels, and how it is divided into folds."""
 
     corpus: str = Field(
         description="name (undertone list corpora), CSV / JSONL / Parquet table, folder, hf:user/name or ./my_corpus.py"
     )
-    corpus_options: dict[str, Any] = Field({}, description="options of the corpus, as corpus.NAME=value")
+    corpus_options: dict[str, Any] = Field({}, description="options of the corpus (undertone list corpora NAME)")
     root: str | None = Field(None, description="folder of the corpus' audio")
-    strict: bool = Field(False, description="stop at a broken file instead of setting it aside")
+    strict: bool = Field(False, description="stop at a broken file instead of skipping it")
     tasks: tuple[str, ...] = Field(
         (),
         description="columns to predict, series.NAME over time; empty: emotion (else the dimensions), and gender",
     )
-    task_weights: dict[str, float] = Field({}, description="factor of a task's loss; 1 where not given")
-    soft_labels: bool = Field(False, description="learn the raters' votes as shares of the emotions, not one label")
+    soft_labels: bool = Field(False, description="train on the distribution of the raters' votes instead of one label")
     protocol: str | None = Field(
-        None, description="speaker, session, groups, split, random, auto or the corpus' own; none: the corpus' default"
+        None,
+        description="speaker, session, groups, split, random, auto or the corpus' own; null: the corpus' default",
     )
     num_folds: int | None = Field(None, ge=2, description="number of folds of the protocols `groups` and `random`")
-    allow_leak: bool = Field(False, description="run folds that share speakers, and say so wherever the scores stand")
+    allow_leak: bool = Field(
+        False, description="allow folds that share speakers; every score is then marked speaker-dependent"
+    )
 
-    upstream: str = Field("fbank", description="Hub id, folder, or fbank / mfcc / spectrogram")
+
+class UpstreamSettings(_Settings):
+    """The upstream, and how much of it is trained."""
+
+    upstream: str = Field("fbank", description="a name (undertone list upstreams), Hub id, folder or ./my_upstream.py")
     revision: str | None = Field(None, description="branch, tag or commit of the upstream on the Hub")
-    upstream_options: dict[str, Any] = Field({}, description="options of the upstream, as upstream.NAME=value")
-    mode: Literal["frozen", "finetune", "lora"] = Field("frozen", description="what of the upstream learns")
-    train_front_end: bool = Field(False, description="finetune: train the convolutional front-end too")
-    top_layers: int | None = Field(None, ge=1, description="finetune: only so many last blocks; the rest is stored")
-    upstream_learning_rate: float = Field(1e-5, gt=0, description="peak rate of the upstream's or adapters' weights")
+    upstream_options: dict[str, Any] = Field({}, description="options of the upstream (undertone list upstreams NAME)")
+    mode: Literal["frozen", "finetune", "lora"] = Field("frozen", description="which weights of the upstream train")
+    train_front_end: bool = Field(False, description="finetune: also train the convolutional feature encoder")
+    top_layers: int | None = Field(
+        None, ge=1, description="finetune: train only this many of the last blocks; the output of the others is stored"
+    )
+    upstream_learning_rate: float = Field(1e-5, gt=0, description="peak learning rate of the upstream or its adapters")
     lora_rank: int = Field(8, ge=1, description="rank of the LoRA adapters")
-    lora_alpha: int = Field(16, ge=1, description="their scale is alpha / rank")
+    lora_alpha: int = Field(16, ge=1, description="the adapters are scaled by alpha / rank")
     lora_dropout: float = Field(0.0, ge=0, lt=1, description="dropout before the adapters")
-    gradient_checkpointing: bool = Field(False, description="compute a block twice instead of keeping its values")
+    gradient_checkpointing: bool = Field(
+        False, description="recompute activations in the backward pass: less memory, more time"
+    )
+
+
+class HeadSettings(_Settings):
+    """The layer sum and the head on top of it."""
+
     layers: Literal["sum", "best"] | int = Field(
         "sum",
-        description="of the hidden states: sum, all by learned weights; 9, that one alone (0 = input of the first "
-        "block); best, the one that dev chooses for each fold",
+        description="which hidden states: sum, all by learned weights; 9, layer 9 alone (0 = input of the first "
+        "block); best, the layer that dev chooses for each fold",
     )
     layer_norm: bool = Field(False, description="normalise every layer before the layer sum")
     head: str = Field("attention", description="a head (undertone list heads), ./my_head.py or my_pkg.heads:MyHead")
-    head_options: dict[str, Any] = Field({}, description="options of the head, as head.NAME=value")
-
-    store: str | None = Field(None, description="folder of stored hidden states; none: ~/.cache/undertone/store")
-    store_dtype: Literal["float16", "bfloat16", "float32", "int8"] = Field(
-        "float16", description="precision of stored frames; int8 has a scale for each layer and feature of an utterance"
-    )
-    store_budget: ByteSize | None = Field(
-        None, ge=0, description="room for hidden states yet to be stored, as 20GB; none: half of the free disk"
-    )
-    memory: float | None = Field(
-        None, ge=0, description="GB of stored hidden states kept in memory, the rest is read again; none: half of it"
-    )
-
-    ladder: bool = Field(False, description="reconstruct the layers of the head besides (Rasmus et al. 2015)")
-    ladder_options: dict[str, Any] = Field({}, description="noise, lambdas, denoiser, detach, first: ladder.NAME=value")
-    unlabelled: str | None = Field(
-        None, description="speech that the ladder reconstructs besides: a folder of sound files, or as corpus"
-    )
-
-    class_weights: Literal["none", "balanced"] = Field(
-        "none", description="balanced: every class counts alike, however many utterances of it there are"
-    )
-    label_smoothing: float = Field(0.0, ge=0, lt=1, description="share of a target spread over all classes")
-    focal_gamma: float = Field(0.0, ge=0, description="focal loss: exponent by which what is already right counts less")
-    regression_loss: Literal["ccc", "mse"] = Field("ccc", description="of values: 1 - CCC, or the squared error")
-    task_weighting: Literal["fixed", "uncertainty"] = Field(
-        "fixed", description="uncertainty: the tasks' weights are learned (Kendall et al. 2018), times task_weights"
-    )
-    adversarial: tuple[str, ...] = Field(
-        (), description="columns that the embedding must not tell, by gradient reversal: speaker, corpus, gender"
-    )
-    adversarial_weight: float = Field(1.0, ge=0, description="the reversed gradient's factor rises from 0 to this")
-
-    augment: Augmentation = Field(
-        Augmentation(), description="how training utterances are changed, as augment.NAME=value; off"
-    )
-
-    seed: int = Field(0, ge=0, description="decides initial weights, order, dropout and the folds' draw")
-    seeds: tuple[int, ...] = Field((), description="train every fold with each: 3 (0, 1 and 2), or 0,7,9")
-    sweep: dict[str, tuple[Any, ...]] = Field(
-        {}, description="values to try, as sweep.NAME=a,b; dev chooses one for each fold, of head.C for each task"
-    )
-    learning_rate: float = Field(1e-3, gt=0, description="peak learning rate of AdamW")
-    layer_sum_learning_rate: float | None = Field(
-        0.1, gt=0, description="peak rate of the layer sum, which has no weight decay; null: in one group with the head"
-    )
-    weight_decay: float = Field(0.01, ge=0, description="decoupled weight decay; 0 makes AdamW plain Adam")
-    warmup: float = Field(0.1, ge=0, le=1, description="share of the steps over which the rate rises from 0")
-    schedule: Literal["linear", "cosine", "constant"] = Field("linear", description="how the rate falls afterwards")
-    clip_norm: float = Field(1.0, gt=0, description="gradients are scaled down to this norm")
-    batch_size: int = Field(32, ge=1, description="utterances an update, over all processes and micro-batches")
-    accumulation: int = Field(
-        1,
-        ge=1,
-        description="micro-batches an update: less memory, same gradient but for batch norms; CCC needs two passes",
-    )
-    max_epochs: int = Field(40, ge=1, description="passes over the training utterances")
-    max_steps: int | None = Field(None, ge=1, description="updates; overrides max_epochs")
-    eval_every: int | None = Field(None, ge=1, description="updates between two looks at dev; none: every epoch")
-    patience: int = Field(15, ge=1, description="stop after this many looks at dev without a better score")
-    not_finite: Literal["stop", "skip"] = Field(
-        "stop", description="what to do when a loss or gradient is NaN or infinite: stop, or leave that update out"
-    )
-    postprocess: tuple[Literal["median", "centring", "scaling", "delay"], ...] = Field(
-        (), description="of predictions over time: the steps that dev may choose, with commas; median,delay"
-    )
-    dev: Literal["fold", "inner"] | None = Field(
-        None,
-        description="what chooses: the fold's dev part, or (heads fitted by a solver, and their default) inner folds "
-        "over the speakers of train and dev, all of which are then fitted",
-    )
-    refit_on_dev: bool = Field(
-        False, description="train once more on train and dev, for as long as was best on dev, before test is read"
-    )
-    average_top: int = Field(1, ge=1, description="average the weights of the so many best looks at dev")
-    mixed_precision: Literal["no", "bf16", "fp16"] = Field("no", description="autocast, of a frozen upstream too")
-    select_by: Literal["uar", "wa", "macro_f1", "ccc"] | None = Field(
-        None,
-        description="dev score of the first task, which alone selects; none: mean over tasks of uar (classes), ccc "
-        "(values)",
-    )
-    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where to compute")
-    deterministic: bool = Field(
-        False, description="only algorithms that give the same bits every time, which on a GPU are slower"
-    )
-    log_with: Literal["tensorboard", "none"] = Field("none", description="an Accelerate tracker that follows the run")
+    head_options: dict[str, Any] = Field({}, description="options of the head (undertone list heads NAME)")
 
     @field_validator("layers", mode="before")
     @classmethod
     def _layers(cls, value: Any) -> Any:
-        """One sentence in place of one for each type that it may have."""
+        """One message instead of one for each type of the union."""
         if value in ("sum", "best") or (isinstance(value, int) and not isinstance(value, bool) and value >= 0):
             return value
         raise ValueError("give sum, best, or the number of one layer, 0 or more (0 = input of the first block)")
 
+
+class LadderSettings(_Settings):
+    """The ladder network (Rasmus et al. 2015), which also learns from unlabelled speech."""
+
+    ladder: bool = Field(False, description="add the reconstruction loss of a ladder network to the head")
+    ladder_options: LadderOptions = Field(LadderOptions(), description="how the ladder corrupts and reconstructs")
+    unlabelled: str | None = Field(
+        None, description="unlabelled speech for the ladder: a folder of audio files, or as corpus"
+    )
+
+    @field_serializer("ladder_options")
+    def _given_options(self, options: LadderOptions) -> dict[str, Any]:
+        """Only what differs from the defaults, as the command line gives it."""
+        return options.model_dump(mode="json", exclude_defaults=True)
+
+    @model_validator(mode="after")
+    def _ladder(self) -> Self:
+        if self.unlabelled is not None and not self.ladder:
+            raise ValueError(f"unlabelled={self.unlabelled} needs a ladder: add ladder=true.")
+        return self
+
+
+class LossesSettings(_Settings):
+    """What the training minimises."""
+
+    task_weights: dict[str, float] = Field({}, description="factor of a task's loss; default: 1")
+    class_weights: Literal["none", "balanced"] = Field(
+        "none", description="balanced: every class has the same total weight, however rare it is"
+    )
+    label_smoothing: float = Field(0.0, ge=0, lt=1, description="probability spread evenly over all classes")
+    focal_gamma: float = Field(0.0, ge=0, description="exponent gamma of the focal loss; 0: cross-entropy")
+    regression_loss: Literal["ccc", "mse"] = Field("ccc", description="of values: 1 - CCC, or the mean squared error")
+    task_weighting: Literal["fixed", "uncertainty"] = Field(
+        "fixed", description="uncertainty: learn the tasks' weights (Kendall et al. 2018), on top of task_weights"
+    )
+    adversarial: tuple[str, ...] = Field(
+        (), description="columns that the embedding must not reveal, by gradient reversal: speaker, corpus, gender"
+    )
+    adversarial_weight: float = Field(1.0, ge=0, description="final factor of the reversed gradient; it rises from 0")
+
+
+class OptimisationSettings(_Settings):
+    """Seeds, sweeps, learning rates, batches and the length of a training."""
+
+    seed: int = Field(0, ge=0, description="decides initial weights, order, dropout and randomly drawn folds")
+    seeds: tuple[int, ...] = Field((), description="train every fold with each seed: 3 (0, 1 and 2), or 0,7,9")
+    sweep: dict[str, tuple[Any, ...]] = Field(
+        {}, description="values to try, as sweep.NAME=a,b; dev chooses one for each fold (head.C: for each task)"
+    )
+    learning_rate: float = Field(1e-3, gt=0, description="peak learning rate of AdamW")
+    layer_sum_learning_rate: float | None = Field(
+        0.1, gt=0, description="peak learning rate of the layer sum, without weight decay; null: that of the head"
+    )
+    weight_decay: float = Field(0.01, ge=0, description="decoupled weight decay; 0 makes AdamW plain Adam")
+    warmup: float = Field(0.1, ge=0, le=1, description="fraction of the updates over which the rate rises from 0")
+    schedule: Literal["linear", "cosine", "constant"] = Field("linear", description="how the rate falls after warmup")
+    clip_norm: float = Field(1.0, gt=0, description="largest norm of the gradient")
+    batch_size: int = Field(32, ge=1, description="utterances per update, over all processes and micro-batches")
+    accumulation: int = Field(
+        1,
+        ge=1,
+        description="micro-batches per update: less memory, same gradient but for batch norm; CCC needs two passes",
+    )
+    max_epochs: int = Field(40, ge=1, description="passes over the training utterances")
+    max_steps: int | None = Field(None, ge=1, description="updates; overrides max_epochs")
+    not_finite: Literal["stop", "skip"] = Field(
+        "stop", description="what to do with an update whose loss or gradient is NaN or infinite"
+    )
+
+
+class AugmentationSettings(_Settings):
+    """How training utterances are changed."""
+
+    augment: Augmentation = Field(Augmentation(), description="how training utterances are changed; off")
+
+
+class EvaluationSettings(_Settings):
+    """When dev is scored, what it chooses, and when a training stops."""
+
+    eval_every: int | None = Field(None, ge=1, description="updates between two evaluations on dev; null: an epoch")
+    patience: int = Field(15, ge=1, description="stop after this many evaluations without a better dev score")
+    select_by: Literal["uar", "wa", "macro_f1", "ccc"] | None = Field(
+        None,
+        description="dev score of the first task that selects the weights; null: mean over tasks of UAR (classes) and "
+        "CCC (values)",
+    )
+    average_top: int = Field(1, ge=1, description="average the weights of the k best evaluations on dev")
+    dev: Literal["fold", "inner"] | None = Field(
+        None,
+        description="what chooses: the fold's dev part, or (the default of svm, logistic, ridge) inner folds over the "
+        "speakers of train and dev, all of which are then fitted",
+    )
+    refit_on_dev: bool = Field(
+        False, description="train again on train and dev, for the number of updates that was best on dev"
+    )
+    postprocess: tuple[Literal["median", "centring", "scaling", "delay"], ...] = Field(
+        (), description="steps on predictions over time that dev may choose from: median,delay"
+    )
+
+    @model_validator(mode="after")
+    def _dev_is_kept(self) -> Self:
+        if self.postprocess and self.refit_on_dev:
+            raise ValueError("postprocess is chosen on dev, which refit_on_dev trains on. Leave one of them out.")
+        return self
+
+
+class StoreSettings(_Settings):
+    """Where and how the hidden states of a frozen upstream are stored."""
+
+    store: str | None = Field(None, description="folder of stored hidden states; null: ~/.cache/undertone/store")
+    store_dtype: Literal["float16", "bfloat16", "float32", "int8"] = Field(
+        "float16", description="precision of stored frames; int8 has a scale for each layer and feature of an utterance"
+    )
+    store_budget: ByteSize | None = Field(
+        None, ge=0, description="disk space for new hidden states, such as 20GB; null: half of the free space"
+    )
+    memory: float | None = Field(
+        None, ge=0, description="GB of stored hidden states kept in memory; null: half of it; the rest is read again"
+    )
+
+
+class OutputSettings(_Settings):
+    """Device, precision and logging."""
+
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where to compute")
+    mixed_precision: Literal["no", "bf16", "fp16"] = Field("no", description="autocast, also of a frozen upstream")
+    deterministic: bool = Field(False, description="use only deterministic algorithms, which are slower on a GPU")
+    log_with: Literal["tensorboard", "none"] = Field("none", description="tracker that logs the training")
+
+
+class RunConfig(  # pydantic takes the fields of the last class first
+    OutputSettings,
+    StoreSettings,
+    EvaluationSettings,
+    AugmentationSettings,
+    OptimisationSettings,
+    LossesSettings,
+    LadderSettings,
+    HeadSettings,
+    UpstreamSettings,
+    DataSettings,
+):
+    """Everything that decides a run's numbers. `undertone crossval CORPUS key=value` sets any of these by name."""
+
     @field_validator("seeds", mode="before")
     @classmethod
     def _seeds(cls, value: Any) -> Any:
-        """A number of seeds counts from 0; words are split at commas."""
+        """N stands for the seeds 0 to N - 1; `0,7,9` is split."""
         if isinstance(value, str):
             value = split(value) if "," in value else parse(value)
         value = tuple(range(min(value, MOST_TRIALS + 1))) if isinstance(value, int) else value
@@ -304,31 +387,17 @@ class RunConfig(BaseModel):
         return found
 
     @model_validator(mode="after")
-    def _dev_is_kept(self) -> RunConfig:
-        if self.postprocess and self.refit_on_dev:
-            raise ValueError("postprocess is chosen on dev, which refit_on_dev trains on. Leave one of them out.")
-        return self
-
-    @model_validator(mode="after")
-    def _ladder(self) -> RunConfig:
-        """Refuse unknown options of the ladder, and unlabelled speech that nothing would hear."""
-        LadderOptions.read(self.ladder_options)
-        if self.unlabelled is not None and not self.ladder:
-            raise ValueError(f"unlabelled={self.unlabelled} is for a ladder alone: add ladder=true.")
-        return self
-
-    @model_validator(mode="after")
-    def _one_choice_of_layers(self) -> RunConfig:
+    def _one_choice_of_layers(self) -> Self:
         if self.layers == "best" and "layers" in self.sweep:
             raise ValueError("layers=best tries every layer, sweep.layers those that it names. Leave one of them out.")
         return self
 
     @model_validator(mode="after")
-    def _trials(self) -> RunConfig:
+    def _trials(self) -> Self:
         """Refuse a value of the sweep that its setting does not take, and too many trainings, before any starts."""
         count = math.prod(map(len, self.sweep.values())) * max(1, len(self.seeds))
         if count > MOST_TRIALS:
-            raise ValueError(f"seeds and sweep ask for more than {MOST_TRIALS} trainings of a fold; try fewer values")
+            raise ValueError(f"seeds and sweep ask for more than {MOST_TRIALS} trainings of a fold; give fewer values")
         try:
             trials(self)
         except ValidationError as error:
@@ -336,18 +405,42 @@ class RunConfig(BaseModel):
         return self
 
 
+GROUPS: dict[str, type[BaseModel]] = {
+    cls.__name__.removesuffix("Settings").lower(): cls for cls in reversed(RunConfig.__bases__)
+}
+"""{data, upstream, ...: the settings of that group}."""
+
+NESTED = {
+    "sweep": "sweep",
+    "corpus": "corpus_options",
+    "head": "head_options",
+    "upstream": "upstream_options",
+    "ladder": "ladder_options",
+    "task_weights": "task_weights",
+    "augment": "augment",
+}
+"""{prefix: field} of the settings that are given as PREFIX.NAME=value."""
+
 SHORT = {"lr": "learning_rate", "epochs": "max_epochs", "folds": "num_folds", "steps": "max_steps"}
 
 
 def explain(error: ValidationError) -> str:
-    """The findings of pydantic as sentences."""
+    """Pydantic's findings as sentences; an unknown setting names its nearest."""
+    prefixes = {field: prefix for prefix, field in NESTED.items()}
     lines = []
     for item in error.errors():
-        message = item["msg"].removeprefix("Value error, ")
-        if not item["loc"]:  # of the settings together
+        place, message = item["loc"], item["msg"].removeprefix("Value error, ")
+        if not place:  # of the settings together
             lines.append(message)
             continue
-        key = ".".join(str(part) for part in item["loc"])
+        first = prefixes.get(str(place[0]), str(place[0]))
+        key = ".".join([first, *map(str, place[1:])])
+        if item["type"] == "extra_forbidden":
+            known = [*RunConfig.model_fields, *SHORT]
+            if len(place) > 1:
+                known = [f"{first}.{name}" for name in type(RunConfig.model_fields[str(place[0])].default).model_fields]
+            lines.append(f"Unknown setting {key!r}.{nearest(key, known)} `undertone list settings` explains them.")
+            continue
         got = "" if item["type"] == "missing" else f", got {item['input']!r}"
         lines.append(f"Setting {key!r}: {message[0].lower()}{message[1:]}{got}.")
     return " ".join(lines)
@@ -355,34 +448,28 @@ def explain(error: ValidationError) -> str:
 
 @dataclasses.dataclass(frozen=True)
 class Trial:
-    """One training of a fold.
+    """One training of a fold."""
 
-    Attributes:
-        name: of its folder, RUN/folds/FOLD/NAME; empty where the fold is trained once.
-        values: the swept settings.
-        config: the run's, with these and one seed.
-    """
-
-    name: str
-    values: dict[str, Any]
-    config: RunConfig
+    name: str  # of its folder RUN/folds/FOLD/NAME; empty where the fold is trained once
+    values: dict[str, Any]  # the swept settings
+    config: RunConfig  # the run's, with these values and one seed
 
 
 def trials(config: RunConfig) -> list[Trial]:
-    """Every combination of the sweep's values, each with every seed; one nameless trial where there are neither.
+    """Every combination of the sweep's values with every seed; one trial without a name if there are neither.
 
-    Options that a head chooses for each task on its own (C of a fitted one) stay in the sweep of each trial's config.
+    Options that a head chooses for each task separately (C of a fitted head) stay in the sweep of each trial's config.
 
     Raises:
         ValueError: a value that the setting does not take.
     """
     own = per_task_sweep(config)
-    shared = {key: values for key, values in config.sweep.items() if key not in own}
-    if not config.seeds and not shared:
+    swept = {key: values for key, values in config.sweep.items() if key not in own}
+    if not config.seeds and not swept:
         return [Trial("", {}, config)]
     found = []
-    for combination in itertools.product(*shared.values()):
-        values = dict(zip(shared, combination, strict=True))
+    for combination in itertools.product(*swept.values()):
+        values = dict(zip(swept, combination, strict=True))
         for seed in config.seeds or (config.seed,):
             shown = values | ({"seed": seed} if config.seeds else {})
             name = safe_name(",".join(f"{key}={value}" for key, value in shown.items()), safe=_KEPT)
@@ -391,7 +478,7 @@ def trials(config: RunConfig) -> list[Trial]:
 
 
 def per_task_sweep(config: RunConfig) -> dict[str, tuple[Any, ...]]:
-    """The part of the sweep that the head chooses for each task on its own: `head.C` of a fitted head."""
+    """The part of the sweep that the head chooses for each task separately: `head.C` of a fitted head."""
     if not any(key.startswith("head.") for key in config.sweep):
         return {}
     from undertone.downstream.fitted_head import FittedHead
@@ -406,7 +493,7 @@ def per_task_sweep(config: RunConfig) -> dict[str, tuple[Any, ...]]:
 def with_values(
     config: RunConfig, values: Mapping[str, Any], left: Mapping[str, tuple[Any, ...]] | None = None
 ) -> RunConfig:
-    """The config of one training: `values` set, and nothing but `left` left to sweep."""
+    """The config of one training: `values` are set, and only `left` remains to sweep."""
     settings = config.model_dump() | {"seeds": (), "sweep": dict(left or {})}
     for key, value in values.items():
         head, dot, option = key.partition(".")
@@ -417,4 +504,4 @@ def with_values(
     return type(config)(**settings)
 
 
-_KEPT = " =,[](){}:'\""  # characters of a trial's folder: numbers, words and lists look as they were given
+_KEPT = " =,[](){}:'\""  # characters of a trial's folder name that are not quoted

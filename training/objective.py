@@ -1,4 +1,4 @@
-"""What a training minimises: the tasks' losses, the head's own, and an adversary's."""
+"""The training objective: the tasks' losses, the head's own losses, and an adversary's."""
 
 from __future__ import annotations
 
@@ -32,15 +32,15 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Global:
-    """What a process must know of the global batch (all processes, all micro-batches) that its part belongs to.
+class BatchTotals:
+    """What a loss must know of the whole batch (all processes, all micro-batches) beside its part of it.
 
     Attributes:
         counts: {task: the count that its summed loss is divided by}; 0 where nothing is labelled.
         size: utterances.
-        progress: share of the training's updates that are done.
-        slopes: {task: derivatives (N,) of 1 - CCC by the N predictions of a part, and that loss ()}, where the batch
-            goes in several micro-batches: a part alone has another CCC than the whole.
+        progress: fraction of the training's updates that are done.
+        slopes: {task: derivatives (N,) of 1 - CCC with respect to the N predictions of a part, and that loss ()}, where
+            the batch is split: a part's CCC is not the batch's.
     """
 
     counts: dict[str, float]
@@ -50,14 +50,14 @@ class Global:
 
 
 class Objective(nn.Module):
-    """The loss of a training. What it learns itself (the tasks' weights, an adversary) is no part of the model.
+    """The loss of a training. Its parameters (task weights, an adversary) are not part of the model.
 
-    Its parameters are to be trained without weight decay. Nothing of it depends on other utterances than `train`.
+    Train them without weight decay. Only `train` decides class weights and the adversary's classes.
 
     Args:
         config: which losses, and their options.
         tasks: what the model predicts.
-        train: the utterances that will be learned from; they decide class weights and an adversary's classes.
+        train: the training utterances.
         embedding_size: E of the head.
         accelerator: devices and processes.
 
@@ -83,50 +83,50 @@ class Objective(nn.Module):
         self.uncertainty = UncertaintyWeights(tasks) if config.task_weighting == "uncertainty" else None
         self.class_weights: dict[str, Tensor] = {}
         if config.class_weights == "balanced":
-            weighed = [task for task in tasks if task.has_classes]
-            self.class_weights = {task.name: balanced(task, train).to(accelerator.device) for task in weighed}
+            weighted = [task for task in tasks if task.has_classes]
+            self.class_weights = {task.name: balanced(task, train).to(accelerator.device) for task in weighted}
         self.to(accelerator.device)
 
-    def measure(self, batch: Sequence[Utterance], progress: float) -> Global:
-        """What every part of this global batch must know."""
+    def measure(self, batch: Sequence[Utterance], progress: float) -> BatchTotals:
+        """The totals of a global batch, at this fraction of the training."""
         counts = {
             task.name: float(loss_count(task, self._truth(task, batch), self.class_weights.get(task.name)))
             for task in (*self.tasks, *self.adversarial_tasks)
         }
-        return Global(counts, len(batch), progress)
+        return BatchTotals(counts, len(batch), progress)
 
     def forward(
-        self, whole: Global, output: HeadOutput, own: Sequence[Utterance], piece: Sequence[Utterance]
+        self, totals: BatchTotals, output: HeadOutput, own: Sequence[Utterance], micro_batch: Sequence[Utterance]
     ) -> Tensor:
-        """This process' share of the loss of the global batch; the shares of all processes and pieces sum to it.
+        """This part's contribution to the loss of the global batch; the contributions of all parts sum to it.
 
         Args:
-            whole: of the global batch.
-            output: of `own`; or of the piece's first utterance when this process has none, which then counts for
-                nothing and only takes part in the collectives.
-            own: this process' utterances of the piece.
-            piece: the micro-batch, over all processes.
+            totals: of the global batch.
+            output: of `own`; if that is empty, of the micro-batch's first utterance, which then counts for nothing and
+                only takes part in the collectives.
+            own: this process' utterances of the micro-batch.
+            micro_batch: the micro-batch, over all processes.
         """
         embedding = output.embedding.float()
         loss = embedding.sum() * 0.0
         for task in self.tasks:
             if not task.weight and self.accelerator.num_processes == 1:  # DDP wants every weight in the graph
                 continue
-            part = self._part(task, whole, self._logits(task, output, own or piece[:1]), own, piece)
+            part = self._part(task, totals, self._logits(task, output, own or micro_batch[:1]), own, micro_batch)
             if self.uncertainty is not None:
-                share = len(own) / whole.size if whole.counts[task.name] else 0.0
-                part = self.uncertainty(task, part, share)
+                fraction = len(own) / totals.size if totals.counts[task.name] else 0.0
+                part = self.uncertainty(task, part, fraction)
             loss = loss + task.weight * part
         if self.adversary is not None:
-            strength = reversal_strength(whole.progress, self.adversarial_weight)
+            strength = reversal_strength(totals.progress, self.adversarial_weight)
             for name, logits in self.adversary(embedding, strength).items():
                 task = next(task for task in self.adversarial_tasks if task.name == name)
-                loss = loss + self._part(task, whole, logits, own, piece)
-        return loss + self._head_losses(output, own, piece) * len(piece) / whole.size
+                loss = loss + self._part(task, totals, logits, own, micro_batch)
+        return loss + self._head_losses(output, own, micro_batch) * len(micro_batch) / totals.size
 
     @property
     def concordant(self) -> tuple[Task, ...]:
-        """The tasks whose loss is 1 - CCC, which is no sum over utterances."""
+        """The tasks whose loss is 1 - CCC, which is not a sum over utterances."""
         ccc = self.options.regression == "ccc"
         return tuple(task for task in self.tasks if ccc and task.kind == "regression" and task.weight)
 
@@ -138,13 +138,13 @@ class Objective(nn.Module):
         }
 
     def with_slopes(
-        self, whole: Global, predictions: Sequence[Mapping[str, Tensor]], own: Sequence[Sequence[Utterance]]
-    ) -> list[Global]:
-        """What each part must know, from what all parts predict; to be called by all processes.
+        self, totals: BatchTotals, predictions: Sequence[Mapping[str, Tensor]], own: Sequence[Sequence[Utterance]]
+    ) -> list[BatchTotals]:
+        """The totals for each part, given the predictions of all parts; all processes must call it.
 
         Args:
-            whole: of the global batch.
-            predictions: of each part, as `predictions` gives them.
+            totals: of the global batch.
+            predictions: of each part, from `predictions`.
             own: this process' utterances of each part, whose targets count.
         """
         parts: list[dict[str, tuple[Tensor, Tensor]]] = [{} for _ in own]
@@ -154,7 +154,7 @@ class Objective(nn.Module):
             slopes, loss = ccc_slopes(torch.cat(values), torch.cat(truth))
             for part, rows in zip(parts, slopes.split([len(rows) for rows in values]), strict=True):
                 part[task.name] = rows, loss
-        return [replace(whole, slopes=part) for part in parts]
+        return [replace(totals, slopes=part) for part in parts]
 
     def _logits(self, task: Task, output: HeadOutput, utterances: Sequence[Utterance]) -> Tensor:
         """(N, C), as many as `_truth` has targets."""
@@ -163,21 +163,26 @@ class Objective(nn.Module):
         return output.logits[task.name].float()
 
     def _part(
-        self, task: Task, whole: Global, logits: Tensor, own: Sequence[Utterance], piece: Sequence[Utterance]
+        self,
+        task: Task,
+        totals: BatchTotals,
+        logits: Tensor,
+        own: Sequence[Utterance],
+        micro_batch: Sequence[Utterance],
     ) -> Tensor:
-        truth = self._truth(task, own or piece[:1])
+        truth = self._truth(task, own or micro_batch[:1])
         if not own:
             truth = torch.full_like(truth, torch.nan if truth.is_floating_point() else -1)
-        if task.name in whole.slopes:
-            slopes, loss = whole.slopes[task.name]
+        if task.name in totals.slopes:
+            slopes, loss = totals.slopes[task.name]
             linear = (slopes * logits[:, 0]).sum() if own else logits.sum() * 0.0
-            share = is_labelled(truth).sum() / (whole.counts[task.name] or 1.0)
-            return loss * share + linear - linear.detach()
+            fraction = is_labelled(truth).sum() / (totals.counts[task.name] or 1.0)
+            return loss * fraction + linear - linear.detach()
         total, _ = task_loss(task, logits, truth, self.options, self.class_weights.get(task.name))
-        return total / (whole.counts[task.name] or 1.0)
+        return total / (totals.counts[task.name] or 1.0)
 
-    def _head_losses(self, output: HeadOutput, own: Sequence[Utterance], piece: Sequence[Utterance]) -> Tensor:
-        """The head's own losses, each averaged over the piece, of which this process' share is returned."""
+    def _head_losses(self, output: HeadOutput, own: Sequence[Utterance], micro_batch: Sequence[Utterance]) -> Tensor:
+        """The head's own losses, averaged over the micro-batch: this process' contribution."""
         loss = output.embedding.new_zeros((), dtype=torch.float32)
         for own_sum, own_count in output.losses.values():
             active = 1.0 if own else 0.0
@@ -193,13 +198,13 @@ class Objective(nn.Module):
         return torch.from_numpy(targets(task, utterances)).to(self.accelerator.device)
 
     def average_gradients(self) -> None:
-        """Average the gradients of its own parameters over the processes, as DDP does the model's."""
+        """Average this module's gradients over the processes, as DDP does for the model."""
         for parameter in self.parameters():
             if parameter.grad is not None:
                 parameter.grad = self.accelerator.reduce(parameter.grad, "mean")
 
-    def settle(self) -> None:
-        """After an update: put what is bounded back into its bounds."""
+    def clamp(self) -> None:
+        """Put bounded parameters back into their bounds after an update."""
         if self.uncertainty is not None:
             self.uncertainty.clamp()
 
@@ -207,7 +212,7 @@ class Objective(nn.Module):
 def balanced(task: Task, utterances: Sequence[Utterance]) -> Tensor:
     """(C,) float32 class weights N / (K N_c), scikit-learn's "balanced"; 0 for a class that no utterance has.
 
-    N_c counts the labelled utterances of class c, or sums its shares; K is the number of classes that occur.
+    N_c counts the labelled utterances of class c, or sums its votes; K is the number of classes that occur.
     """
     truth = targets(task, utterances)
     if task.kind == "distribution":

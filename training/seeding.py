@@ -15,13 +15,13 @@ Item = TypeVar("Item")
 
 
 def draw(*parts: object) -> int:
-    """A 63-bit integer that depends on `parts` alone."""
+    """A 63-bit integer that depends only on `parts`."""
     digest = hashlib.blake2b("\x1f".join(map(str, parts)).encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") >> 1
 
 
 def generator_of(*parts: object) -> torch.Generator:
-    """A generator on the CPU whose draws depend on `parts` alone."""
+    """A CPU generator whose draws depend only on `parts`."""
     return torch.Generator().manual_seed(draw(*parts))
 
 
@@ -31,7 +31,7 @@ def seed_everything(*parts: object) -> None:
 
 
 def utterance_keys(utterances: Sequence[Utterance]) -> torch.Tensor:
-    """(B,) int32: what dropout knows utterances by, a hash of each id."""
+    """(B,) int32 hashes of the ids, by which dropout knows utterances."""
     return torch.tensor([draw("dropout", item.id) % 2**32 - 2**31 for item in utterances], dtype=torch.int32)
 
 
@@ -40,7 +40,7 @@ def epoch_batches(
 ) -> list[list[int]]:
     """The batches of one epoch, as positions in `ids`; every position occurs once.
 
-    Utterances are sorted by duration * (1 + u), u uniform in [-jitter, jitter] and drawn anew each epoch, cut into
+    Utterances are sorted by duration * (1 + u), u uniform in [-jitter, jitter] and drawn again each epoch, cut into
     batches, and the batches are shuffled: the smaller the jitter, the less padding and the less mixing.
     """
 
@@ -53,5 +53,5 @@ def epoch_batches(
 
 
 def chunks(items: Sequence[Item], size: int) -> list[list[Item]]:
-    """Consecutive pieces of `size`; the last one may be shorter."""
+    """Consecutive slices of `size`; the last may be shorter."""
     return [list(items[start : start + size]) for start in range(0, len(items), size)]

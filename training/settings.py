@@ -1,29 +1,19 @@
-"""Settings as a user gives them (flags, key=value, YAML, presets) -> RunConfig, and back: a file, a command line."""
+"""Flags, key=value words, YAML files and presets -> RunConfig, and back to a file or a command line."""
 
 from __future__ import annotations
 
 import json
 import shlex
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from undertone.common.discovery import nearest
 from undertone.common.files import read_record, write_json
-from undertone.training.config import SHORT, RunConfig, explain, parse, read_yaml
-
-NESTED = {
-    "sweep": "sweep",
-    "corpus": "corpus_options",
-    "head": "head_options",
-    "upstream": "upstream_options",
-    "ladder": "ladder_options",
-    "task_weights": "task_weights",
-    "augment": "augment",
-}
+from undertone.training.config import NESTED, SHORT, RunConfig, explain, parse, read_yaml
 
 
 def make_config(
@@ -37,7 +27,7 @@ def make_config(
     Later ones win; one value wins over an earlier sweep of that setting.
 
     Raises:
-        ValueError: an unreadable file, a word without `=`, an unknown key (its nearest is named), a value out of range.
+        ValueError: an unreadable file, a word without `=`, an unknown key (the message names the nearest), a bad value.
     """
     merged = {**(preset or {}), **(_read_file(file) if file is not None else {})}
     for key, value in values.items():
@@ -46,9 +36,6 @@ def make_config(
             merged[key] = value
     for word in assignments:
         assign(merged, word)
-    unknown = [key for key in merged if key not in RunConfig.model_fields]
-    if unknown:
-        raise ValueError(f"Unknown setting {unknown[0]!r}.{nearest(unknown[0], [*RunConfig.model_fields, *SHORT])}")
     try:
         return RunConfig(**merged)
     except ValidationError as error:
@@ -77,13 +64,13 @@ def _read_file(file: Path) -> dict[str, Any]:
     except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:  # PyYAML lets those of Python through
         raise ValueError(f"The config {file} is not valid YAML: {error}") from error
     if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
-        got = "other keys than words" if isinstance(content, dict) else type(content).__name__
+        got = "keys that are not text" if isinstance(content, dict) else type(content).__name__
         raise ValueError(f"The config {file} must hold `key: value` lines, got {got}.")
     return {SHORT.get(key, str(key)): value for key, value in content.items()}
 
 
 def assign(merged: dict[str, Any], word: str) -> None:
-    """Apply one `key=value`; `head.NAME=value` sets a head option; a value is read as YAML, lists with commas."""
+    """Apply one `key=value`; `head.NAME=value` sets an option of the head; values are YAML, or lists with commas."""
     key, equals, text = word.partition("=")
     if not equals or not key:
         raise ValueError(f"Expected key=value, got {word!r}. For example learning_rate=3e-4 or head.dropout=0.1.")
@@ -104,7 +91,7 @@ def assign(merged: dict[str, Any], word: str) -> None:
 
 
 def _unsweep(merged: dict[str, Any], key: str) -> None:
-    """Take a setting that is now given out of the sweep that a preset or a file asks for."""
+    """Remove a setting that is now given from the sweep of a preset or a file."""
     if isinstance(sweep := merged.get("sweep"), Mapping):
         merged["sweep"] = {name: values for name, values in sweep.items() if SHORT.get(name, name) != key}
 
@@ -126,6 +113,8 @@ def check_same_run(config: RunConfig, path: Path) -> None:
     if not path.is_file():
         return
     before, now = read_record(path), json.loads(config.model_dump_json())
+    with suppress(ValidationError):  # a setting that is newer than the run has its default
+        before = json.loads(RunConfig(**before).model_dump_json())
     where_only = {"store", "store_budget", "memory", "device", "log_with"}
     changed = [key for key in now if before.get(key) != now[key] and key not in where_only]
     if changed:
@@ -133,20 +122,20 @@ def check_same_run(config: RunConfig, path: Path) -> None:
         raise ValueError(f"{path.parent} holds a run with other settings: {listing}. Choose another --out.")
 
 
-# ---- The command line that makes a run again, from its resolved config.
+# ---- The command line that repeats a run, from its resolved config.
 
 _FLAGS = ("root", "upstream", "head")
 
 
 def command_line(config: Mapping[str, Any], run: Path, fold: str | None = None) -> str:
-    """`undertone crossval CORPUS --out RUN ...` with every setting that is not the default; of one fold, `train`.
+    """`undertone crossval CORPUS --out RUN ...` with every setting that differs from its default; `train` for one fold.
 
-    Run where `run` is unfinished it resumes; with another --out it makes the run again.
+    With an unfinished `run` it resumes; with another --out it repeats the run.
 
     Args:
         config: the content of RUN/config.json.
-        run: RUN, as it is to stand in the command.
-        fold: the only one that was trained; None: all of them were.
+        run: RUN, as written in the command.
+        fold: the only one that was trained; None: all.
     """
     words = ["undertone", "crossval" if fold is None else "train", str(config["corpus"])]
     for key in _FLAGS:
@@ -175,7 +164,7 @@ def _assignments(key: str, value: Any) -> list[str]:
 
 
 def _option(key: str, value: Any) -> str:
-    """A list as JSON, which may be nested; the values of a sweep with commas."""
+    """A list as JSON, since it may be nested; a sweep's values with commas."""
     return json.dumps(value, separators=(",", ":")) if isinstance(value, list) and key != "sweep" else _text(value)
 
 

@@ -1,4 +1,4 @@
-"""One training: hidden states in, the downstream with the best dev score out."""
+"""One training: batches of hidden states or audio in, the downstream with the best dev score out."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from undertone.downstream.task import Task
 from undertone.scoring.predictions import Predictions
 from undertone.training.checkpoint import Progress, average_weights, load_checkpoint, save_checkpoint, save_weights
 from undertone.training.config import RunConfig
-from undertone.training.objective import Global, Objective
+from undertone.training.objective import BatchTotals, Objective
 from undertone.training.prediction_loop import predict, selection_score
 from undertone.training.seeding import chunks, epoch_batches, seed_everything, utterance_keys
 from undertone.training.sources import Source
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 def rate_factor(step: int, total: int, warmup: float, schedule: Literal["linear", "cosine", "constant"]) -> float:
     """The factor in 0..1 of the peak rate at update `step` (0-based) of `total`.
 
-    It rises linearly over the first `warmup` share of the steps, then falls to 0 by `schedule` (or stays, `constant`).
+    It rises linearly over the first `warmup` fraction of the steps, then falls to 0 by `schedule`, or stays constant.
     """
     rising = math.ceil(warmup * total)
     if step < rising:
@@ -60,13 +60,13 @@ def rate_factor(step: int, total: int, warmup: float, schedule: Literal["linear"
     return max(0.0, 1 - done)
 
 
-# ---- Updates whose loss or gradient is NaN or infinite: named, written down, and never taken.
+# ---- Updates whose loss or gradient is NaN or infinite: recorded and skipped.
 
 FILE = "not_finite.jsonl"
 
 
 class NotFiniteError(ValueError):
-    """A training came to an update that is not finite, and was told to stop there."""
+    """A training reached an update that is not finite, and not_finite=stop."""
 
 
 def note_not_finite(folder: Path, step: int, loss: float, norm: float, ids: Sequence[str]) -> None:
@@ -78,24 +78,24 @@ def note_not_finite(folder: Path, step: int, loss: float, norm: float, ids: Sequ
 
 
 def not_finite_sentence(folder: Path, step: int, loss: float, norm: float, count: int) -> str:
-    """What happened, where the utterances are listed, and what to do."""
+    """The message for such an update: what happened, where its utterances are listed, what to do."""
     return (
-        f"Update {step} is not finite: loss {loss}, gradient norm {norm}. It was not taken; its {count} utterances are "
-        f"in {folder / FILE}. Lower the learning rate, look at these files, or leave such updates out: not_finite=skip."
+        f"Update {step} is not finite: loss {loss}, gradient norm {norm}. It was not applied; its {count} utterances "
+        f"are in {folder / FILE}. Lower the learning rate, check these files, or skip such updates: not_finite=skip."
     )
 
 
-# ---- How the C library keeps the memory that updates take and free.
+# ---- Memory that the C library keeps between updates.
 
 TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 
 
 def keep_freed_memory() -> None:
-    """Let what one update frees serve the next one, instead of going back to the system: on Linux with glibc.
+    """Reuse the memory that one update frees in the next one, instead of returning it to the system (Linux, glibc).
 
-    Every update takes and frees tensors of tens of megabytes. glibc returns such memory at once, and the system then
-    hands it out again page by page, zeroed: a quarter of the time of the attention head's update on frames. It holds
-    for the whole process, which keeps the memory that it needed most.
+    Every update allocates and frees tensors of tens of megabytes. By default glibc returns such memory at once, and the
+    system hands it out again page by page, zeroed: a quarter of the time of the attention head's update on frames. The
+    setting holds for the whole process, which keeps its peak memory.
     """
     if sys.platform == "linux" and hasattr(library := ctypes.CDLL(None), "mallopt"):
         library.mallopt(MMAP_THRESHOLD, 2**30)
@@ -115,12 +115,12 @@ class Trained:
     """The outcome of a training.
 
     Attributes:
-        best_step: updates after which the weights were kept.
+        best_step: updates before the weights that were kept.
         best_score: their dev score; None without dev.
         history: a record of every evaluation on dev.
-        micro_batches: in so many a batch went at the end.
-        chosen: what was chosen for each task on its own, {setting: {task: value}}.
-        chosen_by: on what the dev score was found.
+        micro_batches: how many a batch was split into at the end.
+        chosen: {setting: {task: value}} where each task has its own choice.
+        chosen_by: what the dev score was measured on.
     """
 
     best_step: int
@@ -133,19 +133,12 @@ class Trained:
 
 @dataclass(frozen=True)
 class _Part:
-    """A process' part of a micro-batch.
+    """A process' part of a micro-batch."""
 
-    Attributes:
-        piece: the micro-batch, over all processes.
-        own: this process' utterances of it; may be empty.
-        step: updates done before.
-        number: of the part, among those of all micro-batches and processes.
-    """
-
-    piece: list[Utterance]
-    own: list[Utterance]
-    step: int
-    number: int
+    micro_batch: list[Utterance]  # over all processes
+    own: list[Utterance]  # of this process; may be empty
+    step: int  # updates done before
+    number: int  # among the parts of all micro-batches and processes
 
 
 class Trainer:
@@ -154,13 +147,13 @@ class Trainer:
     Args:
         config: rates, batch size, when to stop.
         tasks: what is predicted.
-        source: utterances -> the batch that the module takes.
-        module: a `Downstream` fed from the store, or a `LiveModel` fed with sound; its weights already drawn.
+        source: utterances -> a batch for the module.
+        module: a `Downstream` on stored hidden states, or a `LiveModel` on audio; its weights are initialised.
         folder: where checkpoints and the best weights go.
         accelerator: devices and processes.
         follow: called after every update.
         augmenter: makes the training batches in place of the source; None: nothing is augmented.
-        unlabelled: what a module with a ladder hears besides; None: nothing.
+        unlabelled: further input of a module with a ladder; None: nothing.
     """
 
     def __init__(
@@ -182,18 +175,18 @@ class Trainer:
         self.module: Downstream | LiveModel = accelerator.unwrap_model(self.model)
         if isinstance(self.module, LiveModel):
             check_precision(self.module.upstream.eval(), accelerator.device, config.mixed_precision)
-        self.pieces = config.accumulation
+        self.micro_batches = config.accumulation
 
     def fit(
         self, train: Sequence[Utterance], dev: Sequence[Utterance], total: int, stop_at: int | None = None
     ) -> Trained:
-        """Train until the steps are done or dev has not improved for `patience` looks; then load the best weights.
+        """Train for `total` updates or until dev stops improving (`patience`); then load the best weights.
 
-        Continues from the newest checkpoint in the folder, bit for bit, where there is one.
+        Resumes from the newest checkpoint in the folder, bit for bit, if there is one.
 
         Args:
-            train: utterances to learn from.
-            dev: utterances that select; empty: the last weights are kept.
+            train: training utterances.
+            dev: utterances that select the weights; empty: the last ones are kept.
             total: updates of the whole schedule (`total_steps`).
             stop_at: stop after this many of them.
         """
@@ -206,10 +199,10 @@ class Trainer:
             while progress.step < last and not progress.finished:
                 self._epoch(progress, train, dev, total, last, interrupt)
         if not progress.best:
-            return Trained(progress.step, None, progress.history, self.pieces)
+            return Trained(progress.step, None, progress.history, self.micro_batches)
         best = [load_file(self._kept(step)) for _, step in progress.best]
         load_trained_state(self.module, average_weights(best))
-        return Trained(progress.best[0][1], progress.best[0][0], progress.history, self.pieces)
+        return Trained(progress.best[0][1], progress.best[0][0], progress.history, self.micro_batches)
 
     def _epoch(
         self,
@@ -220,11 +213,7 @@ class Trainer:
         last: int,
         interrupt: Interrupt,
     ) -> None:
-        """What is left of the pass that `progress` is in, as far as the training goes.
-
-        Raises:
-            KeyboardInterrupt: the user asked to stop; a checkpoint was written.
-        """
+        """Train the rest of the current epoch, or until the training ends."""
         config, ids, durations = self.config, [item.id for item in train], [item.duration for item in train]
         batches = epoch_batches(ids, durations, config.batch_size, config.seed, progress.epoch, self.source.jitter)
         for batch in batches[progress.position :]:
@@ -235,21 +224,21 @@ class Trainer:
             end_of_epoch = progress.position == len(batches)
             if end_of_epoch:
                 progress.epoch, progress.position = progress.epoch + 1, 0
-            if is_look(config, progress.step, last, end_of_epoch):
-                self._look(progress, dev, total)
+            if is_evaluation_due(config, progress.step, last, end_of_epoch):
+                self._evaluate(progress, dev, total)
             if interrupt.asked:
-                self._leave(progress)
+                self._interrupt(progress)
             if progress.step == last or progress.finished:
                 break
 
-    def _leave(self, progress: Progress) -> None:
-        """Save, and end. One of several processes ends at once: the others may be at another update."""
+    def _interrupt(self, progress: Progress) -> None:
+        """Save a checkpoint and stop. Of several processes none saves: the others may be at another update."""
         if self.accelerator.num_processes == 1:
             self._checkpoint(progress)
         raise KeyboardInterrupt
 
     def _make_objective(self, train: Sequence[Utterance]) -> Objective:
-        """The loss on these utterances; what it learns itself joins the optimiser, without weight decay."""
+        """The loss on these utterances; its parameters join the optimiser, without weight decay."""
         downstream = self.module.downstream if isinstance(self.module, LiveModel) else self.module
         objective = Objective(self.config, self.tasks, train, downstream.embedding_size(), self.accelerator)
         if weights := list(objective.parameters()):
@@ -260,7 +249,7 @@ class Trainer:
     def _kept(self, step: int) -> Path:
         return self.folder / "best" / f"step-{step:09d}.safetensors"
 
-    def _look(self, progress: Progress, dev: Sequence[Utterance], total: int) -> None:
+    def _evaluate(self, progress: Progress, dev: Sequence[Utterance], total: int) -> None:
         """Score dev, keep the weights if they are among the `average_top` best so far, write a checkpoint."""
         record: dict[str, Any] = {
             "step": progress.step,
@@ -273,7 +262,7 @@ class Trainer:
             score, record["dev"] = selection_score(self.predict(dev), self.config.select_by)
             if progress.rank(score, self.config.average_top):
                 self._on_main(lambda: save_weights(self.module, self._kept(progress.step)))
-            progress.finished = progress.looks_since_best >= self.config.patience
+            progress.finished = progress.evaluations_since_best >= self.config.patience
         progress.history.append(record)
         self.accelerator.log(flatten_record(record), step=progress.step)
         self._checkpoint(progress)
@@ -294,19 +283,21 @@ class Trainer:
         return rate_factor(step, total, self.config.warmup, self.config.schedule)
 
     def _update(self, batch: list[Utterance], step: int, total: int) -> float:
-        """One update, in smaller micro-batches from now on if the memory does not hold these; returns its loss."""
+        """One update, in smaller micro-batches from now on if memory runs out; returns its loss."""
         try:
             with exact_convolutions(self.accelerator.device, self.config.mixed_precision):
                 return self._try_update(batch, step, total)
         except Exception as error:
             if not isinstance(error, RuntimeError) or not should_reduce_batch_size(error):
                 raise
-            if self.pieces >= len(batch) or self.accelerator.num_processes > 1:
-                size = -(-len(batch) // self.pieces)
+            if self.micro_batches >= len(batch) or self.accelerator.num_processes > 1:
+                size = -(-len(batch) // self.micro_batches)
                 raise too_little(f"a micro-batch of {size} in update {step}", error) from error
         self.optimizer.zero_grad(set_to_none=True)
-        self.pieces *= 2
-        logger.warning("Out of memory: from update %d on a batch goes in %d micro-batches.", step, self.pieces)
+        self.micro_batches *= 2
+        logger.warning(
+            "Out of memory: from update %d on, a batch is split into %d micro-batches.", step, self.micro_batches
+        )
         return self._update(batch, step, total)
 
     def _try_update(self, batch: list[Utterance], step: int, total: int) -> float:
@@ -314,95 +305,98 @@ class Trainer:
         self.model.train()
         for group in self.optimizer.param_groups:
             group["lr"] = group["initial_lr"] * self._factor(step, total)
-        whole = self.objective.measure(batch, step / total)
+        totals = self.objective.measure(batch, step / total)
         rank, world = self.accelerator.process_index, self.accelerator.num_processes
-        pieces = chunks(batch, -(-len(batch) // self.pieces))
-        parts = [_Part(piece, piece[rank::world], step, number * world + rank) for number, piece in enumerate(pieces)]
-        measured = self._measured(whole, parts)
+        micro_batches = chunks(batch, -(-len(batch) // self.micro_batches))
+        parts = [_Part(some, some[rank::world], step, i * world + rank) for i, some in enumerate(micro_batches)]
+        measured = self._totals_of_parts(totals, parts)
         self.optimizer.zero_grad()
         value = 0.0
         for number, (part, known) in enumerate(zip(parts, measured, strict=True)):
             last = number + 1 == len(parts)
-            with nullcontext() if last else self.accelerator.no_sync(self.model), self._output(part) as (output, share):
-                loss = self._loss(known, output, share, part)
+            with (
+                nullcontext() if last else self.accelerator.no_sync(self.model),
+                self._output(part) as (output, weight),
+            ):
+                loss = self._loss(known, output, weight, part)
                 self.accelerator.backward(loss * world)  # DDP averages the processes' gradients; we want their sum
             value += float(loss.detach())
         self.objective.average_gradients()
         norm = float(self.accelerator.clip_grad_norm_(self.model.parameters(), self.config.clip_norm))
         value = float(self.accelerator.reduce(torch.tensor(value, device=self.accelerator.device), "sum"))
-        scaled = self.config.mixed_precision == "fp16"  # where the scaler skips by itself what overflows
+        scaled = self.config.mixed_precision == "fp16"  # there the scaler skips overflows itself
         if math.isfinite(value) and (math.isfinite(norm) or scaled):
             self.optimizer.step()
-            self.objective.settle()
+            self.objective.clamp()
             return value
         self._on_main(lambda: note_not_finite(self.folder, step, value, norm, [item.id for item in batch]))
         if self.config.not_finite == "stop":
             raise NotFiniteError(not_finite_sentence(self.folder, step, value, norm, len(batch)))
         return value
 
-    def _measured(self, whole: Global, parts: Sequence[_Part]) -> list[tuple[Global, Global]]:
-        """What each part must know of the global batch: with its own targets, and with those of mixup's partners.
+    def _totals_of_parts(self, totals: BatchTotals, parts: Sequence[_Part]) -> list[tuple[BatchTotals, BatchTotals]]:
+        """The totals for each part: with its own targets, and with those of mixup's partners.
 
-        CCC is no sum over utterances: in several parts, what all of them predict is found first, in a pass of its own
-        with the same dropout and noise.
+        CCC is not a sum over utterances: with several parts, a first pass with the same dropout and noise finds the
+        predictions of all of them.
         """
         if len(parts) == 1 or not self.objective.concordant:
-            return [(whole, whole) for _ in parts]
+            return [(totals, totals) for _ in parts]
         predictions = []
         with torch.no_grad(), statistics_kept(self.module):
             for part in parts:
                 with self._output(part) as (output, _):
                     predictions.append(self.objective.predictions(output, part.own))
-        found = self.objective.with_slopes(whole, predictions, [part.own for part in parts])
+        found = self.objective.with_slopes(totals, predictions, [part.own for part in parts])
         if self.augmenter is None or not self.config.augment.mixup:
             return [(known, known) for known in found]
         partners = [self.augmenter.partners(part.own) for part in parts]
-        return list(zip(found, self.objective.with_slopes(whole, predictions, partners), strict=True))
+        return list(zip(found, self.objective.with_slopes(totals, predictions, partners), strict=True))
 
     @contextmanager
     def _output(self, part: _Part) -> Iterator[tuple[HeadOutput, float]]:
-        """What the model makes of a part, and the share of it that is the utterances themselves (see `Augmenter`).
+        """The model's output for a part, and mixup's weight of the utterances themselves (see `Augmenter`).
 
-        Whatever is random depends on seed, step and utterance.
+        All randomness depends on seed, step and utterance.
         """
-        heard = part.own or part.piece[:1]  # one that counts for nothing, so that this process takes part
-        besides: list[Utterance] = []
+        labelled = part.own or part.micro_batch[:1]  # one that counts for nothing, so that this process takes part
+        unlabelled: list[Utterance] = []
         if self.unlabelled is not None:
-            besides = self.unlabelled(part.step, part.number, self.pieces * self.accelerator.num_processes)
+            unlabelled = self.unlabelled(part.step, part.number, self.micro_batches * self.accelerator.num_processes)
         seed_everything(self.config.seed, "step", part.step)
-        batch, share = (self.source(heard), 1.0) if self.augmenter is None else self.augmenter(heard, part.step)
-        batches = [batch, self.source(besides)] if besides else [batch]
-        with UtteranceDropout(*(utterance_keys(some) for some in (heard, besides))):
-            yield self.model(*(one.to(self.accelerator.device) for one in batches)), share
+        batch, weight = (self.source(labelled), 1.0) if self.augmenter is None else self.augmenter(labelled, part.step)
+        batches = [batch, self.source(unlabelled)] if unlabelled else [batch]
+        with UtteranceDropout(*(utterance_keys(some) for some in (labelled, unlabelled))):
+            yield self.model(*(one.to(self.accelerator.device) for one in batches)), weight
 
-    def _loss(self, known: tuple[Global, Global], output: HeadOutput, share: float, part: _Part) -> Tensor:
-        """This process' share of the loss; of a mixed batch, the shares of the losses of what was mixed."""
-        loss: Tensor = self.objective(known[0], output, part.own, part.piece)
-        if self.augmenter is None or share == 1:
+    def _loss(self, known: tuple[BatchTotals, BatchTotals], output: HeadOutput, weight: float, part: _Part) -> Tensor:
+        """This part's contribution to the loss; of a mixed batch, the weighted sum of both targets' losses."""
+        loss: Tensor = self.objective(known[0], output, part.own, part.micro_batch)
+        if self.augmenter is None or weight == 1:
             return loss
-        partners = self.objective(known[1], output, self.augmenter.partners(part.own), part.piece)
-        mixed: Tensor = share * loss + (1 - share) * partners
+        partners = self.objective(known[1], output, self.augmenter.partners(part.own), part.micro_batch)
+        mixed: Tensor = weight * loss + (1 - weight) * partners
         return mixed
 
     def predict(self, utterances: Sequence[Utterance], fold: str = "") -> Predictions:
-        """Score utterances with the present weights; over several processes each is scored exactly once."""
+        """Score utterances with the current weights; several processes score each exactly once."""
         size = self.config.batch_size
         with exact_convolutions(self.accelerator.device, self.config.mixed_precision):
             return predict(self.module, self.tasks, self.source, utterances, self.accelerator, size, fold)
 
 
 def make_optimizer(config: RunConfig, module: Downstream | LiveModel) -> torch.optim.AdamW:
-    """AdamW on what learns; the layer sum and an upstream's weights have rates of their own.
+    """AdamW on all trainable weights; the layer sum and the upstream have separate rates.
 
-    The logits of the layer sum need a rate about a hundred times the head's: Adam moves a logit by no more than the sum
-    of the rates, and weights are told apart only once logits differ by several units (`docs/layers.md`). Weight decay
-    would pull them back to equal weights.
+    The logits of the layer sum need a rate about a hundred times the head's: Adam moves a logit by at most the sum of
+    the rates, and layer weights differ clearly only once logits differ by several units (`docs/layers.md`). Weight
+    decay would pull them back to equal weights.
     """
     downstream = module.downstream if isinstance(module, LiveModel) else module
     logits = downstream.layer_sum.logits
     rate = config.layer_sum_learning_rate if logits.requires_grad else None
-    learns = [weight for weight in downstream.parameters() if weight.requires_grad]
-    head = [weight for weight in learns if rate is None or weight is not logits]
+    trainable = [weight for weight in downstream.parameters() if weight.requires_grad]
+    head = [weight for weight in trainable if rate is None or weight is not logits]
     groups = [(head, config.learning_rate, config.weight_decay)]
     if rate is not None:
         groups.append(([logits], rate, 0.0))
@@ -416,12 +410,12 @@ def make_optimizer(config: RunConfig, module: Downstream | LiveModel) -> torch.o
 
 
 def total_steps(config: RunConfig, num_utterances: int) -> int:
-    """Updates of a training on so many utterances."""
+    """Updates of a training on `num_utterances`."""
     return config.max_steps or config.max_epochs * -(-num_utterances // config.batch_size)
 
 
-def is_look(config: RunConfig, step: int, last: int, end_of_epoch: bool) -> bool:
-    """Whether dev is scored after this many updates."""
+def is_evaluation_due(config: RunConfig, step: int, last: int, end_of_epoch: bool) -> bool:
+    """Whether dev is scored after `step` updates."""
     return step == last or (step % config.eval_every == 0 if config.eval_every else end_of_epoch)
 
 

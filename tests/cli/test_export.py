@@ -48,7 +48,7 @@ def test_exports_that_cannot_be_are_sentences(probe: Path, finished: Path, tmp_p
         "--task is for --to transformers"
     )
     assert undertone("export", probe, "--to", "transformers", "--out", probe).fails_with(
-        "is there already", "new folder"
+        "exists already", "new folder"
     )
     assert undertone("export", "no/such-model", "--to", "transformers", "--out", tmp_path / "x").fails_with(
         "HF_HUB_OFFLINE"

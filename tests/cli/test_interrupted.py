@@ -89,9 +89,7 @@ def test_asked_to_stop_it_saves_and_says_how_to_go_on(
     assert time.monotonic() - asked < 5
     assert outcome.status == 130, outcome
     last = outcome.err.splitlines()[-1]
-    assert last.startswith(
-        "undertone: Interrupted. What was finished is kept; go on from there with: undertone crossval"
-    )
+    assert last.startswith("undertone: Interrupted. Finished work is kept; resume with: undertone crossval")
     assert "Traceback" not in outcome.err and not (out / "results.json").exists()
 
     command = shlex.split(last.partition("with: undertone ")[2])

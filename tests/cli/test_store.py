@@ -86,7 +86,7 @@ def test_verify_names_the_damaged_shard_and_a_training_run_makes_only_it_anew(
     small_corpus: Path, store: Path, tmp_path: Path
 ) -> None:
     whole = undertone("store", "verify", "--store", store)
-    assert (whole.status, whole.out) == (0, f"All {len(shards(store))} shards are as they were written.\n")
+    assert (whole.status, whole.out) == (0, f"All {len(shards(store))} shards are intact.\n")
     train(small_corpus, store, tmp_path / "before")
     before = {shard: shard.stat().st_ino for shard in shards(store)}
     damaged = shards(store)[1]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from undertone.commands.components import KINDS, write_new
+from undertone.commands.new import KINDS, write_new
 from undertone.common.console import Display
 from undertone.experiments.crossval import train
 from undertone.recipes.systems import load_system
@@ -55,11 +55,11 @@ def test_a_run_takes_the_head_and_the_upstream(small_corpus: Path, tmp_path: Pat
 def test_nothing_is_overwritten(tmp_path: Path) -> None:
     file, test = write_new("head", "mine", tmp_path)
     file.write_text("my work")
-    with pytest.raises(ValueError, match=r"mine\.py is there already"):
+    with pytest.raises(ValueError, match=r"mine\.py exists already"):
         write_new("corpus", "mine", tmp_path)
     assert file.read_text() == "my work"
     file.unlink()
-    with pytest.raises(ValueError, match=r"test_mine\.py is there already"):
+    with pytest.raises(ValueError, match=r"test_mine\.py exists already"):
         write_new("corpus", "mine", tmp_path)
     assert not file.exists()
 

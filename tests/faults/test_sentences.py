@@ -49,7 +49,7 @@ def ends_with(error: Exception, monkeypatch: pytest.MonkeyPatch) -> tuple[int, s
             OSError("Cannot write /x: No space left on device. Make room."),
             "Cannot write /x: No space left on device. M",
         ),
-        (KeyError("pooled"), "This was not foreseen: KeyError: 'pooled' (cli.py:"),
+        (KeyError("pooled"), "Unexpected error: KeyError: 'pooled' (cli.py:"),
         (ValueError("Three of 4."), "undertone: Three of 4."),
     ],
 )
@@ -70,7 +70,7 @@ def test_what_was_not_foreseen_says_where(monkeypatch: pytest.MonkeyPatch) -> No
 def test_an_unset_variable_of_the_shell_is_no_folder(words, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     outcome = undertone("crossval", "synthetic", *words)
-    assert outcome.fails_with("The command has an empty argument", "Give it a value, or leave it out")
+    assert outcome.fails_with("The command has an empty argument", "Give it a value, or remove it")
     assert not list(tmp_path.iterdir())
 
 

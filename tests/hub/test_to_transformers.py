@@ -184,6 +184,6 @@ def test_what_has_no_native_shape_is_refused_with_what_works(upstream, fields, s
 
 def test_nothing_is_written_over(models, tmp_path):
     (tmp_path / "mine.txt").write_text("keep")
-    with pytest.raises(ValueError, match="is there already and is not empty. Give a new folder"):
+    with pytest.raises(ValueError, match="exists already and is not empty. Give a new folder"):
         to_transformers(models["tiny-wavlm"], tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]

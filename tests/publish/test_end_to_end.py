@@ -98,7 +98,7 @@ def test_what_cannot_be_fetched_is_a_sentence(hub, client):
     def asked(where, revision=None, **env):
         return answer_of(client(FIND.format(where, revision), **env))
 
-    start = "HubError: There is no folder tester/none here, and the Hub has nothing for it either. "
+    start = "HubError: There is no folder tester/none here, and it cannot be loaded from the Hub. "
     assert asked("tester/none").startswith(f"{start}The Hub has no model 'tester/none', or it is private")
     assert asked("tester/none", HF_HUB_OFFLINE="1").startswith(f"{start}HF_HUB_OFFLINE is set")
     assert asked("tester/none", HF_ENDPOINT="http://127.0.0.1:9").startswith(
@@ -107,13 +107,13 @@ def test_what_cannot_be_fetched_is_a_sentence(hub, client):
     made = "from huggingface_hub import HfApi; HfApi().create_repo('tester/other', private=True)"
     assert client(made).returncode == 0
     assert asked("tester/other") == (
-        "ValueError: 'tester/other' on the Hub is no model that Undertone trained: "
+        "ValueError: 'tester/other' on the Hub was not trained by Undertone: "
         "it has no config.json and no model.safetensors."
     )
     assert "'tester/other' has no such revision (HTTP 404: Invalid rev id: v2)" in asked("tester/other", "v2")
     assert "or it is private and you are not signed in" in asked("tester/other", HF_TOKEN=None)
     hub.fail("GET /api/models/*", 503)
-    assert "The Hub is in trouble (HTTP 503" in asked("tester/other2")
+    assert "The Hub has a server error (HTTP 503" in asked("tester/other2")
 
 
 def test_what_is_no_hub_id_is_not_asked_for(tmp_path, monkeypatch):

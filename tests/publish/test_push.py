@@ -115,9 +115,9 @@ def test_a_name_of_somebody_else(hub, pushed):
 @pytest.mark.parametrize(
     "request_pattern, status, sentence",
     [
-        ("POST /api/repos/create", 503, "The Hub is in trouble (HTTP 503"),
-        ("POST /api/repos/create", 429, "The Hub asks for a pause (HTTP 429"),
-        ("POST */commit/main", 409, "Something else is changing 'tester/emodb' right now (HTTP 409"),
+        ("POST /api/repos/create", 503, "The Hub has a server error (HTTP 503"),
+        ("POST /api/repos/create", 429, "The Hub limits the rate of requests (HTTP 429"),
+        ("POST */commit/main", 409, "Another process is changing 'tester/emodb' right now (HTTP 409"),
         ("POST */commit/main", 404, "The Hub refused the request for 'tester/emodb' (HTTP 404"),
         ("PUT /lfs/*", 403, "The token may not write to 'tester/emodb' (HTTP 403"),
     ],

@@ -79,7 +79,7 @@ def test_a_table_of_nothing_run() -> None:
     titles, header, rows = ablation_table([(Row("theirs", None, "UAR 99"), None)])
     assert header[:5] == ["Row", "Published", "Task", "Ours: UAR", "Ours: WA"]
     assert rows == [["theirs", "UAR 99", *[""] * 6]]
-    assert "Published scores are those of the corpus" in titles[0]
+    assert "Published scores hold for the corpus" in titles[0]
 
 
 def test_a_narrow_terminal_cuts_nothing(capsys: pytest.CaptureFixture[str]) -> None:
@@ -178,7 +178,7 @@ def test_rows_of_other_settings_or_data_share_no_table(
         outcome = undertone(*words, "--rows", "wide")
     finally:
         like_emodb.write_text(text)
-    assert outcome.fails_with("plain is of other data", "had 16 utterances of 4 speakers", "has 15 of 4 now")
+    assert outcome.fails_with("plain was made from other data", "had 16 utterances of 4 speakers", "has 15 of 4 now")
     assert [path.name for path in out.iterdir()] == ["plain"], "nothing was trained"
 
 
@@ -198,7 +198,7 @@ def test_a_row_without_what_it_is_about_is_left_out_and_refused_by_name(
     outcome = undertone(*words, "--rows", "more/../..")
     assert outcome.fails_with("Row 'more/../..' cannot be run", "give unlabelled=FOLDER")
     outcome = undertone(*words)
-    assert outcome.status == 0 and "Row more/../.. was left out: it learns from speech without labels" in outcome.out
+    assert outcome.status == 0 and "Row more/../.. was skipped: it learns from unlabelled speech" in outcome.out
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["labelled"]
     outcome = undertone(
         "ablate", "trigeorgis2016", like_emodb, "--rows", "mse", "--out", tmp_path / "none", f"store={store}"

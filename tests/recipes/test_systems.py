@@ -8,8 +8,9 @@ import pytest
 import torch
 from accelerate import Accelerator
 
+from undertone.common.discovery import check_options
 from undertone.corpora.manifest import Utterance
-from undertone.downstream.head import check_head_options
+from undertone.downstream.head import head_class
 from undertone.downstream.network import Downstream
 from undertone.downstream.task import Task
 from undertone.recipes.systems import available_systems, load_system, system_module
@@ -41,14 +42,14 @@ def test_settings_variants_and_ablation_are_valid(name: str) -> None:
     for variant in getattr(module, "VARIANTS", {}):
         config = config_of(f"{name}:{variant}")
         assert config != plain
-        check_head_options(config.head, config.head_options)
+        check_options("Head", config.head, head_class(config.head), config.head_options)
     assert plain.augment.is_on == (name == "contours")  # which reproduces no paper
     rows = getattr(module, "ABLATION", ())
     assert len({row.name for row in rows}) == len({row.words for row in rows}) == len(rows)
     for row in rows:
         if row.words is not None:
             config = config_of(name, *row.words)
-            check_head_options(config.head, config.head_options)
+            check_options("Head", config.head, head_class(config.head), config.head_options)
             assert row.words or config == plain
 
 

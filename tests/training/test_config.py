@@ -1,9 +1,11 @@
 import json
+import shlex
 
 import pytest
 
+from undertone.downstream.ladder_options import LadderOptions
 from undertone.training.config import RunConfig
-from undertone.training.settings import check_same_run, corpus_options, make_config, save_config
+from undertone.training.settings import check_same_run, command_line, corpus_options, make_config, save_config
 
 
 def test_later_sources_win(tmp_path):
@@ -47,6 +49,10 @@ def test_words_are_read_as_their_field_wants_them(word, field, value):
         (["schedule=linea"], "Setting 'schedule': input should be 'linear', 'cosine'"),
         (["allow_leak=perhaps"], "Setting 'allow_leak': input should be a valid boolean"),
         (["num_folds=1"], "greater than or equal to 2"),
+        (["augment.nois=5,20"], "Unknown setting 'augment.nois'. Did you mean 'augment.noise'"),
+        (["ladder.lamdas=1"], "Unknown setting 'ladder.lamdas'. Did you mean 'ladder.lambdas'"),
+        (["ladder.noise=-1"], "Setting 'ladder.noise': input should be greater than or equal to 0, got -1"),
+        (["ladder.detach=1"], "Setting 'ladder.detach': input should be a valid boolean"),
     ],
 )
 def test_wrong_settings_end_in_a_sentence(words, message):
@@ -74,14 +80,22 @@ def test_the_saved_config_is_read_back_as_it_was(tmp_path):
 def test_a_run_is_not_continued_under_other_settings(tmp_path):
     save_config(RunConfig(corpus="emodb"), tmp_path / "config.json")
     check_same_run(RunConfig(corpus="emodb", store="elsewhere"), tmp_path / "config.json")
+    (tmp_path / "older.json").write_text('{"corpus": "emodb", "ladder_options": {"lambdas": 1.0}}')
+    check_same_run(RunConfig(corpus="emodb"), tmp_path / "older.json")
     with pytest.raises(ValueError, match="seed was 0, now 1"):
         check_same_run(RunConfig(corpus="emodb", seed=1), tmp_path / "config.json")
 
 
-def test_every_field_is_described_and_survives_json():
-    for name, field in RunConfig.model_fields.items():
-        assert field.description, name
-    assert json.loads(RunConfig(corpus="x").model_dump_json())
+def test_ladder_options_are_saved_and_shown_as_they_were_given(tmp_path):
+    config = make_config({"corpus": "emodb"}, ["ladder=true", "ladder.lambdas=1,0.1", "ladder.detach=false"])
+    assert config.ladder_options == LadderOptions(lambdas=(1, 0.1), detach=False)
+    save_config(config, tmp_path / "config.json")
+    saved = json.loads((tmp_path / "config.json").read_text())
+    assert saved["ladder_options"] == {"lambdas": [1, 0.1], "detach": False}
+    assert make_config({}, file=tmp_path / "config.json") == config
+    words = shlex.split(command_line(saved, tmp_path))
+    assert {"ladder=true", "ladder.lambdas=[1.0,0.1]", "ladder.detach=false"} <= set(words)
+    assert make_config({"corpus": "emodb"}, [word for word in words if word.startswith("ladder")]) == config
 
 
 def test_a_command_of_corpus_options_takes_nothing_else():

@@ -20,7 +20,7 @@ from undertone.training.accelerator import accelerator_of
 from undertone.training.config import RunConfig
 from undertone.training.seeding import seed_everything
 from undertone.training.sources import StoreSource
-from undertone.training.stack.stacked_trainer import Feed, StackedTrainer
+from undertone.training.stack.stacked_trainer import StackedTrainer, TrainingGroup
 from undertone.training.trainer import Trainer, make_optimizer, total_steps
 from undertone.upstream import load_upstream
 from undertone.upstream.hf.random_weights import save_random
@@ -72,8 +72,8 @@ def right_weight(source: OneLayer, folder: Path, head: str, stacked: bool, **set
     train, dev, total = source.clips[:TRAIN], source.clips[TRAIN:], total_steps(config, TRAIN)
     if stacked:
         rows = {item.id: row for row, item in enumerate(source.clips)}
-        feed = Feed("fold", train, dev, (config,), total, folder)
-        StackedTrainer([feed], (TASK,), source.means(), rows, [[module]]).fit()
+        group = TrainingGroup("fold", train, dev, (config,), total, folder)
+        StackedTrainer([group], (TASK,), source.means(), rows, [[module]]).fit()
     else:
         Trainer(config, (TASK,), source, module, folder, accelerator_of(config)).fit(train, dev, total)
     return module.layer_sum.layer_weights()[RIGHT].item()
@@ -122,8 +122,8 @@ def test_the_logits_of_one_layer_have_no_gradient(source: OneLayer, tmp_path: Pa
         modules[-1].layer_sum.select(layer)
     rows = {item.id: row for row, item in enumerate(source.clips)}
     train, dev = source.clips[:TRAIN], source.clips[TRAIN:]
-    feed = Feed("fold", train, dev, tuple(configs), total_steps(config, TRAIN), tmp_path)
-    StackedTrainer([feed], (TASK,), source.means(), rows, [modules]).fit()
+    group = TrainingGroup("fold", train, dev, tuple(configs), total_steps(config, TRAIN), tmp_path)
+    StackedTrainer([group], (TASK,), source.means(), rows, [modules]).fit()
     weights = [module.layer_sum.layer_weights() for module in modules]
     assert 0 < float((weights[0] - 1 / LAYERS).abs().max())
     np.testing.assert_array_equal(weights[1], np.eye(LAYERS)[0])

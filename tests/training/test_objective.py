@@ -108,7 +108,7 @@ def test_the_gradient_of_ccc_is_that_of_the_whole_batch(opened, tmp_path, pieces
         batch = [dataclasses.replace(item, arousal=None) if row % 5 == 0 else item for row, item in enumerate(batch)]
         trainer.objective = trainer._make_objective(batch)
         loss = trainer._update(batch, 3, 10)
-        assert trainer.pieces == (4 if most == 5 else accumulation)
+        assert trainer.micro_batches == (4 if most == 5 else accumulation)
         return loss, torch.cat(
             [grad.flatten() for weight in trainer.module.parameters() if (grad := weight.grad) is not None]
         )

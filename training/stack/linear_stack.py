@@ -1,4 +1,8 @@
-"""Many downstreams with the head `linear` as one, at the cost of what is not the same in all of them."""
+"""Many downstreams with the head `linear` as one computation, at the cost of what differs between them.
+
+A stack holds G groups of R trainings each. The R trainings of a group see the same batches (one fold and one seed at
+several learning rates), so these are gathered once; each group sees batches of its own.
+"""
 
 from __future__ import annotations
 
@@ -8,21 +12,34 @@ from functools import partial
 import torch
 from torch import Tensor
 from torch.func import vmap
+from torch.nn.utils import parameters_to_vector
 
 from undertone.downstream.losses import LossOptions, cross_entropy_terms, loss_count, task_loss
 from undertone.downstream.network import Downstream
 from undertone.downstream.task import Task
-from undertone.training.stack.stack import Stack, StackBatch, clip_factors
 
 
-class LinearStack(Stack):
-    """Downstreams with the head `linear`, whose gradient is written down instead of recorded.
+class LinearStack:
+    """The weights of G x R downstreams with the head `linear`, and their gradients in closed form.
 
     With no non-linearity between a mean x_l of the layer l and the logits, these are (sum_l w_l x_l) A' + c of the one
     matrix A = W2 W1 (C, D) and c = W2 b1 + b2, where W1, b1 are the projection and W2, b2 the outputs of all tasks
     side by side. So are the gradients: dW1 = W2' dA and dW2 = dA W1' + dc b1', and nothing of the size of the batch
     times the projection is ever computed. The largest of them, dW1, is written once, clipped already: its norm is that
     of the small W2 W2' and dA dA', |W2' dA|^2 = sum of (W2 W2') * (dA dA').
+
+    Args:
+        modules: G lists of R downstreams with weights of the same names and shapes; these are copied.
+        tasks: what they predict.
+        options: how their losses are made.
+        class_weights: {task: (G, C)}, for tasks whose classes are weighted.
+
+    Attributes:
+        weights: {name: (G, R, ...)}, by the names of a downstream: views of `flat_weights`.
+        gradients: of the same shapes, written by `backward`: views of `flat_gradients`.
+        flat_weights: (G, R, P), all weights of a training side by side.
+        flat_gradients: (G, R, P).
+        num_layers: L; the first L of the P weights are the logits of the layer sum.
     """
 
     def __init__(
@@ -32,8 +49,13 @@ class LinearStack(Stack):
         options: LossOptions,
         class_weights: Mapping[str, Tensor],
     ) -> None:
-        super().__init__(modules, tasks, options, class_weights)
-        self.feeds, self.runs = len(modules), len(modules[0])
+        self.template, self.tasks, self.options, self.class_weights = modules[0][0], tasks, options, class_weights
+        rows = [[parameters_to_vector(module.parameters()).detach() for module in row] for row in modules]
+        self.flat_weights = torch.stack([torch.stack(row) for row in rows])  # (G, R, P)
+        self.flat_gradients = torch.zeros_like(self.flat_weights)
+        self.weights, self.gradients = self._views(self.flat_weights), self._views(self.flat_gradients)
+        self.num_layers = self.weights["layer_sum.logits"].shape[-1]
+        self.num_runs = len(modules[0])
         outputs = [f"head.outputs.layers.{key}" for key in self.template.head.outputs.layers]  # type: ignore[union-attr]
         self.output_weights = [f"{name}.weight" for name in outputs]
         self.output_biases = [f"{name}.bias" for name in outputs]
@@ -41,18 +63,39 @@ class LinearStack(Stack):
         device, dtype = self.weights["layer_sum.logits"].device, self.weights["layer_sum.logits"].dtype
         self.mixed, self.composed, self.d_mixed = (torch.empty(0, device=device, dtype=dtype) for _ in range(3))
 
-    def backward(self, batch: StackBatch, largest_norms: Tensor) -> tuple[Tensor, Tensor]:
-        """See `Stack`; S = F x R."""
-        _, feeds, rows, size = batch.states.shape
-        by_feed = batch.states.flatten(2).transpose(0, 1)  # (F, L, B D)
+    def _views(self, flat: Tensor) -> dict[str, Tensor]:
+        """(G, R, P) -> {name: (G, R, ...)} of the same memory."""
+        shapes = {name: weight.shape for name, weight in self.template.named_parameters()}
+        parts = flat.split([shape.numel() for shape in shapes.values()], -1)
+        return {name: part.unflatten(-1, shape) for (name, shape), part in zip(shapes.items(), parts, strict=True)}
+
+    def state(self, group: int, run: int) -> dict[str, Tensor]:
+        """A copy of the weights of one training."""
+        return {name: value[group, run].clone() for name, value in self.weights.items()}
+
+    def backward(self, states: Tensor, truth: Mapping[str, Tensor], largest_norms: Tensor) -> tuple[Tensor, Tensor]:
+        """Write the gradients of all trainings' losses, clipped as `torch.nn.utils.clip_grad_norm_` does.
+
+        Below, S = G x R.
+
+        Args:
+            states: (L, G, B, D) means of a batch of every group; padding comes last.
+            truth: {task: (G, B) or (G, B, C)}, as `task_loss` takes them; those of padding are missing.
+            largest_norms: (G, R).
+
+        Returns:
+            (G, R) losses, and (G, R) norms of the gradients before clipping.
+        """
+        _, groups, rows, size = states.shape
+        by_group = states.flatten(2).transpose(0, 1)  # (G, L, B D)
         w1, b1, w2, b2 = self._flat()
-        layers = self.weights["layer_sum.logits"].softmax(-1)  # (F, R, L)
-        mixed = torch.bmm(layers, by_feed, out=_shaped(self.mixed, feeds, self.runs, rows * size))
+        layers = self.weights["layer_sum.logits"].softmax(-1)  # (G, R, L)
+        mixed = torch.bmm(layers, by_group, out=_shaped(self.mixed, groups, self.num_runs, rows * size))
         mixed = mixed.view(-1, rows, size)  # (S, B, D)
         composed = torch.bmm(w2, w1, out=_shaped(self.composed, *w2.shape[:2], size))  # (S, C, D), C of all tasks
         shift = torch.baddbmm(b2.unsqueeze(2), w2, b1.unsqueeze(2))  # (S, C, 1)
         logits = torch.baddbmm(shift.mT, mixed, composed.mT).requires_grad_()  # (S, B, C)
-        losses = self._all_losses(self._by_task(logits, feeds), batch.truth)  # (F, R)
+        losses = self._all_losses(self._by_task(logits, groups), truth)  # (G, R)
         (d_logits,) = torch.autograd.grad(losses.sum(), logits)  # (S, B, C)
 
         d_mixed = torch.bmm(d_logits, composed, out=_shaped(self.d_mixed, *mixed.shape))  # (S, B, D)
@@ -60,14 +103,14 @@ class LinearStack(Stack):
         d_shift = d_logits.sum(1).unsqueeze(2)  # (S, C, 1)
         d_w2 = torch.baddbmm(d_shift @ b1.unsqueeze(1), d_composed, w1.mT)  # (S, C, H)
         d_b1 = torch.bmm(w2.mT, d_shift)  # (S, H, 1)
-        d_layers = torch.bmm(by_feed, d_mixed.view(feeds, self.runs, -1).mT).mT  # (F, R, L)
+        d_layers = torch.bmm(by_group, d_mixed.view(groups, self.num_runs, -1).mT).mT  # (G, R, L)
         d_layers = layers * (d_layers - (d_layers * layers).sum(-1, keepdim=True))
 
         squares = [part.square().sum((-2, -1)) for part in (d_w2, d_b1, d_shift)]  # (S,) each
         squares.append(d_layers.flatten(0, 1).square().sum(-1))
         squares.append(((w2 @ w2.mT) * (d_composed @ d_composed.mT)).sum((-2, -1)).clamp(min=0))
-        norms = torch.stack(squares).sum(0).sqrt().view(feeds, self.runs)
-        factor = clip_factors(norms, largest_norms)  # (F, R)
+        norms = torch.stack(squares).sum(0).sqrt().view(groups, self.num_runs)
+        factor = (largest_norms / (norms + 1e-6)).clamp(max=1)  # (G, R), as in clip_grad_norm_
         self._write(factor.view(-1, 1, 1), w2, d_composed, d_b1, d_w2, d_shift)
         torch.mul(d_layers, factor.unsqueeze(-1), out=self.gradients["layer_sum.logits"])
         return losses.detach(), norms
@@ -85,36 +128,36 @@ class LinearStack(Stack):
             out[name].copy_(part)
 
     def _all_losses(self, logits: Mapping[str, Tensor], truth: Mapping[str, Tensor]) -> Tensor:
-        """{task: (F, R, B, C)} logits and (F, B) or (F, B, C) targets -> (F, R) losses, means over the batches.
+        """{task: (G, R, B, C)} logits and (G, B) or (G, B, C) targets -> (G, R) losses, means over the batches.
 
-        Those of classes are sums over utterances and come from one product; a CCC is none, and goes through `vmap`.
+        A classification loss is a sum over utterances and comes from one product; 1 - CCC is not, and uses `vmap`.
         """
         parts = []
         for task in self.tasks:
             name, weights = task.name, self.class_weights.get(task.name)
             counts = [
-                loss_count(task, values, None if weights is None else weights[feed])
-                for feed, values in enumerate(truth[name])
+                loss_count(task, values, None if weights is None else weights[group])
+                for group, values in enumerate(truth[name])
             ]
-            count = torch.stack(counts).unsqueeze(1)  # (F, 1)
+            count = torch.stack(counts).unsqueeze(1)  # (G, 1)
             if task.has_classes:
-                per_class = None if weights is None else weights[:, None, None]  # (F, 1, 1, C)
+                per_class = None if weights is None else weights[:, None, None]  # (G, 1, 1, C)
                 terms = cross_entropy_terms(task, logits[name], truth[name].unsqueeze(1), self.options, per_class)
-                total = terms.sum((-2, -1))  # (F, R)
+                total = terms.sum((-2, -1))  # (G, R)
             else:
-                total = vmap(vmap(partial(self._value_total, task), (0, None)))(logits[name], truth[name])  # (F, R)
+                total = vmap(vmap(partial(self._value_total, task), (0, None)))(logits[name], truth[name])  # (G, R)
             parts.append(task.weight * total / torch.where(count > 0, count, 1))
         return torch.stack(parts).sum(0)
 
     def _value_total(self, task: Task, logits: Tensor, truth: Tensor) -> Tensor:
         return task_loss(task, logits, truth, self.options)[0]
 
-    def logits(self, feed: int, states: Tensor) -> dict[str, Tensor]:
-        """See `Stack`."""
-        own = slice(feed * self.runs, (feed + 1) * self.runs)
+    def logits(self, group: int, states: Tensor) -> dict[str, Tensor]:
+        """(L, N, D) means -> {task: (R, N, C)} of a group's trainings."""
+        own = slice(group * self.num_runs, (group + 1) * self.num_runs)
         w1, b1, w2, b2 = (value[own] for value in self._flat())
-        layers = self.weights["layer_sum.logits"][feed].softmax(-1)  # (R, L)
-        mixed = (layers @ states.flatten(1)).view(self.runs, *states.shape[1:])  # (R, N, D)
+        layers = self.weights["layer_sum.logits"][group].softmax(-1)  # (R, L)
+        mixed = (layers @ states.flatten(1)).view(self.num_runs, *states.shape[1:])  # (R, N, D)
         shift = torch.baddbmm(b2.unsqueeze(2), w2, b1.unsqueeze(2))  # (R, C, 1)
         logits = torch.baddbmm(shift.mT, mixed, torch.bmm(w2, w1).mT)  # (R, N, C)
         return {name: value[0] for name, value in self._by_task(logits, 1).items()}
@@ -129,9 +172,9 @@ class LinearStack(Stack):
             torch.cat([flat[name] for name in self.output_biases], 1),
         )
 
-    def _by_task(self, logits: Tensor, feeds: int) -> dict[str, Tensor]:
-        """(S, B, C) -> {task: (F, R, B, C)}."""
-        parts = logits.unflatten(0, (feeds, -1)).split(self.widths, -1)
+    def _by_task(self, logits: Tensor, groups: int) -> dict[str, Tensor]:
+        """(S, B, C) -> {task: (G, R, B, C)}."""
+        parts = logits.unflatten(0, (groups, -1)).split(self.widths, -1)
         return {task.name: part for task, part in zip(self.tasks, parts, strict=True)}
 
 

@@ -1,4 +1,4 @@
-"""Stacks on all cores, each in a process of its own."""
+"""Stacks on all cores, one process each."""
 
 from __future__ import annotations
 
@@ -19,38 +19,37 @@ from undertone.common.console import Advance
 from undertone.training.stack.stacked_trainer import StackedTrainer
 from undertone.training.trainer import Trained
 
-LOOK_SECONDS = 0.2  # from one look at the processes' progress to the next
+POLL_SECONDS = 0.2  # between two readings of the processes' progress
 PR_SET_PDEATHSIG = 1  # of Linux' sys/prctl.h
 
 Outcome = list[list[Trained]]
-Weights = list[list[dict[str, np.ndarray]]]  # of each feed's trainings
+Weights = list[list[dict[str, np.ndarray]]]  # of each group's trainings
 
-_trainers: Sequence[StackedTrainer] = ()  # what a forked process finds in its memory
-_done: Any = None  # updates of each, and behind them whether to stop: memory that the processes share
+_trainers: Sequence[StackedTrainer] = ()  # inherited by the forked processes
+_done: Any = None  # shared memory: the updates of each, then whether to stop
 
 
 def fit_all(trainers: Sequence[StackedTrainer], advance: Advance) -> Generator[Outcome]:
     """Train all stacks, on Linux without a GPU as many at once as torch has threads, each on one core.
 
-    Processes, not threads: a stack is many short operations, between which threads would wait for each other's Python
-    longer than they work. They are forked, so that they share the means, and are gone when this process is, however
-    it ends.
+    Processes, not threads: a stack is many short operations, and threads would spend more time waiting for Python's
+    lock than working. The processes are forked, so they share the means, and they end with this process.
 
     Args:
-        trainers: on one device; those of the CPU end with the best weights in their modules.
-        advance: told the updates of all of them.
+        trainers: on one device; on a CPU their modules hold the best weights in the end.
+        advance: called with the updates of all of them.
 
     Yields:
-        the outcome of each, in their order.
+        the outcome of each trainer, in order.
 
     Raises:
         ValueError: the system ended a process.
     """
-    total = sum(feed.last * len(feed.configs) for one in trainers for feed in one.feeds)
+    total = sum(group.last * len(group.configs) for one in trainers for group in one.groups)
     workers = min(torch.get_num_threads(), len(trainers))
     if workers <= 1 or sys.platform != "linux" or torch.cuda.is_available():
         for number, trainer in enumerate(trainers):
-            before = sum(feed.last * len(feed.configs) for one in trainers[:number] for feed in one.feeds)
+            before = sum(group.last * len(group.configs) for one in trainers[:number] for group in one.groups)
             yield trainer.fit(lambda updates, before=before: advance(before + updates, total, ""))  # type: ignore[misc]
         return
     global _trainers, _done
@@ -60,20 +59,22 @@ def fit_all(trainers: Sequence[StackedTrainer], advance: Advance) -> Generator[O
         try:  # a process is forked at each of the first calls of submit
             futures = [pool.submit(_fit, number) for number in range(len(trainers))]
             for trainer, future in zip(trainers, futures, strict=True):
-                yield _take(trainer, future, lambda: advance(sum(_done[:-1]), total, ""))
+                yield _collect(trainer, future, lambda: advance(sum(_done[:-1]), total, ""))
         except BrokenProcessPool as error:
-            raise ValueError("The system ended a training's process, perhaps for want of memory. Run again.") from error
+            raise ValueError(
+                "The operating system killed a training process, perhaps because memory ran out. Run again."
+            ) from error
         finally:
             _done[-1] = True
             pool.shutdown(cancel_futures=True)
             _trainers = ()
 
 
-def _take(trainer: StackedTrainer, future: Future[tuple[Outcome, Weights]], look: Any) -> Outcome:
-    """Wait for a process and put the weights that it found into the trainer's modules."""
-    while not wait([future], LOOK_SECONDS, FIRST_COMPLETED).done:
-        look()
-    look()
+def _collect(trainer: StackedTrainer, future: Future[tuple[Outcome, Weights]], report: Any) -> Outcome:
+    """Wait for a process and load its weights into the trainer's modules."""
+    while not wait([future], POLL_SECONDS, FIRST_COMPLETED).done:
+        report()
+    report()
     outcome, weights = future.result()
     for modules, found in zip(trainer.modules, weights, strict=True):
         for module, state in zip(modules, found, strict=True):
@@ -82,12 +83,12 @@ def _take(trainer: StackedTrainer, future: Future[tuple[Outcome, Weights]], look
 
 
 def _begin(parent: int) -> None:
-    """In a new process: one core, deaf to Ctrl-C, which is the parent's, and killed when the parent dies."""
+    """In a new process: use one core, leave Ctrl-C to the parent, and die with it."""
     torch.set_num_threads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:  # it died before it was asked for
+    if os.getppid() != parent:  # it died before prctl
         os._exit(1)
 
 

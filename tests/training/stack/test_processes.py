@@ -60,7 +60,7 @@ def test_no_process_stays_behind(
     _, alive = psutil.wait_procs(children, timeout=5)
     assert not alive and time.monotonic() - asked < 10
     if number != signal.SIGKILL:
-        assert "go on from there with: undertone crossval" in outcome.err.splitlines()[-1]
+        assert "resume with: undertone crossval" in outcome.err.splitlines()[-1]
 
 
 def test_the_end_of_one_process_ends_the_run_with_a_sentence(
@@ -69,6 +69,6 @@ def test_the_end_of_one_process_ends_the_run_with_a_sentence(
     process, children = training
     children[0].kill()
     outcome = finish(process)
-    assert outcome.fails_with("The system ended a training's process, perhaps for want of memory. Run again."), outcome
+    assert outcome.fails_with("The operating system killed a training process, perhaps"), outcome
     _, alive = psutil.wait_procs(children, timeout=5)
     assert not alive

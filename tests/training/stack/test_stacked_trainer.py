@@ -22,37 +22,13 @@ from undertone.training.accelerator import accelerator_of
 from undertone.training.config import with_values
 from undertone.training.seeding import epoch_batches
 from undertone.training.settings import make_config
-from undertone.training.stack.linear_stack import LinearStack
-from undertone.training.stack.stack import TracedStack
-from undertone.training.stack.stacked_trainer import Feed, StackedTrainer
+from undertone.training.stack.stacked_trainer import StackedTrainer, TrainingGroup
 from undertone.training.targets import targets
 from undertone.training.trainer import Trained, Trainer, total_steps
 from undertone.upstream.hf.random_weights import save_random
 from undertone.upstream.types import HiddenStates
 
-RATES = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-7)
-OWN_HEAD = '''
-from torch import nn
-from undertone.downstream.head import Head, HeadOutput, TaskOutputs
-from undertone.downstream.pooling import masked_mean
-
-
-class OwnHead(Head):
-    """Something that is not linear after the mean, with dropout and a loss of its own."""
-
-    needs = "mean"
-
-    def __init__(self, input_sizes, tasks, *, hidden_size=8, dropout=0.0):
-        super().__init__(input_sizes, tasks)
-        self.embed = nn.Linear(input_sizes["speech"], hidden_size)
-        self.dropout = nn.Dropout(dropout)
-        self.outputs = TaskOutputs(hidden_size, tasks)
-
-    def forward(self, streams):
-        embedding = self.embed(masked_mean(self.only_stream(streams))).tanh()
-        own = (embedding**2).sum(), embedding.new_tensor(len(embedding))
-        return HeadOutput(self.outputs(self.dropout(embedding)), embedding, {"size": own})
-'''
+RATES = (1e-1, 1e-3, 1e-5)
 Opened = Callable[..., Run]
 
 
@@ -60,7 +36,6 @@ Opened = Callable[..., Run]
 def opened(small_corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Opened:
     """A function from settings to an opened run; a third of the emotions and values are not known."""
     base = tmp_path_factory.getbasetemp()
-    (base / "own_head.py").write_text(OWN_HEAD)
     if not (base / "tiny").exists():
         save_random("tiny-wavlm", base / "tiny")
     lines = small_corpus.read_text().splitlines()
@@ -70,7 +45,13 @@ def opened(small_corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Open
     table.write_text("\n".join(lines) + "\n")
 
     def open_with(*words: str) -> Run:
-        settings = ["protocol=speaker", "batch_size=7", "head.hidden_size=8", f"store={base / 'stacked-store'}"]
+        settings = [
+            "head=linear",
+            "protocol=speaker",
+            "batch_size=7",
+            "head.hidden_size=8",
+            f"store={base / 'stacked-store'}",
+        ]
         settings += ["tasks=emotion,gender,arousal", *words]
         config = make_config({"corpus": str(table), "upstream": str(base / "tiny")}, settings)
         return open_run(config, tmp_path_factory.mktemp("run"), Display(quiet=True))
@@ -78,14 +59,10 @@ def opened(small_corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Open
     return open_with
 
 
-def head(kind: str, tmp_path_factory: pytest.TempPathFactory) -> str:
-    return "head=linear" if kind == "linear" else f"head={tmp_path_factory.getbasetemp() / 'own_head.py'}"
-
-
-def feeds_of(run: Run, seeds: tuple[int, ...] = (0, 1), rates: tuple[float, ...] = RATES) -> list[Feed]:
+def groups_of(run: Run, seeds: tuple[int, ...] = (0, 1), rates: tuple[float, ...] = RATES) -> list[TrainingGroup]:
     """Two folds with each seed, at all rates."""
     return [
-        Feed(
+        TrainingGroup(
             fold.name,
             run.manifest.select(fold.train),
             run.manifest.select(fold.dev),
@@ -98,18 +75,18 @@ def feeds_of(run: Run, seeds: tuple[int, ...] = (0, 1), rates: tuple[float, ...]
     ]
 
 
-def untrained(run: Run, feed: Feed) -> list[Downstream]:
-    return [run.new_downstream(feed.name, config) for config in feed.configs]
+def untrained(run: Run, group: TrainingGroup) -> list[Downstream]:
+    return [run.new_downstream(group.name, config) for config in group.configs]
 
 
-def stack(run: Run, feeds: list[Feed], dtype: torch.dtype = torch.float32) -> StackedTrainer:
+def stack(run: Run, groups: list[TrainingGroup], dtype: torch.dtype = torch.float32) -> StackedTrainer:
     everyone = list(run.manifest)
-    modules = [[module.to(dtype) for module in untrained(run, feed)] for feed in feeds]
+    modules = [[module.to(dtype) for module in untrained(run, group)] for group in groups]
     rows = {item.id: row for row, item in enumerate(everyone)}
-    return StackedTrainer(feeds, run.tasks, run.source.means(everyone).to(dtype), rows, modules)
+    return StackedTrainer(groups, run.tasks, run.source.means(everyone).to(dtype), rows, modules)
 
 
-def reference(run: Run, feed: Feed, module: Downstream, config, steps: int) -> dict[str, Tensor]:
+def reference(run: Run, group: TrainingGroup, module: Downstream, config, steps: int) -> dict[str, Tensor]:
     """The weights after `steps` updates, written plainly: torch's own losses, clipping and AdamW, in float64."""
     logits, rate = module.layer_sum.logits, config.layer_sum_learning_rate
     groups = [{"params": list(module.parameters())}]  # SUPERB's single group
@@ -120,14 +97,14 @@ def reference(run: Run, feed: Feed, module: Downstream, config, steps: int) -> d
         ]
     optimizer = torch.optim.AdamW(groups, lr=config.learning_rate, weight_decay=config.weight_decay)
     peaks = [group["lr"] for group in optimizer.param_groups]
-    ids, durations = [item.id for item in feed.train], [item.duration for item in feed.train]
+    ids, durations = [item.id for item in group.train], [item.duration for item in group.train]
     done = epoch = 0
     while done < steps:
         for batch in epoch_batches(ids, durations, config.batch_size, config.seed, epoch, run.source.jitter):
-            clips = [feed.train[index] for index in batch]
+            clips = [group.train[index] for index in batch]
             hidden = run.source(clips)
             output = module(HiddenStates(hidden.states.double(), hidden.lengths))
-            loss = sum(total / count for total, count in output.losses.values())
+            loss = 0.0
             for task in run.tasks:
                 truth = torch.from_numpy(targets(task, clips))
                 if task.has_classes:
@@ -137,8 +114,8 @@ def reference(run: Run, feed: Feed, module: Downstream, config, steps: int) -> d
             optimizer.zero_grad()
             loss.backward()
             torch.nn.utils.clip_grad_norm_(module.parameters(), config.clip_norm)
-            for group, peak in zip(optimizer.param_groups, peaks, strict=True):
-                group["lr"] = peak * min(1.0, (done + 1) / (config.warmup * steps))
+            for settings, peak in zip(optimizer.param_groups, peaks, strict=True):
+                settings["lr"] = peak * min(1.0, (done + 1) / (config.warmup * steps))
             optimizer.step()
             done += 1
             if done == steps:
@@ -147,39 +124,36 @@ def reference(run: Run, feed: Feed, module: Downstream, config, steps: int) -> d
     return dict(module.state_dict())
 
 
-@pytest.mark.parametrize(("kind", "layer_sum"), [("linear", "0.1"), ("linear", "null"), ("own", "0.1")])
-def test_50_float64_updates_at_every_rate_are_those_of_one_by_one(
-    kind: str, layer_sum: str, opened: Opened, tmp_path_factory: pytest.TempPathFactory
-) -> None:
+@pytest.mark.parametrize("layer_sum", ["0.1", "null"])
+def test_50_float64_updates_at_every_rate_are_those_of_one_by_one(layer_sum: str, opened: Opened) -> None:
     """With a rate of its own for the layer sum, and in one group with the head, as in SUPERB."""
     words = ("max_steps=50", "eval_every=50", "schedule=constant", "warmup=0.2", f"layer_sum_learning_rate={layer_sum}")
-    run = opened(head(kind, tmp_path_factory), *words)
+    run = opened(*words)
     # Without dev the last weights are kept.
-    feeds = [replace(feed, dev=[]) for feed in feeds_of(run)]
-    trainer = stack(run, feeds, torch.float64)
-    assert type(trainer.stack) is (LinearStack if kind == "linear" else TracedStack)
+    groups = [replace(group, dev=[]) for group in groups_of(run)]
+    trainer = stack(run, groups, torch.float64)
     before = [[copy.deepcopy(module) for module in row] for row in trainer.modules]
     trainer.fit()
-    for feed, start, end in zip(feeds, before, trainer.modules, strict=True):
-        for config, module, stacked in zip(feed.configs, start, end, strict=True):
+    for group, start, end in zip(groups, before, trainer.modules, strict=True):
+        for config, module, stacked in zip(group.configs, start, end, strict=True):
             drawn = {name: value.clone() for name, value in module.state_dict().items()}
-            expected = reference(run, feed, module, config, 50)
+            expected = reference(run, group, module, config, 50)
             for name, value in stacked.state_dict().items():
                 torch.testing.assert_close(value, expected[name], atol=1e-6, rtol=0, msg=f"{config.learning_rate}")
             moved = max(float((stacked.state_dict()[name] - value).abs().max()) for name, value in drawn.items())
             assert moved > 10 * config.learning_rate  # so that the comparison compares something
 
 
-def one_by_one(run: Run, feed: Feed, place: int, folder: Path) -> tuple[Trainer, Trained]:
-    config = feed.configs[place]
-    module = untrained(run, feed)[place]
+def one_by_one(run: Run, group: TrainingGroup, place: int, folder: Path) -> tuple[Trainer, Trained]:
+    config = group.configs[place]
+    module = untrained(run, group)[place]
     trainer = Trainer(config, run.tasks, run.source, module, folder, accelerator_of(config))
-    return trainer, trainer.fit(feed.train, feed.dev, feed.total, feed.stop_at)
+    return trainer, trainer.fit(group.train, group.dev, group.total, group.stop_at)
 
 
 def same_history(found: list[dict], expected: list[dict]) -> None:
-    assert [{**look, "train_loss": 0, "dev": 0} for look in found] == [
-        {**look, "train_loss": 0, "dev": 0} for look in expected
+    assert [{**record, "train_loss": 0, "dev": 0} for record in found] == [
+        {**record, "train_loss": 0, "dev": 0} for record in expected
     ]
     for own, other in zip(found, expected, strict=True):
         assert own["train_loss"] == pytest.approx(other["train_loss"], abs=1e-5)
@@ -188,27 +162,31 @@ def same_history(found: list[dict], expected: list[dict]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "words"),
+    "words",
     [
-        ("linear", ("eval_every=10", "max_steps=50", "average_top=2")),
-        ("linear", ("max_epochs=8", "class_weights=balanced", "label_smoothing=0.1", "focal_gamma=2", "patience=3")),
-        ("linear", ("max_epochs=5", "regression_loss=mse", "tasks=arousal,gender", "schedule=cosine")),
-        ("own", ("head.dropout=0.3", "max_epochs=8", "class_weights=balanced", "task_weights.gender=0.2")),
+        ("eval_every=10", "max_steps=50", "average_top=2"),
+        (
+            "max_epochs=8",
+            "class_weights=balanced",
+            "label_smoothing=0.1",
+            "focal_gamma=2",
+            "task_weights.gender=0.2",
+            "patience=3",
+        ),
+        ("max_epochs=5", "regression_loss=mse", "tasks=arousal,gender", "schedule=cosine"),
     ],
 )
-def test_selection_history_and_weights_are_the_trainers(
-    kind: str, words: tuple[str, ...], opened: Opened, tmp_path_factory: pytest.TempPathFactory, tmp_path: Path
-) -> None:
-    """In float32 up to a rate of 1e-3; folds whose epochs have different lengths side by side, dropout with it."""
-    run = opened(head(kind, tmp_path_factory), "layer_sum_learning_rate=1e-3", *words)
-    feeds = feeds_of(run, rates=(1e-3, 1e-4))
-    shorter = feeds[1].train[:-9]
-    feeds[1] = replace(feeds[1], train=shorter, total=total_steps(run.config, len(shorter)))
-    trainer = stack(run, feeds)
+def test_selection_history_and_weights_are_the_trainers(words: tuple[str, ...], opened: Opened, tmp_path: Path) -> None:
+    """In float32 up to a rate of 1e-3; folds whose epochs have different lengths side by side."""
+    run = opened("layer_sum_learning_rate=1e-3", *words)
+    groups = groups_of(run, rates=(1e-3, 1e-4))
+    shorter = groups[1].train[:-9]
+    groups[1] = replace(groups[1], train=shorter, total=total_steps(run.config, len(shorter)))
+    trainer = stack(run, groups)
     outcomes = trainer.fit()
-    for number, (feed, row) in enumerate(zip(feeds, outcomes, strict=True)):
+    for number, (group, row) in enumerate(zip(groups, outcomes, strict=True)):
         for place, trained in enumerate(row):
-            other, expected = one_by_one(run, feed, place, tmp_path / f"{number}-{place}")
+            other, expected = one_by_one(run, group, place, tmp_path / f"{number}-{place}")
             same_history(trained.history, expected.history)
             assert trained.best_step == expected.best_step
             assert trained.best_score == pytest.approx(expected.best_score, abs=1e-5)
@@ -218,9 +196,9 @@ def test_selection_history_and_weights_are_the_trainers(
 
 def test_a_training_in_a_stack_does_not_see_the_others(opened: Opened) -> None:
     """One training's weights are spoilt, the others' stay as they are alone."""
-    run = opened("head=linear", "max_steps=10")
-    feeds = [replace(feed, dev=[]) for feed in feeds_of(run, rates=(1e-2, 1e-3, 1e-4))]
-    alone, spoilt = stack(run, feeds), stack(run, feeds)
+    run = opened("max_steps=10")
+    groups = [replace(group, dev=[]) for group in groups_of(run, rates=(1e-2, 1e-3, 1e-4))]
+    alone, spoilt = stack(run, groups), stack(run, groups)
     spoilt.stack.flat_weights[1, 2] *= 1e3
     alone.fit()
     spoilt.fit()
@@ -232,8 +210,8 @@ def test_a_training_in_a_stack_does_not_see_the_others(opened: Opened) -> None:
 
 
 def test_stopped_early_the_schedule_is_the_same(opened: Opened, tmp_path: Path) -> None:
-    run = opened("head=linear", "max_steps=40", "eval_every=10")
-    (first, *_) = feeds_of(run, rates=(1e-3, 1e-4))
+    run = opened("max_steps=40", "eval_every=10")
+    (first, *_) = groups_of(run, rates=(1e-3, 1e-4))
     early = replace(first, stop_at=17)
     ((trained, _),) = stack(run, [early]).fit()
     _, expected = one_by_one(run, early, 0, tmp_path)

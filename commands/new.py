@@ -1,4 +1,4 @@
-"""Commands for one's own parts: what there is by name, and a start for a new one."""
+"""`undertone new`: a head, a corpus or an upstream as a commented, working file with its contract test."""
 
 from __future__ import annotations
 
@@ -7,28 +7,17 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.table import Table
 
-from undertone.commands.terminal import console, say
+from undertone.commands.terminal import say
 from undertone.common.discovery import nearest
-
-
-def list_names(kind: Annotated[str, typer.Argument(help="corpora, upstreams, heads or systems")]) -> None:
-    """What there is by name."""
-    from undertone.commands.listing import listing
-
-    table = Table(kind, "")
-    for name, text in listing(kind):
-        table.add_row(name, text)
-    console.print(table)
 
 
 def new(
     kind: Annotated[str, typer.Argument(help="head, corpus or upstream")],
-    name: Annotated[str, typer.Argument(help="of the file and the class: my_head")],
+    name: Annotated[str, typer.Argument(help="name of the file, such as my_head; the class is MyHead")],
     out: Annotated[Path, typer.Option(help="folder to write to")] = Path("."),
 ) -> None:
-    """Write NAME.py, a commented working start, and test_NAME.py, its contract test."""
+    """Write NAME.py, a commented working template, and test_NAME.py, its contract test."""
     file, test = write_new(kind, name, out)
     path = file if file.is_absolute() else f"./{file}"
     use = {"head": f"crossval CORPUS --head {path}", "corpus": f"prepare {path} --root FOLDER"}
@@ -36,13 +25,11 @@ def new(
     say(f"then     undertone {use.get(kind, f'crossval CORPUS --upstream {path}')}")
 
 
-# ---- `undertone new`: a head, a corpus or an upstream of your own as a commented, working file with its contract test.
-
 KINDS = ("head", "corpus", "upstream")
 
 
 def write_new(kind: str, name: str, folder: Path) -> tuple[Path, Path]:
-    """Write FOLDER/NAME.py and FOLDER/test_NAME.py; the test passes as it is written.
+    """Write FOLDER/NAME.py and FOLDER/test_NAME.py; the test passes as written.
 
     Args:
         kind: head, corpus or upstream.
@@ -53,18 +40,18 @@ def write_new(kind: str, name: str, folder: Path) -> tuple[Path, Path]:
         the paths of the file and of its test.
 
     Raises:
-        ValueError: an unknown kind, a name that no module can have, or a file that is there already.
+        ValueError: an unknown kind, a name that no module can have, or a file that exists already.
     """
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     if kind not in KINDS:
         raise ValueError(f"Cannot make a new {kind!r}.{nearest(kind, KINDS)}")
     if not name.isidentifier() or keyword.iskeyword(name) or name != name.lower():
-        raise ValueError(f"The name must be one of a Python module in lower case, such as my_{kind}, got {name!r}.")
+        raise ValueError(f"The name must be that of a Python module in lower case, such as my_{kind}, got {name!r}.")
     paths = (folder / f"{name}.py", folder / f"test_{name}.py")
     for path in paths:
         if path.exists():
-            raise ValueError(f"{path} is there already, and is left as it is. Choose another name or folder.")
+            raise ValueError(f"{path} exists already and was not changed. Choose another name or folder.")
     environment = Environment(  # Python, not HTML: nothing to escape
         loader=PackageLoader("undertone.commands", "templates"), undefined=StrictUndefined, keep_trailing_newline=True
     )
