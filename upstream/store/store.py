@@ -161,7 +161,7 @@ class Store:
         return HiddenStates(torch.einsum("fl,bltd->bftd", weights, hidden.states), hidden.lengths)
 
     def _say_if_outdated(self, about: dict[str, Any]) -> None:
-        """Where there is a store that differs in the fingerprint alone, log in one line that its states are recomputed."""
+        """Log in one line that states are computed again, where a store differs in the fingerprint alone."""
         for meta in sorted(self.folder.parent.glob(f"*/{META}")):
             with suppress(OSError, ValueError):
                 other = read_json(meta)
