@@ -15,11 +15,12 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from undertone.downstream.dense_layers import DenseLayer, InputNorm, PlainNorm, input_spread, moments
+from undertone.downstream.dense_layers import DenseLayer
 from undertone.downstream.dropout import batch_number, random_normal
 from undertone.downstream.head import Head, HeadOutput, TaskOutputs
 from undertone.downstream.ladder_options import LadderOptions
 from undertone.downstream.network import Downstream
+from undertone.downstream.norms import InputNorm, MaskedBatchNorm, input_deviation, masked_moments
 from undertone.downstream.task import Task
 from undertone.upstream.types import Frames, HiddenStates
 
@@ -46,8 +47,8 @@ class GaussianDenoiser(nn.Module):
         """z~ and u, (..., m) each -> (..., m)."""
         a1, a2, a3, a4, a5, a6, a7, a8, a9, a10 = self.coefficients
         mean = a1 * (a2 * above + a3).sigmoid() + a4 * above + a5  # (..., m)
-        share = a6 * (a7 * above + a8).sigmoid() + a9 * above + a10  # (..., m)
-        estimate: Tensor = (noisy - mean) * share + mean
+        gain = a6 * (a7 * above + a8).sigmoid() + a9 * above + a10  # (..., m)
+        estimate: Tensor = (noisy - mean) * gain + mean
         return estimate
 
 
@@ -87,13 +88,13 @@ class Level:
         z: (B, T, m), normalised; in the corrupted pass with noise.
         mask: (B, T) bool.
         mean: (m,) or (), of what was normalised.
-        spread: its standard deviation.
+        deviation: its standard deviation.
     """
 
     z: Tensor
     mask: Tensor
     mean: Tensor
-    spread: Tensor
+    deviation: Tensor
 
 
 class Ladder(nn.Module):
@@ -169,19 +170,20 @@ class Ladder(nn.Module):
         levels: list[Level] = []
         tops: list[Tensor] = []
 
-        def at_norm(norm: PlainNorm, inputs: tuple[Tensor, Tensor], z: Tensor) -> Tensor:
-            mean, spread = z.new_zeros(()), z.new_ones(())
+        def at_norm(norm: MaskedBatchNorm, inputs: tuple[Tensor, Tensor], z: Tensor) -> Tensor:
+            mean, deviation = z.new_zeros(()), z.new_ones(())
             if not isinstance(norm, InputNorm):
                 mean, variance = norm.statistics(*inputs)
-                spread = norm.spread(mean, variance)
-            levels.append(Level(self._corrupt(z, inputs[1], generator), inputs[1], mean, spread))
+                deviation = norm.deviation(mean, variance)
+            levels.append(Level(self._corrupt(z, inputs[1], generator), inputs[1], mean, deviation))
             return levels[-1].z
 
-        norms = [module for module in head.modules() if isinstance(module, PlainNorm)]
+        inputs = [module for module in head.modules() if isinstance(module, InputNorm)]
         layers = [module for module in head.modules() if isinstance(module, DenseLayer)]
+        norms = [*inputs, *(layer.norm for layer in layers)]
         handles = [norm.register_forward_hook(at_norm) for norm in norms]
         handles += [layer.register_forward_hook(lambda layer, inputs, hidden: tops.append(hidden)) for layer in layers]
-        if not any(isinstance(norm, InputNorm) for norm in norms):
+        if not inputs:
             frames = self._enter(frames, levels, generator)
         try:
             output: HeadOutput = head({"speech": frames})
@@ -194,20 +196,20 @@ class Ladder(nn.Module):
 
     def _enter(self, frames: Frames, levels: list[Level], generator: torch.Generator | None) -> Frames:
         """Layer 0 of a head that does not normalise its frames: noise in units of their deviation."""
-        mean, variance = moments(frames.features, frames.mask)
-        spread = input_spread(mean, variance)
-        z = ((frames.features - mean) / spread).masked_fill(~frames.mask.unsqueeze(-1), 0)  # (B, T, D)
+        mean, variance = masked_moments(frames.features, frames.mask)
+        deviation = input_deviation(mean, variance)
+        z = ((frames.features - mean) / deviation).masked_fill(~frames.mask.unsqueeze(-1), 0)  # (B, T, D)
         noisy = self._corrupt(z, frames.mask, generator)
         levels.append(Level(noisy, frames.mask, z.new_zeros(()), z.new_ones(())))
-        return Frames(frames.features + spread * (noisy - z), frames.lengths)
+        return Frames(frames.features + deviation * (noisy - z), frames.lengths)
 
     def _leave(self, embedding: Tensor, levels: list[Level], generator: torch.Generator | None) -> Tensor:
         """The only layer above, of a head that is taken as it is: (B, E) -> (B, 1, E)."""
         hidden = embedding.unsqueeze(1)  # (B, 1, E)
         mask = torch.ones_like(hidden[..., 0], dtype=torch.bool)  # (B, 1)
-        mean, variance = moments(hidden, mask)
-        spread = (variance + EPS).sqrt()
-        levels.append(Level(self._corrupt((hidden - mean) / spread, mask, generator), mask, mean, spread))
+        mean, variance = masked_moments(hidden, mask)
+        deviation = (variance + EPS).sqrt()
+        levels.append(Level(self._corrupt((hidden - mean) / deviation, mask, generator), mask, mean, deviation))
         return hidden
 
     def _corrupt(self, z: Tensor, mask: Tensor, generator: torch.Generator | None) -> Tensor:
@@ -220,12 +222,12 @@ class Ladder(nn.Module):
         costs: list[tuple[Tensor, Tensor]] = []
         signal, mask = top.float(), noisy[-1].mask
         for level in range(len(self.sizes) - 1, self.lowest - 1, -1):
-            mean, variance = moments(signal, mask)
+            mean, variance = masked_moments(signal, mask)
             above = (signal - mean) / (variance + EPS).sqrt()  # (B, T or 1, m): one vector stands for all frames
             z, mask = noisy[level].z.float(), noisy[level].mask
             estimate = self.denoisers[str(level)](z, above.expand_as(z))  # (B, T, m)
             target = clean[level]
-            error = target.z.float() - (estimate - target.mean) / target.spread
+            error = target.z.float() - (estimate - target.mean) / target.deviation
             costs.insert(0, (error.square().mean(-1)[mask].sum(), mask.sum()))
             if level > self.lowest:
                 signal = self.down[str(level - 1)](estimate)  # (B, T, m of the level below)

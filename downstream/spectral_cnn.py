@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from undertone.downstream.batch_norm import MaskedMapNorm
+from undertone.downstream.norms import MaskedMapNorm
 from undertone.downstream.pooling import zero_padding
 from undertone.upstream.types import Frames, length_mask
 

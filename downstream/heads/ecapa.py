@@ -7,8 +7,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from undertone.downstream.batch_norm import MaskedBatchNorm
 from undertone.downstream.head import Head, HeadOutput, TaskOutputs
+from undertone.downstream.norms import MaskedBatchNorm
 from undertone.downstream.pooling import Pooled, masked_attention, weighted_statistics, zero_padding
 from undertone.downstream.task import Task
 from undertone.upstream.types import Frames

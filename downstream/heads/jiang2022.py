@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from undertone.downstream.batch_norm import MaskedBatchNorm
 from undertone.downstream.head import Head, HeadOutput, TaskOutputs
+from undertone.downstream.norms import MaskedBatchNorm
 from undertone.downstream.pooling import masked_attention, masked_mean, zero_padding
 from undertone.downstream.recurrent import BiLstm
 from undertone.downstream.task import Task

@@ -6,91 +6,40 @@ import logging
 import math
 import shutil
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from copy import copy
-from dataclasses import dataclass, replace
+from copy import deepcopy
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
+from undertone.common.discovery import available
 from undertone.common.files import new_folder, write_json
 from undertone.downstream.model import UndertoneModel, utterance_logits
 from undertone.downstream.task import Task, free_name
-from undertone.hub.onnx import acoustic_graph, spectral_graph
-from undertone.hub.onnx.functionals_graph import FunctionalsGraph
 from undertone.upstream import HiddenStates, WaveBatch
+from undertone.upstream.acoustic._base import BatchedAcoustic
 from undertone.upstream.acoustic._opensmile import OpenSmile
 from undertone.upstream.acoustic.contours import Contours
-from undertone.upstream.acoustic.fbank import Fbank
-from undertone.upstream.acoustic.functionals import Functionals
-from undertone.upstream.acoustic.jiang2022 import Jiang2022
-from undertone.upstream.acoustic.logmel import Logmel
-from undertone.upstream.acoustic.mfcc import Mfcc
-from undertone.upstream.acoustic.spectrogram import Spectrogram
-from undertone.upstream.acoustic.waveform import Waveform
 from undertone.upstream.base import Upstream
-from undertone.upstream.hf.filterbank import filterbank_inputs
 from undertone.upstream.hf.upstream import HFUpstream
-from undertone.upstream.hf.whisper import whisper_inputs
 
 if TYPE_CHECKING:
     import numpy as np
 
-
-# ---- What of an upstream torch's ONNX exporter can follow.
-
-ACOUSTIC: dict[type[Upstream], type[acoustic_graph.AcousticGraph]] = {
-    Fbank: acoustic_graph.FbankGraph,
-    Functionals: FunctionalsGraph,
-    Jiang2022: acoustic_graph.Jiang2022Graph,
-    Logmel: acoustic_graph.LogmelGraph,
-    Mfcc: acoustic_graph.MfccGraph,
-    Spectrogram: acoustic_graph.SpectrogramGraph,
-    Waveform: acoustic_graph.WaveformGraph,
-}
-NO_GRAPH: dict[type[Upstream], str] = {
-    OpenSmile: "openSMILE's own program computes its features",
-    Contours: "the logarithm of a matrix is among its features, an operation that ONNX has not",
-}
-INPUTS: dict[Callable[..., Any], Callable[..., Any]] = {
-    filterbank_inputs: spectral_graph.filterbank_inputs,
-    whisper_inputs: spectral_graph.whisper_inputs,
-}
-
-
-def upstream_graph(upstream: Upstream) -> tuple[Any, int]:
-    """A module with `frame_lengths` and `states` as `HFUpstream` has them, and the samples of its first frame.
-
-    Raises:
-        ValueError: the upstream computes in other code than PyTorch's, or in a class from outside undertone.
-    """
-    if isinstance(upstream, HFUpstream):
-        graph, inputs = copy(upstream), upstream.family.inputs
-        graph.family = replace(upstream.family, inputs=INPUTS.get(inputs, inputs))
-        return graph, upstream.receptive_field
-    if type(upstream) in ACOUSTIC:
-        front_end: Any = upstream
-        return ACOUSTIC[type(upstream)](front_end), front_end.window
-    reasons = (reason for kind, reason in NO_GRAPH.items() if isinstance(upstream, kind))
-    reason = next(reasons, "it is code from outside undertone")
-    known = ", ".join(sorted(kind.__name__.lower() for kind in ACOUSTIC))
-    raise ValueError(
-        f"Upstream {upstream.name!r} cannot be exported to ONNX: {reason}, of which no graph can be made. Where "
-        f"undertone is installed, `undertone predict` takes the model as it is. What can be exported: {known}, and "
-        f"every Hugging Face upstream."
-    )
-
-
-# ---- A model as an ONNX graph: it then predicts with onnxruntime, without PyTorch.
 
 GRAPH, QUANTISED, ABOUT, SCRIPT = "model.onnx", "model.int8.onnx", "model.json", "predict.py"
 CHECK_SECONDS = (0.5, 3.0, 15.0)
 TOLERANCE = 1e-4
 OPSET = 17
 INSTALL = "Install what it needs: pip install 'undertone[onnx]'."
+NO_GRAPH: dict[type[Upstream], str] = {
+    OpenSmile: "openSMILE's own program computes its features",
+    Contours: "the logarithm of a matrix is among its features, which ONNX does not have",
+}
 
 
 @dataclass(frozen=True)
@@ -109,6 +58,25 @@ class OnnxModel:
     int8_size: int
     difference: float
     int8_difference: float
+
+
+def upstream_graph(upstream: Upstream) -> tuple[Any, int]:
+    """A module with `frame_lengths` and `states` that can be traced, and the samples of its first frame.
+
+    Raises:
+        ValueError: the upstream computes in other code than PyTorch's, or in a class from outside undertone.
+    """
+    if isinstance(upstream, HFUpstream):
+        return upstream, upstream.receptive_field
+    if isinstance(upstream, BatchedAcoustic) and type(upstream).__module__.startswith("undertone.upstream."):
+        return deepcopy(upstream).double(), upstream.window
+    reasons = (reason for kind, reason in NO_GRAPH.items() if isinstance(upstream, kind))
+    reason = next(reasons, "it is code from outside undertone")
+    known = ", ".join(available("undertone.upstream.acoustic", BatchedAcoustic))
+    raise ValueError(
+        f"Upstream {upstream.name!r} cannot be exported to ONNX: {reason}. Where undertone is installed, "
+        f"`undertone predict` takes the model as it is. What can be exported: {known}, and every Hugging Face upstream."
+    )
 
 
 class ScoreGraph(nn.Module):

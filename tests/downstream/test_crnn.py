@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from undertone.downstream.batch_norm import MaskedMapNorm
 from undertone.downstream.head import build_head
 from undertone.downstream.heads.crnn import ConvolutionalPooling
+from undertone.downstream.norms import MaskedMapNorm
 from undertone.downstream.recurrent import BiLstm, LastStatePooling
 from undertone.downstream.spectral_cnn import SpectralCnn
 from undertone.downstream.task import Task

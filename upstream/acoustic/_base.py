@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import sys
 from abc import abstractmethod
-from pathlib import Path
+from typing import Any, ClassVar
 
 import torch
 import torchaudio
@@ -13,17 +13,20 @@ from torch import Tensor
 
 from undertone.upstream.base import Upstream
 from undertone.upstream.fingerprint import fingerprint
-from undertone.upstream.types import HiddenStates, WaveBatch
+from undertone.upstream.types import HiddenStates, WaveBatch, length_mask
 
 
 class Acoustic(Upstream):
     """An upstream of one layer without weights: frames of `window` samples every `hop` samples, the first at sample 0.
 
     Attributes:
+        VERSION: of the numbers that a class computes. Raise it in the class whose numbers change, here where those of
+            all front-ends do: stored states are then computed again.
         window: samples of a frame (25 ms); a shorter clip is zero-padded to one frame.
         hop: samples between frames (10 ms).
     """
 
+    VERSION: ClassVar[int] = 1
     sample_rate = 16_000
     num_layers = 1
     window = 400
@@ -53,13 +56,51 @@ class Acoustic(Upstream):
         return HiddenStates.collate(states).to(batch.samples.device)
 
     def fingerprint(self) -> str:
-        """Hex digest of the source of the front-end and of all that front-ends share, options, torchaudio's version."""
-        modules = sorted({cls.__module__ for cls in type(self).__mro__ if issubclass(cls, Acoustic)})
-        sources = [inspect.getsource(sys.modules[name]) for name in modules] + shared_sources()
-        settings = {"options": dict(self.options), "sources": sources, "torchaudio": torchaudio.__version__}
+        """Hex digest of name, options, `VERSION` and torchaudio's version; of a class of the user's its source too."""
+        classes = [cls for cls in type(self).__mro__ if issubclass(cls, Acoustic)]
+        foreign = {cls.__module__ for cls in classes if not cls.__module__.startswith("undertone.upstream.")}
+        settings = {
+            "options": dict(self.options),
+            "versions": {cls.__name__: vars(cls)["VERSION"] for cls in classes if "VERSION" in vars(cls)},
+            "name": type(self).__name__,
+            "sources": [inspect.getsource(sys.modules[name]) for name in sorted(foreign)],
+            "torchaudio": torchaudio.__version__,
+        }
         return fingerprint(settings, {})
 
 
-def shared_sources() -> list[str]:
-    """The modules that front-ends import: a change in one makes what is stored of any front-end anew."""
-    return [path.read_text(encoding="utf-8") for path in sorted(Path(__file__).parent.glob("_*.py"))]
+class BatchedAcoustic(Acoustic):
+    """A front-end that can compute a padded batch at once, in operations that ONNX has."""
+
+    @abstractmethod
+    def batch_features(self, samples: Tensor, lengths: Tensor) -> Tensor:
+        """Features of several clips.
+
+        Args:
+            samples: (B, N), N >= `window`, zeros in the padding.
+            lengths: (B,) int64, >= `window`.
+
+        Returns:
+            (B, T, D) of the dtype of the samples; T may be more than the frames of the longest clip.
+        """
+
+    def features(self, wave: Tensor) -> Tensor:
+        """(N,) -> (T, D)."""
+        length = torch.tensor([len(wave)], device=wave.device)
+        return self.batch_features(wave[None], length)[0, : int(self.frame_lengths(length))]
+
+    def states(self, samples: Tensor, lengths: Tensor, frames: Tensor, padded: bool, longest: Any) -> Tensor:
+        """What `forward` computes, for the ONNX exporter, as `HFUpstream.states`; in float64: see `spectra`.
+
+        Args:
+            samples: (B, N) float32, N >= `window`.
+            lengths: (B,) samples.
+            frames: (B,) `frame_lengths` of them.
+            padded: not used: the mask is always applied.
+            longest: frames of N samples, a number of the tracer's.
+
+        Returns:
+            (B, 1, longest, D) float32 with zeros in the padding frames.
+        """
+        features = self.batch_features(samples.double(), lengths.clamp(min=self.window))[:, :longest]  # (B, T, D)
+        return (features * length_mask(frames, features.shape[1])[..., None]).float()[:, None]

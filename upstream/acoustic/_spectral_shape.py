@@ -7,7 +7,7 @@ from functools import cache
 import torch
 from torch import Tensor
 
-from undertone.upstream.acoustic._kaldi import FFT, HOP, WINDOW
+from undertone.upstream.spectra import FFT, HOP, WINDOW
 
 RATE = 16_000
 FLOOR = 1e-10  # of a power before its logarithm
@@ -16,7 +16,7 @@ DEVIATIONS = torch.tensor([1, 0.17, 0.7, 1.4, 0.6, 0.9, 1.3, 1.5, 1.8, 2.1, 2.3,
 LEVEL = 0  # column of `spectral_shape`
 ROLL_OFFS = (0.25, 0.5, 0.75, 0.9)
 SLOPES_HZ = ((0, 500), (500, 1500), (1000, 8000))
-SHARES_HZ = ((250, 650), (1000, 4000), (4000, 8000))
+BANDS_HZ = ((250, 650), (1000, 4000), (4000, 8000))
 
 
 def spectral_shape(wave: Tensor) -> Tensor:
@@ -26,34 +26,34 @@ def spectral_shape(wave: Tensor) -> Tensor:
         wave: (N,) samples at 16 kHz, N >= 400.
 
     Returns:
-        (T, 19), 25 ms every 10 ms: log RMS, share of sign changes, log loudness (cube root of the power, summed),
-        centroid and spread (kHz), entropy (nats), frequencies below which 25, 50, 75 and 90 % of the power lie (kHz),
-        flatness (log), slope of the log power (a kHz) over `SLOPES_HZ`, change of the unit spectrum since the frame
-        before, log of the power below over above 1 kHz, log shares of the power in `SHARES_HZ`.
+        (T, 19), 25 ms every 10 ms: log RMS, fraction of sign changes, log loudness (cube root of the power, summed),
+        centroid and its standard deviation (kHz), entropy (nats), frequencies below which 25, 50, 75 and 90 % of the
+        power lie (kHz), flatness (log), slope of the log power (a kHz) over `SLOPES_HZ`, change of the unit spectrum
+        since the frame before, log of the power below over above 1 kHz, log fractions of the power in `BANDS_HZ`.
     """
     frames = wave.unfold(0, WINDOW, HOP)  # (T, window)
     frames = frames - frames.mean(1, keepdim=True)
     khz = _frequencies(wave.device)  # (F,)
     power = torch.fft.rfft(frames * _window(wave.device), n=FFT).abs().square() + FLOOR  # (T, F)
     total, logs = power.sum(1), power.log()
-    share = power / total[:, None]  # (T, F)
-    centroid = share @ khz  # (T,)
-    spread = (share * (khz - centroid[:, None]).square()).sum(1).sqrt()
-    below = share @ torch.ones(len(khz), len(khz), device=wave.device).triu()  # (T, F): a cumsum with a fixed order
+    fraction = power / total[:, None]  # (T, F)
+    centroid = fraction @ khz  # (T,)
+    deviation = (fraction * (khz - centroid[:, None]).square()).sum(1).sqrt()
+    below = fraction @ torch.ones(len(khz), len(khz), device=wave.device).triu()  # (T, F): a cumsum with a fixed order
     unit = torch.nn.functional.normalize(power.sqrt(), dim=1)  # (T, F)
     columns = [
         frames.square().mean(1).clamp(min=FLOOR).log() / 2,
         ((frames[:, 1:] >= 0) != (frames[:, :-1] >= 0)).float().mean(1),
         power.pow(1 / 3).sum(1).log(),
         centroid,
-        spread,
-        -(share * share.clamp(min=FLOOR).log()).sum(1),
+        deviation,
+        -(fraction * fraction.clamp(min=FLOOR).log()).sum(1),
         *((below < part).sum(1) * khz[1] for part in ROLL_OFFS),
         logs.mean(1) - power.mean(1).log(),
         *(_slope(logs, khz, low / 1000, high / 1000) for low, high in SLOPES_HZ),
         torch.nn.functional.pad((unit[1:] - unit[:-1]).norm(dim=1), (1, 0)),
-        _band(share, khz, 0.05, 1).log() - _band(share, khz, 1, 5).log(),
-        *(_band(share, khz, low / 1000, high / 1000).log() for low, high in SHARES_HZ),
+        _band(fraction, khz, 0.05, 1).log() - _band(fraction, khz, 1, 5).log(),
+        *(_band(fraction, khz, low / 1000, high / 1000).log() for low, high in BANDS_HZ),
     ]
     return torch.stack(columns, 1)
 
@@ -65,9 +65,9 @@ def _slope(logs: Tensor, khz: Tensor, low: float, high: float) -> Tensor:
     return logs[:, inside] @ centred / centred.square().sum()
 
 
-def _band(share: Tensor, khz: Tensor, low: float, high: float) -> Tensor:
+def _band(fraction: Tensor, khz: Tensor, low: float, high: float) -> Tensor:
     """(T, F) -> (T,), the sum over `low` <= f < `high`."""
-    return share[:, (khz >= low) & (khz < high)].sum(1)
+    return fraction[:, (khz >= low) & (khz < high)].sum(1)
 
 
 @cache

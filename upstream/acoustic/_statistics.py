@@ -1,8 +1,9 @@
-"""Statistics of contours over an utterance: contours are (T, D), one column each; every answer is a flat vector."""
+"""Statistics of contours over an utterance: contours are (T, D), a column each; every result is a flat vector."""
 
 from __future__ import annotations
 
 import math
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -11,6 +12,12 @@ PERCENTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
 RIDGE = 0.01  # added to the diagonal of a covariance
 FRAME_RATE = 100  # Hz
 TINY = 1e-6
+
+NUM_KERNELS, WIDTH = 256, 9  # a dilation, frames
+DILATIONS = (1, 2, 4, 8)  # frames between a kernel's taps: it reaches over 90 ms to 0.7 s
+THRESHOLDS = (-0.5, 0.0, 0.5)
+SHARPNESS = 8.0
+NUM_RESPONSES = (len(THRESHOLDS) + 1) * len(DILATIONS) * NUM_KERNELS
 
 
 def moments(contours: Tensor) -> Tensor:
@@ -30,8 +37,9 @@ def course(contours: Tensor) -> Tensor:
     """How contours go from beginning to end.
 
     Returns:
-        (7 D,): slope and curvature of the least-squares parabola over time from -1 to 1, deviation from it, mean rise
-        and mean fall of the frames that rise or fall, mean change, share of frames at which the mean is crossed.
+        (7 D,): slope and curvature of the least-squares parabola over time from -1 to 1, root mean square distance from
+        it, mean rise and mean fall of the frames that rise or fall, mean change, fraction of frames at which the mean
+        is crossed.
     """
     time = torch.linspace(-1, 1, len(contours), device=contours.device)  # (T,)
     bow = time.square() - time.square().mean()  # orthogonal to the line
@@ -67,11 +75,44 @@ def log_covariance(contours: Tensor) -> Tensor:
 
 
 def stretches(mask: Tensor) -> Tensor:
-    """(T,) bool -> (4,): of its unbroken stretches the mean, deviation and maximum in s, and their number a second."""
+    """(T,) bool -> (4,): mean, standard deviation and maximum in s of its unbroken stretches, and how many a second."""
     edges = torch.nn.functional.pad(mask.int(), (1, 1)).diff()  # (T + 1,)
     lengths = ((edges < 0).nonzero() - (edges > 0).nonzero())[:, 0] / FRAME_RATE  # (S,) s
     if not len(lengths):
         return torch.zeros(4, device=mask.device)
-    spread = (lengths - lengths.mean()).square().mean().sqrt()
+    deviation = (lengths - lengths.mean()).square().mean().sqrt()
     count = lengths.new_tensor(len(lengths) * FRAME_RATE / len(mask))
-    return torch.stack([lengths.mean(), spread, lengths.amax(), count])
+    return torch.stack([lengths.mean(), deviation, lengths.amax(), count])
+
+
+def kernel_responses(contours: Tensor, speech: Tensor) -> Tensor:
+    """Random convolutional kernels (ROCKET: Dempster, Petitjean and Webb, DMKD 34, 2020).
+
+    Of each kernel's responses at the frames of speech: the fraction above each of `THRESHOLDS` (soft, so that a
+    rounding error moves no frame across) and the standard deviation. The kernels span all contours and are fixed.
+
+    Args:
+        contours: (T, D) of O(1), with the mean 0 over the frames of speech.
+        speech: (T,) bool, true at one frame at least.
+
+    Returns:
+        (4096,).
+    """
+    found = []
+    for dilation, kernels in zip(DILATIONS, _kernels(contours.shape[1], contours.device), strict=True):
+        padding = dilation * (WIDTH // 2)
+        responses = torch.nn.functional.conv1d(contours.T[None], kernels, dilation=dilation, padding=padding)
+        spoken = responses[0][:, speech]  # (K, S)
+        found += [torch.sigmoid(SHARPNESS * (spoken - threshold)).mean(1) for threshold in THRESHOLDS]
+        found.append(spoken.std(1, correction=0))
+    return torch.cat(found)
+
+
+@cache
+def _kernels(num_contours: int, device: torch.device) -> tuple[Tensor, ...]:
+    """For each dilation (K, D, width) of length 1; every other one sums to 0 over time, for changes alone."""
+    generator = torch.Generator().manual_seed(0)
+    kernels = torch.randn(len(DILATIONS) * NUM_KERNELS, num_contours, WIDTH, generator=generator)
+    kernels[::2] -= kernels[::2].mean(2, keepdim=True)
+    kernels /= kernels.flatten(1).norm(dim=1)[:, None, None]
+    return kernels.to(device).chunk(len(DILATIONS))

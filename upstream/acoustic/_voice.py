@@ -1,19 +1,65 @@
-"""Pitch and quality of the voice in every frame, as contours over time."""
+"""Pitch and quality of the voice, frame by frame.
+
+The period is found by the autocorrelation divided by the window's (Boersma, IFA Proceedings 17, 1993).
+"""
 
 from __future__ import annotations
 
-from functools import cache
+from functools import cache, lru_cache
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from undertone.upstream.acoustic._kaldi import HOP, WINDOW
-from undertone.upstream.acoustic._pitch import LOWEST_HZ, RATE, find_period
-from undertone.upstream.acoustic._pitch import WINDOW as LONG
+from undertone.upstream.spectra import HOP, WINDOW, fourier_basis, is_exporting, power_spectrum
+
+RATE = 16_000
+LOWEST_HZ, HIGHEST_HZ = 60.0, 500.0  # of a speaking voice
+PITCH_WINDOW = 640  # samples, 40 ms: two periods of a voice of 60 Hz reach into it
+SHORTEST, LONGEST = int(RATE / HIGHEST_HZ), int(RATE / LOWEST_HZ)  # samples of a period
 
 FFT = 1024
 FLOOR = 1e-10
 FORMANTS_HZ = ((300, 1000), (1000, 2400), (2400, 3600))
+
+
+def find_period(frames: Tensor, window: Tensor, floor: float) -> tuple[Tensor, Tensor]:
+    """The period of each frame.
+
+    Args:
+        frames: (..., 640), without their mean and times the window.
+        window: (640,).
+        floor: least power at lag 0 (amplitude squared); the quieter a frame is below it, the less periodic it counts.
+
+    Returns:
+        the autocorrelation (..., LONGEST + 2) of the lags from 0, at which it is 1, and the lag of the period, (..., 1)
+        int64 from `SHORTEST` to `LONGEST`.
+    """
+    found = _autocorrelation(frames) / _autocorrelation(window)  # (..., LONGEST + 2)
+    found = found / found[..., :1].clamp(min=floor)
+    candidates = found[..., SHORTEST : LONGEST + 1]  # (..., lags)
+    # The first lag about as good as the best one: at twice the period a voice is as like itself as at one.
+    first = (candidates >= 0.9 * candidates.amax(-1, keepdim=True)).int().argmax(-1, keepdim=True)  # (..., 1)
+    climbing = torch.arange(candidates.shape[-1], device=frames.device) <= first + SHORTEST // 2  # up to its peak
+    return found, candidates.masked_fill(~climbing, -1).argmax(-1, keepdim=True) + SHORTEST
+
+
+def _autocorrelation(frames: Tensor) -> Tensor:
+    """(..., 640) -> (..., LONGEST + 2) of the lags from 0 to one beyond the longest period."""
+    power = power_spectrum(frames, 2 * PITCH_WINDOW)  # (..., 641)
+    if is_exporting():
+        return power @ torch.from_numpy(_inverse_basis())
+    similarity: Tensor = torch.fft.irfft(power)
+    return similarity[..., : LONGEST + 2]
+
+
+@lru_cache
+def _inverse_basis() -> np.ndarray:
+    """(641, LONGEST + 2) float64, from a power spectrum to the autocorrelation."""
+    cosines, _ = fourier_basis(LONGEST + 2, 2 * PITCH_WINDOW)  # (LONGEST + 2, 641)
+    twice = np.full((PITCH_WINDOW + 1, 1), 2.0)
+    twice[[0, PITCH_WINDOW]] = 1.0  # the mean and the highest frequency occur once
+    return twice * cosines.T / (2 * PITCH_WINDOW)
 
 
 def voice(wave: Tensor) -> tuple[Tensor, Tensor]:
@@ -27,11 +73,11 @@ def voice(wave: Tensor) -> tuple[Tensor, Tensor]:
         harmonic to noise, level of the first harmonic over the second, the third, and the strongest part of each of
         `FORMANTS_HZ` (log power), change of the octaves and of the first harmonic's level since the frame before
         (absolute: jitter and shimmer from frame to frame; where a voice sets in, the frame before is unvoiced). And
-        (T,), the periodic share of the power, 0 to 1.
+        (T,), the periodic fraction of the power, 0 to 1.
     """
     num_frames = (len(wave) - WINDOW) // HOP + 1
-    padded = torch.nn.functional.pad(wave, ((LONG - WINDOW) // 2, LONG))
-    frames = padded.unfold(0, LONG, HOP)[:num_frames]  # (T, long)
+    padded = torch.nn.functional.pad(wave, ((PITCH_WINDOW - WINDOW) // 2, PITCH_WINDOW))
+    frames = padded.unfold(0, PITCH_WINDOW, HOP)[:num_frames]  # (T, 640)
     frames = (frames - frames.mean(1, keepdim=True)) * _window(wave.device)
     period, periodic = _period(frames)  # (T,) each
     octaves = torch.log2(RATE / period / LOWEST_HZ)
@@ -72,4 +118,4 @@ def _change(contour: Tensor) -> Tensor:
 
 @cache
 def _window(device: torch.device) -> Tensor:
-    return torch.hann_window(LONG, device=device)
+    return torch.hann_window(PITCH_WINDOW, device=device)

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from functools import cache
-
 import torch
-from torch import Tensor
-from torchaudio.functional import compute_deltas, create_dct
+from torch import Tensor, nn
+from torchaudio.functional import create_dct
 
-from undertone.upstream.acoustic._base import Acoustic
-from undertone.upstream.acoustic._kaldi import FLOOR, log_mel
-from undertone.upstream.acoustic._pitch import LONGEST, LOWEST_HZ, SHORTEST, find_period
-from undertone.upstream.acoustic._pitch import WINDOW as PITCH_WINDOW
+from undertone.upstream.acoustic._base import Acoustic, BatchedAcoustic
+from undertone.upstream.acoustic._voice import LONGEST, LOWEST_HZ, PITCH_WINDOW, SHORTEST, find_period
+from undertone.upstream.spectra import FLOOR, HOP, WINDOW, LogMel, cut_frames, deltas, is_exporting
+from undertone.upstream.types import length_mask
 
 MELS, COEFFICIENTS = 64, 40
 VOICED = 0.5  # autocorrelation at the best lag from which on a frame counts as voiced
 
 
-class Functionals(Acoustic):
+class Functionals(BatchedAcoustic):
     """40 MFCCs with deltas, log F0, level and zero crossings -> mean, deviation, minimum, maximum, slope: 415 numbers.
 
     One "frame" an utterance, for heads that need no order in time: `svm`, `logistic`, `dense`. What is measured is that
@@ -25,69 +23,85 @@ class Functionals(Acoustic):
     voice is voiced; where it never is, its five numbers are those of 60 Hz throughout. The slope is a second's change.
     """
 
+    VERSION = 1
     hidden_size = 5 * (2 * COEFFICIENTS + 3)
     window = PITCH_WINDOW
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.log_mel = LogMel.kaldi(MELS)
+        self.basis = nn.Buffer(create_dct(COEFFICIENTS, MELS, "ortho"), persistent=False)  # (mels, 40)
+        self.pitch_window = nn.Buffer(torch.hann_window(PITCH_WINDOW), persistent=False)
 
     def frame_lengths(self, lengths: Tensor) -> Tensor:
         """(B,) int64 samples -> (B,) ones."""
         return torch.ones_like(lengths)
 
-    def features(self, wave: Tensor) -> Tensor:
-        """(N,) samples -> (1, 415); fixed constants bring the values to O(1)."""
-        cepstra = log_mel(wave, MELS) @ _dct(wave.device) / 16  # (T, 40)
-        deltas = 5 * compute_deltas(cepstra.T).T  # (T, 40)
-        contours = torch.cat([cepstra, deltas, *_level_and_crossings(wave)], 1)  # (T, 82)
-        seconds = torch.arange(len(contours), device=wave.device) * self.hop / self.sample_rate
-        pitch, voiced = log_pitch(wave)  # (T',) each, fewer frames
-        if not voiced.any():
-            pitch, voiced = torch.zeros_like(pitch), torch.ones_like(voiced)
-        spoken = statistics(pitch[voiced, None], seconds[: len(pitch)][voiced])  # (5, 1)
-        return torch.cat([statistics(contours, seconds), spoken], 1).reshape(1, -1)  # (1, 5 * 83)
+    def batch_features(self, samples: Tensor, lengths: Tensor) -> Tensor:
+        """(B, 1, 415); fixed constants bring the values to O(1)."""
+        contours = self._contours(samples, lengths)  # (B, T, 82)
+        spectral = statistics(contours, length_mask(count_frames(lengths, WINDOW), contours.shape[1]))  # (B, 5, 82)
+        pitch, voiced, real = log_pitch(samples, lengths, self.pitch_window)  # (B, T') each, fewer frames
+        ever = voiced.any(1, keepdim=True)  # (B, 1)
+        spoken = statistics((pitch * ever)[..., None], voiced | (real & ~ever))  # (B, 5, 1)
+        return torch.cat([spectral, spoken], 2).flatten(1)[:, None]
+
+    def _contours(self, samples: Tensor, lengths: Tensor) -> Tensor:
+        """(B, T, 82): cepstra, their deltas, the logarithm of the root mean square, the fraction of sign changes."""
+        frames = cut_frames(samples, WINDOW, HOP)  # (B, T, 400)
+        cepstra = self.log_mel(frames) @ self.basis / 16  # (B, T, 40)
+        level = frames.square().mean(2, keepdim=True).clamp(min=FLOOR).log() / 2  # (B, T, 1)
+        positive = frames >= 0
+        crossings = (positive[..., 1:] != positive[..., :-1]).to(frames.dtype).mean(2, keepdim=True)  # (B, T, 1)
+        slopes = 5 * deltas(cepstra, count_frames(lengths, WINDOW))  # (B, T, 40)
+        return torch.cat([cepstra, slopes, (level + 4) / 2, 10 * crossings], 2)
 
 
-def statistics(contours: Tensor, seconds: Tensor) -> Tensor:
-    """Mean, biased standard deviation, minimum, maximum and slope over time.
-
-    Args:
-        contours: (T, D).
-        seconds: (T,), when each value holds.
-
-    Returns:
-        (5, D); the slope is that of the least-squares line, a second; 0 where there is one value only.
-    """
-    mean = contours.mean(0)  # (D,)
-    centred, time = contours - mean, seconds - seconds.mean()
-    deviation = centred.square().mean(0).sqrt()  # (D,)
-    slope = time @ centred / time.square().sum().clamp(min=FLOOR)  # (D,)
-    return torch.stack([mean, deviation, contours.amin(0), contours.amax(0), slope])
+def count_frames(lengths: Tensor, window: int) -> Tensor:
+    """(B,) samples -> (B,) frames of `window` samples."""
+    return torch.div(lengths - window, HOP, rounding_mode="floor") + 1
 
 
-def log_pitch(wave: Tensor) -> tuple[Tensor, Tensor]:
-    """Pitch of every 40 ms.
+def statistics(contours: Tensor, mask: Tensor) -> Tensor:
+    """Mean, biased standard deviation, minimum, maximum and slope over time of the frames of a mask.
 
     Args:
-        wave: (N,) samples at 16 kHz, N >= `PITCH_WINDOW`.
+        contours: (B, T, D), a frame every 10 ms.
+        mask: (B, T) bool, true at one frame or more of each clip.
 
     Returns:
-        octaves above 60 Hz and whether the frame is voiced, (T,) each, a frame every 10 ms.
+        (B, 5, D); the slope is that of the least-squares line, a second; 0 where there is one frame only.
     """
-    window = torch.hann_window(PITCH_WINDOW, device=wave.device)
-    frames = wave.unfold(0, PITCH_WINDOW, Acoustic.hop)  # (T, window)
-    found, lag = find_period((frames - frames.mean(1, keepdim=True)) * window, window, FLOOR)
-    octaves = torch.log2(Acoustic.sample_rate / lag[:, 0] / LOWEST_HZ)
-    return octaves, found[:, SHORTEST : LONGEST + 1].amax(1) >= VOICED
+    seconds = (torch.arange(contours.shape[1], device=contours.device) * HOP / Acoustic.sample_rate)[None]  # (1, T)
+    alone = len(contours) == 1 and not is_exporting()
+    if alone:  # sums are then rounded as if there were no other frames
+        contours, seconds, mask = contours[:, mask[0]], seconds[:, mask[0]], mask[:, mask[0]]
+    counted = mask[..., None].to(contours.dtype)  # (B, T, 1)
+    count = counted.sum(1)  # (B, 1)
+    mean = (contours * counted).sum(1) / count  # (B, D)
+    centred = (contours - mean[:, None]) * counted  # (B, T, D)
+    deviation = (centred.square().sum(1) / count).sqrt()  # (B, D)
+    time = (seconds - (seconds * mask).sum(1, keepdim=True) / count) * mask  # (B, T)
+    rise = (time[0] @ centred[0])[None] if alone else (time[:, None] @ centred)[:, 0]  # (B, D)
+    slope = rise / time.square().sum(1, keepdim=True).clamp(min=FLOOR)  # (B, D)
+    lowest = contours.masked_fill(~mask[..., None], torch.inf).amin(1)  # (B, D)
+    highest = contours.masked_fill(~mask[..., None], -torch.inf).amax(1)
+    return torch.stack([mean, deviation, lowest, highest, slope], 1)
 
 
-def _level_and_crossings(wave: Tensor) -> tuple[Tensor, Tensor]:
-    """(N,) samples -> the logarithm of the root mean square and the share of sign changes, (T, 1) each."""
-    frames = wave.unfold(0, 400, Acoustic.hop)  # (T, 400)
-    level = frames.square().mean(1, keepdim=True).clamp(min=FLOOR).log() / 2  # (T, 1)
-    positive = frames >= 0
-    crossings = (positive[:, 1:] != positive[:, :-1]).float().mean(1, keepdim=True)  # (T, 1)
-    return (level + 4) / 2, 10 * crossings
+def log_pitch(samples: Tensor, lengths: Tensor, window: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Pitch of every 40 ms, a frame every 10 ms.
 
+    Args:
+        samples: (B, N) at 16 kHz, N >= `PITCH_WINDOW`.
+        lengths: (B,) samples.
+        window: (640,), a Hann window.
 
-@cache
-def _dct(device: torch.device) -> Tensor:
-    basis: Tensor = create_dct(COEFFICIENTS, MELS, "ortho")  # (mels, 40)
-    return basis.to(device)
+    Returns:
+        octaves above 60 Hz, whether the frame is voiced, and whether it is real, (B, T) each.
+    """
+    frames = cut_frames(samples, PITCH_WINDOW, HOP)  # (B, T, 640)
+    found, lag = find_period((frames - frames.mean(2, keepdim=True)) * window, window, FLOOR)
+    real = length_mask(count_frames(lengths, PITCH_WINDOW), frames.shape[1])  # (B, T)
+    voiced = real & (found[..., SHORTEST : LONGEST + 1].amax(2) >= VOICED)
+    return torch.log2(Acoustic.sample_rate / lag[..., 0] / LOWEST_HZ), voiced, real

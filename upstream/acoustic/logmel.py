@@ -4,21 +4,25 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from undertone.upstream.acoustic._base import Acoustic
-from undertone.upstream.acoustic._kaldi import log_mel
+from undertone.upstream.acoustic._base import BatchedAcoustic
+from undertone.upstream.spectra import LogMel, cut_frames
 
 
-class Logmel(Acoustic):
+class Logmel(BatchedAcoustic):
     """Kaldi's log-mel energies, 25 ms every 10 ms, 20 Hz to 8 kHz: 64 bands, without deltas.
 
     Args:
         num_mels: number of bands.
     """
 
+    VERSION = 1
+
     def __init__(self, num_mels: int = 64) -> None:
         super().__init__()
-        self.num_mels = self.hidden_size = num_mels
+        self.hidden_size = num_mels
+        self.log_mel = LogMel.kaldi(num_mels)
 
-    def features(self, wave: Tensor) -> Tensor:
-        """(N,) samples -> (T, num_mels); offset and scale are about mean and deviation over read speech."""
-        return (log_mel(wave, self.num_mels) + 7) / 4
+    def batch_features(self, samples: Tensor, lengths: Tensor) -> Tensor:
+        """(B, T, num_mels); offset and scale are about the mean and the standard deviation over read speech."""
+        levels: Tensor = (self.log_mel(cut_frames(samples, self.window, self.hop)) + 7) / 4
+        return levels

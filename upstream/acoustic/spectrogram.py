@@ -2,24 +2,14 @@
 
 from __future__ import annotations
 
-from functools import cache
-
 import torch
-import torchaudio
-from torch import Tensor
+from torch import Tensor, nn
 
-from undertone.upstream.acoustic._base import Acoustic
-
-FLOOR = torch.finfo(torch.float32).eps  # of a power before its logarithm
+from undertone.upstream.acoustic._base import BatchedAcoustic
+from undertone.upstream.spectra import FLOOR, cut_frames, power_spectrum
 
 
-@cache
-def _window(name: str, size: int, device: torch.device) -> Tensor:
-    make = torch.hamming_window if name == "hamming" else torch.hann_window
-    return make(size, device=device)
-
-
-class Spectrogram(Acoustic):
+class Spectrogram(BatchedAcoustic):
     """Natural-log power of the short-time Fourier transform, Hann window of 25 ms every 10 ms: 201 bins of 40 Hz.
 
     Args:
@@ -28,8 +18,10 @@ class Spectrogram(Acoustic):
         max_hz: bins above are left out.
 
     Raises:
-        ValueError: another shape, or a window or a frequency that 16 kHz sound has not.
+        ValueError: another shape, or a window or a frequency that 16 kHz audio does not have.
     """
+
+    VERSION = 1
 
     def __init__(self, window_ms: int = 25, shape: str = "hann", max_hz: int = 8000) -> None:
         super().__init__()
@@ -39,21 +31,14 @@ class Spectrogram(Acoustic):
             raise ValueError(
                 f"Upstream 'spectrogram': window_ms must be >= 1 and max_hz 1 to 8000, got {window_ms} and {max_hz}."
             )
-        self.window, self.shape = window_ms * self.sample_rate // 1000, shape
+        self.window = window_ms * self.sample_rate // 1000
         self.hidden_size = max_hz * self.window // self.sample_rate + 1
+        make = torch.hamming_window if shape == "hamming" else torch.hann_window
+        self.weights = nn.Buffer(make(self.window), persistent=False)
 
-    def features(self, wave: Tensor) -> Tensor:
-        """(N,) samples -> (T, bins); offset and scale are about mean and deviation over read speech."""
-        power = torchaudio.functional.spectrogram(
-            wave,
-            pad=0,
-            window=_window(self.shape, self.window, wave.device),
-            n_fft=self.window,
-            hop_length=self.hop,
-            win_length=self.window,
-            power=2.0,
-            normalized=False,
-            center=False,
-        )[: self.hidden_size]  # (bins, T)
-        levels: Tensor = (power.clamp(min=FLOOR).log().T + 8) / 4  # (T, bins)
+    def batch_features(self, samples: Tensor, lengths: Tensor) -> Tensor:
+        """(B, T, bins); offset and scale are about the mean and the standard deviation over read speech."""
+        frames = cut_frames(samples, self.window, self.hop)  # (B, T, window)
+        power = power_spectrum(frames * self.weights, self.window)[..., : self.hidden_size]  # (B, T, bins)
+        levels: Tensor = (power.clamp(min=FLOOR).log() + 8) / 4
         return levels

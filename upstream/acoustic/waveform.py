@@ -1,21 +1,25 @@
-"""The samples themselves, for a head that learns its own front-end (Trigeorgis et al., ICASSP 2016)."""
+"""The samples themselves, for a head that learns its own filters (Trigeorgis et al., ICASSP 2016)."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-from undertone.upstream.acoustic._base import Acoustic
+from undertone.upstream.acoustic._base import BatchedAcoustic
+from undertone.upstream.spectra import cut_frames
+from undertone.upstream.types import length_mask
 
 
-class Waveform(Acoustic):
+class Waveform(BatchedAcoustic):
     """The waveform, zero mean and unit variance over the utterance, cut into frames of 40 ms: 640 samples each.
 
-    The last frame is filled up with zeros. Nothing is transformed: laid end to end, the frames are the sound.
+    The last frame is filled up with zeros. Nothing is transformed: joined end to end, the frames are the clip.
 
     Args:
         frame_ms: length of a frame; frames do not overlap.
     """
+
+    VERSION = 1
 
     def __init__(self, frame_ms: int = 40) -> None:
         super().__init__()
@@ -27,7 +31,10 @@ class Waveform(Acoustic):
         """(B,) int64 samples -> (B,) int64 frames."""
         return (lengths.clamp(min=1) - 1) // self.hop + 1
 
-    def features(self, wave: Tensor) -> Tensor:
-        """(N,) samples -> (T, hop)."""
-        normed = (wave - wave.mean()) / (wave.std(correction=0) + 1e-5)
-        return torch.nn.functional.pad(normed, (0, -len(wave) % self.hop)).reshape(-1, self.hop)  # (T, hop)
+    def batch_features(self, samples: Tensor, lengths: Tensor) -> Tensor:
+        """(B, T, hop)."""
+        mask = length_mask(lengths, samples.shape[1])  # (B, N)
+        mean = (samples * mask).sum(1, keepdim=True) / lengths[:, None]  # (B, 1)
+        centred = (samples - mean) * mask  # (B, N)
+        deviation = (centred.square().sum(1, keepdim=True) / lengths[:, None]).sqrt()  # (B, 1)
+        return cut_frames(torch.nn.functional.pad(centred / (deviation + 1e-5), (0, self.hop)), self.hop, self.hop)

@@ -5,20 +5,16 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 from transformers import PreTrainedConfig
 from transformers.audio_utils import mel_filter_bank, window_function
 
+from undertone.upstream.spectra import FFT, HOP, WINDOW, LogMel, cut_frames, is_exporting
 from undertone.upstream.types import length_mask
 
-WINDOW = 400  # samples
-HOP = 160  # samples
 STACK = 2  # filterbank frames in an input frame
-FFT_SIZE = 512
 SAMPLE_RATE = 16_000  # Hz
-FLOOR = 1.192092955078125e-07  # float32's epsilon, as Kaldi
 EXPECTED = {"stride": STACK, "num_mel_bins": 80}  # of preprocessor_config.json
 
 
@@ -32,52 +28,42 @@ def stacked_frames(model: Any, lengths: Tensor) -> Tensor:
     return torch.div(filterbank_frames(lengths), STACK, rounding_mode="floor")
 
 
+class _RoundedLogMel(LogMel):
+    """In float64, the spectrum rounded where `SeamlessM4TFeatureExtractor` rounds it; ONNX has no complex numbers."""
+
+    def power(self, frames: Tensor) -> Tensor:
+        if is_exporting():
+            return super().power(frames)
+        spectrum = torch.fft.rfft(frames, FFT).to(torch.complex64)  # (B, F, 257)
+        return torch.view_as_real(spectrum).double().square().sum(3)
+
+
 @lru_cache
-def constants(num_mels: int) -> tuple[np.ndarray, np.ndarray]:
-    """The mel filters (257, M) and Kaldi's window (400,), float64."""
+def _log_mel(num_mels: int, device: torch.device) -> LogMel:
     filters = mel_filter_bank(
-        FFT_SIZE // 2 + 1,
-        num_mels,
-        20.0,
-        SAMPLE_RATE / 2,
-        SAMPLE_RATE,
-        mel_scale="kaldi",
-        triangularize_in_mel_space=True,
-    )
-    return filters, window_function(WINDOW, "povey", periodic=False)
-
-
-def log_mel(samples: Tensor, num_mels: int) -> Tensor:
-    """As `SeamlessM4TFeatureExtractor`: Kaldi's filterbank without dither of samples scaled to 16 bit.
-
-    Args:
-        samples: (B, N), N >= 400.
-        num_mels: M.
-
-    Returns:
-        (B, F, M) natural logs, one frame every 160 samples; float64 inside, rounded to float32 where transformers does.
-    """
-    filters, window = (torch.from_numpy(array).to(samples.device) for array in constants(num_mels))
-    frames = samples.double().unfold(1, WINDOW, HOP) * 2**15  # (B, F, 400)
-    frames = frames - frames.mean(2, keepdim=True)
-    before = torch.cat([frames[..., :1], frames[..., :-1]], 2)
-    spectrum = torch.fft.rfft((frames - 0.97 * before) * window, FFT_SIZE).to(torch.complex64)  # (B, F, 257)
-    power = torch.view_as_real(spectrum).double().square().sum(3)  # (B, F, 257)
-    return (power @ filters).clamp(min=FLOOR).log().float()  # (B, F, M)
+        FFT // 2 + 1, num_mels, 20.0, SAMPLE_RATE / 2, SAMPLE_RATE, mel_scale="kaldi", triangularize_in_mel_space=True
+    )  # (257, M)
+    window = window_function(WINDOW, "povey", periodic=False)
+    return _RoundedLogMel(torch.from_numpy(filters).to(device), torch.from_numpy(window).to(device))
 
 
 def filterbank_inputs(config: PreTrainedConfig, samples: Tensor, lengths: Tensor) -> dict[str, Tensor]:
-    """(B, N) samples -> `input_features` (B, T, 2 M) float32, zero in the padding, and `attention_mask` (B, T)."""
-    return normalized_pairs(log_mel(samples, config.feature_projection_input_dim // STACK), lengths)
-
-
-def normalized_pairs(logs: Tensor, lengths: Tensor) -> dict[str, Tensor]:
-    """(B, F, M) log energies and (B,) samples -> what `filterbank_inputs` returns.
+    """As `SeamlessM4TFeatureExtractor`: Kaldi's filterbank of samples scaled to 16 bit, normalised, in pairs of frames.
 
     Each mel band has zero mean and unit (sample) variance over the utterance's own filterbank frames, an odd last one
     too. Both are taken in float64; transformers takes them in float32 and is off by up to 1e-5.
+
+    Args:
+        config: the model's.
+        samples: (B, N), N >= 400.
+        lengths: (B,) samples.
+
+    Returns:
+        `input_features` (B, T, 2 M) float32, zero in the padding, and `attention_mask` (B, T).
     """
-    logs, counts = logs.double(), filterbank_frames(lengths)  # (B, F, M), (B,)
+    log_mel = _log_mel(config.feature_projection_input_dim // STACK, samples.device)
+    logs = log_mel(cut_frames(samples.double(), WINDOW, HOP) * 2**15).float().double()  # (B, F, M), as transformers
+    counts = filterbank_frames(lengths)  # (B,)
     mask = length_mask(counts, logs.shape[1])[..., None]  # (B, F, 1)
     mean = (logs * mask).sum(1, keepdim=True) / counts[:, None, None]  # (B, 1, M)
     centred = (logs - mean) * mask  # (B, F, M)

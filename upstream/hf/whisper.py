@@ -5,11 +5,12 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 from transformers import PreTrainedConfig
 from transformers.audio_utils import mel_filter_bank
+
+from undertone.upstream.spectra import cut_frames, is_exporting, power_spectrum
 
 WINDOW = 400  # samples
 HOP = 160  # samples between mel frames
@@ -32,36 +33,31 @@ def own_frames(model: Any, lengths: Tensor) -> Tensor:
 
 
 @lru_cache
-def mel_filters(num_mels: int) -> np.ndarray:
-    """(201, M), from a power spectrum to mel energies."""
-    return mel_filter_bank(1 + WINDOW // 2, num_mels, 0.0, 8000.0, SAMPLE_RATE, norm="slaney", mel_scale="slaney")
-
-
-def log_mel(samples: Tensor, num_mels: int) -> Tensor:
-    """As `WhisperFeatureExtractor`: base-10 log of the mel energies, at most 8 below the clip's own maximum.
-
-    Args:
-        samples: (B, N).
-        num_mels: M.
-
-    Returns:
-        (B, M, N // 160) float32, scaled by (x + 4) / 4.
-    """
-    window = torch.hann_window(WINDOW, device=samples.device)
-    spectrum = torch.stft(samples.float(), WINDOW, HOP, window=window, return_complex=True)  # (B, F, N // 160 + 1)
-    power = (spectrum[..., :-1].abs() ** 2).contiguous()  # (B, F, N // 160)
-    filters = torch.from_numpy(mel_filters(num_mels)).to(samples.device, torch.float32)  # (F, M)
-    return compressed(filters.T @ power)
-
-
-def compressed(energies: Tensor) -> Tensor:
-    """(B, M, F) mel energies -> their logarithms as `log_mel` scales them."""
-    logs = energies.clamp(min=1e-10).log10()  # (B, M, F)
-    return (torch.maximum(logs, logs.amax((1, 2), keepdim=True) - 8.0) + 4.0) / 4.0
+def _constants(num_mels: int, device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """The window (400,) and the mel filters (M, 201)."""
+    filters = mel_filter_bank(1 + WINDOW // 2, num_mels, 0.0, 8000.0, SAMPLE_RATE, norm="slaney", mel_scale="slaney")
+    window = torch.hann_window(WINDOW, device=device).to(dtype)
+    return window, torch.from_numpy(filters.T).to(device, dtype)
 
 
 def whisper_inputs(config: PreTrainedConfig, samples: Tensor, lengths: Tensor) -> dict[str, Tensor]:
-    """(B, N) samples, zero in the padding -> `input_features` (B, M, 3000), whatever N."""
-    total = config.max_source_positions * STRIDE * HOP
-    samples = torch.nn.functional.pad(samples[:, :total], (0, max(0, total - samples.shape[1])))  # (B, 480000)
-    return {"input_features": log_mel(samples, config.num_mel_bins)}
+    """As `WhisperFeatureExtractor`: base-10 log of the mel energies, at most 8 below the clip's own maximum.
+
+    Args:
+        config: the model's.
+        samples: (B, N), zero in the padding.
+        lengths: (B,) samples.
+
+    Returns:
+        `input_features` (B, M, 3000) float32, whatever N.
+    """
+    total, half = config.max_source_positions * STRIDE * HOP, WINDOW // 2
+    samples = samples.double() if is_exporting() else samples.float()
+    silence = samples.new_zeros(1, total).expand(samples.shape[0], -1)
+    samples = torch.cat([samples, silence], 1)[:, :total]  # (B, 480000)
+    samples = torch.cat([samples[:, 1 : half + 1].flip(1), samples, samples[:, -half - 1 : -1].flip(1)], 1)
+    window, filters = _constants(config.num_mel_bins, samples.device, samples.dtype)
+    power = power_spectrum(cut_frames(samples, WINDOW, HOP)[:, :-1] * window, WINDOW)  # (B, 3000, 201)
+    logs = (filters @ power.transpose(1, 2).contiguous()).clamp(min=1e-10).log10()  # (B, M, 3000)
+    features = (torch.maximum(logs, logs.amax((1, 2), keepdim=True) - 8.0) + 4.0) / 4.0
+    return {"input_features": features.float()}

@@ -16,7 +16,7 @@ from typing import Any, Literal, get_args
 from safetensors import SafetensorError
 from torch import Tensor
 
-from undertone.common.files import remove_drafts, write_json
+from undertone.common.files import read_json, remove_drafts, write_json
 from undertone.upstream.base import Upstream
 from undertone.upstream.store.shard import DTYPES, SUFFIX, Shard, encode, find_damage, write_shard
 from undertone.upstream.types import HiddenStates
@@ -77,7 +77,9 @@ class Store:
         self._checked: set[Path] = set()  # read whole in this process and found as written
         self._open: dict[Path, Shard] = {}  # the last ones used, the oldest first
         if not (self.folder / META).is_file():
-            write_json(self.folder / META, settings | _describe(upstream))
+            about = settings | _describe(upstream)
+            self._say_if_outdated(about)
+            write_json(self.folder / META, about)
         with suppress(PermissionError):  # a store shared by others, for reading only
             os.utime(self.folder / META)
         remove_drafts(self.folder)
@@ -147,6 +149,21 @@ class Store:
     def reduce(self, hidden: HiddenStates) -> HiddenStates:
         """What this kind of store keeps of (B, L, T, D): all of it, or means (B, L, 1, D)."""
         return hidden.means() if self.kind == "mean" else hidden
+
+    def _say_if_outdated(self, about: dict[str, Any]) -> None:
+        """Log in one line that states are computed again, where a store differs in the fingerprint alone."""
+        for meta in sorted(self.folder.parent.glob(f"*/{META}")):
+            with suppress(OSError, ValueError):
+                other = read_json(meta)
+                if isinstance(other, dict) and other | {"fingerprint": about["fingerprint"]} == json.loads(
+                    json.dumps(about)
+                ):
+                    logger.warning(
+                        "The hidden states of %s in %s are of another version of it; they are computed again. "
+                        "`undertone store prune` removes stores that are no longer used.",
+                        about["upstream"]["name"], meta.parent,
+                    )  # fmt: skip
+                    return
 
     def _shards_of(self, keys: Iterable[str]) -> set[Path]:
         return {self._shards[key] for key in keys if key in self._shards}

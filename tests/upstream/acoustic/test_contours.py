@@ -13,9 +13,20 @@ from scipy import linalg, stats
 
 from undertone.audio.read import read_audio
 from undertone.upstream import WaveBatch, load_upstream
-from undertone.upstream.acoustic._kernels import DILATIONS, NUM_ANSWERS, NUM_KERNELS, WIDTH, _kernels, kernel_answers
 from undertone.upstream.acoustic._spectral_shape import spectral_shape
-from undertone.upstream.acoustic._statistics import course, log_covariance, moments, percentiles, stretches
+from undertone.upstream.acoustic._statistics import (
+    DILATIONS,
+    NUM_KERNELS,
+    NUM_RESPONSES,
+    WIDTH,
+    _kernels,
+    course,
+    kernel_responses,
+    log_covariance,
+    moments,
+    percentiles,
+    stretches,
+)
 from undertone.upstream.acoustic._voice import voice
 
 RATE = 16_000
@@ -102,8 +113,8 @@ def test_stretches_are_those_of_groupby() -> None:
 
 def test_the_answers_of_the_kernels_are_numpys_correlations() -> None:
     contours, speech = noise(120, 5), noise(120, seed=1) > -0.5
-    found = kernel_answers(contours, speech).double().numpy().reshape(len(DILATIONS), 4, NUM_KERNELS)
-    assert found.size == NUM_ANSWERS
+    found = kernel_responses(contours, speech).double().numpy().reshape(len(DILATIONS), 4, NUM_KERNELS)
+    assert found.size == NUM_RESPONSES
     for place, (dilation, kernels) in enumerate(zip(DILATIONS, _kernels(5, torch.device("cpu")), strict=True)):
         kernel = kernels[7].double().numpy()  # (5, width)
         assert np.linalg.norm(kernel) == pytest.approx(1, abs=1e-5)

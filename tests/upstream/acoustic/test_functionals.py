@@ -13,8 +13,8 @@ import torchaudio
 
 from undertone.audio.read import read_audio
 from undertone.upstream import WaveBatch, load_upstream
-from undertone.upstream.acoustic._kaldi import log_mel
 from undertone.upstream.acoustic.functionals import log_pitch, statistics
+from undertone.upstream.spectra import LogMel, cut_frames
 
 RATE = 16_000
 
@@ -25,6 +25,11 @@ def voice(pitch_hz: float, seconds: float = 1.0, level: float = 0.1) -> torch.Te
     return sum(level / k * torch.sin(2 * math.pi * pitch_hz * k * time + k * k) for k in range(1, 8))
 
 
+def pitch(wave: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    octaves, voiced, _ = log_pitch(wave[None], torch.tensor([len(wave)]), torch.hann_window(640))
+    return octaves[0], voiced[0]
+
+
 def vector(name: str, wave: torch.Tensor) -> torch.Tensor:
     states = load_upstream(name)(WaveBatch.collate([wave], RATE)).states
     assert states.shape[:3] == (1, 1, 1)
@@ -33,25 +38,29 @@ def vector(name: str, wave: torch.Tensor) -> torch.Tensor:
 
 def test_statistics_are_numpys() -> None:
     contours = torch.randn(30, 4, generator=torch.Generator().manual_seed(0))
-    seconds = torch.arange(30) * 0.01 + 5
-    found, values = statistics(contours, seconds), contours.numpy()
+    chosen = torch.arange(30) % 7 != 3
+    found, values = statistics(contours[None], chosen[None])[0], contours[chosen].numpy()
+    seconds = (torch.arange(30) * 0.01)[chosen]
     lines = [np.polyfit(seconds.double().numpy(), column, 1)[0] for column in values.T]
     expected = np.stack([values.mean(0), values.std(0), values.min(0), values.max(0), lines])
     np.testing.assert_allclose(found.numpy(), expected, atol=1e-4)
-    one = statistics(contours[:1], seconds[:1])
+    padded = torch.cat([contours[None], torch.full((1, 30, 4), 7.0)])  # a batch of two, the second of one frame
+    both = statistics(padded, torch.stack([chosen, torch.arange(30) == 4]))
+    torch.testing.assert_close(both, torch.stack([found, torch.tensor([7.0, 0, 7, 7, 0])[:, None].expand(5, 4)]))
+    one = statistics(contours[None, :1], torch.ones(1, 1, dtype=torch.bool))[0]
     assert torch.equal(one, torch.stack([contours[0], 0 * contours[0], contours[0], contours[0], 0 * contours[0]]))
 
 
 @pytest.mark.parametrize("pitch_hz", [75.0, 110.0, 163.0, 240.0, 390.0])
 def test_the_pitch_of_a_voice(pitch_hz: float) -> None:
-    octaves, voiced = log_pitch(voice(pitch_hz) + 0.01 * torch.randn(RATE, generator=torch.Generator().manual_seed(0)))
+    octaves, voiced = pitch(voice(pitch_hz) + 0.01 * torch.randn(RATE, generator=torch.Generator().manual_seed(0)))
     assert voiced.float().mean() > 0.95
     found = 60 * 2 ** octaves[voiced]
     assert ((found / pitch_hz - 1).abs() < 0.03).float().mean() > 0.95  # a lag is up to 2.5 % of a period
 
 
 def test_noise_has_no_pitch() -> None:
-    _, voiced = log_pitch(torch.randn(RATE, generator=torch.Generator().manual_seed(0)))
+    _, voiced = pitch(torch.randn(RATE, generator=torch.Generator().manual_seed(0)))
     assert not voiced.any()
 
 
@@ -59,7 +68,9 @@ def test_what_each_number_is() -> None:
     """The contours' columns: 40 cepstra, 40 deltas, level, crossings, pitch; statistics one after the other."""
     wave = voice(150.0)
     numbers = vector("functionals", wave).reshape(5, 83)
-    cepstra = log_mel(wave, 64) @ torchaudio.functional.create_dct(40, 64, "ortho") / 16
+    cepstra = (
+        LogMel.kaldi(64)(cut_frames(wave[None], 400, 160))[0] @ torchaudio.functional.create_dct(40, 64, "ortho") / 16
+    )
     torch.testing.assert_close(numbers[0, :40], cepstra.mean(0))
     torch.testing.assert_close(numbers[3, :40], cepstra.amax(0))
     deltas = 5 * torchaudio.functional.compute_deltas(cepstra.T).T
