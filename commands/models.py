@@ -118,7 +118,7 @@ def push(
     dry_run: Annotated[bool, typer.Option(help="write what would go to RUN-published, and ask nobody")] = False,
 ) -> None:
     """Upload a model with its scores, pictures and card to the Hub, in one commit."""
-    from undertone.publish import push as publishing
+    from undertone.hub import push as publishing
 
     if not dry_run:
         url = publishing.push(run, repo_id, private=not public, head_only=head_only, speaker_names=speaker_names)

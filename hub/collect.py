@@ -10,8 +10,8 @@ from typing import Any
 from undertone.common.files import atomic_path, read_record
 from undertone.common.hub_client import PUBLISHED, local_model
 from undertone.downstream.config import hash_speakers
-from undertone.publish.card import confusion_file, make_card, upstream_name
-from undertone.publish.pictures import confusion_picture, layer_weights_picture
+from undertone.hub.card import confusion_file, make_card, upstream_name
+from undertone.hub.pictures import confusion_picture, layer_weights_picture
 
 WEIGHTS = "model.safetensors"
 ADAPTER_RUN = "adapter"  # RUN/adapter, beside RUN/model: the same training, its adapters not merged

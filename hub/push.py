@@ -10,7 +10,7 @@ from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError
 
 from undertone.common.files import read_json
 from undertone.common.hub_client import REPO_ID, find_model, hub_errors, local_model
-from undertone.publish.collect import collect, head_only_model, write_folder
+from undertone.hub.collect import collect, head_only_model, write_folder
 
 OURS = (".json", ".safetensors", ".png")  # kinds of files that a push replaces and removes
 

@@ -9,8 +9,8 @@ import pytest
 import yaml
 from huggingface_hub import ModelCard
 
-from undertone.publish.card import make_card
-from undertone.tests.publish.example import make_results, write_model
+from undertone.hub.card import make_card
+from undertone.tests.hub.example import make_results, write_model
 
 NOT_TESTED = (
     "The scores are the cross-validation's; this very model was trained on all speakers and was not itself tested."

@@ -10,13 +10,13 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from undertone.publish.push import dry_run
-from undertone.tests.publish.example import make_results, write_model, write_run
+from undertone.hub.push import dry_run
+from undertone.tests.hub.example import make_results, write_model, write_run
 
 CODE = """
 import time
 time.sleep = lambda seconds: None  # between the client's own attempts
-from undertone.publish.push import check_target, push
+from undertone.hub.push import check_target, push
 try:
     print({call})
 except (ValueError, OSError) as error:
