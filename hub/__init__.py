@@ -6,8 +6,8 @@ Importing this package registers the Auto classes:
 >>> from transformers import pipeline
 >>> pipeline("audio-classification", model="user/emodb-wavlm")("call.wav")  # doctest: +SKIP
 
-`AutoConfig`, `AutoModelForAudioClassification`, `AutoFeatureExtractor` and `pipeline` then load any Undertone model, from
-a folder or the Hub. No code from a repository is run, so `trust_remote_code` is not needed.
+`AutoConfig`, `AutoModelForAudioClassification`, `AutoFeatureExtractor` and `pipeline` then load any Undertone model,
+from a folder or the Hub. No code from a repository is run, so `trust_remote_code` is not needed.
 """
 
 from transformers import AutoFeatureExtractor, Wav2Vec2FeatureExtractor

@@ -1,25 +1,18 @@
-"""The model card: what the model is, and what was measured; a section is there only if there is something in it."""
+"""The model card: what the model is and what was measured; a section without content is left out."""
 
 from __future__ import annotations
 
-import math
-import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import Any
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from undertone.common.files import read_json
-from undertone.scoring.results import intervals_line
+from undertone.common.files import read_json, safe_name
+from undertone.scoring.pages import render
+from undertone.scoring.results import METRICS, gender_table, number, results_table
 
-METRIC_NAMES = {"uar": "UAR", "wa": "WA", "macro_f1": "macro-F1", "ece": "ECE", "ccc": "CCC", "rmse": "RMSE"}
 _MARKUP = str.maketrans("<>`|[]\n\r", "‹›'¦()  ")
-IN_PERCENT = ("uar", "wa", "macro_f1", "ece", "recall")
-
-Scores = Mapping[str, Mapping[str, Any]]
-"""{task: {metric: value}}"""
 
 
 def make_card(
@@ -30,7 +23,7 @@ def make_card(
     pictures: Sequence[str] = (),
     upstream_licence: str | None = None,
     head_only: bool = False,
-    layer: int | None = None,
+    layer_weights: Sequence[float] = (),
 ) -> str:
     """README.md of a published model: YAML metadata with a `model-index`, then the page.
 
@@ -39,29 +32,32 @@ def make_card(
         results: the run's `results.json`; None: the card gives no scores.
         repo_id: `user/name` that the page tells readers to load.
         pictures: names of the pictures beside the card: `confusion_TASK.png`, `layer_weights.png`.
-        upstream_licence: as the Hub says it.
-        head_only: whether the upstream is left out of what is published.
-        layer: the only one that the model takes; None: the weighted sum of all.
+        upstream_licence: as the Hub gives it.
+        head_only: whether the repository holds no upstream.
+        layer_weights: of the model's layer sum.
 
     Raises:
         FileNotFoundError: there is no config.json in `model_folder`.
     """
-    config = _plain(read_json(model_folder / "config.json"))
+    config = read_json(model_folder / "config.json")
+    confusions = {_plain(task["name"]): confusion_file(task["name"]) for task in config["tasks"]}
+    config = _plain(config)
     preprocessor = read_json(model_folder / "preprocessor_config.json")
     adapter = (model_folder / "adapter").is_dir()
-    results = {key: value for key, value in _plain(results or {}).items() if value is not None}
+    results = _plain(results or {})
+    titles, *scores = results_table(results) if results else ([], [], [])
     random_upstream = _random_upstream(config, results)
     versions = {name: version for name, version in results.get("versions", {}).items() if version}
-    confusions = {task["name"]: confusion_file(task["name"]) for task in config["tasks"]}
     shown = next((task for task in config["tasks"] if task["kind"] != "regression"), config["tasks"][0])
-    body = _template().render(
+    body = render(
+        Path(__file__).with_name("card.md.j2"),
         name=repo_id.split("/")[-1],
         repo_id=repo_id,
         upstream=upstream_name(config),
         upstream_licence=upstream_licence,
         commit=config["upstream"].get("commit"),
         wavlm=config["upstream"].get("config", {}).get("model_type") == "wavlm",
-        layers="a learned weighted sum of its layers" if layer is None else f"its layer {layer}",
+        layers=_layers(layer_weights),
         head=config["head"],
         head_only=head_only or config.get("head_only", False),
         adapter=adapter,
@@ -74,16 +70,13 @@ def make_card(
         counts=_counts(results),
         licence=results.get("licence"),
         citation=results.get("citation"),
-        protocol=_protocol(results),
+        titles=titles[1:],
         cross_validated=_cross_validated(results),
-        mixture=results.get("hidden_states") == "mixture",
-        scores=_scores_table(results),
-        interval=_interval(results),
-        interval_notes=results.get("ci_notes", []),
-        recalls=_recall_table(results.get("pooled", {})),
+        scores=_markdown(*scores),
+        recalls=_markdown(["Task", "Class", "Recall"], _recalls(results)) if results else "",
         confusions={task: name for task, name in confusions.items() if name in pictures},
-        genders=_gender_table(results.get("per_gender", {})),
-        layer_weights="layer_weights.png" in pictures,
+        genders=_markdown(*gender_table(results)) if results else "",
+        layer_picture="layer_weights.png" in pictures,
         versions=versions or {"transformers": config["transformers_version"]},
     )
     metadata = _metadata(config, results, repo_id, random_upstream, adapter)
@@ -91,7 +84,7 @@ def make_card(
 
 
 def _plain(value: Any) -> Any:
-    """JSON in which no text is markup: a label may be anything, and a card is read by others."""
+    """JSON without markup in its text: a label may be anything, and a card is read by others."""
     if isinstance(value, Mapping):
         return {_plain(key): _plain(item) for key, item in value.items()}
     if isinstance(value, list):
@@ -99,17 +92,22 @@ def _plain(value: Any) -> Any:
     return value.translate(_MARKUP) if isinstance(value, str) else value
 
 
+def only_layer(layer_weights: Sequence[float]) -> int | None:
+    """The one layer of several that has all the weight, as in a run with `layers=N`; None if there is none."""
+    found = [layer for layer, weight in enumerate(layer_weights) if weight > 0]
+    return found[0] if len(found) == 1 < len(layer_weights) else None
+
+
+def _layers(layer_weights: Sequence[float]) -> str:
+    if len(layer_weights) < 2:
+        return ""
+    layer = only_layer(layer_weights)
+    return ", a learned weighted sum of its layers" if layer is None else f", its layer {layer}"
+
+
 def confusion_file(task: str) -> str:
-    """Name of the picture of a task's confusion matrix."""
-    return f"confusion_{re.sub(r'[^0-9A-Za-z-]', '_', task)}.png"
-
-
-def _template() -> Any:
-    loader = FileSystemLoader(Path(__file__).parent)
-    environment = Environment(  # a card is Markdown, not HTML; `_plain` has taken the markup out of names
-        loader=loader, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
-    )
-    return environment.get_template("card.md.j2")
+    """Name of the picture of a task's confusion matrix; no two tasks share one."""
+    return f"confusion_{safe_name(task, safe='').replace('%', '=')}.png"  # `safe_name` leaves no =; a link may hold it
 
 
 def _metadata(
@@ -145,27 +143,29 @@ def _eval_results(results: Mapping[str, Any]) -> list[EvalResult]:
             dataset_name=corpus + dependent,
             dataset_split="test",
             metric_type=metric,
-            metric_name=f"{task}: {METRIC_NAMES.get(metric, metric)}{over_folds}",
-            metric_value=round(value, 6),
+            metric_name=f"{task}: {name}{over_folds}",
+            metric_value=round(scores[metric], 6),
         )
-        for task, metric, value in _numbers(results.get("pooled", {}))
+        for task, scores in results.get("pooled", {}).items()
+        for metric, name in METRICS.items()
+        if scores.get(metric) is not None
     ]
 
 
 def upstream_name(config: Mapping[str, Any]) -> str:
-    """The Hub id, or the last part of a local folder: nobody's home directory belongs on a public page."""
+    """The Hub id, or the last part of a local folder: a public page must not show local paths."""
     name = config["upstream"]["name"]
     return name if _from_hub(config) else Path(name).name
 
 
 def _corpus_name(results: Mapping[str, Any]) -> str | None:
-    """A corpus' name, or the last part of the path of a table of the user's own."""
+    """The corpus' name; of a table, the last part of its path."""
     corpus = results.get("corpus")
     return Path(corpus).name if corpus else None
 
 
 def _counts(results: Mapping[str, Any]) -> str:
-    """`535 utterances of 10 speakers`, as far as it is known."""
+    """`535 utterances of 10 speakers`, as far as known."""
     counts = [f"{results[f'num_{what}']} {what}" for what in ("utterances", "speakers") if results.get(f"num_{what}")]
     return " of ".join(counts)
 
@@ -180,101 +180,21 @@ def _random_upstream(config: Mapping[str, Any], results: Mapping[str, Any]) -> b
 
 
 def _cross_validated(results: Mapping[str, Any]) -> bool:
-    """Whether the scores are those of several folds, and this model's own are not known."""
+    """Whether the scores are those of several folds' models, not of the published model."""
     return len(results.get("folds", [])) > 1
 
 
-def _protocol(results: Mapping[str, Any]) -> str:
-    folds = len(results.get("folds", []))
-    count = f", {folds} folds" if folds > 1 else ""
-    name = results.get("protocol") or "not named"
-    if results.get("speaker_independent"):
-        return f"Protocol: {name}{count}, speaker-independent: no test speaker was heard in training or tuning."
-    return (
-        f"**SPEAKER-DEPENDENT.** Protocol: {name}{count}. Speakers of the test part may have been heard in training: "
-        f"the scores are higher than they would be on strangers, and do not compare with speaker-independent ones."
-    )
-
-
-def _interval(results: Mapping[str, Any]) -> str | None:
-    """How the intervals were made; None where there are none."""
-    if not results.get("ci95") or "ci_unit" not in results:
-        return None
-    return intervals_line(results) or None
-
-
-def _scores_table(results: Mapping[str, Any]) -> str:
-    mean, std, pooled, chance, interval = (results.get(key, {}) for key in ("mean", "std", "pooled", "chance", "ci95"))
-    keys = dict.fromkeys((task, metric) for scores in (mean, pooled) for task, metric, _ in _numbers(scores))
-    rows = []
-    for task, metric in _in_order(keys):
-        low, high = (interval.get(task, {}).get(metric) or [None, None])[:2]
-        center, spread, whole, blind, low, high = (
-            _text(metric, value)
-            for value in (*(scores.get(task, {}).get(metric) for scores in (mean, std, pooled, chance)), low, high)
-        )
-        folds = f"{center} ± {spread}" if center and spread else center
-        rows.append(
-            [task, METRIC_NAMES.get(metric, metric), folds, whole, f"{low} – {high}" if low and high else "", blind]
-        )
-    if not _cross_validated(results):  # one fold's scores are no means, and pooled they are the same
-        rows = [[task, metric, whole or folds, "", *others] for task, metric, folds, whole, *others in rows]
-        return _markdown(["Task", "Metric", "Test", "", "95 % interval", "Chance"], rows)
-    rows = [[task, metric, whole, interval, folds, blind] for task, metric, folds, whole, interval, blind in rows]
-    return _markdown(["Task", "Metric", "Pooled", "95 % interval", "Mean over folds ± std", "Chance"], rows)
-
-
-def _recall_table(pooled: Scores) -> str:
-    recalls = {
-        task: metrics["recall"] for task, metrics in pooled.items() if isinstance(metrics.get("recall"), Mapping)
-    }
-    rows = [
-        [task, label, _text("recall", value)] for task, recall in recalls.items() for label, value in recall.items()
+def _recalls(results: Mapping[str, Any]) -> list[list[str]]:
+    recalls = {task: scores["recall"] for task, scores in results["pooled"].items() if "recall" in scores}
+    return [
+        [task, label, number("recall", value)]
+        for task, recall in recalls.items()
+        for label, value in recall.items()
+        if value is not None
     ]
-    return _markdown(["Task", "Class", "Recall"], [row for row in rows if row[-1]])
-
-
-def _gender_table(per_gender: Mapping[str, Scores]) -> str:
-    keys = dict.fromkeys((task, metric) for scores in per_gender.values() for task, metric, _ in _numbers(scores))
-    rows = [
-        [task, METRIC_NAMES.get(metric, metric)]
-        + [_text(metric, scores.get(task, {}).get(metric)) for scores in per_gender.values()]
-        for task, metric in _in_order(keys)
-    ]
-    return _markdown(["Task", "Metric", *per_gender], rows)
-
-
-def _numbers(scores: Scores) -> Iterable[tuple[str, str, float]]:
-    """(task, metric, value) of each finite score; counts and values per class are not scores."""
-    for task, metrics in scores.items():
-        for metric, value in metrics.items():
-            if metric != "num" and _finite(value):
-                yield task, metric, float(value)
-
-
-def _finite(value: object) -> TypeGuard[float]:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def _in_order(keys: Mapping[tuple[str, str], None]) -> list[tuple[str, str]]:
-    """(task, metric) task by task as they come, of each task UAR first."""
-    tasks = list(dict.fromkeys(task for task, _ in keys))
-    metrics = list(METRIC_NAMES)
-    rank = {metric: metrics.index(metric) if metric in metrics else len(metrics) for _, metric in keys}
-    return sorted(keys, key=lambda key: (tasks.index(key[0]), rank[key[1]]))
-
-
-def _text(metric: str, value: object) -> str:
-    """0.7123 -> `71.2` for a share, `0.712` for CCC and RMSE; nothing where nothing was measured."""
-    if not _finite(value):
-        return ""
-    return f"{100 * value:.1f}" if metric in IN_PERCENT else f"{value:.3f}"
 
 
 def _markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table without its empty columns; nothing for no rows."""
-    kept = [column for column in range(len(header)) if any(row[column] for row in rows)]
-    if not kept:
-        return ""
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join("| " + " | ".join(line[column] for column in kept) + " |" for line in lines)
+    """A Markdown table; nothing for no rows."""
+    lines = [header, ["---"] * len(header), *rows] if rows else []
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)

@@ -207,9 +207,9 @@ OFFLINE = """
 import sys, tempfile
 from undertone.scoring.results import score
 assert "evaluate" not in sys.modules and "datasets" not in sys.modules and "sklearn" not in sys.modules
-from undertone.scoring.evaluate_metrics import METRICS, UAR
+from undertone.scoring.evaluate_metrics import METRICS, ScoreMetric
 with tempfile.TemporaryDirectory() as folder:
-    metric = UAR(cache_dir=folder, keep_in_memory=True)
+    metric = ScoreMetric("uar", cache_dir=folder, keep_in_memory=True)
     metric.add_batch(predictions=[0, 0], references=[0, 1])
     metric.add_batch(predictions=[1], references=[1])
     print(metric.compute(num_classes=2)["uar"], isinstance(metric, sys.modules["evaluate"].Metric), *METRICS)
