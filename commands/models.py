@@ -47,10 +47,10 @@ def _sounds(path: Path, alone: bool) -> list[Path]:
     """A file, or the sound files of a folder; one without any spoils nothing else: it is then a file of no sound."""
     if not path.is_dir():
         return [path]
-    from undertone.corpora.own.audio_folder import sound_files
+    from undertone.corpora.own.audio_folder import audio_files
 
     try:
-        found, left_out = sound_files(path)
+        found, left_out = audio_files(path)
         for line in left_out:
             say(f"note: {path}: {line}")
         return found

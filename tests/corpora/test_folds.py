@@ -220,7 +220,7 @@ def test_unknown_speakers_withdraw_the_claim_but_do_not_hide_a_leak() -> None:
 def test_the_same_sound_in_train_and_test_is_a_warning() -> None:
     manifest = make(list("abc"), per_speaker=1, audio_hash=["1", "2", "1"])
     fold = make_folds(manifest, "speaker")[0]
-    assert check_folds([fold], manifest) == ["Fold 'a': u0_0 (test) and u2_0 (train or dev) hold the same sound."]
+    assert check_folds([fold], manifest) == ["Fold 'a': u0_0 (test) and u2_0 (train or dev) hold the same audio."]
 
 
 @pytest.mark.parametrize(

@@ -104,7 +104,7 @@ def test_the_real_ravdess() -> None:
     assert emotions.pop("neutral") == 96 and set(emotions.values()) == {192} and len(emotions) == 7
     assert Counter(Counter(manifest.column("speaker")).values()) == {60: 24}
     assert Counter(manifest.column("gender")) == {"female": 720, "male": 720}
-    assert prepared.warnings == ["03-01-03-01-02-01-07 and 03-01-03-01-02-02-07 hold the same sound."]
+    assert prepared.warnings == ["03-01-03-01-02-01-07 and 03-01-03-01-02-02-07 hold the same audio."]
     assert 1.47 < sum(manifest.column("duration")) / 3600 < 1.49
     folds = load_corpus("ravdess").folds(manifest)
     assert len(folds) == 6 and all(len(fold.test) == 240 for fold in folds) and check_folds(folds, manifest) == []

@@ -63,7 +63,7 @@ def test_expressions_that_do_not_work(folder: Path, expression: str, message: st
 def test_a_folder_without_classes(tmp_path: Path) -> None:
     soundfile.write(tmp_path / "a.wav", np.ones(100) / 2, 16000)
     with pytest.raises(
-        ValueError, match=r"No audio in folders below .*Expected a folder per class, such as .*angry/01\.wav"
+        ValueError, match=r"No audio in subfolders of .*Expected one subfolder per class, such as .*angry/01\.wav"
     ):
         prepare(load_corpus(str(tmp_path)), None)
 
