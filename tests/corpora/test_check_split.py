@@ -45,10 +45,10 @@ def test_speakers_of_our_corpora_are_theirs_and_those_of_tables_are_names() -> N
 def test_what_cannot_be_compared_is_said() -> None:
     shared, notes = check_split(side("train", (None, "1", "x"), ("a", "2", None)), side("test", (None, "3", None)))
     assert shared == [] and notes == [
-        "1 of 2 utterances of train have no speaker: not compared by it.",
-        "1 of 1 utterances of test have no speaker: not compared by it.",
-        "1 of 2 utterances of train have no sentence: not compared by it.",
-        "1 of 1 utterances of test have no sentence: not compared by it.",
+        "1 of 2 utterances of train have no speaker and are not compared by it.",
+        "1 of 1 utterances of test have no speaker and are not compared by it.",
+        "1 of 2 utterances of train have no sentence and are not compared by it.",
+        "1 of 1 utterances of test have no sentence and are not compared by it.",
     ]
 
 

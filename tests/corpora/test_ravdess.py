@@ -88,9 +88,9 @@ def test_other_protocols() -> None:
     assert [fold.name for fold in corpus.folds(manifest, num_folds=4)] == ["group1", "group2", "group3", "group4"]
     used = [corpus.protocol_used(manifest, *asked) for asked in ((None, None), ("speaker", None), (None, 4))]
     assert used == ["actors", "speaker", "groups"]
-    with pytest.raises(ValueError, match="'actors' decides the number of folds itself; leave num_folds=3 out"):
+    with pytest.raises(ValueError, match="'actors' determines the number of folds; leave num_folds=3 out"):
         corpus.folds(manifest, "actors", 3)
-    with pytest.raises(ValueError, match="two parts or more of different speakers, got 01-04"):
+    with pytest.raises(ValueError, match="two or more parts with different speakers, got 01-04"):
         corpus.folds(manifest_of(range(1, 4)))
 
 

@@ -52,7 +52,7 @@ def test_allowed_and_branded_in_results_report_and_card(leaked: Path, tmp_path: 
     report = write_report(tmp_path / "run").read_text()
     assert '<li class="warn">SPEAKER-DEPENDENT' in report
     card = make_card(tmp_path / "run" / "model", results, "user/name")
-    assert "**SPEAKER-DEPENDENT.**" in card and "- speaker-dependent" in card and "(speaker-dependent)" in card
+    assert "- SPEAKER-DEPENDENT: " in card and "- speaker-dependent" in card and "(speaker-dependent)" in card
 
 
 def test_allowing_a_leak_brands_no_fold_that_has_none(small_corpus: Path, tmp_path: Path) -> None:

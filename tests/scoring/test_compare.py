@@ -99,7 +99,7 @@ def test_an_evaluation_is_compared_with_a_run_on_the_same_utterances(runs: list[
     titles = comparison_table(comparison)[0]
     assert titles[0] == "emodb: 2 runs on the same 80 test utterances; differences from run0"
     assert titles[1].startswith(
-        "DIFFERENT TRAINING DATA: an evaluation is of one finished model, a cross-validation of"
+        "DIFFERENT TRAINING DATA: an evaluation tests one model, a cross-validation one model per fold."
     )
     both = comparison_table(compare_runs([evaluation, evaluation]))[0]
     assert not any("DIFFERENT TRAINING" in line for line in both)
@@ -181,7 +181,9 @@ def test_another_division_of_the_same_training_speakers_is_said(runs: list[Path]
     assert not any("DIFFERENT TRAINING DATA" in line for line in comparison_table(compare_runs(runs))[0])
     other = write_run(tmp_path / "superb", predictions(3, 0.3), protocol="superb")
     comparison = compare_runs([runs[0], other])
-    assert comparison_table(comparison)[0][1].startswith("DIFFERENT TRAINING DATA: speaker and superb test alike, but")
+    assert comparison_table(comparison)[0][1].startswith(
+        "DIFFERENT TRAINING DATA: speaker and superb have the same test parts"
+    )
     assert '<li class="warn">DIFFERENT TRAINING DATA' in write_comparison(comparison, tmp_path / "out").read_text(
         "utf-8"
     )

@@ -152,7 +152,7 @@ def test_why_there_is_no_interval_is_said() -> None:
     nameless = replace(predictions_of(9), speakers=[None, *predictions_of(9).speakers[1:]])
     found, notes = confidence_intervals(nameless)
     assert math.isnan(found["arousal"]["ccc"][0]) and len(notes) == 1
-    assert notes[0].startswith("No intervals: intervals are about new speakers, and some test utterances have no")
+    assert notes[0].startswith("No intervals: they are for new speakers, and the speakers of some test utterances")
 
 
 def test_a_class_of_one_speaker_has_no_interval_and_the_others_do() -> None:

@@ -51,7 +51,7 @@ def test_speakers_from_the_names(folder: Path, expression: str) -> None:
     [
         (r"\d+_", r"has no group; put the speaker's part in parentheses"),
         (r"(\d+", r"is not a regular expression: missing \)"),
-        (r"(x\d+)_", r"finds no speaker in '07_a', of .*angry/07_a\.wav\. Every file needs one; leave the option out"),
+        (r"(x\d+)_", r"finds no speaker in '07_a', of .*angry/07_a\.wav\. Every file needs one; omit the option"),
         (r"(x?)", r"finds no speaker in '07_a'"),
     ],
 )
