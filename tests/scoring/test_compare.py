@@ -43,6 +43,7 @@ def predictions(seed: int, skill: float, tasks: tuple[Task, ...] = (EMOTION, ARO
 
 def write_run(folder: Path, found: Predictions, **info: object) -> Path:
     results = {"corpus": "emodb", "upstream": "fbank", "head": "attention", "manifest_hash": "ab12"}
+    results |= {"folds": [], "pooled": {}}
     write_json(folder / "results.json", results | {"protocol": "speaker", "speaker_independent": True} | info)
     found.save(folder / "predictions.parquet")
     return folder
