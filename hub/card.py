@@ -45,7 +45,7 @@ def make_card(
     preprocessor = read_json(model_folder / "preprocessor_config.json")
     adapter = (model_folder / "adapter").is_dir()
     results = _plain(results or {})
-    titles, *scores = results_table(results) if results else ([], [], [])
+    titles, header, rows = results_table(results) if results else ([], [], [])
     random_upstream = _random_upstream(config, results)
     versions = {name: version for name, version in results.get("versions", {}).items() if version}
     shown = next((task for task in config["tasks"] if task["kind"] != "regression"), config["tasks"][0])
@@ -72,7 +72,7 @@ def make_card(
         citation=results.get("citation"),
         titles=titles[1:],
         cross_validated=_cross_validated(results),
-        scores=_markdown(*scores),
+        scores=_markdown(header, rows),
         recalls=_markdown(["Task", "Class", "Recall"], _recalls(results)) if results else "",
         confusions={task: name for task, name in confusions.items() if name in pictures},
         genders=_markdown(*gender_table(results)) if results else "",

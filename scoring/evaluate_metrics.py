@@ -8,7 +8,7 @@ gather the predictions first and compute on the first process.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import evaluate
@@ -22,7 +22,7 @@ _CLASSES = Features({"predictions": Value("int64"), "references": Value("int64")
 _VALUES = Features({"predictions": Value("float64"), "references": Value("float64")})
 _PROBABILITIES = Features({"predictions": ListOf(Value("float64")), "references": Value("int64")})
 
-METRICS = {
+METRICS: dict[str, tuple[Callable[..., Any], Features]] = {
     "uar": (metrics.uar, _CLASSES),
     "wa": (metrics.wa, _CLASSES),
     "macro_f1": (metrics.macro_f1, _CLASSES),
