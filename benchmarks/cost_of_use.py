@@ -1,12 +1,12 @@
-"""What a model of ours costs beside bare transformers with the same upstream: first prediction, warm calls, a folder.
+"""Undertone's `predict` compared with bare transformers on the same upstream: first call, warm calls, a folder.
 
-python benchmarks/cost_of_use.py RUN_OR_MODEL UPSTREAM_FOLDER SOUND_FOLDER --out cost_of_use.json
+python benchmarks/cost_of_use.py RUN_OR_MODEL UPSTREAM_FOLDER AUDIO_FOLDER --out cost_of_use.json
 
-Paired: in each round both sides run one after the other, in turn first, and the figures are medians of the rounds'
-differences and ratios. First prediction: from the start of a fresh process (its imports, too) to the end of the first
-call on one file. Warm: one file again. Folder: files per second of `predict` over those of bare transformers' forward
-on the same clips one at a time, and over those of the model itself, both with the sound read beforehand: what is short
-of 1 there is waiting for files. Loads of the machine that last less than a round cancel; others do not.
+Paired: each round runs both sides one after the other, alternating which is first; the figures are medians of the
+rounds' differences and ratios, so load that lasts longer than a round cancels. First prediction: from the start of a
+new process, imports included, to the end of the first call on one file. Warm: one file again. Folder: the throughput
+of `predict` divided by that of the bare transformers forward on the same clips one at a time, and by that of the model
+alone, both on audio that was read beforehand; a ratio below 1 against the model is time spent waiting for files.
 """
 
 from __future__ import annotations

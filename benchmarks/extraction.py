@@ -1,14 +1,14 @@
-"""Extraction against the bare transformers forward over the same clips one at a time: paired runs, medians.
+"""Extraction compared with the bare transformers forward over the same clips one at a time: paired runs, medians.
 
 python benchmarks/extraction.py --upstream FOLDER --root EmoDB --root RAVDESS --out docs/results/extraction.json
 python benchmarks/extraction.py --upstream FOLDER --root EmoDB --clips 40 --pairs 5 --threads 2
 
 Ours: what `undertone extract` does once the files are known: decode, resample, forward, store the float16 frames of
-every layer on disk, checksums included. Bare: soundfile, torchaudio's resampling where the rate is another, the zero
-mean and unit variance that the checkpoint asks for, `AutoModel` with output_hidden_states in inference mode; nothing is
-kept. The clips are cut into as many lots as there are pairs, each of all lengths; a lot goes through both, one after
-the other, in turns which is first, so that a busy moment of the machine hits both. Ours packs the weights anew for each
-lot, half a second that a whole corpus pays once: lots should last longer than a few seconds.
+all layers on disk, including checksums. Bare: soundfile, torchaudio's resampling if needed, the input normalisation
+of the checkpoint, `AutoModel` with output_hidden_states in inference mode, without storing anything. The clips are
+divided into as many lots as there are pairs, each with clips of all lengths. Each lot goes through both sides, which
+alternate in going first, so that load on the machine affects both. Ours packs the weights for each lot again, which
+takes half a second that a whole corpus needs only once: lots should take longer than a few seconds.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ class Sound:
     end: None = None
 
 
-def find_sounds(roots: list[Path], clips: int | None) -> list[Sound]:
-    """The sound files under the roots by length, or so many of them, evenly spread."""
+def find_clips(roots: list[Path], clips: int | None) -> list[Sound]:
+    """The audio files under the roots by length, or `clips` of them, evenly over the lengths."""
     from undertone.audio.read import read_samples
     from undertone.corpora.prepare import hash_audio
 
@@ -49,7 +49,7 @@ def find_sounds(roots: list[Path], clips: int | None) -> list[Sound]:
     for path in paths:
         samples, rate = read_samples(path)
         sounds.append(Sound(str(path), len(samples) / rate, hash_audio(samples, rate)))
-    sounds = list({sound.audio_hash: sound for sound in sounds}.values())  # as an extraction does: equal sounds once
+    sounds = list({sound.audio_hash: sound for sound in sounds}.values())  # as in extraction: the same audio once
     sounds.sort(key=lambda sound: sound.duration)
     if clips is None or clips >= len(sounds):
         return sounds
@@ -112,7 +112,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     upstream = load_upstream(arguments.upstream)
     model = AutoModel.from_pretrained(arguments.upstream).eval().to(device)
     rate, normalize = upstream.sample_rate, bool(getattr(upstream, "do_normalize", False))
-    sounds = find_sounds(arguments.root, arguments.clips)
+    sounds = find_clips(arguments.root, arguments.clips)
     lots = [sounds[start :: arguments.pairs] for start in range(arguments.pairs)]
     pairs = []
     with tempfile.TemporaryDirectory(dir=arguments.scratch) as scratch:
@@ -124,7 +124,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
             report = extract(upstream, lot, store, device=device)
             if report.computed != len(lot):
                 raise SystemExit(
-                    f"Give an empty --store: {report.computed} of {len(lot)} sounds computed. {report.broken}"
+                    f"Give an empty --store: {report.computed} of {len(lot)} clips computed. {report.broken}"
                 )
             return time.perf_counter() - began
 
@@ -183,9 +183,9 @@ def machine(threads: int, device: str) -> dict[str, Any]:
 def main() -> None:
     """Measure, print the ratio, write the file."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--upstream", required=True, help="folder or Hub id of a model that hears the waveform")
-    parser.add_argument("--root", type=Path, action="append", required=True, help="folder of sound files; repeatable")
-    parser.add_argument("--clips", type=int, help="so many files, evenly spread by length; default: all")
+    parser.add_argument("--upstream", required=True, help="folder or Hub id of a model that takes waveforms")
+    parser.add_argument("--root", type=Path, action="append", required=True, help="folder of audio files; repeatable")
+    parser.add_argument("--clips", type=int, help="number of files, evenly over the lengths; default: all")
     parser.add_argument("--pairs", type=int, default=9)
     parser.add_argument("--kind", choices=("frames", "mean"), default="frames")
     parser.add_argument("--precision", choices=("no", "bf16", "fp16"), default="no")
@@ -198,7 +198,7 @@ def main() -> None:
     arguments = parser.parse_args()
     results = measure(arguments)
     print(
-        f"{results['upstream']}: {results['sounds']} sounds, {results['audio_s'] / 3600:.2f} h; "
+        f"{results['upstream']}: {results['sounds']} clips, {results['audio_s'] / 3600:.2f} h; "
         f"{results['ours_audio_s_per_s']:.1f} audio seconds per second, bare {results['bare_audio_s_per_s']:.1f}, "
         f"ratio {results['ratio']:.3f} (median of {len(results['pairs'])} pairs), "
         f"{100 * results['share_of_peak']:.0f} % of {results['peak_tflops']:.2f} TFLOP/s"

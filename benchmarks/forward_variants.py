@@ -1,10 +1,10 @@
-"""What each way to a faster frozen forward gives on a CPU, against the plain forward of transformers: paired runs.
+"""The speed of several ways to run a frozen upstream on a CPU, relative to the plain forward of transformers.
 
 python benchmarks/forward_variants.py --upstream FOLDER --root EmoDB --clips 12 --out docs/results/forward_variants.json
 
-Clips go one at a time. `packed` is what extraction does; the others were tried. The ratio is plain seconds over the
-variant's, pair by pair and the median of them; setting up (packing, compiling for the first clips) is not in it and is
-given apart. The error is the largest difference of a hidden state, over the largest hidden state of that layer.
+Paired runs on single clips. `packed` is what extraction uses; the others were tried. The speed-up is the median over
+pairs of plain time / variant time, without set-up (packing, compiling for the first clips), which is given separately.
+The error is the largest difference of a hidden state relative to the largest hidden state of that layer.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from statistics import median
 from typing import Any
 
 import torch
-from extraction import find_sounds, machine
+from extraction import find_clips, machine
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
@@ -130,7 +130,7 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     model = AutoModel.from_pretrained(arguments.upstream).eval()
-    waves = [read_audio(sound.path, 16_000) for sound in find_sounds(arguments.root, arguments.clips)]
+    waves = [read_audio(sound.path, 16_000) for sound in find_clips(arguments.root, arguments.clips)]
     rows = []
     for name in arguments.variant or VARIANTS:
         rows.append(measure(name, model, waves, arguments.pairs))

@@ -1,10 +1,11 @@
-"""The attention head on stored frames against the extraction before it, and an epoch against one that recomputes.
+"""Training the attention head on stored frames, compared with extraction, and with recomputing the upstream.
 
 python benchmarks/frames_training.py emodb=DIR ravdess=DIR --upstream FOLDER --store DIR --out frames_training.json
 
-Two figures. Five folds of 20 epochs over the corpora's frames, by the sound of the corpora divided by the extraction's
-speed. And, pair by pair on the same few clips, an epoch from the store by one in which the upstream computes every
-batch anew; a sample, because the second takes as long as an extraction for each epoch.
+Two figures: the time of five folds of 20 epochs over the corpora's frames, relative to the duration of their audio
+divided by the speed of extraction; and, paired on the same few clips, the time of an epoch from the store relative to
+an epoch in which the upstream recomputes every batch. The second uses a sample, as every such epoch takes as long as an
+extraction.
 """
 
 from __future__ import annotations
@@ -86,8 +87,8 @@ def measure(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
         "ratio": trained * rate / seconds,
         "epoch_clips": arguments.sample,
         "epoch_from_store_s": statistics.median(store for store, _ in epochs),
-        "epoch_recomputing_s": statistics.median(anew for _, anew in epochs),
-        "epoch_ratio": statistics.median(store / anew for store, anew in epochs),
+        "epoch_recomputing_s": statistics.median(other for _, other in epochs),
+        "epoch_ratio": statistics.median(store / other for store, other in epochs),
     }
 
 

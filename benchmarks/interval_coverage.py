@@ -1,12 +1,12 @@
-"""How often the intervals and the comparisons of Undertone are right, on simulated corpora whose truth is known.
+"""The coverage of Undertone's intervals and comparisons on simulated corpora whose true values are known.
 
     python benchmarks/interval_coverage.py                # 2,000 corpora of each kind; three minutes on one core
     python benchmarks/interval_coverage.py --corpora 200
 
-Of each simulated corpus the 95 % intervals of UAR, WA and macro-F1 should hold the value of the population of speakers
-in 95 %, and two systems that are equally good in the population should be called different (p < 0.05) in 5 %. Beside
-them stands what a percentile bootstrap over speakers and one over utterances would say. Writes
-docs/results/coverage.json and docs/images/coverage.png.
+The 95 % intervals of UAR, WA and macro-F1 should contain the value of the population of speakers in 95 % of the
+corpora, and two systems that are equally good in the population should differ significantly (p < 0.05) in 5 %. For
+comparison: percentile bootstraps over speakers and over utterances. Writes docs/results/coverage.json and
+docs/images/coverage.png.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from scipy.special import expit
 
 from undertone.common.files import write_json
 from undertone.downstream.task import Task
+from undertone.scoring.compare import decide
 from undertone.scoring.intervals import interval, metrics_of
 from undertone.scoring.metrics import uar_of
-from undertone.scoring.paired import decide
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 NUM_SPEAKERS = (4, 6, 10, 24)
 METRICS = ("uar", "wa", "macro_f1")
-RESAMPLES = 1000  # of the bootstraps beside ours
+RESAMPLES = 1000  # of the bootstraps
 BOOTSTRAPPED = 200  # corpora of a row for which they are made
 BLOCK = 200  # corpora in memory at a time
 POPULATION = 20_000  # speakers whose pooled scores are the truth

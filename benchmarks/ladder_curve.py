@@ -1,11 +1,11 @@
-"""What a ladder with unlabelled speech is worth, by how many labels there are: the same head with and without it.
+"""What a ladder with unlabelled speech gains, by the number of labels: the same head with and without it.
 
     python benchmarks/ladder_curve.py emodb --root DIR --unlabelled LIBRISPEECH --part test
 
-Of every training part a share of the labelled utterances is kept, drawn for each seed class by class; both arms see the
+Of every training part a fraction of the labelled utterances is kept, drawn per class for each seed. Both arms use the
 same ones, make the same number of updates, and are selected on dev. Writes docs/results/ladder-CORPUS.json and
-docs/images/ladder-CORPUS.png; what was trained lies in --work, and the same command goes on from there.
-`--part dev` scores dev itself, which selected: it is for trying this script out, and for nothing else.
+docs/images/ladder-CORPUS.png; --work holds what was trained, and the same command resumes. `--part dev` scores dev,
+which selected the models: use it only to try this script.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ ARMS = ("without", "ladder")
 
 
 def keep(train: Sequence[Utterance], share: float, seed: int) -> list[Utterance]:
-    """The share of each class' utterances, one at least, in the order of the training part."""
+    """A fraction of each class' utterances, at least one, in the order of the training part."""
     classes: dict[str | None, list[Utterance]] = defaultdict(list)
     for item in train:
         classes[item.emotion].append(item)
@@ -95,7 +95,7 @@ def point(found: Sequence[Predictions], task: Task) -> dict[str, Any]:
 
 
 def measure(run: Run, part: str, share: float, num_seeds: int, work: Path) -> dict[str, Any]:
-    """A row of the curve: both arms at one share of the labels; what `work` holds is not trained again."""
+    """A row of the curve: both arms at one fraction of the labels; models in `work` are not trained again."""
     row: dict[str, Any] = {"share": share}
     row["labels"] = [len(keep(run.manifest.select(fold.train), share, 0)) for fold in run.folds]
     for arm in ARMS:
@@ -121,7 +121,7 @@ def open_work(work: Path, told: dict[str, Any]) -> None:
 
 
 def draw_figure(found: dict[str, Any], path: Path) -> None:
-    """UAR over the share of the labels, with intervals and every seed."""
+    """UAR by the fraction of labels, with intervals and every seed."""
     import matplotlib
 
     matplotlib.use("Agg")

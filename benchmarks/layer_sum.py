@@ -1,20 +1,20 @@
-"""What the layer sum finds at several rates of its own, on synthetic hidden states of which the right layers are known.
+"""What the layer sum learns at several learning rates, on synthetic hidden states whose informative layers are known.
 
 python benchmarks/layer_sum.py --heads linear --out docs/results/layer_sum-linear.json
 python benchmarks/layer_sum.py --heads attention --seeds 1 --rates null 0.03 0.1 0.3 --out layer_sum-attention.json
 python benchmarks/layer_sum.py --table docs/results/layer_sum-linear.json
 
-Corpora of EmoDB's size: 430 clips to learn from, 50 for dev, seven classes, 13 layers of 64 features; 550 test clips,
-as synthetic clips cost nothing. Everything else is the default settings of `undertone crossval`: the head `linear` goes
-through the side-by-side trainings, `attention` through the `Trainer`. Four corpora:
+Corpora of EmoDB's size: 430 training clips, 50 for dev, seven classes, 13 layers of 64 features; 550 test clips, as
+synthetic clips cost nothing. All other settings are the defaults of `undertone crossval`: the head `linear` is trained
+side by side, `attention` by the `Trainer`. Four corpora:
 
 one: layer 9 carries the class, the others are noise.
-three: layers 3, 7 and 11 carry it, each in directions of its own.
-drift: neighbouring layers are alike (correlation 0.9 of their noise, directions that turn slowly), and layer 8 carries
+three: layers 3, 7 and 11 carry it, each in different directions.
+drift: neighbouring layers are similar (their noise has a correlation of 0.9, directions rotate slowly); layer 8 carries
     most of the class, the others less with their distance (a bell of width 2).
-equal: every layer carries it alike, with noise of its own, so that equal weights are best.
+equal: every layer carries it equally, with independent noise, so that equal weights are best.
 
-`null` is the single group of layer sum and head; `oracle` has the weights that the corpus was made with.
+`null` is one learning rate for layer sum and head; `oracle` has the weights that generated the corpus.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""Peak memory of training from a store ten times larger than what may be held of it.
+"""Peak memory of training from a store ten times larger than the memory allowed for it.
 
 python benchmarks/memory.py --upstream FOLDER --allowance 0.4 --out memory.json
 
-A store of made-up frames of the upstream's geometry is written (ten times the allowance; it needs the disk), then one
-epoch of the attention head runs over it in a process of its own, and once more with everything held. What counts is
-the peak above what the process has before: Python, its libraries and the head.
+Writes a store of synthetic frames with the upstream's geometry (ten times the allowance; it needs the disk), then runs
+one epoch of the attention head over it in a separate process, and again with the whole store in memory. The figure is
+the peak above what the process uses before: Python, its libraries and the head.
 """
 
 from __future__ import annotations

@@ -1,12 +1,13 @@
-"""SUPERB's probe, five folds at five rates, against the extraction that comes before it.
+"""SUPERB's probe, five folds at five learning rates, compared with the extraction that precedes it.
 
 python benchmarks/probe.py emodb=DIR ravdess=DIR --upstream FOLDER --store DIR --out probe.json
 python benchmarks/probe.py --like-iemocap --rate 9 --upstream FOLDER --updates 30000 --out probe-iemocap.json
 
-The second time counts all that `undertone crossval` does once the means are stored, but for the model of all speakers
-at its end, which SUPERB has not: 25 trainings with their looks at dev, 25 readings of test, and every file. The first
-is the sound of the corpora divided by the extraction's speed: measured on a sample before and after the trainings, or
-given. `--like-iemocap` makes up means of IEMOCAP's 5,531 clips, 7 h in five sessions, so that no speech is needed.
+The probe's time is all that `undertone crossval` does once the means are stored, except for the model of all speakers
+at its end, which SUPERB does not have: 25 trainings with their evaluations on dev, 25 on test, and all files. The
+extraction's time is the duration of the corpora's audio divided by the speed of extraction, which is measured on a
+sample before and after the trainings, or given. `--like-iemocap` simulates means of IEMOCAP's 5,531 clips, 7 h in five
+sessions, so that no speech is needed.
 """
 
 from __future__ import annotations
@@ -65,7 +66,7 @@ def like_iemocap(folder: Path) -> Path:
 
 
 def fill(run_config: Any, folder: Path) -> None:
-    """Put made-up means of the upstream's geometry into the store."""
+    """Put synthetic means with the upstream's geometry into the store."""
     import torch
 
     from undertone.corpora import load_corpus

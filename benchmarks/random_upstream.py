@@ -1,4 +1,4 @@
-"""Write an upstream of true geometry with random weights, the baseline that every table calls so.
+"""Write an upstream with the geometry of a real one and random weights, as a control.
 
 python benchmarks/random_upstream.py wav2vec2-base models/random-wav2vec2-base
 """

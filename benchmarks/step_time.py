@@ -1,11 +1,11 @@
-"""One update of each mode against bare transformers: paired runs, medians, peak memory.
+"""The time of one update in each mode compared with bare transformers: paired runs, medians, peak memory.
 
 python benchmarks/step_time.py CORPUS --root DIR --upstream FOLDER --out results.json
 
-The same clips go, in turn, through Undertone's update (reading, forward, loss, backward, clipping, optimiser) and
-through forward and backward of the bare transformers (or PEFT) model with the same weights learning; a frozen mode's
-update, which reads the store, is held against the bare forward alone, which it saves. Only a part of the corpus is
-taken, spread over its speakers. Each mode runs in a process of its own, so that the peak memory is its own.
+The same clips go in turn through Undertone's update (reading, forward, loss, backward, clipping, optimiser) and through
+forward and backward of the bare transformers (or PEFT) model with the same trainable weights. An update in frozen mode,
+which reads the store, is compared with the bare forward, which it saves. A part of the corpus is used, evenly over its
+speakers. Each mode runs in a separate process, to measure its peak memory.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ def last_states(model: Any, batch: Any) -> Any:
 
 
 def save_part(corpus: str, root: Path | None, clips: int, folder: Path) -> None:
-    """A prepared manifest of so many clips, evenly spread over the corpus."""
+    """A prepared manifest of some clips, evenly over the corpus."""
     from undertone.corpora import load_corpus
     from undertone.corpora.manifest import Manifest
     from undertone.corpora.prepare import prepare
@@ -137,7 +137,7 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=7)
     parser.add_argument("--warmup", type=int, default=1)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--clips", type=int, default=64, help="of the corpus, spread over its speakers")
+    parser.add_argument("--clips", type=int, default=64, help="of the corpus, evenly over its speakers")
     parser.add_argument("--mode", choices=MODES, help=argparse.SUPPRESS)
     parser.add_argument("--part", help=argparse.SUPPRESS)
     arguments = parser.parse_args()

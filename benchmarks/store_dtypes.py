@@ -1,11 +1,11 @@
-"""What each dtype of the store costs and loses: bytes per hour of audio, error of the layer sum.
+"""The size and the error of each dtype of the store: bytes per hour of audio, error of the layer sum.
 
 python benchmarks/store_dtypes.py --upstream FOLDER --root EmoDB --clips 20 --out docs/results/store_dtypes.json
 
-Hidden states of real upstreams have outlier features, a hundred times the others: two features of each layer are scaled
-by 100 before the states are stored, so that an upstream without them (random weights) shows what they do. The errors
-are of the plain mean of the layers, against the same from the float32 states: relative (norm of the error over norm of
-the sum) over the outliers, over all others, and of the worst single feature.
+Hidden states of real upstreams have outlier features, about a hundred times larger than the others. Two features of
+each layer are therefore scaled by 100 before storing, so that an upstream without outliers (random weights) shows their
+effect. Errors are those of the plain mean of the layers relative to the mean of the float32 states: norm of the error
+over norm of the sum, over the outliers, over all other features, and of the worst single feature.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from extraction import find_sounds, machine
+from extraction import find_clips, machine
 
 OUTLIERS, SCALE = (7, 300), 100.0
 
@@ -33,7 +33,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     torch.set_num_threads(arguments.threads)
     upstream = load_upstream(arguments.upstream).eval()
     outliers = [feature % upstream.hidden_size for feature in OUTLIERS]
-    sounds, states = find_sounds(arguments.root, arguments.clips), {}
+    sounds, states = find_clips(arguments.root, arguments.clips), {}
     with torch.inference_mode():
         for sound in sounds:
             wave = read_audio(sound.path, upstream.sample_rate)
@@ -76,8 +76,8 @@ def main() -> None:
     """Measure, print a table, write the file."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--upstream", required=True)
-    parser.add_argument("--root", type=Path, action="append", required=True, help="folder of sound files; repeatable")
-    parser.add_argument("--clips", type=int, default=20, help="so many files, evenly spread by length")
+    parser.add_argument("--root", type=Path, action="append", required=True, help="folder of audio files; repeatable")
+    parser.add_argument("--clips", type=int, default=20, help="number of files, evenly over the lengths")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()

@@ -2,9 +2,9 @@
 
 python benchmarks/systems.py CORPUS --root DIR --store FOLDER --out systems.json [--only crnn,li2019:small]
 
-The updates are those of a training (batches from the store, forward, loss, backward, clipping, optimiser) at the
-preset's own batch size, on clips of the corpus in its order; one update before them is not counted. Nothing is scored.
-Rows that --out has are kept, so that the same command goes on where it was stopped.
+Updates are those of a training (batches from the store, forward, loss, backward, clipping, optimiser) with the preset's
+batch size, on clips of the corpus in order, after one warm-up update. Nothing is scored. Rows that exist in --out are
+kept, so that the same command resumes.
 """
 
 from __future__ import annotations

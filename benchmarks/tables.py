@@ -1,7 +1,7 @@
-"""Write the result tables of README and docs from the files that runs and benchmarks left in docs/results.
+"""Write the result tables of README and docs from the files in docs/results, which runs and benchmarks wrote.
 
 python benchmarks/tables.py            # rewrite README.md, docs/systems.md and docs/statistics.md
-python benchmarks/tables.py --check    # exit 1 if one of them says something else
+python benchmarks/tables.py --check    # exit 1 if one of them differs
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def interval(ends: list[float | None]) -> str:
 
 
 def chance(results: dict[str, Any]) -> str:
-    """The line of a table that knows nothing: 1 / classes, and the share of the largest class."""
+    """The chance row of a table: 1 / classes, and the fraction of the largest class."""
     emotion, gender = results["chance"]["emotion"], results["chance"].get("gender", {})
     cells = ["chance", "–", f"{100 * emotion['uar']:.1f}", "–", f"{100 * emotion['wa']:.1f}"]
     return "| " + " | ".join([*cells, f"{100 * gender['uar']:.1f}" if gender else "–", "–"]) + " |\n"
@@ -139,7 +139,7 @@ def systems_timing() -> str:
 
 
 def ladder_table() -> str:
-    """Both arms of the ladder's curve on EmoDB at each share of the labels."""
+    """Both arms of the ladder's curve on EmoDB at each fraction of the labels."""
     curve = json.loads((ROOT / "docs" / "results" / "ladder-emodb.json").read_text())
     header = ["labels", "without: UAR", "95 % interval", "ladder: UAR", "95 % interval"]
     lines = [header, ["---"] * len(header)]
@@ -178,11 +178,11 @@ def probe(found: Any) -> list[list[str]]:
 
 def frames_training(found: Any) -> list[list[str]]:
     what, bare = f"attention head on frames, {found['folds']} folds x {found['epochs']} epochs", found["extraction_s"]
-    store, anew = (f"{found[key]:.2f} s" for key in ("epoch_from_store_s", "epoch_recomputing_s"))
+    store, again = (f"{found[key]:.2f} s" for key in ("epoch_from_store_s", "epoch_recomputing_s"))
     times = f"1/{1 / found['epoch_ratio']:.0f}"
     return [
         [what, f"{found['trainings_s']:.0f} s", f"{bare:.0f} s, its extraction", f"{found['ratio']:.2f}", "≤ 1.0"],
-        [f"an epoch of {found['epoch_clips']} clips from the store", store, f"{anew}, recomputing", times, "≤ 1/100"],
+        [f"an epoch of {found['epoch_clips']} clips from the store", store, f"{again}, recomputing", times, "≤ 1/100"],
     ]
 
 
@@ -209,7 +209,7 @@ def cost_of_use(found: Any) -> list[list[str]]:
         ["load and first prediction", f"{found['added_first_s']:+.2f} s", first, "–", "≤ +0.3 s"],
         ["a warm call", "–", "bare transformers", f"{found['warm_ratio']:.2f}", "≤ 1.05"],
         ["predict over a folder", "–", "bare transformers", f"{found['share_of_bare']:.2f}", "≥ 0.95"],
-        ["predict over a folder", "–", "the model alone, sound at hand", f"{found['share_of_model']:.2f}", "≥ 0.95"],
+        ["predict over a folder", "–", "the model alone, audio in memory", f"{found['share_of_model']:.2f}", "≥ 0.95"],
     ]
 
 

@@ -47,10 +47,10 @@ def _audio_files(path: Path, alone: bool) -> list[Path]:
     """A file, or the audio files of a folder; beside other paths an empty folder is reported as an unreadable file."""
     if not path.is_dir():
         return [path]
-    from undertone.corpora.own.audio_folder import sound_files
+    from undertone.corpora.own.audio_folder import audio_files
 
     try:
-        found, left_out = sound_files(path)
+        found, left_out = audio_files(path)
         for line in left_out:
             say(f"note: {path}: {line}")
         return found
@@ -118,7 +118,7 @@ def push(
     dry_run: Annotated[bool, typer.Option(help="write the upload to RUN-published and send nothing")] = False,
 ) -> None:
     """Upload a model with its scores, pictures and card to the Hub, in one commit."""
-    from undertone.publish import push as publishing
+    from undertone.hub import push as publishing
 
     if not dry_run:
         url = publishing.push(run, repo_id, private=not public, head_only=head_only, speaker_names=speaker_names)

@@ -1,4 +1,4 @@
-"""The Hugging Face Hub: models by folder or id, and its errors as sentences."""
+"""Access to the Hugging Face Hub: finding and downloading models, time limits, errors as sentences."""
 
 from __future__ import annotations
 
@@ -22,18 +22,17 @@ from huggingface_hub.utils import get_session, httpx  # type: ignore[attr-define
 
 from undertone.common.files import read_json, safe_name
 
-# ---- Timeouts for a server that accepts a connection and never answers.
+# ---- Time limits.
 
-UPLOAD_SECONDS = 60.0  # the Hub may take its time over a commit
-ASKING = ("GET", "HEAD")
+UPLOAD_SECONDS = 60.0  # the Hub may take long for a commit
 
 
 def limit_waiting() -> None:
-    """Limit how long any request of `huggingface_hub` waits for data.
+    """Set a time-out for all requests of `huggingface_hub`.
 
-    The client asks for a model's commit without a timeout, so a silent server blocks it, and for a file's size with six
-    times 60 s. Here no read waits longer than the larger of `HF_HUB_DOWNLOAD_TIMEOUT` and `HF_HUB_ETAG_TIMEOUT` (10 s);
-    the client's retries remain.
+    The client asks for a model's commit without a time-out, so a silent server blocks it, and for a file's size with
+    six times 60 s. Here no GET or HEAD request waits longer for data than the larger one of `HF_HUB_DOWNLOAD_TIMEOUT`
+    and `HF_HUB_ETAG_TIMEOUT` (10 s); the client's retries remain.
     """
     client = get_session()
     hooks = client.event_hooks
@@ -43,25 +42,25 @@ def limit_waiting() -> None:
 
 def _limit(request: Any) -> None:
     asked = float(max(constants.HF_HUB_DOWNLOAD_TIMEOUT, constants.HF_HUB_ETAG_TIMEOUT))
-    limit = asked if request.method in ASKING else UPLOAD_SECONDS
+    limit = asked if request.method in ("GET", "HEAD") else UPLOAD_SECONDS
     given = request.extensions.get("timeout") or {}
     request.extensions["timeout"] = {
         part: min(limit, given.get(part) or limit) for part in ("connect", "read", "write", "pool")
     }
 
 
-# ---- The client's exceptions as one error whose message says what to do.
+# ---- Errors.
 
-AGAIN = "Run the same command again: files that were sent are not sent twice."
+AGAIN = "Run the same command again: what was already uploaded is not sent twice."
 
 
 class HubError(OSError):
-    """The Hub refused, or was not reached; the message says what to do."""
+    """The Hub refused, or could not be reached; the message says what to do."""
 
 
 @contextmanager
 def hub_errors(repo_id: str) -> Iterator[None]:
-    """Turn the client's errors inside the block into a `HubError` about `repo_id`, and limit waiting."""
+    """Turn the client's errors inside the block into a `HubError` about `repo_id`, and limit how long requests wait."""
     limit_waiting()
     try:
         yield
@@ -73,7 +72,7 @@ def hub_errors(repo_id: str) -> Iterator[None]:
 
 
 def _reason(error: BaseException | None) -> Exception | None:
-    """The first error in the chain of causes that says what happened; an upload wraps its own in a RuntimeError."""
+    """The first informative error in the chain of causes; uploads wrap theirs in a RuntimeError."""
     while error is not None:
         if isinstance(error, (httpx.HTTPError, OfflineModeIsEnabled)):
             return error
@@ -82,7 +81,7 @@ def _reason(error: BaseException | None) -> Exception | None:
 
 
 def explain(error: Exception, repo_id: str) -> str:
-    """One sentence or two about `error`: what was asked, what the Hub answered, what to do next."""
+    """What was requested, what the Hub answered, what to do next."""
     if isinstance(error, OfflineModeIsEnabled):
         return (
             f"HF_HUB_OFFLINE is set, so the Hub is not asked for {repo_id!r}, and it is not in the cache "
@@ -129,28 +128,28 @@ def _explain_answer(error: HfHubHTTPError, repo_id: str) -> str:
     return f"The Hub refused the request for {repo_id!r} ({answer}). See {url}."
 
 
-# ---- Where a model is: a model folder, a run, or a repository on the Hub.
+# ---- Finding a model: a model folder, a run, or a repository on the Hub.
 
 MODEL_FILES = ("config.json", "model.safetensors")
-PUBLISHED = ("*.json", "*.safetensors")  # no pickle and no code is sent or fetched
+PUBLISHED = ("*.json", "*.safetensors")  # no pickles or code are uploaded or downloaded
 REPO_ID = re.compile(
     r"(?!.*(?:--|\.\.))\w[\w.-]*/\w(?:[\w.-]{0,94}\w)?(?<!\.git)", re.ASCII
 )  # user/name, the Hub's rule
 
 
 def find_model(where: str | Path, *, fold: str | None = None, revision: str | None = None, **download: Any) -> Path:
-    """The local folder of the model that `where` stands for.
+    """The local folder of a model.
 
     Args:
-        where: a model folder, a run (its refitted `model/`), or a Hub id `user/name`, which is downloaded or taken
-            from the cache; `HF_ENDPOINT`, `HF_HOME` and `HF_HUB_OFFLINE` are honoured.
-        fold: of a run, the model of this fold instead.
-        revision: of a Hub id, the branch, tag or commit.
-        download: of a Hub id, `token`, `cache_dir` and `local_files_only` as in `huggingface_hub`.
+        where: a model folder, a run (its refitted `model/`), or a Hub id `user/name`, which is downloaded unless it is
+            cached; `HF_ENDPOINT`, `HF_HOME` and `HF_HUB_OFFLINE` apply.
+        fold: for a run, the model of this fold instead.
+        revision: for a Hub id, the branch, tag or commit.
+        download: for a Hub id, `token`, `cache_dir` and `local_files_only` as in `huggingface_hub`.
 
     Raises:
         ValueError: there is no model; the message lists what was looked for.
-        HubError: the Hub refused, or was not reached.
+        HubError: the Hub refused, or could not be reached.
     """
     folder = Path(where)
     if folder.exists():
@@ -192,7 +191,7 @@ def _way_out(folder: Path, fold: str | None) -> str:
 
 
 def _fold_name(folder: Path) -> str:
-    """The name of a fold, from its fold.json; an unfinished one's, or one of an earlier version, from its folder."""
+    """The name of a fold, from fold.json; without one (unfinished, or an earlier version) from the folder's name."""
     record = folder / "fold.json"
     name = read_json(record).get("name") if record.is_file() else None
     return str(name or unquote(folder.name))
@@ -206,5 +205,7 @@ def _pull(repo_id: str, revision: str | None, download: dict[str, Any]) -> Path:
         raise HubError(f"There is no folder {repo_id}, and it cannot be loaded from the Hub. {error}") from error
     missing = [name for name in MODEL_FILES if not (folder / name).is_file()]
     if missing:
-        raise ValueError(f"{repo_id!r} on the Hub was not trained by Undertone: it has no {' and no '.join(missing)}.")
+        raise ValueError(
+            f"{repo_id!r} on the Hub is not a model that Undertone trained: it has no {' and no '.join(missing)}."
+        )
     return folder

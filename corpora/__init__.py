@@ -1,4 +1,4 @@
-"""Corpora: the files of a corpus -> a manifest of utterances -> folds that never share a speaker."""
+"""Files of a corpus -> a manifest of utterances -> folds that never share a speaker."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ OWN_DATA = {
     "table": f"FILE{' / '.join(TABLE_SUFFIXES)}",
     "folder": "FOLDER, with a folder per class",
     "manifest_folder": "FOLDER that undertone prepare wrote",
-    "audio_folder": "FOLDER for unlabelled=, of files with or without folders of their own",
+    "audio_folder": "FOLDER for unlabelled=, searched with all its subfolders",
     "hf_dataset": f"{HUGGING_FACE}user/name or {HUGGING_FACE}./FOLDER",
 }
-"""Modules here that stand for data of the user's, and what to type in place of the module's name."""
+"""Modules of `corpora.own`, for the user's own data, and what to type instead of the module's name."""
 
 
 def load_corpus(name_or_path: str, options: Mapping[str, Any] | None = None) -> Corpus:
-    """The corpus that a name stands for.
+    """Load a corpus by name or path.
 
     Args:
-        name_or_path: a module here (`emodb`), a table of your own (`calls.csv`, .tsv, .jsonl, .parquet), a folder with
-            a folder per class, a folder that `undertone prepare` wrote, a Hugging Face data set (`hf:user/name`,
+        name_or_path: a built-in corpus (`emodb`), a table (`calls.csv`, .tsv, .jsonl, .parquet), a folder with a
+            subfolder per class, a folder that `undertone prepare` wrote, a Hugging Face dataset (`hf:user/name`,
             `hf:./folder`), a Python file that defines a corpus (`./my_corpus.py`) or `my_pkg.module:MyCorpus`.
         options: keyword arguments of the corpus' constructor.
 
     Raises:
-        ValueError: there is no such corpus, file or option (names the nearest), or an option's value is not allowed.
+        ValueError: unknown corpus, file or option (the message suggests the nearest), or an invalid option value.
     """
     from undertone.common.discovery import check_options, find_class
     from undertone.corpora.corpus import Corpus
@@ -44,9 +44,7 @@ def load_corpus(name_or_path: str, options: Mapping[str, Any] | None = None) -> 
         kind, arguments = "hf_dataset", (name_or_path.removeprefix(HUGGING_FACE),)
     elif Path(name_or_path).suffix.lower() in TABLE_SUFFIXES:
         kind = "table"
-    elif name_or_path not in corpus_names() and os.path.isdir(
-        name_or_path
-    ):  # False, too, for what is no name of a file
+    elif name_or_path not in corpus_names() and os.path.isdir(name_or_path):  # also False for an invalid path
         kind = "manifest_folder" if (Path(name_or_path) / "manifest.arrow").is_file() else "folder"
     else:
         kind, arguments = name_or_path, ()
@@ -57,7 +55,7 @@ def load_corpus(name_or_path: str, options: Mapping[str, Any] | None = None) -> 
 
 
 def corpus_names() -> list[str]:
-    """Names that `load_corpus` takes as they are."""
+    """The built-in corpora."""
     from undertone.common.discovery import available
     from undertone.corpora.corpus import Corpus
 

@@ -1,4 +1,4 @@
-"""What the two sides of a split share that they should not: speakers, the very sound, sentences."""
+"""What the two sides of a split share but should not: speakers, audio, sentences."""
 
 from __future__ import annotations
 
@@ -7,21 +7,20 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from undertone.corpora import corpus_names, load_corpus
-from undertone.corpora.leaks import listed
-from undertone.corpora.manifest import FILE_NAME, Manifest
+from undertone.corpora.manifest import FILE_NAME, Manifest, listed
 from undertone.corpora.prepare import prepare
 
 Keys = list[str | None]
-"""One key an utterance, None where it has no label; utterances of like keys are alike."""
+"""One key per utterance, None without a label; utterances with the same key are the same in that respect."""
 
 
 @dataclass(frozen=True)
 class Shared:
-    """What both sides have in common of one kind.
+    """What both sides share of one kind.
 
     Attributes:
-        kind: `speaker`, `sound` or `sentence`.
-        names: the shared ones; of sound, `id of train = id of test`.
+        kind: `speaker`, `recording` or `sentence`.
+        names: the shared ones; of recordings, `id of train = id of test`.
         num_train: utterances of the training side that have one of them.
         num_test: utterances of the test side.
     """
@@ -38,7 +37,7 @@ class Shared:
 
 
 def read_side(path: str, progress: Callable[[int, int], None] | None = None) -> Manifest:
-    """The manifest of one side: read where `undertone prepare` wrote one, else made from a table or another corpus.
+    """The manifest of one side: what `undertone prepare` wrote, or made from a table or another corpus.
 
     Raises:
         ValueError: there is no such corpus, or it cannot be read.
@@ -51,18 +50,20 @@ def read_side(path: str, progress: Callable[[int, int], None] | None = None) -> 
 def check_split(train: Manifest, test: Manifest) -> tuple[list[Shared], list[str]]:
     """Compare the two sides of a split.
 
-    A speaker is one of a corpus; where a side is no corpus of ours, as a table is not, its label alone counts. Sound is
-    the same when its decoded samples and rate are; a sentence when its letters and digits are, whatever their case.
+    Speakers of a built-in corpus are compared as corpus and label, those of other data by their label. Recordings are
+    the same if their decoded samples and rates are; sentences if their letters and digits are, in any case.
 
     Returns:
-        what is shared, kind by kind; and sentences about what could not be compared, for want of labels.
+        what is shared, by kind; and sentences about what could not be compared, because labels are missing.
     """
     shared, notes = [], []
-    for kind, keys_of in {"speaker": _speakers, "sound": _sounds, "sentence": _sentences}.items():
+    for kind, keys_of in {"speaker": _speakers, "recording": _recordings, "sentence": _sentences}.items():
         ours, theirs = keys_of(train), keys_of(test)
         for side, keys in (("train", ours), ("test", theirs)):
             if missing := keys.count(None):
-                notes.append(f"{missing} of {len(keys)} utterances of {side} have no {kind}: not compared by it.")
+                notes.append(
+                    f"{missing} of {len(keys)} utterances of {side} have no {kind} and are not compared by it."
+                )
         both = set(ours) & set(theirs) - {None}
         if both:
             names = tuple(sorted(_name(kind, str(key), (train, ours), (test, theirs)) for key in both))
@@ -76,8 +77,8 @@ def _speakers(manifest: Manifest) -> Keys:
     return [f"{corpus}/{speaker}" if corpus in known and speaker else speaker for corpus, speaker in pairs]
 
 
-def _sounds(manifest: Manifest) -> Keys:
-    return [sound or None for sound in manifest.column("audio_hash")]
+def _recordings(manifest: Manifest) -> Keys:
+    return [audio or None for audio in manifest.column("audio_hash")]
 
 
 def _sentences(manifest: Manifest) -> Keys:
@@ -90,5 +91,5 @@ def _words(text: str) -> str:
 
 
 def _name(kind: str, key: str, *sides: tuple[Manifest, Keys]) -> str:
-    """What to call a shared key: sound has no name of its own, so the first utterance of each side that has it."""
-    return " = ".join(manifest.ids[keys.index(key)] for manifest, keys in sides) if kind == "sound" else key
+    """The name of a shared key; for a recording, the first utterance of each side that has it."""
+    return " = ".join(manifest.ids[keys.index(key)] for manifest, keys in sides) if kind == "recording" else key

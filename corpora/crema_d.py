@@ -1,17 +1,17 @@
 """CREMA-D: 7442 acted English utterances, 91 actors, 12 sentences, 6 emotions.
 
 `1001_DFA_ANG_XX.wav` = actor, sentence, intended emotion, level (LO MD HI XX, the extra column `level`); 16 kHz. The
-root is the repository, its folder `AudioWAV` or any copy with the names kept; the repository's MP3 copies are not read.
-`1076_MTI_SAD_XX.wav` is silent and is set aside. Genders are those of `VideoDemographics.csv`.
+root is the repository, its folder `AudioWAV` or any copy that keeps the names; the repository's MP3 copies are not
+read. `1076_MTI_SAD_XX.wav` is silent and is skipped. Genders are those of `VideoDemographics.csv`.
 
-What an actor was asked for is not always what is heard, so there are two sets of labels:
+Listeners do not always perceive the emotion that an actor intended, so there are two sets of labels:
     `labels=intended`   the emotion in the file's name
-    `labels=perceived`  what most listeners heard in the voice alone, from `processedResults/tabulatedVotes.csv` (keys
-        1xxxxx; the others are of the face and of both). Their counts become votes, for soft labels. A tie has votes
-        and no emotion.
+    `labels=perceived`  the majority of listeners who got the voice alone, from `processedResults/tabulatedVotes.csv`
+        (keys 1xxxxx; the others are for the face and for both). The counts become votes, for soft labels. A tie has
+        votes and no emotion.
 
-There is no official division. By default the speakers make five groups; `protocol=split` is the one of audb, 56 / 18 /
-17 speakers.
+There is no official split. By default the speakers are divided into five groups; `protocol=split` is the split of audb,
+56 / 18 / 17 speakers.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ class CremaD(Corpus):
         """See `Corpus.rows`.
 
         Raises:
-            ValueError: as there; or the votes' table is missing or misses a file.
+            ValueError: as there, or the table of votes is missing or lacks a file.
         """
         folder = root / "AudioWAV" if (root / "AudioWAV").is_dir() else root
         files = find_audio(folder, _STEM, "AudioWAV/1001_DFA_ANG_XX.wav", self)
@@ -111,13 +111,13 @@ class CremaD(Corpus):
 
 
 def _majority(votes: dict[str, int]) -> str | None:
-    """The label with most votes; None where several have as many."""
+    """The label with most votes; None for a tie."""
     best = [label for label, count in votes.items() if count == max(votes.values())]
     return best[0] if len(best) == 1 else None
 
 
 def _voice_votes(root: Path) -> dict[str, dict[str, int]]:
-    """{stem: {emotion: listeners}} of the voice alone; emotions that nobody heard are left out."""
+    """{stem: {emotion: listeners}} for the voice alone, without emotions that no listener named."""
     path = next((folder / _VOTES for folder in (root, root.parent) if (folder / _VOTES).is_file()), None)
     if path is None:
         raise ValueError(

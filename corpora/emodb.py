@@ -1,10 +1,10 @@
 """EmoDB, the Berlin database of emotional speech: 535 acted German utterances, 10 speakers, 7 emotions.
 
 `03a01Wa.wav` = speaker 03, sentence a01, emotion W (Wut), take a; 16 kHz mono. The folder `wav/` or its parent is the
-root; FLAC copies are read as well. Where `erkennung.txt` lies beside them, each utterance gets its listeners' scores as
-extra columns: `recognised` (share of 20 listeners who named the emotion) and `naturalness`, both 0..1. Nothing is left
-out. The names of the emotion follow the letters W L E A F T N; genders follow the release's own list of speakers
-(audb before 1.1.1 had some wrong). The licence is given as CC0 by audb and as CC BY 4.0 by Zenodo.
+root; FLAC copies are read too. If `erkennung.txt` is beside them, each utterance gets the scores of its listeners as
+extra columns: `recognised` (fraction of 20 listeners who named the emotion) and `naturalness`, both 0..1. All files are
+used. Emotions follow the letters W L E A F T N, genders the release's list of speakers (audb before 1.1.1 had some
+wrong). The licence is CC0 according to audb and CC BY 4.0 according to Zenodo.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class EmoDB(Corpus):
             speaker = match["speaker"]
             if speaker not in FEMALE + MALE:
                 raise ValueError(
-                    f"emodb: {path} is of speaker {speaker}; EmoDB has {', '.join(sorted(FEMALE + MALE))}."
+                    f"emodb: {path} is by speaker {speaker}; EmoDB has {', '.join(sorted(FEMALE + MALE))}."
                 )
             yield {
                 "id": path.stem,
@@ -68,17 +68,17 @@ class EmoDB(Corpus):
 
 
 def _listener_scores(root: Path) -> dict[str, dict[str, float]]:
-    """{stem: {recognised, naturalness}} from `erkennung.txt` (Latin-1, tabs, decimal comma, %), if it is there."""
+    """{stem: {recognised, naturalness}} from `erkennung.txt` (Latin-1, tabs, decimal comma, %), if present."""
     path = next((folder / _LISTENERS for folder in (root, root.parent) if (folder / _LISTENERS).is_file()), None)
     if path is None:
         return {}
     scores = {}
     for number, line in enumerate(path.read_text("latin-1").splitlines()[1:], 2):
-        cells = [cell.strip() for cell in line.split("\t")]  # strip() takes the no-break spaces of the file as well
+        cells = [cell.strip() for cell in line.split("\t")]  # strip() also removes the file's no-break spaces
         try:
             _, name, recognised, natural = cells
-            shares = [float(cell.replace(",", ".")) / 100 for cell in (recognised, natural)]
+            fractions = [float(cell.replace(",", ".")) / 100 for cell in (recognised, natural)]
         except ValueError as error:
             raise ValueError(f"{path}, line {number}: expected number, file, two percentages; got {line!r}.") from error
-        scores[Path(name).stem] = dict(zip(("recognised", "naturalness"), shares, strict=True))
+        scores[Path(name).stem] = dict(zip(("recognised", "naturalness"), fractions, strict=True))
     return scores

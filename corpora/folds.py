@@ -1,14 +1,14 @@
-"""Folds: which utterances train, which choose (dev) and which test, with no speaker on two sides.
+"""Folds: train, dev and test parts that share no speaker, and the check that refuses folds that leak.
 
 Protocols
     `speaker`  leave one speaker out
     `session`  leave one session out
     `groups`   k groups of speakers, balanced in utterances, emotions, and the speakers and utterances of each gender
     `split`    the corpus' own train / dev / test column: one fold
-    `random`   no speaker labels: k parts stratified by emotion; speaker-dependent, and every table says so
+    `random`   k parts stratified by emotion, for corpora without speaker labels; marked speaker-dependent everywhere
     `auto`     split if it has a test part; else session; else speaker (up to 12), groups (more), random (none)
 
-Dev of fold i is the test part of fold i + 1, so that every choice is made on speakers of its own.
+Dev of fold i is the test part of fold i + 1, so that every choice is made on speakers outside train and test.
 """
 
 from __future__ import annotations
@@ -17,69 +17,93 @@ import random
 import warnings
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from dataclasses import replace
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from itertools import combinations
 
 import numpy as np
 
 from undertone.common.discovery import nearest
-from undertone.corpora.leaks import Fold as Fold
-from undertone.corpora.leaks import LeakError as LeakError
-from undertone.corpora.leaks import Speaker, SpeakerIndex, listed, named_speakers, shared_speakers
-from undertone.corpora.leaks import check_folds as check_folds
-from undertone.corpora.leaks import mark_leaks as mark_leaks
-
-if TYPE_CHECKING:
-    from undertone.corpora.manifest import Manifest
+from undertone.corpora.manifest import Manifest, Speaker, SpeakerIndex, listed
 
 NUM_FOLDS = 5
 NUM_INNER_FOLDS = 3
 MOST_SPEAKERS_LEFT_OUT = 12
-DEV_SHARE = 0.2
+DEV_FRACTION = 0.2
 
 _MOST_ROUNDS = 100
-_LEAST_GAIN = 1e-12  # of a move, so that rounding errors move nobody
+_LEAST_GAIN = 1e-12  # of a move, so that rounding errors move no speaker
+_MOST_WARNINGS = 5  # per fold, of audio that is on both sides
+
+
+class LeakError(ValueError):
+    """A fold would be tested or tuned on its training data."""
+
+
+@dataclass(frozen=True)
+class Fold:
+    """One train / dev / test triple.
+
+    Attributes:
+        name: unique in its protocol: the speaker, the session, `group1`, `split`, `part1`.
+        train: utterance ids.
+        dev: utterance ids; for every choice.
+        test: utterance ids; only for the score.
+        dev_shares_speakers: dev was split off the training speakers' utterances, because there are too few speakers.
+        speaker_independent: claims that no test speaker is in train or dev; `check_folds` refuses a false claim.
+    """
+
+    name: str
+    train: tuple[str, ...]
+    dev: tuple[str, ...]
+    test: tuple[str, ...]
+    dev_shares_speakers: bool = False
+    speaker_independent: bool = True
+
+    @property
+    def parts(self) -> dict[str, tuple[str, ...]]:
+        """The ids by part."""
+        return {"train": self.train, "dev": self.dev, "test": self.test}
 
 
 def make_folds(manifest: Manifest, protocol: str, num_folds: int | None = None, seed: int = 0) -> list[Fold]:
-    """Divide a manifest by a protocol (see the module's docstring). A pure function of its arguments.
+    """Split a manifest by a protocol (see the module's docstring). Deterministic.
 
     Args:
         manifest: the utterances.
         protocol: `speaker`, `session`, `groups`, `split`, `random` or `auto`.
-        num_folds: for `groups` and `random`; None = 5, or as many as there are speakers. With `auto` it asks for these.
-        seed: of the groups, of the random parts and of a dev part that shares speakers.
+        num_folds: for `groups` and `random`, which `auto` then stands for; None = 5, or the number of speakers.
+        seed: for the groups, the random parts and dev parts that share speakers.
 
     Raises:
         ValueError: the protocol is unknown, or the manifest lacks the labels or speakers it needs.
     """
-    index = SpeakerIndex(manifest)
+    index = manifest.speaker_index
     if protocol == "auto":
         protocol = _choose(index, num_folds)
     if protocol not in _PROTOCOLS and num_folds is None:
         raise ValueError(f"Unknown protocol {protocol!r}.{nearest(protocol, PROTOCOLS)}")
     if num_folds is not None and protocol not in ("groups", "random"):
-        raise ValueError(f"Protocol {protocol!r} decides the number of folds itself; leave num_folds={num_folds} out.")
+        raise ValueError(f"Protocol {protocol!r} determines the number of folds; leave num_folds={num_folds} out.")
     if num_folds is not None and num_folds < 2:
         raise ValueError(f"num_folds must be 2 or more, got {num_folds}.")
     folds = _PROTOCOLS[protocol](index, num_folds, seed)
-    return [_claim(fold, index) for fold in folds]
+    return [_marked_if_unknown(fold, index) for fold in folds]
 
 
 def protocol_used(manifest: Manifest, protocol: str, num_folds: int | None = None) -> str:
     """What `auto` stands for; any other protocol is itself."""
-    return _choose(SpeakerIndex(manifest), num_folds) if protocol == "auto" else protocol
+    return _choose(manifest.speaker_index, num_folds) if protocol == "auto" else protocol
 
 
 def rotate_units(units: Mapping[str, Sequence[str]], manifest: Manifest, seed: int = 0) -> list[Fold]:
-    """Folds from units of utterance ids that a corpus chose: each is the test part once, the next one its dev part.
+    """Folds from given groups of utterance ids: each is the test part once, with the next one as dev part.
 
     Raises:
         ValueError: fewer than two units.
     """
     if len(units) < 2:
-        raise ValueError(f"Folds need two parts or more of different speakers, got {', '.join(units)}. Add speakers.")
-    return _rotate(units, SpeakerIndex(manifest), seed)
+        raise ValueError(f"Folds need two or more parts with different speakers, got {', '.join(units)}. Add speakers.")
+    return _rotate(units, manifest.speaker_index, seed)
 
 
 def _choose(index: SpeakerIndex, num_folds: int | None) -> str:
@@ -98,7 +122,7 @@ def _choose(index: SpeakerIndex, num_folds: int | None) -> str:
 
 
 def _speakers_move(index: SpeakerIndex) -> bool:
-    """Whether a speaker was recorded in several sessions, which leave-one-session-out would leak."""
+    """Whether a speaker is in several sessions, so that leave-one-session-out would leak."""
     pairs = {(index.speaker[name], index.session[name]) for name in index.ids if index.speaker[name] is not None}
     return len(pairs) > len(index.speakers_of(index.ids))
 
@@ -114,7 +138,7 @@ def _by_session(index: SpeakerIndex, num_folds: int | None, seed: int) -> list[F
             raise ValueError(f"Protocol 'session' needs a session for every utterance; {name} has none.")
         units[session].append(name)
     if len(units) < 2:
-        raise ValueError(f"Protocol 'session' needs two sessions or more, got {len(units)}. Use protocol=speaker.")
+        raise ValueError(f"Protocol 'session' needs two or more sessions, got {len(units)}. Use protocol=speaker.")
     return _rotate(_named_units({session: units[session] for session in sorted(units)}), index, seed)
 
 
@@ -163,7 +187,7 @@ PROTOCOLS = (*_PROTOCOLS, "auto")
 
 
 def _known_speakers(index: SpeakerIndex, protocol: str) -> dict[Speaker, list[str]]:
-    """Utterances by speaker, where every one has a speaker and there are two speakers or more."""
+    """Utterances by speaker; refuses unknown speakers, and a single one."""
     unknown = [name for name in index.ids if index.speaker[name] is None]
     if unknown:
         raise ValueError(
@@ -173,20 +197,20 @@ def _known_speakers(index: SpeakerIndex, protocol: str) -> dict[Speaker, list[st
     units = index.by_speaker(index.ids)
     if len(units) < 2:
         raise ValueError(
-            f"There is one speaker only ({named_speakers(units)}), so none is left to test on. Add speakers, or use "
-            f"protocol=random: its scores hold for this speaker alone and will be marked speaker-dependent."
+            f"There is only one speaker ({named_speakers(units)}), so none is left to test on. Add speakers, or use "
+            f"protocol=random: its scores hold only for this speaker and are marked speaker-dependent."
         )
     return units
 
 
 def _named_units(units: Mapping[tuple[str, str], list[str]]) -> dict[str, list[str]]:
-    """Name each (corpus, label) unit by its label; by both where there are several corpora."""
+    """Name each (corpus, label) unit by its label, or by both if there are several corpora."""
     several = len({corpus for corpus, _ in units}) > 1
     return {f"{corpus}/{label}" if several else label: ids for (corpus, label), ids in units.items()}
 
 
 def _rotate(units: Mapping[str, Sequence[str]], index: SpeakerIndex, seed: int) -> list[Fold]:
-    """Each unit is the test part once; the next one is its dev part."""
+    """Each unit is the test part once, with the next one as dev part."""
     names = list(units)
     folds = []
     for number, name in enumerate(names):
@@ -200,7 +224,7 @@ def _rotate(units: Mapping[str, Sequence[str]], index: SpeakerIndex, seed: int) 
 
 
 def _split_off_dev(name: str, train: Sequence[str], test: Sequence[str], index: SpeakerIndex, seed: int) -> Fold:
-    """A dev part of speakers of its own where train has three or more, else of shared ones."""
+    """Separate speakers as dev part if train has three or more, else shared ones."""
     units = index.by_speaker(train)
     if len(units) < 3:
         return _share_dev(name, train, test, index, seed)
@@ -210,14 +234,14 @@ def _split_off_dev(name: str, train: Sequence[str], test: Sequence[str], index: 
 
 def _share_dev(name: str, train: Sequence[str], test: Sequence[str], index: SpeakerIndex, seed: int) -> Fold:
     """A dev part from the training speakers: 20 % of their utterances, stratified by emotion."""
-    every = round(1 / DEV_SHARE)
+    every = round(1 / DEV_FRACTION)
     dev = set(_stratified(train, index, seed)[::every])
     rest = tuple(utterance for utterance in train if utterance not in dev)
     return Fold(name, rest, tuple(sorted(dev)), tuple(test), dev_shares_speakers=True)
 
 
 def _stratified(ids: Iterable[str], index: SpeakerIndex, seed: int) -> list[str]:
-    """The ids emotion by emotion, shuffled within: every k-th of them has all emotions in proportion."""
+    """The ids sorted by emotion and shuffled within: taking every k-th keeps the proportions of emotions."""
     strata: defaultdict[str, list[str]] = defaultdict(list)
     for name in sorted(ids):
         strata[index.emotion[name] or ""].append(name)
@@ -227,7 +251,7 @@ def _stratified(ids: Iterable[str], index: SpeakerIndex, seed: int) -> list[str]
 
 
 def _deal(units: Mapping[Speaker, list[str]], index: SpeakerIndex, num_groups: int, seed: int) -> list[list[str]]:
-    """Speakers, shuffled, each to the group with the fewest of their gender; then exchanged as `_balance` says."""
+    """Deal shuffled speakers to the group with the fewest of their gender, then balance the groups."""
     order = list(units)
     random.Random(seed).shuffle(order)
     genders = {speaker: index.gender[units[speaker][0]] or "" for speaker in order}
@@ -247,10 +271,10 @@ def _deal(units: Mapping[Speaker, list[str]], index: SpeakerIndex, num_groups: i
 
 
 def _profiles(units: Sequence[Sequence[str]], genders: Sequence[str], index: SpeakerIndex) -> np.ndarray:
-    """(S, F) float64: what is to be balanced of each of S speakers.
+    """(S, F) float64 counts of S speakers to balance.
 
-    Four kinds of counts: utterances; utterances of each emotion; utterances of each gender; speakers of each gender. A
-    count is divided so that the squared deviations of a kind add up to a mean squared relative deviation.
+    Four kinds of counts: utterances; utterances by emotion; utterances by gender; speakers by gender. They are scaled
+    so that the squared deviations of a kind add up to a mean squared relative deviation.
     """
     emotions = sorted({index.emotion[name] or "" for ids in units for name in ids})
     names = sorted(set(genders))
@@ -264,8 +288,8 @@ def _profiles(units: Sequence[Sequence[str]], genders: Sequence[str], index: Spe
 def _balance(profiles: np.ndarray, place: np.ndarray, num_groups: int) -> np.ndarray:
     """Move and swap speakers between groups as long as that brings the groups' sums closer to their mean.
 
-    A local search: each speaker in turn takes the move, or the swap with another, that lowers the sum over groups of
-    squared deviations most. What is balanced already stays.
+    A local search: each speaker in turn takes the move, or the swap with another, that most reduces the sum over
+    groups of squared deviations.
 
     Args:
         profiles: (S, F) from `_profiles`.
@@ -307,17 +331,17 @@ def _balance(profiles: np.ndarray, place: np.ndarray, num_groups: int) -> np.nda
     return place
 
 
-def _claim(fold: Fold, index: SpeakerIndex) -> Fold:
-    """Withdraw the claim of independence where speakers are unknown; a false claim stays, to be refused."""
+def _marked_if_unknown(fold: Fold, index: SpeakerIndex) -> Fold:
+    """Mark a fold with unknown speakers as speaker-dependent; a known leak stays unmarked, to be refused."""
     unknown = any(index.speaker[name] is None for part in fold.parts.values() for name in part)
     return replace(fold, speaker_independent=False) if unknown and not shared_speakers(fold, index) else fold
 
 
 def inner_folds(speakers: Sequence[Hashable], labels: np.ndarray) -> tuple[list[tuple[np.ndarray, np.ndarray]], bool]:
-    """Folds inside a training part, to choose settings by: each speaker is scored once, by others' utterances alone.
+    """Folds inside a training part, to choose settings: each speaker is scored once, by a model of other speakers.
 
-    Three folds, or two of two speakers, whose class counts are as alike as whole speakers allow (scikit-learn's
-    `StratifiedGroupKFold`). With one speaker, or unknown ones, utterances are divided instead.
+    Three folds, or two if there are two speakers, with balanced classes (scikit-learn's `StratifiedGroupKFold`). With
+    one speaker, or unknown ones, utterances are split instead.
 
     Args:
         speakers: of N utterances; a tuple that ends with None is an unknown one.
@@ -339,9 +363,101 @@ def inner_folds(speakers: Sequence[Hashable], labels: np.ndarray) -> tuple[list[
         return [(fitted, scored) for fitted, scored in parts if len(fitted) and len(scored)], True
     number = min(NUM_INNER_FOLDS, len(labels))
     if number < 2:
-        raise ValueError("There is one training utterance only: nothing can be chosen. Add utterances.")
+        raise ValueError("There is only one training utterance: nothing can be chosen. Add utterances.")
     enough = np.bincount(labels + 1).max() >= number
     plain = StratifiedKFold(number) if enough else KFold(number)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a class with fewer utterances than folds
         return list(plain.split(everyone, labels)), False
+
+
+# ---- The check of folds.
+
+
+def check_folds(folds: Sequence[Fold], manifest: Manifest, allow_leak: bool = False) -> list[str]:
+    """Refuse folds that leak; every run calls this before training.
+
+    Args:
+        folds: from `make_folds`, a corpus' `folds`, or by hand.
+        manifest: the utterances.
+        allow_leak: shared speakers become warnings; then use `mark_leaks`, so that the results say so.
+
+    Returns:
+        Warnings: shared speakers that were allowed, and audio that is in train or dev and, under another id, in test;
+        `mark_leaks` marks both as speaker-dependent.
+
+    Raises:
+        LeakError: parts share an utterance, or speakers where the fold claims that they do not; names them.
+        ValueError: a part is empty or has an id that is not in the manifest.
+    """
+    index = manifest.speaker_index
+    warnings = []
+    for fold in folds:
+        _check_parts(fold, index)
+        for one, other, speakers in shared_speakers(fold, index):
+            if not fold.speaker_independent:
+                continue  # already marked
+            message = f"Fold {fold.name!r}: {one} and {other} share {named_speakers(speakers)}."
+            if not allow_leak:
+                raise LeakError(
+                    f"{message} Its scores would not hold for new speakers. Divide by speaker (protocol=speaker or "
+                    f"groups), or allow the leak (allow_leak=true): every table will then say speaker-dependent."
+                )
+            warnings.append(message)
+        warnings += _shared_audio(fold, index)
+    return warnings
+
+
+def mark_leaks(folds: Sequence[Fold], manifest: Manifest) -> list[Fold]:
+    """The same folds, marked speaker-dependent if their parts share speakers, or audio under two ids."""
+    index = manifest.speaker_index
+    return [
+        replace(fold, speaker_independent=False) if shared_speakers(fold, index) or _shared_audio(fold, index) else fold
+        for fold in folds
+    ]
+
+
+def _check_parts(fold: Fold, index: SpeakerIndex) -> None:
+    for part, ids in fold.parts.items():
+        unknown = [name for name in ids if name not in index.speaker]
+        if unknown:
+            raise ValueError(f"Fold {fold.name!r}: {part} has ids that are not in the manifest: {listed(unknown)}.")
+        if not ids:
+            raise ValueError(f"Fold {fold.name!r} has no {part} utterances; it needs more data, or fewer folds.")
+    for one, other in combinations(fold.parts, 2):
+        shared = sorted(set(fold.parts[one]) & set(fold.parts[other]))
+        if shared:
+            raise LeakError(f"Fold {fold.name!r}: {one} and {other} share {len(shared)} utterances: {listed(shared)}.")
+
+
+def shared_speakers(fold: Fold, index: SpeakerIndex) -> list[tuple[str, str, list[Speaker]]]:
+    """(part, part, known speakers of both), except for a dev part that is marked as sharing training speakers."""
+    leaks = []
+    for one, other in combinations(fold.parts, 2):
+        shared = index.speakers_of(fold.parts[one]) & index.speakers_of(fold.parts[other])
+        if shared and not (fold.dev_shares_speakers and (one, other) == ("train", "dev")):
+            leaks.append((one, other, sorted(shared)))
+    return leaks
+
+
+def _shared_audio(fold: Fold, index: SpeakerIndex) -> list[str]:
+    """A warning for each test utterance whose audio, or part of it, is in train or dev under another id."""
+    warnings = []
+    trained = [(name, index.audio_hash[name], index.overlap[name]) for name in (*fold.train, *fold.dev)]
+    same, parts = {audio: name for name, audio, _ in trained}, {group: name for name, _, group in trained}
+    for name in fold.test:
+        audio, group = index.audio_hash[name], index.overlap[name]
+        if audio and (other := same.get(audio)):
+            warnings.append(f"Fold {fold.name!r}: {name} (test) and {other} (train or dev) hold the same audio.")
+        elif group and (other := parts.get(group)):
+            warnings.append(f"Fold {fold.name!r}: {name} (test) overlaps {other} (train or dev) in audio.")
+    if len(warnings) > _MOST_WARNINGS:
+        rest = len(warnings) - _MOST_WARNINGS
+        warnings = [*warnings[:_MOST_WARNINGS], f"Fold {fold.name!r}: the same holds for {rest} more test utterances."]
+    return warnings
+
+
+def named_speakers(speakers: Iterable[Speaker]) -> str:
+    """`2 speakers: emodb/03, emodb/08`."""
+    names = [f"{corpus}/{speaker}" for corpus, speaker in speakers]
+    return f"{len(names)} speaker{'s' * (len(names) > 1)}: {listed(names)}"

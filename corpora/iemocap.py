@@ -1,24 +1,24 @@
 """IEMOCAP: 10,039 turns of improvised and scripted English dialogues, 5 sessions of a woman and a man each.
 
 `SessionN/sentences/wav/Ses01F_impro01/Ses01F_impro01_M000.wav`, 16 kHz; `SessionN/dialog/EmoEvaluation/*.txt` has the
-labels. The speaker is the session and the letter of the *last* token, here `1M`: the letter of the first is who wore
-the motion capture, and taking it gives half of the turns the wrong speaker and gender.
+labels. The speaker is the session and the letter of the *last* token, here `1M`. The letter of the first token is who
+wore the motion capture markers; using it gives half of the turns the wrong speaker and gender.
 
 `labels`, the agreement of the release's raters:
     `4class`  angry, happy, neutral, sad; excited counts as happy: 5,531 turns
     `5class`  these and frustrated: 7,380 turns
-    `all`     ten emotions, excited apart from happy, and the 2,507 turns without an agreement (no emotion): 10,039
+    `all`     ten emotions, excited separate from happy, and 2,507 turns without agreement (no emotion): 10,039
 Turns with another label are left out. `part` is `improvised`, `scripted` or `both`.
 
-Valence, activation (arousal) and dominance, 1-5, become 0..1, (x - 1) / 4; a mean beyond the scale is set to its end.
-Votes are those of the raters (C-E...), not the actors' own; who names two emotions has a vote for each. The text is
-that of `dialog/transcriptions`, where it lies there. The motion capture is not read.
+Valence, activation (arousal) and dominance, 1-5, become 0..1, (x - 1) / 4; a mean beyond the scale is clipped. Votes
+are those of the raters (C-E...), not the actors' own; a rater who names two emotions has a vote for each. The text is
+that of `dialog/transcriptions`, if present. The motion capture is not read.
 
-Protocols: `session`, the default, leaves one session out, dev is the next one; `speaker` leaves one speaker out, dev is
-the other one of the session, whom nobody else talked to; `superb` is SUPERB's: test is a session, dev a random 20 % of
-the turns of the other four, so that train and dev share speakers, and the results say so. Its draw is that of
-`torch.manual_seed(0)` and `random_split`, over the turns in the order of their names; s3prl drew them in the order in
-which one machine's disk listed them, so that the sizes agree and the members do not.
+Protocols: `session`, the default, leaves one session out, with the next one as dev; `speaker` leaves one speaker out,
+with the other speaker of the session as dev; `superb` is SUPERB's: test is a session, dev a random 20 % of the turns of
+the other four, so train and dev share speakers, and the results say so. The draw is that of `torch.manual_seed(0)` and
+`random_split`, over the turns sorted by name. s3prl drew from the order of one machine's directory listing, so the
+sizes agree with it, but the members do not.
 """
 
 from __future__ import annotations
@@ -29,8 +29,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from undertone.corpora.corpus import Corpus, check_choice, find_audio
 from undertone.corpora.folds import Fold
@@ -68,7 +66,7 @@ CODES = {
     "all": tuple(EMOTIONS),
 }
 PARTS = {"impro": "improvised", "scrip": "scripted"}
-DEV_SHARE = 0.2
+DEV_FRACTION = 0.2
 
 _TURN = r"Ses0(?P<session>[1-5])[FM]_(?P<part>impro|scrip)[^_].*_(?P<letter>[FM])\d{3}"
 _MEAN = r"(\d+(?:\.\d*)?)"
@@ -79,19 +77,12 @@ _SPOKEN = re.compile(r"(Ses\w+_[FM]\d{3}) \[[\d.-]+\]: *(.*)")
 
 @dataclass
 class _Label:
-    """What the raters said of a turn.
+    """The raters' labels of a turn."""
 
-    Attributes:
-        name: the turn's name, matched.
-        code: what they agreed on, a key of `EMOTIONS`.
-        dimensions: means, 0..1.
-        votes: emotions that each of them named.
-    """
-
-    name: re.Match[str]
-    code: str
-    dimensions: dict[str, float]
-    votes: list[list[str]]
+    name: re.Match[str]  # the turn's name, matched
+    code: str  # what they agreed on, a key of `EMOTIONS`
+    dimensions: dict[str, float]  # means, 0..1
+    votes: list[list[str]]  # the emotions that each rater named
 
 
 class Iemocap(Corpus):
@@ -109,7 +100,7 @@ class Iemocap(Corpus):
     own_protocols = ("superb",)
 
     def __init__(self, *, labels: str = "4class", part: str = "both") -> None:
-        """Choose the turns and how they are labelled.
+        """Choose turns and labels.
 
         Args:
             labels: `4class`, `5class` or `all`.
@@ -131,7 +122,7 @@ class Iemocap(Corpus):
         """See `Corpus.rows`.
 
         Raises:
-            ValueError: as there; or a turn has no label, or a line of labels is not as the release writes it.
+            ValueError: as there, or a file has no label, or a line of labels is malformed.
         """
         files = {path.stem: path for path, _ in find_audio(root, _TURN, "Ses01F_impro01_M000.wav", self)}
         labels, spoken = _read_labels(root), _read_transcriptions(root)
@@ -148,7 +139,7 @@ class Iemocap(Corpus):
             folder = root / f"Session{session}" / "sentences" / "wav" / turn.rpartition("_")[0]
             yield {
                 "id": turn,
-                "path": files.get(turn, folder / f"{turn}.wav"),  # a missing file is set aside, with this path
+                "path": files.get(turn, folder / f"{turn}.wav"),  # a missing file is skipped, with this path
                 "speaker": session + letter,
                 "gender": "female" if letter == "F" else "male",
                 "session": session,
@@ -160,9 +151,9 @@ class Iemocap(Corpus):
             }
 
     def _votes(self, label: _Label) -> dict[str, int]:
-        """Raters by emotion; one who says both happy and excited is one for the two of them as one."""
-        heard = ({self.merged.get(emotion, emotion) for emotion in emotions} for emotions in label.votes)
-        return dict(Counter(emotion for emotions in heard for emotion in sorted(emotions)))
+        """Raters by emotion; a rater who names both happy and excited counts once where these are merged."""
+        named = ({self.merged.get(emotion, emotion) for emotion in emotions} for emotions in label.votes)
+        return dict(Counter(emotion for emotions in named for emotion in sorted(emotions)))
 
     def folds(
         self, manifest: Manifest, protocol: str | None = None, num_folds: int | None = None, seed: int = 0
@@ -189,7 +180,7 @@ def _expected(labels: str) -> dict[str, dict[Any, int]]:
 
 
 def _read_labels(root: Path) -> dict[str, _Label]:
-    """{turn: label} of all dialogues; the folders below EmoEvaluation hold single raters and are not read."""
+    """{turn: label} of all dialogues; the folders below EmoEvaluation are for single raters and are not read."""
     labels: dict[str, _Label] = {}
     for path in sorted(root.rglob("EmoEvaluation/Ses0*.txt")):
         label = None
@@ -202,7 +193,7 @@ def _read_labels(root: Path) -> dict[str, _Label]:
                         f"{path}, line {number}: expected [start - end], turn, emotion, [V, A, D]; got {line!r}."
                     )
                 means = zip(("valence", "arousal", "dominance"), match.groups()[2:], strict=True)
-                label = _Label(name, match[2], {axis: _share(float(mean)) for axis, mean in means}, [])
+                label = _Label(name, match[2], {axis: _rescaled(float(mean)) for axis, mean in means}, [])
                 labels[match[1]] = label
             elif label is not None and (vote := _VOTE.match(line)):
                 words = [word.strip() for word in vote[1].split(";") if word.strip()]
@@ -210,13 +201,13 @@ def _read_labels(root: Path) -> dict[str, _Label]:
     return labels
 
 
-def _share(mean: float) -> float:
+def _rescaled(mean: float) -> float:
     """1..5 -> 0..1."""
     return min(max((mean - 1) / 4, 0.0), 1.0)
 
 
 def _read_transcriptions(root: Path) -> dict[str, str]:
-    """{turn: what is said}; empty where the folder is missing."""
+    """{turn: transcription}; empty without the folder."""
     lines = (
         line
         for path in sorted(root.rglob("transcriptions/Ses0*.txt"))
@@ -239,25 +230,15 @@ def _leave_one_speaker_out(manifest: Manifest) -> list[Fold]:
 
 def _superb(manifest: Manifest) -> list[Fold]:
     """Test is a session, dev a random fifth of the turns of the others."""
+    import torch
+
     session = dict(zip(manifest.ids, manifest.column("session"), strict=True))
     folds = []
     for test in sorted(set(session.values())):
         rest = sorted(name for name in manifest.ids if session[name] != test)
-        order = [rest[index] for index in torch_permutation(len(rest))]
-        num_train = int((1 - DEV_SHARE) * len(rest))
+        draw = torch.randperm(len(rest), generator=torch.Generator().manual_seed(0)).tolist()
+        order = [rest[index] for index in draw]
+        num_train = int((1 - DEV_FRACTION) * len(rest))
         held_out = tuple(name for name in manifest.ids if session[name] == test)
         folds.append(Fold(test, tuple(order[:num_train]), tuple(order[num_train:]), held_out, dev_shares_speakers=True))
     return folds
-
-
-def torch_permutation(size: int, seed: int = 0) -> list[int]:
-    """What `torch.randperm(size)` gives on a CPU after `torch.manual_seed(seed)`, without torch.
-
-    Both use the Mersenne Twister, seeded alike; the shuffle is Fisher's and Yates', from the front.
-    """
-    numbers = np.random.RandomState(seed).randint(0, 2**32, size=size, dtype=np.uint32).tolist()
-    order = list(range(size))
-    for place in range(size - 1):
-        other = place + numbers[place] % (size - place)
-        order[place], order[other] = order[other], order[place]
-    return order

@@ -1,12 +1,12 @@
-"""The manifest: one corpus as a memory-mapped Arrow table, one row an utterance."""
+"""The manifest: a corpus as a memory-mapped Arrow table, one row per utterance."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import os
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
@@ -24,17 +24,20 @@ _JSON_COLUMNS = ("votes", "extra")  # of any shape, so kept as text
 _MACHINE_COLUMNS = ("path", "series", "size", "mtime_ns")  # differ between machines that hold the same corpus
 _DERIVED = ("overlap",)  # follow from the others
 LABELS = ("emotion", "speaker", "gender", "session", "split", "text", "corpus", *DIMENSIONS)
-"""Fields that hold a label. Any other label is a column of the user's own, in `Utterance.extra`, whatever its name."""
+"""Fields that hold a label. Any other label is a user-defined column, in `Utterance.extra`, whatever its name."""
+
+Speaker = tuple[str, str]
+"""(corpus, speaker): `01` of one corpus is not `01` of another."""
 
 
 @dataclass(frozen=True)
 class Utterance:
-    """One labelled stretch of sound of one speaker. What is not known is None.
+    """One labelled segment of audio of one speaker. What is unknown is None.
 
     Attributes:
         id: unique in its manifest.
-        path: the sound file.
-        corpus: the name of the corpus it is from.
+        path: the audio file.
+        corpus: the name of its corpus.
         start: seconds into the file; None = the beginning.
         end: seconds into the file; None = its end.
         duration: seconds.
@@ -43,18 +46,17 @@ class Utterance:
         emotion: adjective in lower case: `angry`, `happy`, `neutral`, `sad`, ...
         session: recording session, for leave-one-session-out.
         split: `train`, `dev` or `test`, where the corpus defines them.
-        text: what is said, or a code of the sentence.
+        text: transcription, or a code of the sentence.
         arousal: 0..1.
         valence: 0..1.
         dominance: 0..1.
-        votes: raters' count of each label.
+        votes: number of raters by label.
         series: file of a time-continuous annotation.
-        audio_hash: SHA-256 of the decoded sound (`undertone.corpora.prepare.hash_audio`).
+        audio_hash: SHA-256 of the decoded samples (`undertone.corpora.prepare.hash_audio`).
         size: bytes of the file.
-        mtime_ns: the file's time of change, ns.
-        extra: the user's own columns by name. They have this namespace for themselves: one called `duration`, `id` or
-            `value` is neither the field nor the method, and `label` finds it.
-        overlap: id of the first of all utterances that share a stretch of audio with this one; "" = none does.
+        mtime_ns: modification time of the file, ns.
+        extra: user-defined columns by name, in a namespace of their own: one called `duration` is not the field.
+        overlap: id of the first of all utterances that share audio with this one; "" = none does.
     """
 
     id: str
@@ -81,11 +83,11 @@ class Utterance:
     overlap: str = ""
 
     def label(self, name: str) -> Any:
-        """One of `LABELS`, or a column of the user's own; None if there is neither."""
+        """One of `LABELS`, or a user-defined column; None if there is neither."""
         return getattr(self, name) if name in LABELS else self.extra.get(name)
 
     def with_label(self, name: str, value: Any) -> Utterance:
-        """The same utterance with another value of what `label` gives."""
+        """The same utterance with another value for `label(name)`."""
         return replace(self, **({name: value} if name in LABELS else {"extra": {**self.extra, name: value}}))
 
 
@@ -93,7 +95,7 @@ COLUMNS = tuple(column.name for column in fields(Utterance))
 
 
 class Manifest:
-    """The utterances of a corpus, in order; the table stays on disk until a row is asked for."""
+    """The utterances of a corpus, in order; rows are read from disk on access."""
 
     def __init__(self, dataset: Dataset) -> None:
         self.dataset = dataset
@@ -104,12 +106,11 @@ class Manifest:
         """Build a manifest in memory.
 
         Args:
-            corpus: the corpus' name, for rows that do not give one.
+            corpus: name of the corpus, for rows without one.
             rows: `Utterance` fields, of which `id` and `path` are required.
 
         Raises:
-            ValueError: there are no rows, ids repeat, a row has a field that `Utterance` has not, or a value is of
-                another type.
+            ValueError: there are no rows, ids repeat, or a row has an unknown field or a value of another type.
         """
         from datasets import Dataset
         from pyarrow import ArrowException
@@ -119,7 +120,7 @@ class Manifest:
             raise ValueError(f"The manifest of {corpus!r} would be empty: there is no usable utterance.")
         repeated = [name for name, count in Counter(utterance.id for utterance in utterances).items() if count > 1]
         if repeated:
-            raise ValueError(f"Ids must be unique; {len(repeated)} repeat in {corpus!r}: {_listed(repeated)}.")
+            raise ValueError(f"Ids must be unique; {len(repeated)} repeat in {corpus!r}: {listed(repeated)}.")
         try:
             table = [_to_arrow(asdict(utterance)) for utterance in utterances]
             columns = {name: [row[name] for row in table] for name in COLUMNS}
@@ -128,7 +129,7 @@ class Manifest:
             raise ValueError(f"The manifest of {corpus!r} cannot hold a value: {error}. Correct its labels.") from error
 
     def save(self, folder: str | os.PathLike[str]) -> Path:
-        """Write the manifest into `folder`, made if need be; a reader sees the old or the new one, never half of it."""
+        """Write the manifest atomically into `folder`, which is created if needed."""
         import pyarrow
 
         path = Path(folder) / FILE_NAME
@@ -184,7 +185,7 @@ class Manifest:
 
     @cached_property
     def speaker_names(self) -> dict[str, str | None]:
-        """{id: speaker}, behind the corpus where there are several: no two speakers have one name."""
+        """{id: speaker}, as `corpus/speaker` if there are several corpora: no two speakers share a name."""
         corpora = self.column("corpus")
         several = len(set(corpora)) > 1
         return {
@@ -193,12 +194,17 @@ class Manifest:
         }
 
     @cached_property
+    def speaker_index(self) -> SpeakerIndex:
+        """What folds are made from, by id."""
+        return SpeakerIndex(self)
+
+    @cached_property
     def extra_columns(self) -> tuple[str, ...]:
-        """Names of the user's own columns."""
+        """Names of the user-defined columns."""
         return tuple(sorted({name for extra in self.column("extra") for name in extra}))
 
     def column(self, name: str) -> list[Any]:
-        """One value an utterance, in order: a field of `Utterance`.
+        """One value per utterance, in order, of a field of `Utterance`.
 
         Raises:
             ValueError: there is no such field.
@@ -210,7 +216,7 @@ class Manifest:
         return list(self.dataset[name][:])
 
     def labels(self, name: str) -> list[Any]:
-        """One value an utterance, in order: one of `LABELS`, or a column of the user's own.
+        """One value per utterance, in order, of one of `LABELS` or of a user-defined column.
 
         Raises:
             ValueError: there is no such column.
@@ -218,8 +224,8 @@ class Manifest:
         if name in LABELS:
             return self.column(name)
         if name not in self.extra_columns:
-            own = f", and of its own {', '.join(self.extra_columns)}" if self.extra_columns else ""
-            raise ValueError(f"The manifest has no label {name!r}. It has {', '.join(LABELS)}{own}.")
+            names = ", ".join([*LABELS, *self.extra_columns])
+            raise ValueError(f"The manifest has no label {name!r}. It has {names}.")
         return [extra.get(name) for extra in self.column("extra")]
 
     def select(self, ids: Iterable[str]) -> list[Utterance]:
@@ -231,13 +237,13 @@ class Manifest:
         ids = list(ids)
         unknown = [name for name in ids if name not in self._rows]
         if unknown:
-            raise ValueError(f"{len(unknown)} of {len(ids)} ids are not in the manifest: {_listed(unknown)}.")
+            raise ValueError(f"{len(unknown)} of {len(ids)} ids are not in the manifest: {listed(unknown)}.")
         columns = self.dataset[[self._rows[name] for name in ids]]
         return [_from_arrow(dict(zip(columns, row, strict=True))) for row in zip(*columns.values(), strict=True)]
 
     @cached_property
     def hash(self) -> str:
-        """SHA-256 of what the utterances are: ids, sound and labels. The same wherever the files lie, in any order."""
+        """SHA-256 of ids, audio and labels, independent of where the files are and of the order of rows."""
         names = [name for name in COLUMNS if name not in (*_MACHINE_COLUMNS, *_DERIVED)]
         rows = sorted(zip(*(self.column(name) for name in names), strict=True))
         digest = hashlib.sha256(json.dumps(names).encode())
@@ -246,12 +252,37 @@ class Manifest:
         return digest.hexdigest()
 
 
-def _read_table(path: Path) -> Any:
-    """The table that `save` wrote, checked: Arrow itself trusts a file, and one false offset ends the process.
+class SpeakerIndex:
+    """The columns that folds are made from, by utterance id; speakers and sessions as (corpus, label)."""
 
-    Raises:
-        ValueError: it is damaged, or not a manifest.
-    """
+    def __init__(self, manifest: Manifest) -> None:
+        def column(name: str) -> dict[str, str | None]:
+            return dict(zip(manifest.ids, manifest.column(name), strict=True))
+
+        def in_corpus(name: str) -> dict[str, tuple[str, str] | None]:
+            return {key: None if label is None else (str(corpus[key]), label) for key, label in column(name).items()}
+
+        corpus = column("corpus")
+        self.ids = manifest.ids
+        self.speaker, self.session = in_corpus("speaker"), in_corpus("session")
+        self.gender, self.emotion, self.split = column("gender"), column("emotion"), column("split")
+        self.audio_hash, self.overlap = column("audio_hash"), column("overlap")
+
+    def speakers_of(self, ids: Iterable[str]) -> set[Speaker]:
+        """The known speakers of these utterances."""
+        return {speaker for name in ids if (speaker := self.speaker[name]) is not None}
+
+    def by_speaker(self, ids: Iterable[str]) -> dict[Speaker, list[str]]:
+        """Utterances of each known speaker, speakers in sorted order."""
+        units = defaultdict(list)
+        for name in ids:
+            if (speaker := self.speaker[name]) is not None:
+                units[speaker].append(name)
+        return {speaker: units[speaker] for speaker in sorted(units)}
+
+
+def _read_table(path: Path) -> Any:
+    """The table that `save` wrote, validated: Arrow trusts a file, and a wrong offset crashes the process."""
     import pyarrow
 
     try:
@@ -270,7 +301,7 @@ def _read_table(path: Path) -> Any:
     except (pyarrow.ArrowException, OSError, ValueError, TypeError, RecursionError) as error:
         raise ValueError(
             f"{path} is damaged, or no manifest: {error}. Remove it: a run then writes its own again, and "
-            f"`undertone prepare CORPUS --out {path.parent}` another one."
+            f"`undertone prepare CORPUS --out {path.parent}` makes one."
         ) from error
     return table
 
@@ -279,7 +310,7 @@ def _utterance(row: Mapping[str, Any], corpus: str) -> Utterance:
     unknown = sorted(set(row) - set(COLUMNS))
     if unknown or not row.get("id") or not row.get("path"):
         what = f"unknown fields {', '.join(unknown)}" if unknown else "no id or no path"
-        raise ValueError(f"A row of {corpus!r} has {what}: {dict(row)}. Columns of your own belong into `extra`.")
+        raise ValueError(f"A row of {corpus!r} has {what}: {dict(row)}. User-defined columns belong in `extra`.")
     return Utterance(**{"corpus": corpus, **row, "path": str(row["path"])})
 
 
@@ -292,7 +323,7 @@ def _from_arrow(row: Mapping[str, Any]) -> Utterance:
 
 
 def _features() -> Any:
-    """Arrow types of `COLUMNS`, fixed, so that a column without a value has its type as well."""
+    """Arrow types of `COLUMNS`, so that a column without values has its type too."""
     from datasets import Features, Value
 
     types = dict.fromkeys(COLUMNS, "string")
@@ -301,5 +332,6 @@ def _features() -> Any:
     return Features({name: Value(kind) for name, kind in types.items()})
 
 
-def _listed(names: list[str], most: int = 5) -> str:
+def listed(names: Sequence[str], most: int = 10) -> str:
+    """The first names, for a message."""
     return ", ".join(names[:most]) + (", ..." if len(names) > most else "")

@@ -1,9 +1,9 @@
-"""Which utterances hold the same stretch of audio: overlapping spans of one file, or of copies of it, whole or in part.
+"""Which utterances share audio: overlapping spans of a file or of copies of it, whole or in part.
 
-Copies are found by landmarks: positions that the samples themselves choose, each with a hash of the samples that
-follow. Two utterances that share 512 samples behind a landmark share it, wherever it lies in each. A landmark comes
+Copies are found by landmarks: positions chosen by the samples themselves, each with a hash of the samples that follow.
+Two utterances that share the 512 samples after a landmark share the landmark, wherever it is in each. There is one
 about every 2,048 samples, so an overlap of one second at 16 kHz is missed with a probability of e^-7.6, below 0.001.
-Audio that was resampled or coded again is not found.
+Audio that was resampled or encoded again is not found.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from collections.abc import Sequence
 import numpy as np
 
 SLACK_S = 0.01
-"""Spans that overlap by less only touch: tables round their times."""
+"""Shorter overlaps of spans are ignored: tables round their times."""
 
 _EVERY = 2048  # samples between landmarks, on average
 _WINDOW = 512  # samples that a landmark stands for
-_VARIED = 64  # different values among them; fewer are silence, clicks or a tone
+_VARIED = 64  # distinct values among them; fewer are silence, clicks or a tone
 
 
 def landmarks(samples: np.ndarray) -> list[str]:
-    """Landmarks of (N,) float32 samples, in order, each a text of 16 letters."""
+    """Landmarks of (N,) float32 samples, in order, each a string of 16 hex digits."""
     if len(samples) < _WINDOW:
         return []
     bits = np.ascontiguousarray(samples, dtype="<f4").view("<u4")  # (N,)

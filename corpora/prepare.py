@@ -1,4 +1,4 @@
-"""Check every file of a corpus and write down what it holds: rows -> manifest, broken files, warnings."""
+"""Read and check every file of a corpus: rows -> manifest, broken files, warnings."""
 
 from __future__ import annotations
 
@@ -24,22 +24,22 @@ from undertone.corpora.manifest import Manifest
 from undertone.corpora.overlap import landmarks, overlaps
 
 FAINT_PEAK = 10 ** (-60 / 20)
-"""Peak below which a file is warned about: -60 dBFS. One that is zero throughout is set aside."""
+"""Peak below which a file gets a warning: -60 dBFS. Digital silence is skipped."""
 
 SHORT_S = 0.025
-"""Shorter sound than one frame of wav2vec 2.0 and its kin, which pad it."""
+"""Shorter audio is less than one frame of wav2vec 2.0 and similar models, and is padded."""
 
 _THREADS = min(8, os.cpu_count() or 1)  # libsndfile and hashlib release the GIL
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """What `prepare` found.
+    """The result of `prepare`.
 
     Attributes:
         manifest: the usable utterances.
-        broken: (path, reason) of each utterance that was set aside.
-        warnings: sentences about what was kept all the same.
+        broken: (path, reason) of each skipped utterance.
+        warnings: doubts about utterances that were kept.
         formats: utterances by (sample rate in Hz, channels).
     """
 
@@ -57,19 +57,19 @@ def prepare(
     progress: Callable[[int, int], None] | None = None,
     trusted: Path | None = None,
 ) -> Prepared:
-    """Read every file of a corpus, set the broken ones aside, and build the manifest of the others.
+    """Read every file of a corpus, skip the broken ones, and build the manifest of the others.
 
     Args:
         corpus: from `load_corpus`.
         root: the folder with its files; None = the corpus' default.
-        strict: stop at broken files.
-        progress: called with (files done, files in all) after each.
-        trusted: folder that keeps what was found; a file found good there is not read again while its size and its
-            time of change are the same. None: every file is read.
+        strict: refuse broken files.
+        progress: called with (files done, number of files) after each file.
+        trusted: folder with a cache of results; a file that was good before is not read again while its size and
+            modification time are the same. None: every file is read.
 
     Raises:
         ValueError: the corpus is not under `root`; all files are broken, or any with `strict`; ids repeat; a table's
-            path leads out of the `root` that was given.
+            path leads out of the given `root`.
     """
     given, root = root, root or corpus.default_root
     if root is None:
@@ -78,10 +78,10 @@ def prepare(
     if given is not None and corpus.confined:
         _check_inside(corpus, rows, given)
     checks = []
-    notes = None if trusted is None else _notes_file(trusted, corpus, root)
+    cache = None if trusted is None else _cache_file(trusted, corpus, root)
     if trusted is not None:
         remove_drafts(trusted)
-    known = read_record(notes) if notes is not None and notes.is_file() else {}
+    known = read_record(cache) if cache is not None and cache.is_file() else {}
     with ThreadPoolExecutor(_THREADS) as pool:
         for check in pool.map(partial(_check, known=known), rows):
             checks.append(check)
@@ -90,10 +90,10 @@ def prepare(
     broken = [(check.path, check.reason) for check in checks if isinstance(check, AudioError)]
     if broken and (strict or len(broken) == len(rows)):
         raise ValueError(_refusal(corpus, broken, len(rows), given))
-    good = [(row, check) for row, check in zip(rows, checks, strict=True) if isinstance(check, _Sound)]
-    found = {_stretch(row): asdict(check) for row, check in good}
-    if notes is not None and found != known:
-        write_json(notes, found)
+    good = [(row, check) for row, check in zip(rows, checks, strict=True) if isinstance(check, _Measured)]
+    found = {_segment(row): asdict(check) for row, check in good}
+    if cache is not None and found != known:
+        write_json(cache, found)
     filled = [row | check.fields for row, check in good]
     _mark_overlaps(filled, [check for _, check in good])
     manifest = Manifest.from_rows(corpus.name, filled)
@@ -104,7 +104,7 @@ def prepare(
         *_duplicates(manifest),
         *_two_speakers(manifest),
     ]
-    return Prepared(manifest, broken, warnings, Counter((sound.sample_rate, sound.channels) for _, sound in good))
+    return Prepared(manifest, broken, warnings, Counter((check.sample_rate, check.channels) for _, check in good))
 
 
 def prepare_corpus(
@@ -127,16 +127,16 @@ def prepare_corpus(
 
 
 def hash_audio(samples: np.ndarray, sample_rate: int) -> str:
-    """SHA-256 of what is heard: (N,) float32 mono samples and their rate in Hz. A FLAC copy of a wav has its hash."""
+    """SHA-256 of (N,) float32 mono samples and their rate in Hz: a FLAC copy of a wav has the same hash."""
     digest = hashlib.sha256(str(sample_rate).encode())
     digest.update(np.ascontiguousarray(samples, dtype="<f4").data)
     return digest.hexdigest()
 
 
 def check_unchanged(manifest: Manifest) -> None:
-    """Refuse files that sound otherwise than when the manifest was made; one that is gone may not be needed any more.
+    """Refuse files whose audio has changed since the manifest was made; a missing file may no longer be needed.
 
-    A file's recorded hash is trusted while its size and its time of change are the recorded ones.
+    A file whose size and modification time are those of the manifest is not read again.
 
     Raises:
         ValueError: names some of the files.
@@ -145,25 +145,25 @@ def check_unchanged(manifest: Manifest) -> None:
     columns = ("path", "start", "end", "size", "mtime_ns", "audio_hash")
     for name, start, end, size, mtime_ns, known in zip(*(manifest.column(name) for name in columns), strict=True):
         if _stamp(Path(name)) not in ((size, mtime_ns), (0, 0)):
-            sound = _check({"path": name, "start": start, "end": end}, {})
-            if isinstance(sound, AudioError) or sound.fields["audio_hash"] != known:
+            check = _check({"path": name, "start": start, "end": end}, {})
+            if isinstance(check, AudioError) or check.fields["audio_hash"] != known:
                 changed.append(name)
     if changed:
         raise ValueError(
-            f"{len(changed)} of {len(manifest)} files hold another sound than when this manifest was made: "
+            f"{len(changed)} of {len(manifest)} files hold other audio than when this manifest was made: "
             f"{', '.join(changed[:3])}. Restore them, or cross-validate again with another --out."
         )
 
 
 def summary(prepared: Prepared) -> list[tuple[str, str]]:
-    """(what, value) rows of the table that `undertone prepare` prints."""
+    """(name, value) rows of the table that `undertone prepare` prints."""
     manifest = prepared.manifest
     durations = manifest.column("duration")
     speakers = set(zip(manifest.column("corpus"), manifest.column("speaker"), strict=True))
     num_speakers = sum(speaker is not None for _, speaker in speakers)
     rows = [
         ("utterances", str(len(manifest))),
-        ("set aside", str(len(prepared.broken))),
+        ("skipped", str(len(prepared.broken))),
         ("hours", f"{sum(durations) / 3600:.2f}"),
         ("duration", f"{min(durations):.2f} to {max(durations):.2f} s, median {median(durations):.2f} s"),
         ("speakers", str(num_speakers) if num_speakers else "unknown"),
@@ -178,8 +178,8 @@ def summary(prepared: Prepared) -> list[tuple[str, str]]:
 
 
 @dataclass(frozen=True)
-class _Sound:
-    """One utterance's sound, measured."""
+class _Measured:
+    """What reading one utterance's audio gives."""
 
     sample_rate: int
     channels: int
@@ -196,18 +196,18 @@ class _Sound:
             yield f"{row['id']} has {loud}."
 
 
-def _notes_file(folder: Path, corpus: Corpus, root: Path) -> Path:
+def _cache_file(folder: Path, corpus: Corpus, root: Path) -> Path:
     name = hashlib.sha256(f"{corpus.name} {Path(root).absolute()}".encode()).hexdigest()
     return folder / f"{name[:32]}.json"
 
 
-def _stretch(row: Mapping[str, Any]) -> str:
-    """A file and the span of it, as the key of what was found."""
+def _segment(row: Mapping[str, Any]) -> str:
+    """Key of a file and a segment of it in the cache."""
     return json.dumps([str(Path(row["path"]).absolute()), row.get("start"), row.get("end")])
 
 
 def _stamp(path: Path) -> tuple[int, int]:
-    """Bytes, and the time of change in ns; of a file that is not there (0, 0), and reading it says so."""
+    """Size in bytes and modification time in ns; (0, 0) for a missing file."""
     try:
         status = path.stat()
     except OSError:
@@ -215,17 +215,17 @@ def _stamp(path: Path) -> tuple[int, int]:
     return status.st_size, status.st_mtime_ns
 
 
-def _check(row: Mapping[str, Any], known: Mapping[str, Any]) -> _Sound | AudioError:
-    """What is `known` of an unchanged file, or read it; a broken one is returned, not raised: the others go on."""
+def _check(row: Mapping[str, Any], known: Mapping[str, Any]) -> _Measured | AudioError:
+    """The cached result of an unchanged file, or that of reading it; errors are returned, so that other files go on."""
     path = Path(row["path"])
-    stamp = _stamp(path)  # before it is read: a change meanwhile shows next time
-    before = known.get(_stretch(row))
+    stamp = _stamp(path)  # before reading: a change in between shows next time
+    before = known.get(_segment(row))
     if (
         before is not None
         and "landmarks" in before
         and (before["fields"]["size"], before["fields"]["mtime_ns"]) == stamp
     ):
-        return _Sound(**before)
+        return _Measured(**before)
     try:
         samples, sample_rate = read_samples(path, row.get("start"), row.get("end"))
         channels = audio_info(path).channels
@@ -241,11 +241,11 @@ def _check(row: Mapping[str, Any], known: Mapping[str, Any]) -> _Sound | AudioEr
         "size": stamp[0],
         "mtime_ns": stamp[1],
     }
-    return _Sound(sample_rate, channels, peak, fields, landmarks(samples))
+    return _Measured(sample_rate, channels, peak, fields, landmarks(samples))
 
 
 def _check_inside(corpus: Corpus, rows: Sequence[Mapping[str, Any]], root: Path) -> None:
-    """Refuse paths out of `root`: absolute ones, by `..`, and by links."""
+    """Refuse paths outside `root`: absolute ones, through `..`, and through links."""
     home = os.path.realpath(root)
     paths = [str(path) for row in rows for path in (row["path"], row.get("series")) if path is not None]
     outside = [
@@ -254,21 +254,21 @@ def _check_inside(corpus: Corpus, rows: Sequence[Mapping[str, Any]], root: Path)
     if outside:
         raise ValueError(
             f"{corpus.name}: {len(outside)} paths lead out of --root {root}, such as {outside[0]}. "
-            f"Correct them; or leave --root out, and paths mean what they say."
+            f"Correct them, or omit --root to allow them."
         )
 
 
 def _refusal(corpus: Corpus, broken: Sequence[tuple[str, str]], total: int, given: Path | None) -> str:
     first = "\n".join(f"  {path}: {reason}" for path, reason in broken[:5])
     more = f"\n  and {len(broken) - 5} more" if len(broken) > 5 else ""
-    advice = "Repair them, or leave strict out to set them aside."
+    advice = "Repair them, or leave strict out to skip them."
     if len(broken) == total:
         advice = "Check their paths." if given is None else f"Check --root {given}."
     return f"{corpus.name}: {len(broken)} of {total} utterances cannot be used. {advice}\n{first}{more}"
 
 
 def _unexpected(corpus: Corpus, rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    """A warning for each column whose counts are not those of the complete release."""
+    """A warning for each column whose counts differ from those of the complete release."""
     for column, expected in corpus.expected.items():
         found = Counter(row.get(column) for row in rows)
         labels = [*expected, *sorted(str(label) for label in found if label not in expected)]
@@ -281,19 +281,19 @@ def _unexpected(corpus: Corpus, rows: Sequence[Mapping[str, Any]]) -> Iterator[s
             yield f"{corpus.name}: {column} counts are not those of the complete corpus: {', '.join(wrong)}."
 
 
-def _mark_overlaps(rows: Sequence[dict[str, Any]], sounds: Sequence[_Sound]) -> None:
+def _mark_overlaps(rows: Sequence[dict[str, Any]], checks: Sequence[_Measured]) -> None:
     """Fill in `overlap`: the id of the first of all utterances that share audio, directly or through others."""
     starts = [row.get("start") or 0.0 for row in rows]
     spans = [(start, start + row["duration"]) for start, row in zip(starts, rows, strict=True)]
     paths, hashes = [os.path.realpath(row["path"]) for row in rows], [row["audio_hash"] for row in rows]
-    groups = overlaps(paths, spans, hashes, [sound.landmarks for sound in sounds])
+    groups = overlaps(paths, spans, hashes, [check.landmarks for check in checks])
     sizes = Counter(groups)
     for row, group in zip(rows, groups, strict=True):
         row["overlap"] = str(rows[group]["id"]) if sizes[group] > 1 else ""
 
 
 def _two_speakers(manifest: Manifest) -> Iterator[str]:
-    """A warning where utterances of several speakers hold the same stretch of audio."""
+    """A warning if utterances of different speakers share audio."""
     first: dict[str, tuple[str, str]] = {}
     pairs = []
     speakers = manifest.speaker_names
@@ -305,15 +305,15 @@ def _two_speakers(manifest: Manifest) -> Iterator[str]:
                 pairs.append(f"{other} (speaker {their}) and {name} (speaker {speaker})")
     if pairs:
         more = f" So do {len(pairs) - 1} more pairs." if len(pairs) > 1 else ""
-        yield f"{pairs[0]} hold the same stretch of audio under two speakers: correct the speakers or the spans.{more}"
+        yield f"{pairs[0]} share audio under two speakers: correct the speakers or the spans.{more}"
 
 
 def _duplicates(manifest: Manifest) -> Iterator[str]:
-    """A warning for each utterance whose very samples came before under another id."""
+    """A warning for each utterance with the same samples as an earlier one."""
     first: dict[str, tuple[str, str | None]] = {}
     columns = (manifest.column(name) for name in ("id", "audio_hash", "emotion"))
-    for name, sound, emotion in zip(*columns, strict=True):
-        other, label = first.setdefault(sound, (name, emotion))
+    for name, audio, emotion in zip(*columns, strict=True):
+        other, label = first.setdefault(audio, (name, emotion))
         if other != name:
             labels = f", labelled {label} and {emotion}" if label != emotion else ""
-            yield f"{other} and {name} hold the same sound{labels}."
+            yield f"{other} and {name} hold the same audio{labels}."

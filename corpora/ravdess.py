@@ -1,13 +1,13 @@
 """RAVDESS, the speech part: 1440 acted North American English utterances, 24 actors, 8 emotions.
 
-`03-01-06-01-02-01-12.wav` = modality (03 sound only), channel (01 speech), emotion, intensity, statement, repetition,
-actor; 48 kHz, 16 bit. Odd actors are men, even ones women. Songs (channel 02) and video are left out. The strength goes
-into the extra column `intensity`; neutral has the normal one only. `03-01-03-01-02-01-07` and `03-01-03-01-02-02-07`
-hold the same sound in the release itself, and five files are stereo. Wide-spread copies hold every actor's folder
-twice, once below `audio_speech_actors_01-24`: give --root one of the two.
+`03-01-06-01-02-01-12.wav` = modality (03 audio only), channel (01 speech), emotion, intensity, statement, repetition,
+actor; 48 kHz, 16 bit. Odd actors are men, even ones women. Songs (channel 02) and video are not used. The intensity is
+the extra column `intensity`; neutral exists only in normal intensity. `03-01-03-01-02-01-07` and `03-01-03-01-02-02-07`
+hold the same audio in the release, and five files are stereo. Many copies contain every actor's folder twice, once
+below `audio_speech_actors_01-24`: give --root one of the two.
 
-There is no official division. The protocol `actors` is the default: six folds of four consecutive actors, two men and
-two women each, the same for every seed.
+There is no official split. The protocol `actors` is the default: six folds of four consecutive actors, two men and two
+women each, the same for every seed.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ class Ravdess(Corpus):
     def folds(
         self, manifest: Manifest, protocol: str | None = None, num_folds: int | None = None, seed: int = 0
     ) -> list[Fold]:
-        """See `Corpus.folds`; `actors` leaves out actors 01-04, then 05-08, ...; a number of folds asks for groups."""
+        """See `Corpus.folds`; `actors` leaves out actors 01-04, then 05-08, ...; `num_folds` makes groups instead."""
         if protocol not in (None, "actors") or num_folds is not None:
             return super().folds(manifest, protocol or "groups", num_folds, seed)
         units: dict[str, list[str]] = {}

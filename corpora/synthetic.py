@@ -1,8 +1,9 @@
-"""A corpus of made-up speech, for trying things out and for tests: no download, the same everywhere.
+"""A corpus of synthetic speech for trials and tests: no download, the same on every machine.
 
-Each of the emotions angry, happy, neutral, sad moves pitch level, pitch contour, speaking rate, energy and spectral
-tilt at once. They overlap, every speaker shows them in a way of their own, and women and men differ, so that no one cue
-tells them apart for a new speaker. What a model reaches here says that it works, and nothing about real speech.
+Each of the emotions angry, happy, neutral, sad changes pitch level, pitch contour, speaking rate, energy and spectral
+tilt together. The emotions overlap, each speaker expresses them differently, and women and men differ, so that no
+single cue separates them for a new speaker. A model's score here shows that it works, and says nothing about real
+speech.
 """
 
 from __future__ import annotations
@@ -42,13 +43,13 @@ _FLOOR = 3e-4  # RMS of the recording's noise
 
 @dataclass(frozen=True)
 class Voice:
-    """What a speaker keeps from one utterance to the next.
+    """What is constant for a speaker.
 
     Attributes:
         pitch_hz: habitual pitch.
         formant_scale: formants relative to a man's; about 1.17 for a woman.
         tilt_db: habitual attenuation at 3 kHz.
-        rate_hz: habitual syllables a second.
+        rate_hz: habitual syllables per second.
         gain_db: loudness of voice and recording.
         breath: aspiration noise relative to the pulses.
     """
@@ -63,7 +64,7 @@ class Voice:
 
 @dataclass(frozen=True)
 class Prosody:
-    """How one utterance departs from the speaker's habits.
+    """How an utterance differs from the speaker's habits.
 
     Attributes:
         pitch_st: pitch level, semitones.
@@ -71,7 +72,7 @@ class Prosody:
         accent_st: height of the pitch accents, semitones.
         rate: factor on the speaking rate.
         energy_db: loudness.
-        tilt_db: further attenuation at 3 kHz; a pressed voice has less.
+        tilt_db: additional attenuation at 3 kHz; a pressed voice has less.
     """
 
     pitch_st: float
@@ -83,7 +84,7 @@ class Prosody:
 
 
 def speak(voice: Voice, prosody: Prosody, rng: np.random.Generator) -> np.ndarray:
-    """Utter a few random syllables, 1 to 2 s of them.
+    """Synthesise a few random syllables, 1 to 2 s.
 
     Returns:
         (N,) float32 samples in [-1, 1] at `SAMPLE_RATE`.
@@ -98,7 +99,7 @@ def speak(voice: Voice, prosody: Prosody, rng: np.random.Generator) -> np.ndarra
     breath = voice.breath * pulses.std() * rng.standard_normal(len(pulses))
     source = _tilted(pulses + breath, voice.tilt_db + prosody.tilt_db)
     sound = _resonate(source, _VOWELS_HZ[rng.integers(5, size=num_syllables)] * voice.formant_scale, syllable)
-    sound *= np.minimum(1, 0.08 + 4 * place * (1 - place))  # consonants: the voice sinks between syllables
+    sound *= np.minimum(1, 0.08 + 4 * place * (1 - place))  # consonants: the voice drops between syllables
     sound += _fricatives(sound.std(), syllable, place, rng)
     level = _LEVEL * 10 ** ((voice.gain_db + prosody.energy_db) / 20)
     sound = level * sound / np.sqrt(np.mean(sound**2)) + _FLOOR * rng.standard_normal(len(sound))
@@ -132,7 +133,7 @@ def _tilted(source: np.ndarray, tilt_db: float) -> np.ndarray:
 
 
 def _resonate(source: np.ndarray, formants: np.ndarray, syllable: np.ndarray) -> np.ndarray:
-    """A cascade of resonators a vowel (Klatt, JASA 67 (1980), 971-995); one vowel fades into the next.
+    """A cascade of resonators per vowel (Klatt, JASA 67 (1980), 971-995), cross-faded.
 
     Args:
         source: (N,).
@@ -144,8 +145,8 @@ def _resonate(source: np.ndarray, formants: np.ndarray, syllable: np.ndarray) ->
     place = np.interp(np.arange(len(source)), centres, numbers)  # (N,) 0 at the first centre, S - 1 at the last
     sound = np.zeros_like(source)
     for number, hz in enumerate(formants):
-        heard = slice(*np.searchsorted(place, (number - 1, number + 1), "right"))
-        sound[heard] += (1 - abs(place[heard] - number)) * sosfilt(_resonators(hz), source[heard])
+        span = slice(*np.searchsorted(place, (number - 1, number + 1), "right"))
+        sound[span] += (1 - abs(place[span] - number)) * sosfilt(_resonators(hz), source[span])
     return sound
 
 
@@ -165,19 +166,19 @@ def _fricatives(level: float, syllable: np.ndarray, place: np.ndarray, rng: np.r
     return hiss
 
 
-# ---- A corpus of made-up speech, for trying things out and for tests: no download, the same everywhere.
+# ---- The corpus.
 
 CACHE = Path("~/.cache/undertone/synthetic")
 
-# pitch_st, slope_st, accent_st, rate, energy_db, tilt_db (see Prosody): means of each emotion; the last row: spread
+# pitch_st, slope_st, accent_st, rate, energy_db, tilt_db (see Prosody): means, and standard deviations
 _MEANS = {
     "angry": (3.0, -3.5, 2.5, 1.12, 4.0, -4.0),
     "happy": (3.5, 2.0, 3.5, 1.06, 2.0, -1.5),
     "neutral": (0.0, -1.5, 1.5, 1.0, 0.0, 0.0),
     "sad": (-0.5, -3.0, 0.8, 0.8, -3.5, 4.0),
 }
-_SPREAD = np.array([1.8, 1.3, 0.6, 0.08, 2.0, 1.8])
-_SPEAKERS_WAY = 0.6  # spread of a speaker's way of showing an emotion, relative to that of the utterances
+_STD = np.array([1.8, 1.3, 0.6, 0.08, 2.0, 1.8])
+_SPEAKER_STD = 0.6  # of a speaker's deviation in an emotion, relative to that of the utterances
 
 _DIMENSIONS = {
     "angry": (0.8, 0.2, 0.8),
@@ -188,24 +189,24 @@ _DIMENSIONS = {
 
 
 class Synthetic(Corpus):
-    """Women F1, F2, ... and men M1, M2, ... in turn; a pure function of its seed, one file at a time."""
+    """Women F1, F2, ... and men M1, M2, ... in turn; determined by the seed."""
 
     name = "synthetic"
-    licence = "none needed: nobody's voice"
-    url = "made on this computer, from its seed"
+    licence = "none needed: synthetic"
+    url = "generated locally, from its seed"
     citation = "none"
     default_protocol = "speaker"
 
     def __init__(self, *, seed: int = 0, num_speakers: int = 8, per_emotion: int = 8) -> None:
-        """Describe the corpus; `rows` makes the sound.
+        """Check the options; `rows` synthesises the audio.
 
         Args:
             seed: of everything, >= 0.
-            num_speakers: >= 1; more speakers leave the first ones as they are.
+            num_speakers: >= 1; more speakers do not change the first ones.
             per_emotion: utterances of each speaker and emotion, >= 1.
 
         Raises:
-            ValueError: a number is too small, or is no whole number.
+            ValueError: a number is too small or not an integer.
         """
         whole = all(isinstance(number, int) for number in (seed, num_speakers, per_emotion))
         if not whole or seed < 0 or num_speakers < 1 or per_emotion < 1:
@@ -218,7 +219,7 @@ class Synthetic(Corpus):
         self.expected = {"emotion": dict.fromkeys(_MEANS, num_speakers * per_emotion)}
 
     def rows(self, root: Path) -> Iterator[dict[str, Any]]:
-        """See `Corpus.rows`; writes the sound that is not yet under `root`, which is made if need be."""
+        """See `Corpus.rows`; writes files that are missing under `root`, which is created if needed."""
         folder = root / f"seed{self.seed}"
         folder.mkdir(parents=True, exist_ok=True)
         remove_drafts(folder)
@@ -243,7 +244,6 @@ class Synthetic(Corpus):
                     }
 
     def _voice(self, number: int) -> Voice:
-        """The voice of a speaker."""
         rng = np.random.default_rng([self.seed, number])
         woman = number % 2 == 0
         return Voice(
@@ -256,13 +256,13 @@ class Synthetic(Corpus):
         )
 
     def _prosody(self, number: int, order: int, rng: np.random.Generator) -> Prosody:
-        """One utterance of an emotion, in the speaker's way."""
-        way = np.random.default_rng([self.seed, number, order]).normal(0, _SPEAKERS_WAY * _SPREAD)
-        return Prosody(*(list(_MEANS.values())[order] + way + rng.normal(0, _SPREAD)).tolist())
+        """One utterance of an emotion by this speaker."""
+        way = np.random.default_rng([self.seed, number, order]).normal(0, _SPEAKER_STD * _STD)
+        return Prosody(*(list(_MEANS.values())[order] + way + rng.normal(0, _STD)).tolist())
 
 
 def _write(path: Path, samples: np.ndarray) -> None:
-    """Write a 16 bit wav beside its place and move it there, so that a file that is there is whole."""
+    """Write a 16 bit wav atomically."""
     with draft_folder(path) as beside:
         soundfile.write(beside / path.name, samples, SAMPLE_RATE, format="WAV", subtype="PCM_16")
         os.replace(beside / path.name, path)

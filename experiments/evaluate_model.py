@@ -14,8 +14,7 @@ from undertone.common.console import Display
 from undertone.common.discovery import nearest
 from undertone.common.files import read_json, write_json
 from undertone.corpora import corpus_names, load_corpus
-from undertone.corpora.leaks import listed
-from undertone.corpora.manifest import Manifest, Utterance
+from undertone.corpora.manifest import Manifest, Utterance, listed
 from undertone.corpora.prepare import prepare_corpus
 from undertone.downstream.config import hash_speakers
 from undertone.downstream.model import UndertoneModel

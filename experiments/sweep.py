@@ -127,7 +127,7 @@ def sweep_info(config: RunConfig, folders: Mapping[str, Path]) -> dict[str, Any]
         config: the run's.
         folders: of the finished folds, by name.
     """
-    from undertone.scoring.results import spread
+    from undertone.scoring.results import seed_scores
 
     info: dict[str, Any] = {"seeds": list(config.seeds or (config.seed,))}
     records = {fold: read_record(folder / "fold.json") for fold, folder in folders.items()}
@@ -149,7 +149,7 @@ def sweep_info(config: RunConfig, folders: Mapping[str, Path]) -> dict[str, Any]
                 if trial.config.seed == seed and trial.values.items() <= chosen[fold].items()
             ]
             parts.append((str(seed), Predictions.concat(own)))
-        info["seed_scores"] = spread(parts)
+        info["seed_scores"] = seed_scores(parts)
     return info
 
 

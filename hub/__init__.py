@@ -1,11 +1,13 @@
-"""Models of ours in transformers' interfaces: importing this makes transformers know them.
+"""The Hugging Face Hub and transformers: push a model with its card, load it through the Auto classes, export it.
+
+Importing this package registers the Auto classes:
 
 >>> import undertone.hub
 >>> from transformers import pipeline
 >>> pipeline("audio-classification", model="user/emodb-wavlm")("call.wav")  # doctest: +SKIP
 
-`AutoConfig`, `AutoModelForAudioClassification`, `AutoFeatureExtractor` and `pipeline` then take a model folder or Hub
-id of ours; no code from a repository is run, so none needs `trust_remote_code`.
+`AutoConfig`, `AutoModelForAudioClassification`, `AutoFeatureExtractor` and `pipeline` then load any Undertone model,
+from a folder or the Hub. No code from a repository is run, so `trust_remote_code` is not needed.
 """
 
 from transformers import AutoFeatureExtractor, Wav2Vec2FeatureExtractor

@@ -1,4 +1,4 @@
-"""Predictions as a CSV text and as a table for the terminal."""
+"""Predictions as JSON, CSV and a table for the terminal."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from undertone.downstream.task import free_name
 if TYPE_CHECKING:
     from rich.table import Table
 FIXED = ("file", "duration", "error")
-"""Keys of a prediction that are no task; a task of such a name has `_` behind it."""
+"""Keys of a prediction that are not tasks; a task with such a name gets a trailing `_`."""
 FORMULA = ("=", "+", "-", "@", "\t", "\r", "'")
-_CONTROL = {code: f"\\u{code:04x}" for code in range(127, 160)}  # those below 32 are escaped by JSON itself
+_CONTROL = {code: f"\\u{code:04x}" for code in range(127, 160)}  # JSON escapes those below 32 itself
 
 
 def as_json(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Indented JSON of what `Predictor.predict` returned, without a character that commands a terminal."""
+    """Indented JSON of what `Predictor.predict` returned, without terminal control characters."""
     return json.dumps(rows, indent=2, ensure_ascii=False).translate(_CONTROL) + "\n"
 
 
 def as_csv(rows: Sequence[Mapping[str, Any]]) -> str:
-    """One line a file: `file,duration,emotion,emotion_angry,...,arousal`, and `error` if any file has one.
+    """One line per file: `file,duration,emotion,emotion_angry,...,arousal`, and `error` if any file has one.
 
-    Of values over time it has the mean; `--json` has them all, and a head's attention. A name or label that a
-    spreadsheet would take for a formula (it begins with = + - @, a tab or a carriage return) or that begins with ' gets
-    one ' in front, as OWASP advises: whoever reads the file takes one leading ' off each text.
+    Values per frame are averaged; JSON has all of them, and the attention. A name or label that a spreadsheet would
+    interpret as a formula (it begins with = + - @, a tab or a carriage return) or that begins with ' is prefixed with
+    ', as OWASP advises: remove one leading ' from each text when reading the file.
 
     Args:
         rows: what `Predictor.predict` returned.
@@ -44,7 +44,7 @@ def as_csv(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def as_table(rows: Sequence[Mapping[str, Any]]) -> Table:
-    """A rich table: a column a task with the label and its probability, or the value.
+    """A rich table: for each task a column with the label and its probability, or the value.
 
     Args:
         rows: what `Predictor.predict` returned.

@@ -1,4 +1,4 @@
-"""A trained model on sound files."""
+"""Predictions of a trained model for audio files and samples."""
 
 from __future__ import annotations
 
@@ -26,11 +26,10 @@ from undertone.upstream.execution import in_halves, packed, side_by_side
 from undertone.upstream.types import WaveBatch
 
 Prediction = dict[str, Any]
-Answer = Prediction | AudioError
 
 ATTENTION = "attention"  # key of the frames' weights
-BATCH_SECONDS = 60.0  # padded sound in a batch on an accelerator
-PACKED_FROM = 60.0  # seconds of sound: packing the weights then takes less time than it saves
+BATCH_SECONDS = 60.0  # padded audio in a batch on an accelerator
+PACKED_FROM = 60.0  # seconds of audio from which packing the weights saves more time than it takes
 
 
 def load_model(
@@ -41,18 +40,18 @@ def load_model(
     device: str | torch.device | None = None,
     allow: tuple[str, ...] = (),
 ) -> Predictor:
-    """A trained model, ready to predict.
+    """Load a trained model.
 
     Args:
-        where: a run, a model folder, or a Hub id `user/name` (downloaded once, then from the cache).
-        fold: of a run, the model of this fold instead of the one trained on all speakers.
-        revision: of a Hub id, the branch, tag or commit.
+        where: a run, a model folder, or a Hub id `user/name` (downloaded once, then cached).
+        fold: for a run, the model of this fold instead of the one trained on all speakers.
+        revision: for a Hub id, the branch, tag or commit.
         device: None: a GPU if there is one.
         allow: packages whose classes the model's config may name (`my_pkg` for the head `my_pkg.heads:MyHead`).
 
     Raises:
-        ValueError: no model there, or one that does not load; the message says what to do.
-        HubError: the Hub refused, or was not reached.
+        ValueError: no model, or one that does not load; the message says what to do.
+        HubError: the Hub refused, or could not be reached.
     """
     chosen = _device(device)
     folder = find_model(where, fold=fold, revision=revision)
@@ -65,14 +64,14 @@ def _device(device: str | torch.device | None) -> torch.device:
     try:
         chosen = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     except RuntimeError as error:
-        raise ValueError(f"device={device!r} is no device of torch. Use 'cpu', 'cuda' or 'cuda:1'.") from error
+        raise ValueError(f"device={device!r} is not a torch device. Use 'cpu', 'cuda' or 'cuda:1'.") from error
     if chosen.type == "cuda" and (chosen.index or 0) >= torch.cuda.device_count():
         raise ValueError(f"device={device!r}, but torch sees {torch.cuda.device_count()} GPUs here. Use device='cpu'.")
     return chosen
 
 
 class Predictor:
-    """Predicts every task of a model for sound files or samples.
+    """Predicts all tasks of a model for audio files or samples.
 
     Attributes:
         model: the `UndertoneModel`, in eval mode.
@@ -87,7 +86,7 @@ class Predictor:
 
     @property
     def tasks(self) -> tuple[Task, ...]:
-        """What is predicted, with the order of the classes."""
+        """The tasks of the model, with the order of their classes."""
         tasks: tuple[Task, ...] = self.model.tasks
         return tasks
 
@@ -98,23 +97,23 @@ class Predictor:
         batch_seconds: float | None = None,
         strict: bool = False,
     ) -> list[Prediction]:
-        """One prediction a file, in the order of `files`; what shares a batch changes no prediction.
+        """One prediction per file, in the order of `files`, independent of how files are batched.
 
         Args:
-            files: any rate, channel count and length; one path counts as a list of one.
-            batch_seconds: sound in a batch, padding included; a longer file is a batch of its own. None: on a CPU one
-                file, where that is faster, else 60. A CPU works on several batches side by side.
-            strict: raise at a file that cannot be read, instead of giving it an entry with the reason.
+            files: paths of files of any sample rate, channel count and length, or a single path.
+            batch_seconds: audio per batch, including padding; a longer file is a batch by itself. None: 60 on an
+                accelerator, one file on a CPU, which processes several batches in parallel.
+            strict: raise for a file that cannot be read, instead of returning the reason.
 
         Returns:
-            `{"file", "duration": seconds, task: prediction, ...}`, a prediction being `{"label", "scores": {label:
-            probability}}` for classes, the value, or for values over time `{"mean", "times": seconds, "values"}`, one
-            a frame; from a head with attention also `attention`, `{"times": seconds, "weights"}`, the weight of each
-            frame, which sum to 1; `{"file", "error": reason}` for a file that cannot be read.
+            `{"file", "duration": seconds, task: prediction, ...}`. A prediction is `{"label", "scores": {label:
+            probability}}` for classes, a value, or `{"mean", "times": seconds, "values"}` for values per frame. Heads
+            with attention add `attention`, `{"times": seconds, "weights"}`, the weights of the frames, which sum to 1.
+            A file that cannot be read gives `{"file", "error": reason}`.
 
         Raises:
-            AudioError: with `strict`, the first file found unreadable.
-            ValueError: what is no path is given, or the device's memory does not hold one of the files alone.
+            AudioError: with `strict`, for the first unreadable file.
+            ValueError: an element of `files` is not a path, or a single file does not fit into the device's memory.
         """
         paths = _paths(files)
         if batch_seconds is not None and not (isinstance(batch_seconds, int | float) and batch_seconds >= 0):
@@ -125,36 +124,37 @@ class Predictor:
             try:
                 durations[index] = audio_info(path).duration
             except AudioError as error:
-                _set_aside(rows[index], error, strict)
+                _add_error(rows[index], error, strict)
         on_cpu = self.model.device.type == "cpu"
         limit = batch_seconds if batch_seconds is not None else 0.0 if on_cpu else BATCH_SECONDS
         batches = plan_batches(durations, durations.__getitem__, limit)
         with packed(self.model) if on_cpu and sum(durations.values()) >= PACKED_FROM else nullcontext():
-            for index, answer in self._answers(batches, paths):
-                if isinstance(answer, AudioError):
-                    _set_aside(rows[index], answer, strict)
+            for index, result in self._predict_files(batches, paths):
+                if isinstance(result, AudioError):
+                    _add_error(rows[index], result, strict)
                 else:
-                    rows[index] |= answer
+                    rows[index] |= result
         return rows
 
-    def _answers(self, batches: list[list[int]], paths: Sequence[str | PathLike[str]]) -> Iterator[tuple[int, Answer]]:
-        """(index, prediction or what is wrong with the file); threads read, and on a CPU compute, the next batches."""
+    def _predict_files(
+        self, batches: list[list[int]], paths: Sequence[str | PathLike[str]]
+    ) -> Iterator[tuple[int, Prediction | AudioError]]:
+        """(index, prediction or error) of each file; threads read, and on a CPU compute, the next batches."""
 
         def read(batch: Sequence[int]) -> list[Tensor | AudioError]:
             return [hear(self.model.upstream, paths[index]) for index in batch]
 
         if self.model.device.type == "cpu" and len(batches) > 1:
-            done = side_by_side(self.model, batches, lambda twin, batch: Predictor(twin)._answer(read(batch)))
+            done = side_by_side(self.model, batches, lambda twin, batch: Predictor(twin)._predict_read(read(batch)))
         else:
-            done = ((batch, self._answer(found)) for batch, found in ahead(batches, read))
-        for batch, answers in done:
-            yield from zip(batch, answers, strict=True)
+            done = ((batch, self._predict_read(found)) for batch, found in ahead(batches, read))
+        for batch, results in done:
+            yield from zip(batch, results, strict=True)
 
-    def _answer(self, heard: list[Tensor | AudioError]) -> list[Answer]:
-        """A prediction for each wave of a batch; what is wrong stays."""
-        waves = [wave for wave in heard if isinstance(wave, Tensor)]
-        predictions = iter(self._predict_waves(waves))
-        return [next(predictions) if isinstance(wave, Tensor) else wave for wave in heard]
+    def _predict_read(self, waves: list[Tensor | AudioError]) -> list[Prediction | AudioError]:
+        """A prediction for each wave of a batch; errors stay."""
+        predictions = iter(self._predict_waves([wave for wave in waves if isinstance(wave, Tensor)]))
+        return [next(predictions) if isinstance(wave, Tensor) else wave for wave in waves]
 
     def predict_wave(self, samples: np.ndarray | Tensor | Sequence[float], sample_rate: int) -> Prediction:
         """The prediction for samples in memory.
@@ -164,10 +164,10 @@ class Predictor:
             sample_rate: Hz; resampled to the model's.
 
         Raises:
-            ValueError: not one row of finite floats, no samples, or a rate that is none of speech.
+            ValueError: not one row of finite floats, no samples, or a sample rate that is not allowed.
 
         Warns:
-            UserWarning: samples beyond -2 to 2, as of 16 bit integers that were not divided.
+            UserWarning: samples outside -2 to 2, as of 16 bit integers that were not divided.
         """
         try:
             wave = torch.as_tensor(samples).detach()
@@ -189,9 +189,9 @@ class Predictor:
         return self._predict_waves([resampled(wave.float().cpu(), int(sample_rate), self.model.sample_rate)])[0]
 
     def _predict_waves(self, waves: list[Tensor]) -> list[Prediction]:
-        """Predictions of (N_i,) waves at the model's rate, in one forward where the memory holds them all."""
+        """Predictions of (N_i,) waves at the model's rate, in one batch, or in parts where memory is short."""
         rate = self.model.sample_rate
-        return in_halves(self._predict_batch, waves, lambda wave: f"{len(wave) / rate:.1f} s of sound") if waves else []
+        return in_halves(self._predict_batch, waves, lambda wave: f"{len(wave) / rate:.1f} s of audio") if waves else []
 
     def _predict_batch(self, waves: Sequence[Tensor]) -> list[Prediction]:
         rate = self.model.sample_rate
@@ -201,26 +201,26 @@ class Predictor:
             values = utterance_logits(output, task.name).float()  # (B, C)
             if task.has_classes:
                 values = values.softmax(-1)
-            for row, scores in zip(rows, values.tolist(), strict=True):
-                row[free_name(task.name, *FIXED)] = _entry(task, scores)
-            if task.level == "frame":
-                for number, row in enumerate(rows):
-                    row[free_name(task.name, *FIXED)] = _over_time(output, task.name, number, row)
-        if output.attention is not None and ATTENTION not in rows[0]:  # unless it is the name of a task
+            for number, (row, scores) in enumerate(zip(rows, values.tolist(), strict=True)):
+                entry = _entry(task, scores)
+                if task.level == "frame":
+                    entry = _over_time(output, task.name, number, row["duration"], scores[0])
+                row[free_name(task.name, *FIXED)] = entry
+        if output.attention is not None and ATTENTION not in rows[0]:  # unless a task has that name
             for number, row in enumerate(rows):
                 row[ATTENTION] = _attention(output, number, row["duration"])
         return rows
 
 
 def _paths(files: Any) -> list[str | PathLike[str]]:
-    """The paths; anything else is refused, since Python would open a number and a dict would give its keys."""
+    """The paths; anything else is refused, because Python opens integers and iterates over the keys of a dict."""
     if isinstance(files, str | PathLike):
         return [files]
     paths = list(files) if isinstance(files, Iterable) and not isinstance(files, Mapping | bytes) else [files]
     for path in paths:
         if not isinstance(path, str | PathLike):
             raise ValueError(
-                f"predict() takes paths of sound files, got {_kind(path)}. Samples in memory go to "
+                f"predict() takes paths of audio files, got {_kind(path)}. Samples in memory go to "
                 f"predict_wave(samples, sample_rate); write bytes to a file first."
             )
     return paths
@@ -230,7 +230,7 @@ def _kind(value: Any) -> str:
     return "None" if value is None else f"a {type(value).__name__}"
 
 
-def _set_aside(row: Prediction, error: AudioError, strict: bool) -> None:
+def _add_error(row: Prediction, error: AudioError, strict: bool) -> None:
     if strict:
         raise error
     row["error"] = error.reason
@@ -245,18 +245,17 @@ def _entry(task: Task, scores: list[float]) -> dict[str, Any] | float:
     }
 
 
-def _attention(output: HeadOutput, number: int, duration: float) -> dict[str, list[float]]:
-    """The weights of one utterance's frames, each at the frame's middle."""
-    weights = output.attention_of(number).tolist()
-    return {"times": [(frame + 0.5) * duration / len(weights) for frame in range(len(weights))], "weights": weights}
+def _frame_times(num_frames: int, duration: float) -> list[float]:
+    """Seconds of the middle of each frame."""
+    return [(frame + 0.5) * duration / num_frames for frame in range(num_frames)]
 
 
-def _over_time(output: HeadOutput, task: str, number: int, row: Prediction) -> dict[str, Any]:
-    """The values of one utterance's frames, each at the frame's middle, and their mean."""
-    length = len(output.logits[task][number]) if output.lengths is None else int(output.lengths[number])
-    times = [(frame + 0.5) * row["duration"] / length for frame in range(length)]
-    return {
-        "mean": row[free_name(task, *FIXED)],
-        "times": times,
-        "values": output.logits[task][number, :length, 0].tolist(),
-    }
+def _attention(output: HeadOutput, row: int, duration: float) -> dict[str, list[float]]:
+    weights = output.attention_of(row).tolist()
+    return {"times": _frame_times(len(weights), duration), "weights": weights}
+
+
+def _over_time(output: HeadOutput, task: str, row: int, duration: float, mean: float) -> dict[str, Any]:
+    values = output.logits[task][row]  # (T, 1)
+    length = len(values) if output.lengths is None else int(output.lengths[row])
+    return {"mean": mean, "times": _frame_times(length, duration), "values": values[:length, 0].tolist()}

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from undertone.experiments.crossval import crossval
-from undertone.publish.push import check_target, push
+from undertone.hub.push import check_target, push
 from undertone.report.report import write_report
 from undertone.training.settings import make_config
 

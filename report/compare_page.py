@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from undertone.common.files import atomic_path, write_json
-from undertone.report.pages import render
 from undertone.scoring.compare import comparison_table, detectable, run_names, signed
+from undertone.scoring.pages import render
 from undertone.scoring.results import METRICS, number
 
 
@@ -17,7 +17,7 @@ def write_comparison(comparison: Mapping[str, Any], out: Path) -> Path:
     titles, header, rows = comparison_table(comparison)
     write_json(out / "compare.json", comparison)
     page = render(
-        "compare.html.j2",
+        Path(__file__).with_name("compare.html.j2"),
         comparison=comparison,
         names=run_names(comparison),
         titles=titles,
@@ -35,7 +35,7 @@ def write_comparison(comparison: Mapping[str, Any], out: Path) -> Path:
 
 
 def _picture(task: str, entries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Places in percent: of each run's interval on a common axis of differences, of speakers' dots from 0 to 1."""
+    """Positions in percent: of each run's interval on a common axis of differences, of speakers' dots on 0 to 1."""
     ends = [end for entry in entries for end in (*entry["ci95"], entry["difference"]) if end is not None]
     reach = max(map(abs, ends), default=0.0) or 1.0
 

@@ -1,4 +1,4 @@
-"""The pictures of a report, each with a title and a caption; what needs a legend brings one."""
+"""The figures of a report, each with a title and a caption."""
 
 from __future__ import annotations
 
@@ -11,22 +11,14 @@ import numpy as np
 from undertone.experiments.attention import CLIPS, load_attention
 from undertone.experiments.embeddings import MOST, embedding_map, load_embeddings
 from undertone.experiments.run_folder import RunFolder
-from undertone.report import plots
+from undertone.scoring import plots
 from undertone.scoring.metrics import calibration_bins, risk_area, risk_coverage
-from undertone.scoring.results import METRICS, number
-
-MAIN = {"classification": ("uar", "wa", "macro_f1"), "regression": ("ccc", "rmse")}
-"""The metrics of a task that a page shows, the first one first."""
+from undertone.scoring.results import MAIN, METRICS, number
 
 
 def figures(files: RunFolder) -> list[dict[str, Any]]:
-    """Title, SVG and caption of each picture; one that the run has nothing for is left out."""
-    return [
-        *_layer_figures(files),
-        *_calibration_figures(files),
-        *_selective_figures(files),
-        *_training_figures(files),
-    ]
+    """Title, SVG and caption of each figure that the run has data for."""
+    return [*_layer_figures(files), *_confidence_figures(files), *_training_figures(files)]
 
 
 def embedding_maps(files: RunFolder) -> dict[str, Any] | None:
@@ -48,8 +40,8 @@ def embedding_maps(files: RunFolder) -> dict[str, Any] | None:
     maps = [_map(points, values, title, number) for number, (title, values) in enumerate(colourings)]
     shown = f"the {whole}" if len(ids) == whole else f"{len(ids)} of the {whole}"
     caption = (
-        f"The embeddings of {shown} test utterances of fold {fold}, laid out by t-SNE: neighbours are alike, "
-        f"larger distances mean little. Every fold's model has a space of its own, so one fold is shown."
+        f"t-SNE of the embeddings of {shown} test utterances of fold {fold}. Neighbours are similar; large distances "
+        f"mean little. One fold is shown, because each fold's model has its own embedding space."
     )
     return {"caption": caption, "maps": [found for found in maps if found is not None]}
 
@@ -65,9 +57,9 @@ def attention_clips(files: RunFolder) -> dict[str, Any] | None:
     if fold is None:
         return None
     caption = (
-        f"How much each moment counts in the head's pooling (line; 1, dashed, is as much as every other), over the "
-        f"level of the sound (grey). Test clips of fold {fold}, up to {CLIPS} of each class of {files.tasks[0].name}, "
-        f"drawn at random. A large weight says what the pooled vector is made of, not why the answer was given."
+        f"Line: the attention weight of each frame relative to equal weights (dashed line at 1). Grey: the level of "
+        f"the audio. Test clips of fold {fold}, up to {CLIPS} per class of {files.tasks[0].name}, drawn at random. "
+        f"The weights show what the pooled vector is made of, not why the model predicted a label."
     )
     clips = [
         {
@@ -95,7 +87,7 @@ def _colourings(files: RunFolder, ids: list[str]) -> dict[str, list[str | None]]
 
 
 def _map(points: np.ndarray, values: list[str | None], title: str, place: int) -> dict[str, Any] | None:
-    """None where there is nothing to tell apart, or more than colours and markers can."""
+    """None for a single category, or for more than colours and markers can show."""
     names = sorted({value for value in values if value is not None})
     if not 2 <= len(names) <= plots.NUM_COLOURS * len(plots.MARKERS):
         return None
@@ -105,19 +97,20 @@ def _map(points: np.ndarray, values: list[str | None], title: str, place: int) -
 
 
 def _layer_figures(files: RunFolder) -> list[dict[str, Any]]:
-    """The dev score of each layer where layers were tried, else the weights where they were learned."""
+    """The dev score of each layer if layers were swept, else the learned layer weights, if any."""
     results = files.results
     if "layers" in results.get("sweep", {}).get("values", {}):
         return _layer_score_figures(results)
     weights = [fold["layer_weights"] for fold in results["folds"] if fold.get("layer_weights")]
     if not weights or len(weights[0]) < 2 or isinstance(results.get("layers"), int):
         return []
-    text = "Weight of each layer: bars are means over folds, dots single folds, the dashed line equal weights."
+    bars = "Bars are means over folds, dots single folds. " if len(weights) > 1 else ""
+    text = f"Weight of each layer in the weighted sum. {bars}The dashed line marks equal weights."
     return [{"title": "Layer weights", "svg": plots.layer_weights(np.array(weights)), "text": text}]
 
 
 def _layer_score_figures(results: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Of each fold and layer the best dev score that the other values of the sweep give, a mean over seeds."""
+    """For each fold and layer the best dev score over the other swept values, each a mean over seeds."""
     others = [key for key in results["sweep"]["values"] if key != "layers" and key in results["folds"][0]["trials"][0]]
     scores: dict[Any, list[float]] = {layer: [] for layer in results["sweep"]["values"]["layers"]}
     for fold in results["folds"]:
@@ -129,48 +122,48 @@ def _layer_score_figures(results: Mapping[str, Any]) -> list[dict[str, Any]]:
     whole = scores.pop("sum", None)
     layers = sorted(scores)
     text = (
-        "What a head on each layer alone reaches on dev, where the layer is chosen: the line is the mean over folds, "
-        "dots are single folds. Test was read with the chosen layers alone."
+        "Dev score of a head on each single layer: the line is the mean over folds, dots are single folds. The layer "
+        "is chosen on dev; test was scored with the chosen layers only."
     )
     text += " The dashed line is the weighted sum of all layers." if whole else ""
-    text += f" Of {', '.join(others)} the best value of each layer and fold is shown." if others else ""
+    text += f" Each dot has the best {' and '.join(others)} for its fold and layer." if others else ""
     svg = plots.layer_scores(
         layers, np.array([scores[layer] for layer in layers]).T, None if whole is None else fmean(whole)
     )
     return [{"title": "Dev score of each layer", "svg": svg, "text": text}]
 
 
-def _calibration_figures(files: RunFolder) -> list[dict[str, Any]]:
+def _confidence_figures(files: RunFolder) -> list[dict[str, Any]]:
+    """Calibration, and the error rate against coverage, of the first task if it has classes."""
     task = files.tasks[0]
     rows = files.predictions.known(task)
     if task.kind != "classification" or not rows.any():
         return []
-    bins = calibration_bins(files.predictions.targets[task.name][rows], files.predictions.scores[task.name][rows])
+    target, scores = files.predictions.targets[task.name][rows], files.predictions.scores[task.name][rows]
     ece = number("ece", files.results["pooled"][task.name]["ece"])
-    text = f"How often {task.name} is right at each confidence; on the dashed line, as often as it says. ECE {ece} %."
-    return [{"title": "Calibration", "svg": plots.reliability(*bins), "text": text}]
-
-
-def _selective_figures(files: RunFolder) -> list[dict[str, Any]]:
-    task = files.tasks[0]
-    rows = files.predictions.known(task)
-    if task.kind != "classification" or not rows.any():
-        return []
-    coverage, risk = risk_coverage(
-        files.predictions.targets[task.name][rows], files.predictions.scores[task.name][rows]
-    )
-    text = (
-        f"How often {task.name} is wrong when only the surest answers are given; on the dashed line all are. "
-        f"Area under the curve {100 * risk_area(coverage, risk):.1f} %."
-    )
-    return [{"title": "Risk and coverage", "svg": plots.risk_coverage(coverage, risk), "text": text}]
+    coverage, risk = risk_coverage(target, scores)
+    return [
+        {
+            "title": "Calibration",
+            "svg": plots.reliability(*calibration_bins(target, scores)),
+            "text": f"Accuracy of {task.name} against the model's confidence. On the dashed line the model is "
+            f"perfectly calibrated. ECE {ece} %.",
+        },
+        {
+            "title": "Risk and coverage",
+            "svg": plots.risk_coverage(coverage, risk),
+            "text": f"Error rate of {task.name} when only the most confident predictions are kept. The dashed line is "
+            f"the error rate of all predictions. Area under the curve {100 * risk_area(coverage, risk):.1f} %.",
+        },
+    ]
 
 
 def _training_figures(files: RunFolder) -> list[dict[str, Any]]:
     task = files.tasks[0]
     metric = MAIN[task.kind][0]
     scale, unit = (100, " (%)") if task.kind == "classification" else (1, "")
-    marks = [fold.get("best_step") for fold in files.results["folds"]]
+    marks, one = [fold.get("best_step") for fold in files.results["folds"]], len(files.histories) == 1
+    lines = "" if one else "one line per fold; "
     dev = [
         [(item["step"], scale * item["dev"][task.name][metric]) for item in history if task.name in item.get("dev", {})]
         for history in files.histories
@@ -181,10 +174,16 @@ def _training_figures(files: RunFolder) -> list[dict[str, Any]]:
     ]
     found = []
     if any(dev):
-        text = f"{METRICS[metric]} of {task.name} on dev; a line for each fold, a dot where its model was taken."
+        text = f"{METRICS[metric]} of {task.name} on dev; {lines}the dot marks the step whose weights were kept."
         svg = plots.curves(dev, marks, f"dev {METRICS[metric]}{unit}", "dev")
         found.append({"title": "Dev score", "svg": svg, "text": text})
     if any(loss):
         svg = plots.curves(loss, [None] * len(loss), "train loss", "loss")
-        found.append({"title": "Training loss", "svg": svg, "text": "Mean loss on train, a line for each fold."})
+        found.append(
+            {
+                "title": "Training loss",
+                "svg": svg,
+                "text": "Mean loss on train." if one else "Mean loss on train, one line per fold.",
+            }
+        )
     return found

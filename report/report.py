@@ -1,4 +1,4 @@
-"""A run as one self-contained HTML page (no script, no address outside it, light and dark) and as Markdown."""
+"""The report of a run: a self-contained HTML page (no scripts, no external links, light and dark) and Markdown."""
 
 from __future__ import annotations
 
@@ -11,18 +11,27 @@ import numpy as np
 from undertone.common.files import atomic_path, remove_drafts
 from undertone.downstream.task import Task
 from undertone.experiments.run_folder import RunFolder
-from undertone.report.figures import MAIN, attention_clips, embedding_maps, figures
-from undertone.report.pages import render
-from undertone.scoring.intervals import metrics_of, positions, unit_sums
+from undertone.report.figures import attention_clips, embedding_maps, figures
+from undertone.scoring.intervals import metrics_of, speaker_sums
+from undertone.scoring.pages import render
 from undertone.scoring.raters import rater_agreement
-from undertone.scoring.results import METRICS, number, only_fold, results_table, verdict
+from undertone.scoring.results import (
+    MAIN,
+    METRICS,
+    gender_table,
+    interval_text,
+    number,
+    only_fold,
+    results_table,
+    verdict,
+)
 from undertone.training.settings import command_line
 
 _METRIC_OF_NAME = {name: metric for metric, name in METRICS.items()}
 _COST = {
     "parameters": "parameters",
-    "trained_parameters": "of them trained",
-    "multiply_adds_per_second": "multiply-adds per second of sound",
+    "trained_parameters": "trained parameters",
+    "multiply_adds_per_second": "multiply-adds per second of audio",
     "real_time_factor": "real-time factor",
 }
 
@@ -34,20 +43,20 @@ def write_report(run: Path) -> Path:
         The path of the HTML page.
 
     Raises:
-        ValueError: there is no run, or one of these files is missing (with the command that resumes the run) or
-            cannot be read.
+        ValueError: there is no run, or one of its files is missing (the message has the command that resumes the run)
+            or damaged.
     """
     files = RunFolder.finished(Path(run))
     remove_drafts(files.path)
     content = _content(files)
     for name in ("report.html", "report.md"):
         with atomic_path(files.path / name) as draft:
-            draft.write_text(render(f"{name}.j2", **content), encoding="utf-8")
+            draft.write_text(render(Path(__file__).with_name(f"{name}.j2"), **content), encoding="utf-8")
     return files.path / "report.html"
 
 
 def _content(files: RunFolder) -> dict[str, Any]:
-    """Everything that the template shows."""
+    """The variables of the templates."""
     results = files.results
     titles, header, rows = results_table(results)
     return {
@@ -57,11 +66,9 @@ def _content(files: RunFolder) -> dict[str, Any]:
         "header": header,
         "rows": [(row, _strip(results, row[0], row[1])) for row in rows],
         "tiles": _tiles(files),
-        "tasks": files.tasks,
-        "main": MAIN,
         "names": METRICS,
+        "genders": gender_table(results),
         "confusions": [_confusion(results, task) for task in files.tasks if task.kind == "classification"],
-        "recalls": [_recalls(results, task) for task in files.tasks if task.kind == "classification"],
         "fold_bars": _fold_bars(results, files.tasks[0]),
         "speaker_bars": _speaker_bars(files),
         "raters": rater_agreement(files.predictions, files.votes()),
@@ -75,7 +82,7 @@ def _content(files: RunFolder) -> dict[str, Any]:
 
 
 def _commands(files: RunFolder) -> list[str]:
-    """What makes the run, or the evaluation, again."""
+    """The commands that repeat the run or the evaluation."""
     given: list[str] = files.results.get("commands", [])
     if given or not files.config:
         return given
@@ -88,15 +95,14 @@ def _tiles(files: RunFolder) -> list[dict[str, str]]:
     wanted = [(first, metric) for metric in MAIN[first.kind]] + [(task, MAIN[task.kind][0]) for task in others]
     tiles = []
     for task, metric in wanted[:4]:
-        low, high = files.results["ci95"][task.name].get(metric, (None, None))
         value = number(metric, files.results["pooled"][task.name][metric])
-        interval = "" if low is None else f"{number(metric, low)} – {number(metric, high)}"
+        interval = interval_text(files.results, task.name, metric)
         tiles.append({"task": task.name, "metric": METRICS[metric], "value": value, "interval": interval})
     return tiles
 
 
 def _strip(results: Mapping[str, Any], task: str, name: str) -> dict[str, float] | None:
-    """Where a row's interval, value and chance lie, in percent of a bar from 0 to 1; None without an interval."""
+    """Positions of a row's interval, value and chance, in percent of a bar from 0 to 1; None without an interval."""
     metric = _METRIC_OF_NAME[name]
     low, high = results["ci95"][task].get(metric, (None, None))
     value, chance = results["pooled"][task][metric], results["chance"][task].get(metric)
@@ -107,19 +113,14 @@ def _strip(results: Mapping[str, Any], task: str, name: str) -> dict[str, float]
 
 
 def _confusion(results: Mapping[str, Any], task: Task) -> dict[str, Any]:
-    """Rows of (label, number of utterances, cells of (count, share of the row or None))."""
+    """Rows of (label, cells of (count, fraction of the row or None)), and (label, recall) pairs."""
     counts = np.array(results["confusion"][task.name])  # (C, C)
-    totals = counts.sum(axis=1).tolist()
     rows = [
-        (label, total, [(count, count / total if total else None) for count in row])
-        for label, total, row in zip(task.labels, totals, counts.tolist(), strict=True)
+        (label, [(count, count / sum(row) if sum(row) else None) for count in row])
+        for label, row in zip(task.labels, counts.tolist(), strict=True)
     ]
-    return {"task": task.name, "labels": task.labels, "rows": rows}
-
-
-def _recalls(results: Mapping[str, Any], task: Task) -> dict[str, Any]:
-    recall = results["pooled"][task.name]["recall"]
-    return {"task": task.name, "bars": [(label, recall[label]) for label in task.labels], "metric": "uar"}
+    recalls = [(label, results["pooled"][task.name]["recall"][label]) for label in task.labels]
+    return {"task": task.name, "labels": task.labels, "rows": rows, "recalls": recalls}
 
 
 def _fold_bars(results: Mapping[str, Any], task: Task) -> dict[str, Any]:
@@ -135,17 +136,16 @@ def _fold_bars(results: Mapping[str, Any], task: Task) -> dict[str, Any]:
 
 
 def _speaker_bars(files: RunFolder) -> list[tuple[str, float | None]]:
-    """(speaker, first metric of the first task over its utterances), the best first.
+    """(speaker, main metric of the first task over the speaker's utterances), the best first.
 
-    Empty where a speaker is unknown, and where every fold tests one speaker: its bars are then the folds'.
+    Empty if a speaker is unknown, or if every fold tests one speaker: the bars would be those of the folds.
     """
     predictions, task = files.predictions, files.tasks[0]
     names = sorted({speaker for speaker in predictions.speakers if speaker is not None})
     pairs = set(zip(predictions.folds, predictions.speakers, strict=True))
     if not names or None in predictions.speakers or len(pairs) == len(set(predictions.folds)):
         return []
-    sums = unit_sums(predictions, task, positions(predictions.speakers, names), len(names))  # (S, ...)
-    values = metrics_of(task)[MAIN[task.kind][0]].of(sums)  # (S,)
+    values = metrics_of(task)[MAIN[task.kind][0]].of(speaker_sums(predictions, task))  # (S,)
     bars = [(name, None if np.isnan(value) else float(value)) for name, value in zip(names, values, strict=True)]
     return sorted(bars, key=lambda bar: -1.0 if bar[1] is None else bar[1], reverse=True)
 

@@ -1,15 +1,33 @@
-"""Runs beside each other: the same utterances tested in the same folds, so that differences are paired."""
+"""Comparison of runs that were tested on the same utterances in the same folds, so that differences are paired.
+
+The interval and p of a difference come from its standard error over speakers (see `intervals.py`): the interval
+excludes 0 exactly when p < 0.05. A permutation test over speakers would decide differently: with four speakers its p is
+never below 0.125.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from undertone.common.files import read_record
 from undertone.downstream.task import Task
-from undertone.scoring.paired import holm, paired
+from undertone.scoring.intervals import (
+    ROUNDING,
+    Metric,
+    metrics_of,
+    positions,
+    standard_error,
+    t_p,
+    t_quantile,
+    unit_sums,
+    why_none,
+)
 from undertone.scoring.predictions import Predictions
 from undertone.scoring.results import EVALUATE, METRICS, number, to_json
 
@@ -18,7 +36,7 @@ HEADER = ["Task", "Metric", "Run", "Value", "Difference", "95 % interval", "p", 
 
 @dataclass(frozen=True)
 class FinishedRun:
-    """What a comparison reads of a finished run."""
+    """The files of a run that a comparison needs."""
 
     path: Path
     results: dict[str, Any]
@@ -26,29 +44,30 @@ class FinishedRun:
 
 
 def compare_runs(runs: Sequence[Path]) -> dict[str, Any]:
-    """The paired differences of each run from the first one, in UAR or CCC of every task that all of them have.
+    """Paired differences of each run from the first one, in UAR or CCC of every task that all of them have.
 
     Args:
         runs: folders of finished runs, the baseline first.
 
     Returns:
         JSON: `runs` [{path, upstream, head, protocol}], `corpus`, `manifest_hash`, `num_utterances`, and `tasks`: name
-        -> a list with the fields of `Paired` for each run after the first, with `run` (its place in `runs`) and
-        `p_holm`, the p adjusted for the number of these runs. `ci95` excludes 0 exactly when `p` < 0.05: both are of
-        one comparison alone; only `p_holm` allows for several.
+        -> a list with the fields of `Paired` for each run after the first, with `run` (its index in `runs`) and
+        `p_holm`, the p adjusted for the number of these runs; `ci95` and `p` are not adjusted.
 
     Raises:
-        ValueError: fewer than two runs, one that is not finished, or runs on other utterances, labels, folds or tasks
-            than the first. Evaluations have no folds, and are compared with any run on the same utterances.
+        ValueError: fewer than two runs, an unfinished one, or runs whose utterances, labels, folds or tasks differ
+            from the first. Evaluations have no folds, and are compared with any run on the same utterances.
     """
     if len(runs) < 2:
-        raise ValueError(f"A comparison needs two runs or more, got {len(runs)}: undertone compare BASELINE RUN ...")
+        raise ValueError(f"A comparison needs two or more runs, got {len(runs)}: undertone compare BASELINE RUN ...")
     first, *others = finished = [read_finished(Path(run)) for run in runs]
     for other in others:
         _check_same_test(first, other)
     tasks = [task for task in first.predictions.tasks if all(_same_task(task, other) for other in others)]
     if not tasks:
-        raise ValueError(f"These runs predict nothing in common: {'; '.join(map(_named_tasks, finished))}.")
+        named = [", ".join(f"{task.name} ({task.kind})" for task in run.predictions.tasks) for run in finished]
+        listed = "; ".join(f"{run.path} has {tasks}" for run, tasks in zip(finished, named, strict=True))
+        raise ValueError(f"These runs have no task in common: {listed}.")
     return {
         "runs": [
             {"path": str(run.path)} | {key: run.results[key] for key in ("upstream", "head", "protocol")}
@@ -66,7 +85,7 @@ def read_finished(run: Path) -> FinishedRun:
     """The results and predictions of a run.
 
     Raises:
-        ValueError: it is not finished, or there is none.
+        ValueError: the run is missing or not finished.
     """
     for name in ("results.json", "predictions.parquet"):
         if not (run / name).is_file():
@@ -77,7 +96,7 @@ def read_finished(run: Path) -> FinishedRun:
 
 
 def _check_same_test(first: FinishedRun, other: FinishedRun) -> None:
-    """Refuse runs that were not tested on the same utterances and labels, or by models of other folds."""
+    """Refuse runs that were not tested on the same utterances and labels in the same folds."""
     hashes = [run.results.get("manifest_hash") for run in (first, other)]
     if hashes[0] != hashes[1]:
         raise ValueError(
@@ -97,7 +116,7 @@ def _check_same_test(first: FinishedRun, other: FinishedRun) -> None:
 
 
 def _check_same_utterances(first: FinishedRun, other: FinishedRun) -> None:
-    """Refuse an evaluation of other utterances, or of labels in other words, than those of the run beside it."""
+    """Refuse an evaluation whose utterances or labels differ from those of the other run."""
     ids = [set(run.predictions.ids) for run in (first, other)]
     if ids[0] != ids[1]:
         raise ValueError(
@@ -113,17 +132,13 @@ def _check_same_utterances(first: FinishedRun, other: FinishedRun) -> None:
         if changed := [name for name, truth in truths[0].items() if truth == truth and truth != truths[1][name]]:
             raise ValueError(
                 f"{first.path} and {other.path} cannot be compared: {len(changed)} labels of {task.name} differ "
-                f"(first: {changed[0]}). Give both evaluations the same --map, and a corpus that needs none otherwise."
+                f"(first: {changed[0]}). Use the same --map for both; a run compares only without --map."
             )
 
 
 def _same_task(task: Task, run: FinishedRun) -> bool:
     key = (task.name, task.kind, task.labels, task.level)
     return any((other.name, other.kind, other.labels, other.level) == key for other in run.predictions.tasks)
-
-
-def _named_tasks(run: FinishedRun) -> str:
-    return f"{run.path} has " + ", ".join(f"{task.name} ({task.kind})" for task in run.predictions.tasks)
 
 
 def _compare_task(first: FinishedRun, others: Sequence[FinishedRun], task: Task) -> list[dict[str, Any]]:
@@ -136,7 +151,7 @@ def _compare_task(first: FinishedRun, others: Sequence[FinishedRun], task: Task)
 
 
 def comparison_table(comparison: Mapping[str, Any]) -> tuple[list[str], list[str], list[list[str]]]:
-    """Title lines, header and rows of text of what `compare_runs` returned, for the terminal and the page."""
+    """Title lines, header and rows of text of a comparison, for the terminal and the page."""
     runs, rows = run_names(comparison), []
     for task, entries in comparison["tasks"].items():
         metric = entries[0]["metric"]
@@ -150,14 +165,14 @@ def comparison_table(comparison: Mapping[str, Any]) -> tuple[list[str], list[str
 
 
 def run_names(comparison: Mapping[str, Any]) -> list[str]:
-    """What tells the runs apart: the folder's name, or its whole path where two have one name."""
+    """The name of each run's folder, or the whole paths if two names are the same."""
     paths = [Path(run["path"]) for run in comparison["runs"]]
     names = [path.resolve().name for path in paths]
     return names if len(set(names)) == len(names) else [str(path) for path in paths]
 
 
 def signed(metric: str, value: float | None) -> str:
-    """A difference as the tables show it: `+1.2` points for a share, `-0.012` for CCC."""
+    """A difference as the tables show it: `+1.2` points for UAR, `-0.012` for CCC."""
     text = number(metric, value)
     return text if value is None or value < 0 else f"+{text}"
 
@@ -169,7 +184,7 @@ def _p(value: float | None) -> str:
 
 
 def detectable(comparison: Mapping[str, Any], task: str) -> list[str]:
-    """Sentences on what the speakers of a task's comparisons can and cannot tell, one for each run."""
+    """Sentences on the smallest difference that each comparison of a task can detect."""
     entries, names = comparison["tasks"][task], run_names(comparison)
     lines = []
     for entry in entries:
@@ -196,15 +211,137 @@ def _title_lines(comparison: Mapping[str, Any]) -> list[str]:
         lines.append("SPEAKER-DEPENDENT: test speakers may be in training; differences may not hold for new speakers.")
     trained = [protocol for protocol in protocols if protocol != EVALUATE]
     if len(trained) > 1:
-        lines.append(f"OTHER TRAINING PARTS: {' and '.join(trained)} test alike, but divide train and dev otherwise.")
+        lines.append(
+            f"DIFFERENT TRAINING DATA: {' and '.join(trained)} have the same test parts but other train and dev parts."
+        )
     if trained and len(trained) < len(protocols):
-        lines.append("OTHER TRAINING PARTS: an evaluation is of one finished model, a cross-validation of each fold's.")
+        lines.append("DIFFERENT TRAINING DATA: an evaluation tests one model, a cross-validation one model per fold.")
     for task in comparison["tasks"]:
         lines += detectable(comparison, task)
     count = len(comparison["runs"]) - 1
     lines.append(
-        f"95 % intervals and two-sided p of each difference: jackknife over speakers, Student's t; the interval "
-        f"excludes 0 exactly when p < 0.05. Holm: p adjusted for the {count} comparison{'s' * (count > 1)} of a task. "
+        f"95 % interval and two-sided p of each difference: jackknife over speakers, Student's t; the interval "
+        f"excludes 0 exactly when p < 0.05. Holm: p adjusted for the {count} comparison{'s' * (count > 1)} per task. "
         f"Fractions and their differences in %."
     )
     return lines
+
+
+# ---- Two runs.
+
+
+@dataclass(frozen=True)
+class Paired:
+    """How a run differs from a baseline in one metric.
+
+    Attributes:
+        metric: `uar` of a classification, `ccc` of a regression.
+        baseline: pooled value of the baseline.
+        value: pooled value of the run.
+        difference: value - baseline.
+        ci95: interval of the difference over speakers; NaN if there is none.
+        p: two-sided; below 0.05 exactly when `ci95` excludes 0; NaN if there is none.
+        detectable: the smallest difference with p below 0.05, if runs vary between speakers as these do: half the
+            width of the interval.
+        num_speakers: speakers with a label.
+        df: degrees of freedom of Student's t.
+        note: why there is no interval, or "".
+        speakers: (speaker, value of the baseline, of the run), if speakers are known.
+    """
+
+    metric: str
+    baseline: float
+    value: float
+    difference: float
+    ci95: list[float]
+    p: float
+    detectable: float
+    num_speakers: int
+    df: float
+    note: str
+    speakers: list[tuple[str, float, float]]
+
+
+def paired(baseline: Predictions, other: Predictions, task: Task) -> Paired:
+    """Compare two runs' predictions of one task in its main metric.
+
+    Args:
+        baseline: test predictions of all folds.
+        other: of the same utterances; a run with several seeds has one row per seed and utterance.
+        task: of both.
+    """
+    pair = [run.select(np.argsort(run.ids, kind="stable")) for run in (baseline, other)]
+    name, metric = next(iter(metrics_of(task).items()))
+    speakers = sorted(set(pair[0].speakers), key=lambda speaker: (speaker is None, speaker or ""))
+    sums = _sums(pair, task, speakers)  # (S, 2, ...)
+    first, second = (float(value) for value in metric.of(sums.sum(axis=0)))
+    if note := why_none(pair[0], task, sums[:, 0], metric):
+        reach, p, df = math.nan, math.nan, math.nan
+    else:
+        reach, p, df = (float(value) for value in decide(sums, metric))
+        if math.isnan(p):
+            note = f"No interval for {task.name}: the difference is the same for all test speakers."
+    values = metric.of(sums)  # (S, 2)
+    per_speaker = [
+        (str(one), float(first_), float(second_)) for one, (first_, second_) in zip(speakers, values, strict=True)
+    ]
+    return Paired(
+        metric=name,
+        baseline=first,
+        value=second,
+        difference=second - first,
+        ci95=[second - first - reach, second - first + reach],
+        p=p,
+        detectable=reach,
+        num_speakers=int(metric.counts(sums[:, 0]).any(axis=1).sum()),
+        df=df,
+        note=note or "",
+        speakers=[] if None in speakers else per_speaker,
+    )
+
+
+def decide(sums: np.ndarray, metric: Metric) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Half the width of the 95 % interval of a difference, its two-sided p, and the degrees of freedom; each (...).
+
+    Args:
+        sums: (..., S, 2, ...) of two systems on the same utterances; see `standard_error`.
+        metric: in which they differ.
+
+    Returns:
+        0 and 1 if the two systems' results are the same; NaN if all speakers differ by the same amount, from which
+        nothing follows for other speakers.
+    """
+    error, df = standard_error(sums, metric, paired=True)
+    difference = np.diff(metric.of(sums.sum(axis=error.ndim)))[..., 0]  # (...)
+    same, known = np.abs(difference) < ROUNDING, error > ROUNDING
+    p = t_p(difference / np.where(known, error, 1), df)
+    return (
+        np.where(known, t_quantile(df) * error, np.where(same, 0, np.nan)),
+        np.where(known, p, np.where(same, 1, np.nan)),
+        df,
+    )
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Holm's step-down adjustment (1979) of p; NaN stays NaN.
+
+    Example:
+        >>> holm([0.01, 0.04, 0.03])
+        [0.03, 0.06, 0.06]
+    """
+    known = [place for place, p in enumerate(p_values) if not math.isnan(p)]
+    adjusted, largest = [math.nan] * len(p_values), 0.0
+    for rank, place in enumerate(sorted(known, key=lambda place: p_values[place])):
+        largest = max(largest, min(1.0, (len(known) - rank) * p_values[place]))
+        adjusted[place] = largest
+    return adjusted
+
+
+def _sums(pair: Sequence[Predictions], task: Task, speakers: Sequence[str | None]) -> np.ndarray:
+    """(S, 2, ...) sums of both runs, divided by their number of seeds."""
+    once = min(map(len, pair)) if task.level == "frame" else max(1, len(set(pair[0].ids)))  # rows of one seed
+    found = [
+        unit_sums(run, task, positions(run.speakers, speakers), len(speakers)) / (len(run) / max(1, once))
+        for run in pair
+    ]
+    return np.stack(found, axis=1)  # (S, 2, ...)

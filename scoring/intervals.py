@@ -1,14 +1,14 @@
-"""Intervals that hold for new speakers, from as few as three: a jackknife over speakers with Student's t.
+"""Intervals for new speakers, from three test speakers on: a jackknife over speakers with Student's t.
 
-Utterances of one speaker are not independent of each other, so what varies is the speaker. A speaker is left out (for
-UAR and macro-F1 its utterances of one class at a time), the metric of the rest is taken, and the changes are combined:
-with `h` the speaker's fraction of the utterances, a change counts sqrt(1 - h), which makes the variance of a mean
-unbiased, also where speakers lack classes (the CR2 correction of Bell and McCaffrey 2002, "Bias reduction in standard
-errors for linear regression with multi-stage samples"). The degrees of freedom are theirs too (Satterthwaite's
-approximation): speakers - 1 where all speakers have as many utterances of each class, fewer where they do not.
-Imbens and Kolesar 2016, "Robust standard errors in small samples", tell why both are needed for few clusters. The
+Utterances of one speaker are not independent, so the unit of variation is the speaker. Each speaker is left out (for
+UAR and macro-F1 its utterances of one class at a time), the metric of the rest is computed, and the changes are
+combined: with `h` the speaker's fraction of the utterances, a change has the weight sqrt(1 - h), which makes the
+variance of a mean unbiased, also if speakers lack classes (the CR2 correction of Bell and McCaffrey 2002, "Bias
+reduction in standard errors for linear regression with multi-stage samples"). The degrees of freedom are theirs too
+(Satterthwaite's approximation): speakers - 1 if all speakers have the same number of utterances per class, otherwise
+fewer. Imbens and Kolesar 2016, "Robust standard errors in small samples", explain why few clusters need both. The
 interval of a bounded metric is symmetric on the scale of its logit (CCC: Fisher's z), so that it stays in bounds.
-docs/statistics.md shows how often the intervals hold.
+docs/statistics.md shows the coverage.
 
 Metrics are functions of sums that are additive over speakers (confusion counts or moments).
 """
@@ -23,7 +23,7 @@ import numpy as np
 from scipy.special import expit, logit, stdtr, stdtrit
 
 from undertone.downstream.task import Task
-from undertone.scoring.metrics import ccc_of, macro_f1_of, moments, rmse_of, uar_of, wa_of
+from undertone.scoring.metrics import ccc_of, macro_f1_of, moment_rows, rmse_of, uar_of, wa_of
 from undertone.scoring.predictions import Predictions
 
 MIN_SPEAKERS = 3
@@ -38,11 +38,11 @@ class Metric:
 
     Attributes:
         of: (..., C, C) confusion counts or (..., 6) moments -> (...).
-        by_class: each class counts alike, whatever its number of utterances.
+        by_class: whether each class has the same weight, whatever its number of utterances.
         counts: (..., C, C) or (..., 6) -> (..., G) labelled utterances of each class, or of all (G = 1).
-        scale: to a scale without bounds, on which intervals are symmetric.
-        slope: of `scale`.
-        back: from that scale.
+        scale: to an unbounded scale, on which intervals are symmetric.
+        slope: derivative of `scale`.
+        back: inverse of `scale`.
     """
 
     of: Callable[[np.ndarray], np.ndarray]
@@ -79,7 +79,7 @@ _REGRESSION = {
 
 
 def metrics_of(task: Task) -> dict[str, Metric]:
-    """The metrics of a task that have intervals, the main one first."""
+    """The metrics of a task that have intervals, the main metric first."""
     return _REGRESSION if task.kind == "regression" else _CLASSIFICATION
 
 
@@ -89,12 +89,12 @@ def confidence_intervals(
     """Intervals of UAR, WA and macro-F1, or of CCC and RMSE, for every task.
 
     Args:
-        predictions: all that was tested, of all folds together.
-        level: how often an interval is to hold the value of the population of speakers.
+        predictions: test predictions of all folds.
+        level: nominal coverage.
 
     Returns:
-        task -> metric -> [low, high], NaN where no interval can be given; and a sentence for each reason why not:
-        a speaker is unknown, there are fewer than three, a class has one speaker only, or all speakers score alike.
+        task -> metric -> [low, high], NaN if there is no interval; and a sentence for each reason: a speaker is
+        unknown, there are fewer than three, a class has only one speaker, or all speakers score the same.
 
     Raises:
         ValueError: level outside (0, 1).
@@ -110,7 +110,7 @@ def confidence_intervals(
             if reason is None:
                 ends = interval(sums, metric, level).tolist()
                 if math.isnan(ends[0]):
-                    reason = f"No interval for a score of {task.name} in which all test speakers are alike."
+                    reason = f"No interval for a score of {task.name} that is the same for all test speakers."
             intervals[task.name][name] = ends
             notes += [reason] if reason and reason not in notes else []
     return intervals, notes
@@ -119,7 +119,7 @@ def confidence_intervals(
 def interval(sums: np.ndarray, metric: Metric, level: float = LEVEL) -> np.ndarray:
     """(..., 2) low and high ends for a metric of (..., S, ...) sums of speakers, symmetric on its scale.
 
-    NaN where there is no width. Every class of a metric `by_class` has two speakers or none, see `why_none`.
+    NaN if the width is 0. Every class of a metric `by_class` must have two speakers or none, see `why_none`.
     """
     error, df = standard_error(sums, metric)  # (...), (...)
     value = metric.of(sums.sum(axis=error.ndim))  # (...)
@@ -131,22 +131,22 @@ def interval(sums: np.ndarray, metric: Metric, level: float = LEVEL) -> np.ndarr
 
 
 def why_none(predictions: Predictions, task: Task, sums: np.ndarray, metric: Metric) -> str | None:
-    """A sentence on why a metric of the (S, ...) sums of speakers has no interval; None where it has one."""
+    """Why a metric of the (S, ...) sums of speakers has no interval; None if it has one."""
     counts = metric.counts(sums)  # (S, G)
     if not counts.any():
         return f"No interval for {task.name}: no test utterance has a label."
     if None in predictions.speakers:
-        return "No intervals: intervals are about new speakers, and some test utterances have no known speaker."
+        return "No intervals: they are for new speakers, and the speakers of some test utterances are unknown."
     speakers = int(counts.any(axis=1).sum())
     if speakers < MIN_SPEAKERS:
         some = "1 test speaker" if speakers == 1 else f"{speakers} test speakers"
-        return f"No interval for {task.name}: {some} cannot tell how speakers differ; {MIN_SPEAKERS} or more can."
+        return f"No interval for {task.name}: {some} cannot show how speakers vary; at least {MIN_SPEAKERS} are needed."
     having = (counts > 0).sum(axis=0)  # (G,)
     if metric.by_class and (having == 1).any():
         alone = ", ".join(label for label, count in zip(task.labels, having, strict=True) if count == 1)
         return (
-            f"No interval for UAR and macro-F1 of {task.name}: one test speaker alone has {alone}, which cannot tell "
-            f"how speakers differ."
+            f"No interval for UAR and macro-F1 of {task.name}: only one test speaker has {alone}, which cannot show "
+            f"how speakers vary."
         )
     return None
 
@@ -158,7 +158,7 @@ def speaker_sums(predictions: Predictions, task: Task) -> np.ndarray:
 
 
 def positions(values: Sequence[str | None], names: Sequence[str | None]) -> np.ndarray:
-    """(N,) int64 place of each value in `names`."""
+    """(N,) int64 index of each value in `names`."""
     index = {name: place for place, name in enumerate(names)}
     return np.array([index[value] for value in values], dtype=np.int64)
 
@@ -175,7 +175,7 @@ def unit_sums(predictions: Predictions, task: Task, units: np.ndarray, num_units
     rows = predictions.known(task)
     target, predicted, unit = predictions.targets[task.name][rows], predictions.predicted(task)[rows], units[rows]
     if task.kind == "regression":
-        columns = moments(target, predicted).T  # (6, N)
+        columns = moment_rows(target, predicted).T  # (6, N)
         return np.stack([np.bincount(unit, column, num_units) for column in columns], axis=1)  # (U, 6)
     size = len(task.labels)
     cells = np.bincount((unit * size + target) * size + predicted, minlength=num_units * size * size)
@@ -188,8 +188,8 @@ def standard_error(sums: np.ndarray, metric: Metric, *, paired: bool = False) ->
     Args:
         sums: (..., S, C, C) confusion counts or (..., S, 6) moments of S speakers; paired: (..., S, 2, C, C) or
             (..., S, 2, 6).
-        metric: every class of its has two speakers or none, see `why_none`.
-        paired: of the difference between the two systems, the second minus the first.
+        metric: each of its classes has two speakers or none, see `why_none`.
+        paired: of the difference between two systems, the second minus the first.
 
     Returns:
         (...) and (...).
@@ -215,10 +215,10 @@ def standard_error(sums: np.ndarray, metric: Metric, *, paired: bool = False) ->
 
 
 def _degrees_of_freedom(fractions: np.ndarray) -> np.ndarray:
-    """Satterthwaite's, for recalls of speakers that vary alike in all of their classes.
+    """Satterthwaite's approximation, for speakers whose recalls have the same variance in all classes.
 
     The changes are linear in the recalls: change = sum_k b_k (I - 1 h_k') recall_k, whose covariance M has the degrees
-    of freedom tr(M)^2 / tr(M^2); M is a diagonal and a product of thin matrices, and never (S, S) in memory.
+    of freedom tr(M)^2 / tr(M^2); M is a diagonal plus a product of thin matrices, so no (S, S) matrix is made.
 
     Args:
         fractions: (..., S, G) fraction of a group's utterances that a speaker has; below 1.
@@ -238,7 +238,7 @@ def _degrees_of_freedom(fractions: np.ndarray) -> np.ndarray:
 
 
 def t_quantile(df: np.ndarray, level: float = LEVEL) -> np.ndarray:
-    """How many standard errors hold the middle `level` of Student's t."""
+    """Half the width, in standard errors, of the central `level` of Student's t."""
     return np.asarray(stdtrit(df, (1 + level) / 2))
 
 

@@ -1,8 +1,8 @@
 """Scores of predictions: UAR first, then WA, macro-F1, recall per class, CCC, RMSE and calibration.
 
-Functions on arrays. What they share is a confusion matrix or a sum of moments, both additive over utterances, so
-that a jackknife (`intervals.py`) can leave speakers out without looking at utterances again: the `*_of` functions take
-such sums with any leading dimensions. A value that is not defined (nothing to score) is NaN, never 0.
+Metrics are functions of a confusion matrix or a sum of moments. Both are additive over utterances, so a jackknife
+(`intervals.py`) can leave speakers out without going through the utterances again: the `*_of` functions take such sums
+with any leading dimensions. An undefined value (nothing to score) is NaN, never 0.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def uar(target: ArrayLike, predicted: ArrayLike, num_classes: int) -> float:
 
 
 def wa(target: ArrayLike, predicted: ArrayLike) -> float:
-    """Weighted accuracy, the share of correct utterances (accuracy): sum_k TP_k / N.
+    """Weighted accuracy, the fraction of correct utterances (accuracy): sum_k TP_k / N.
 
     NaN if there is nothing to score. Raises ValueError when the lengths differ or a value is no class index (>= 0).
 
@@ -79,7 +79,7 @@ def macro_f1(target: ArrayLike, predicted: ArrayLike, num_classes: int) -> float
     """Mean of F1_k = 2 TP_k / (N_k + P_k), P_k times predicted, over the classes in `target` or in `predicted`.
 
     This is scikit-learn's `f1_score(average="macro")`: a class that is predicted but never true counts as 0, one that
-    is neither is left out. NaN if there is nothing to score; raises as `confusion_matrix`.
+    is neither is excluded. NaN if there is nothing to score; raises as `confusion_matrix`.
 
     Example:
         >>> round(macro_f1([0, 0, 1], [0, 1, 1], 3), 4)
@@ -105,7 +105,7 @@ def ccc(target: ArrayLike, predicted: ArrayLike) -> float:
         >>> round(ccc([0.0, 1.0, 2.0], [0.0, 1.0, 1.0]), 4)
         0.6667
     """
-    return float(ccc_of(moments(target, predicted).sum(axis=0)))
+    return float(ccc_of(moment_rows(target, predicted).sum(axis=0)))
 
 
 def rmse(target: ArrayLike, predicted: ArrayLike) -> float:
@@ -146,7 +146,7 @@ def ece(target: ArrayLike, probabilities: ArrayLike, num_bins: int = 15) -> floa
 def calibration_bins(
     target: ArrayLike, probabilities: ArrayLike, num_bins: int = 15
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """What `ece` adds up: (num_bins,) counts, accuracies and mean confidences; NaN where a bin is empty."""
+    """(num_bins,) counts, accuracies and mean confidences, from which `ece` is computed; NaN in empty bins."""
     table = np.asarray(probabilities, dtype=np.float64)
     table = table if table.size else table.reshape(0, 1)  # an empty list has no second dimension
     if table.ndim != 2 or not np.all((table >= 0) & (table <= 1 + 1e-6)):
@@ -176,10 +176,10 @@ def macro_f1_of(confusion: np.ndarray) -> np.ndarray:
     return _mean_of_defined(_ratio(2 * correct, confusion.sum(axis=-1) + confusion.sum(axis=-2)))
 
 
-def moments(target: ArrayLike, predicted: ArrayLike) -> np.ndarray:
-    """(N, 6) float64: 1, x, y, x^2, y^2, xy of each utterance, both counted from the first target (less cancellation).
+def moment_rows(target: ArrayLike, predicted: ArrayLike) -> np.ndarray:
+    """(N, 6) float64: 1, x, y, x^2, y^2, xy of each utterance, minus the first target (less cancellation).
 
-    Sums of these rows are what `ccc_of` takes. Raises as `ccc`.
+    `ccc_of` and `rmse_of` take sums of these rows. Raises as `ccc`.
     """
     true, guess = _values(target, "target"), _values(predicted, "predicted")
     _same_length(true, guess)
@@ -189,7 +189,7 @@ def moments(target: ArrayLike, predicted: ArrayLike) -> np.ndarray:
 
 
 def ccc_of(sums: np.ndarray) -> np.ndarray:
-    """CCC of (..., 6) sums of `moments` -> (...)."""
+    """CCC of (..., 6) sums of `moment_rows` -> (...)."""
     count = sums[..., 0]
     mean = _ratio(sums[..., 1:], np.where(count >= 2, count, 0)[..., None])  # (..., 5)
     x, y, xx, yy, xy = np.moveaxis(mean, -1, 0)
@@ -197,7 +197,7 @@ def ccc_of(sums: np.ndarray) -> np.ndarray:
 
 
 def rmse_of(sums: np.ndarray) -> np.ndarray:
-    """RMSE of (..., 6) sums of `moments` -> (...)."""
+    """RMSE of (..., 6) sums of `moment_rows` -> (...)."""
     squares = sums[..., 3] + sums[..., 4] - 2 * sums[..., 5]
     root: np.ndarray = np.sqrt(_ratio(np.maximum(squares, 0), sums[..., 0]))
     return root
@@ -216,7 +216,7 @@ def _ratio(numerator: ArrayLike, denominator: ArrayLike) -> np.ndarray:
 
 
 def _mean_of_defined(values: np.ndarray) -> np.ndarray:
-    """Mean over the last axis of what is not NaN; NaN where nothing is."""
+    """Mean over the last axis without NaN; NaN if there is nothing else."""
     return _ratio(np.nansum(values, axis=-1), np.sum(~np.isnan(values), axis=-1))
 
 
@@ -225,37 +225,36 @@ def _classes(values: ArrayLike, num_classes: int | None, name: str) -> np.ndarra
     whole = array.size == 0 or np.issubdtype(array.dtype, np.integer)
     last = "C" if num_classes is None else num_classes - 1
     if array.ndim != 1 or not whole or np.any(array < 0) or (num_classes is not None and np.any(array >= num_classes)):
-        raise ValueError(f"{name} must be (N,) class indices in 0..{last}; leave missing ones out first.")
+        raise ValueError(f"{name} must be (N,) class indices in 0..{last}; remove missing ones first.")
     return array.astype(np.int64)
 
 
 def _values(values: ArrayLike, name: str) -> np.ndarray:
     array = np.asarray(values, dtype=np.float64)
     if array.ndim != 1 or not np.isfinite(array).all():
-        raise ValueError(f"{name} must be (N,) finite numbers; leave missing ones (NaN) out first.")
+        raise ValueError(f"{name} must be (N,) finite numbers; remove missing ones (NaN) first.")
     return array
 
 
 def _same_length(first: np.ndarray, second: np.ndarray) -> None:
     if len(first) != len(second):
-        raise ValueError(f"One prediction for each target is needed, got {len(first)} and {len(second)}.")
+        raise ValueError(f"Expected one prediction per target, got {len(first)} and {len(second)}.")
 
 
-# ---- What a model is worth when it may decline to answer.
+# ---- Selective prediction: the model may abstain.
 
 
 def risk_coverage(target: np.ndarray, probabilities: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Share of wrong answers among the utterances answered, the surest first (El-Yaniv and Wiener 2010).
+    """Error rate on the most confident predictions, against how many are kept (El-Yaniv and Wiener 2010).
 
-    Confidence is the highest probability; utterances of equal confidence are answered together.
+    Confidence is the highest probability; utterances with the same confidence are kept together.
 
     Args:
         target: (N,) class indices, N >= 1.
         probabilities: (N, C).
 
     Returns:
-        (K,) rising shares of the utterances that are answered, the last one 1, and (K,) shares of wrong answers
-        among these.
+        (K,) coverages: increasing fractions of utterances kept, up to 1; (K,) risks: fractions of errors among them.
 
     Example:
         >>> coverage, risk = risk_coverage(np.array([0, 0]), np.array([[0.9, 0.1], [0.3, 0.7]]))
@@ -266,8 +265,8 @@ def risk_coverage(target: np.ndarray, probabilities: np.ndarray) -> tuple[np.nda
     order = np.argsort(-confidence, kind="stable")
     ordered = confidence[order]
     last = np.append(ordered[1:] != ordered[:-1], True)  # (N,) the last of each level of confidence
-    answered = np.arange(1, len(target) + 1)
-    return answered[last] / len(target), np.cumsum(wrong[order])[last] / answered[last]
+    kept = np.arange(1, len(target) + 1)
+    return kept[last] / len(target), np.cumsum(wrong[order])[last] / kept[last]
 
 
 def risk_area(coverage: np.ndarray, risk: np.ndarray) -> float:

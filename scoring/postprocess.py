@@ -1,7 +1,6 @@
-"""Predictions over time, made better by what dev shows: smoothed, centred, scaled, delayed.
+"""Post-processing of predictions over time: median filter, centring, scaling and time shift, chosen on dev.
 
-Trigeorgis et al. 2016, Tzirakis et al. 2017: median filter, centring, scaling and time shift in this order, each kept
-where the CCC on dev gets better. Test is only ever given what dev chose.
+Trigeorgis et al. 2016, Tzirakis et al. 2017: in this order, each step kept if it improves the CCC on dev.
 """
 
 from __future__ import annotations
@@ -18,20 +17,20 @@ from undertone.scoring.predictions import Predictions
 
 STEPS = ("median", "centring", "scaling", "delay")
 WINDOWS = (11, 25, 51, 101, 251, 501)  # rows: 0.4 s to 20 s on a grid of 40 ms
-STILL = 1e-6  # a deviation that is rounding alone
+STILL = 1e-6  # a smaller standard deviation is rounding
 DELAYS = (1, 2, 5, 10, 15, 25, 50, 75, 100, 150, 200, 250)  # rows: 40 ms to 10 s
 
 
 @dataclass(frozen=True)
 class Chain:
-    """What is done to the predictions of one task; as made, nothing.
+    """The post-processing of one task; the default does nothing.
 
     Attributes:
         window: rows of the median filter; 1: none.
         offset: added to every value.
-        centre: the values' mean on dev, about which they are scaled.
-        scale: factor of what a value differs from the centre.
-        delay: rows by which a prediction comes later; annotators react late.
+        centre: the mean on dev, around which values are scaled.
+        scale: factor.
+        delay: rows by which predictions are delayed, as annotators react late.
     """
 
     window: int = 1
@@ -41,7 +40,7 @@ class Chain:
     delay: int = 0
 
     def __call__(self, values: np.ndarray, ids: Sequence[str]) -> np.ndarray:
-        """(R,) values of utterances one after the other, each in the order of time -> (R,)."""
+        """(R,) values, utterance by utterance in the order of time -> (R,)."""
         from scipy.ndimage import median_filter
 
         found = np.array(values, dtype=np.float64)
@@ -63,10 +62,10 @@ def _utterances(ids: Sequence[str]) -> Iterator[slice]:
 
 
 def choose_chain(steps: Sequence[str], values: np.ndarray, truth: np.ndarray, ids: Sequence[str]) -> Chain:
-    """The chain whose every step makes the CCC of these predictions better, one step after the other.
+    """The chain of those steps that each improve the CCC of these predictions.
 
     Args:
-        steps: of `STEPS`, those that may be taken; their order is always the same.
+        steps: of `STEPS`, the allowed ones.
         values: (R,) predictions on dev.
         truth: (R,) annotations, NaN where there is none.
         ids: (R,) utterance of each row.
@@ -102,12 +101,15 @@ def choose_chain(steps: Sequence[str], values: np.ndarray, truth: np.ndarray, id
 def postprocess(
     steps: Sequence[str], dev: Predictions, test: Predictions
 ) -> tuple[Predictions, dict[str, dict[str, Any]]]:
-    """Test predictions with every task over time put through the chain that dev chooses, and these chains.
+    """Choose a chain on dev for every task over time, and apply it to test.
 
     Args:
-        steps: that may be taken.
+        steps: the allowed ones of `STEPS`.
         dev: predictions of the same model.
-        test: what is changed; its targets are not looked at.
+        test: predictions to process; their targets are not used.
+
+    Returns:
+        the processed test predictions, and the chains by task.
     """
     chains = {
         task.name: asdict(choose_chain(steps, dev.scores[task.name][:, 0], dev.targets[task.name], dev.ids))
@@ -118,7 +120,7 @@ def postprocess(
 
 
 def apply_chains(chains: Mapping[str, Mapping[str, Any]], predictions: Predictions) -> Predictions:
-    """Predictions put through the chains that dev chose, as `fold.json` has them under `postprocess`."""
+    """Apply chains, as `fold.json` has them under `postprocess`."""
     scores = dict(predictions.scores)
     for task, settings in chains.items():
         scores[task] = Chain(**settings)(scores[task][:, 0], predictions.ids)[:, None].astype(np.float32)

@@ -1,4 +1,4 @@
-"""What a model said about each utterance, beside the truth: the one input of scoring, intervals and reports."""
+"""A model's predictions and the true labels, the input of scores, intervals and reports."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ class Predictions:
         folds: N names of the fold in which the utterance was tested.
         speakers: N speakers, None = unknown.
         genders: N genders, None = unknown.
-        scores: task name -> (N, C) float32 probabilities, or (N, 1) values for a regression. Finite.
+        scores: task name -> (N, C) float32 probabilities, or (N, 1) values for a regression; finite.
         targets: task name -> (N,) int64 class index, -1 = missing; for a regression float32, NaN = missing.
 
     Raises:
-        ValueError: a column has another length than `ids`, a task lacks its scores or targets, a shape or a class
-            index does not fit the task, or a score is not finite.
+        ValueError: lengths differ, a task lacks scores or targets, a shape or class index does not fit the task, or a
+            score is not finite.
     """
 
     tasks: tuple[Task, ...]
@@ -89,7 +89,7 @@ class Predictions:
         return scores.argmax(axis=1) if task.kind == "classification" else scores[:, 0]
 
     def select(self, rows: np.ndarray) -> Predictions:
-        """The utterances of a (N,) bool mask, or of an array of indices in its order."""
+        """The utterances of an (N,) bool mask, or of an array of indices, in its order."""
         order = np.arange(len(self))[rows]  # (M,)
         return Predictions(
             tasks=self.tasks,
@@ -106,10 +106,10 @@ class Predictions:
         """All utterances of `parts`, in order.
 
         Raises:
-            ValueError: no parts, or parts with other tasks than the first.
+            ValueError: no parts, or parts with different tasks.
         """
         if not parts:
-            raise ValueError("Predictions.concat got no predictions; give those of one fold or more.")
+            raise ValueError("Predictions.concat got no predictions; give those of at least one fold.")
         tasks = parts[0].tasks
         if any(part.tasks != tasks for part in parts):
             raise ValueError("Predictions.concat needs the same tasks, with the same labels in the same order, in all.")
@@ -124,13 +124,12 @@ class Predictions:
         )
 
     def save(self, path: str | Path) -> None:
-        """Write a Parquet file, whole or not at all.
+        """Write a Parquet file atomically.
 
-        Columns: `id, fold, speaker, gender`; of a classification `TASK` (true label or null), `TASK_predicted` and
-        a probability `TASK_LABEL` for each label; of a regression `TASK` (value or null) and `TASK_predicted`.
-        The true label of a task that is named like one of the first four (`gender`) is in `TASK_true`; any other
-        name that is taken already (by a label called "predicted") has `_` behind it.
-        The tasks are kept in the file's schema as JSON.
+        Columns: `id, fold, speaker, gender`; for a classification `TASK` (true label or null), `TASK_predicted` and
+        a probability `TASK_LABEL` for each label; for a regression `TASK` (value or null) and `TASK_predicted`.
+        The true label of a task with the name of one of the first four (`gender`) is in `TASK_true`; any other name
+        that is already taken (by a label "predicted") gets a trailing `_`. The schema's metadata has the tasks as JSON.
         """
         import pyarrow as pa
         import pyarrow.parquet as pq
@@ -165,7 +164,7 @@ class Predictions:
 
         Raises:
             FileNotFoundError: no such file.
-            ValueError: not a Parquet file, or not one of ours.
+            ValueError: not a Parquet file, or not one that `save` wrote.
         """
         import pyarrow as pa
         import pyarrow.parquet as pq
@@ -176,7 +175,7 @@ class Predictions:
             raise ValueError(f"{path} is not a readable Parquet file ({error}). Run again.") from error
         stored = (table.schema.metadata or {}).get(_TASKS_KEY)
         if stored is None:
-            raise ValueError(f"{path} holds no predictions of Undertone: its schema names no tasks.")
+            raise ValueError(f"{path} holds no predictions of Undertone: its schema has no tasks.")
         tasks = tuple(Task(**{**task, "labels": tuple(task["labels"])}) for task in json.loads(stored))
         meta = {name: table[name].to_pylist() for name in _COLUMNS}
         named = _column_names(tasks)
@@ -193,7 +192,7 @@ class Predictions:
 
 
 def _column_names(tasks: Sequence[Task]) -> dict[str, list[str]]:
-    """{task: the file's columns of its truth, its prediction and each label's probability}, all different."""
+    """{task: columns of its truth, its prediction and each label's probability}, all different."""
     taken = list(_COLUMNS)
     named: dict[str, list[str]] = {}
     for task in tasks:

@@ -1,71 +1,51 @@
-"""A model beside the raters: how often each of them says what one rater, picked at random, says."""
+"""Agreement with the raters: how often a random rater agrees with the model, the majority and another rater."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-from undertone.downstream.task import Task
 from undertone.scoring.predictions import Predictions
 
 TASK = "emotion"  # what the manifest's votes are about
 
 
 def rater_agreement(predictions: Predictions, votes: Mapping[str, Mapping[str, float] | None]) -> dict[str, Any] | None:
-    """Agreement of a random rater with the model, the raters' plurality and another rater.
+    """Agreement of a random rater with the model, the raters' majority (plurality) and another rater.
 
-    With n_k votes for label k of n: the share of votes for the model's label is n_said / n, for the most voted one
-    max n_k / n, and two of the raters agree with probability sum_k n_k (n_k - 1) / (n (n - 1)), the observed agreement
-    of Fleiss' kappa (1971). The last two are over utterances with two votes or more.
+    With n_k of n votes for label k, these are n_predicted / n, max n_k / n, and sum_k n_k (n_k - 1) / (n (n - 1)), the
+    observed agreement of Fleiss' kappa (1971), averaged over utterances with two votes or more.
 
     Args:
         predictions: test predictions of all folds.
-        votes: utterance id -> {label: votes}; None or empty = none. Labels that the model does not have count as
-            votes for something else.
+        votes: utterance id -> {label: votes}; None or empty = none. Labels that the model lacks count as votes.
 
     Returns:
-        `num` utterances with two votes or more, `model`, `majority` and `raters` (shares), and `doubt`, Spearman's
-        correlation of the model's entropy with the raters' (None where one is constant); None without such votes or
-        without the task emotion.
+        `num` utterances with two votes or more, `model`, `majority` and `raters` (fractions), and `doubt`, Spearman's
+        correlation of the entropies of model and votes (None if one is constant); None without such votes or without
+        the task emotion.
     """
+    from scipy.stats import entropy, spearmanr
+
     task = next((task for task in predictions.tasks if task.name == TASK and len(task.labels) > 1), None)
-    cast = [votes.get(name) or {} for name in predictions.ids]
-    rows = np.array([sum(row.values()) >= 2 for row in cast], dtype=bool)
+    rows = np.array([sum((votes.get(name) or {}).values()) >= 2 for name in predictions.ids], dtype=bool)
     if task is None or not rows.any():
         return None
-    counts = [np.array(list(row.values()), dtype=np.float64) for row, wanted in zip(cast, rows, strict=True) if wanted]
+    rated = predictions.select(rows)
+    cast = [votes[name] or {} for name in rated.ids]
+    counts = [np.array(list(row.values()), dtype=np.float64) for row in cast]
     totals = np.array([count.sum() for count in counts])
-    said = _votes_for(task, predictions, cast)[rows]
+    predicted = [task.labels[label] for label in rated.predicted(task)]
+    for_model = np.array([row.get(label, 0.0) for row, label in zip(cast, predicted, strict=True)])
     pairs = np.array([np.sum(count * (count - 1)) for count in counts]) / (totals * (totals - 1))
+    doubts = [[float(entropy(row)) for row in table] for table in (rated.scores[TASK], counts)]
+    constant = min(map(np.ptp, doubts)) < 1e-12
     return {
-        "num": len({name for name, wanted in zip(predictions.ids, rows, strict=True) if wanted}),
-        "model": float(np.mean(said / totals)),
+        "num": len(set(rated.ids)),
+        "model": float(np.mean(for_model / totals)),
         "majority": float(np.mean([count.max() for count in counts] / totals)),
         "raters": float(np.mean(pairs)),
-        "doubt": _rank_correlation(_entropies(predictions.scores[TASK][rows]), [_entropy(count) for count in counts]),
+        "doubt": None if constant else float(spearmanr(*doubts).statistic),
     }
-
-
-def _votes_for(task: Task, predictions: Predictions, cast: Sequence[Mapping[str, float]]) -> np.ndarray:
-    """(N,) votes for what the model said of each utterance."""
-    said = predictions.scores[task.name].argmax(axis=1)
-    return np.array([row.get(task.labels[label], 0.0) for row, label in zip(cast, said, strict=True)])
-
-
-def _entropies(scores: np.ndarray) -> list[float]:
-    return [_entropy(row) for row in scores]
-
-
-def _entropy(weights: np.ndarray) -> float:
-    shares = weights[weights > 0] / weights.sum()
-    return float(-np.sum(shares * np.log(shares)))
-
-
-def _rank_correlation(first: Sequence[float], second: Sequence[float]) -> float | None:
-    from scipy.stats import spearmanr
-
-    if min(np.ptp(first), np.ptp(second)) < 1e-12:
-        return None
-    return float(spearmanr(first, second).statistic)

@@ -1,11 +1,11 @@
-"""What a run is worth: the content of results.json, and the table that every place shows the same way."""
+"""The scores of a run: the content of results.json, and what terminal, report and card show of them."""
 
 from __future__ import annotations
 
 import math
 import tempfile
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,7 @@ from undertone.scoring.predictions import Predictions
 
 
 def score(predictions: Predictions) -> dict[str, dict[str, Any]]:
-    """Every metric of every task, over the utterances whose target is known; the numbers come from `evaluate.Metric`s.
+    """Every metric of every task, over the utterances whose target is known, computed by `evaluate.Metric`s.
 
     Returns:
         task -> {uar, wa, macro_f1, ece, recall: {label: value}, num} for a classification, {ccc, rmse, num} for a
@@ -63,36 +63,40 @@ def per_gender(predictions: Predictions) -> dict[str, dict[str, dict[str, Any]]]
 
 
 METRICS = {"uar": "UAR", "wa": "WA", "macro_f1": "macro-F1", "ece": "ECE", "ccc": "CCC", "rmse": "RMSE"}
+MAIN = {"classification": ("uar", "wa", "macro_f1"), "regression": ("ccc", "rmse")}
+"""The metrics that short tables and figures show, by the kind of task; the first one is the task's main metric."""
+
 HEADER = ["Task", "Metric", "Mean over folds", "Pooled", "95 % interval", "Chance"]
-EVALUATE = "evaluate"  # protocol of results that are a finished model's on a whole corpus
+ONE_FOLD_HEADER = ["Task", "Metric", "Test", "95 % interval", "Chance"]
+EVALUATE = "evaluate"  # protocol of results of a finished model on a whole corpus
 _NEEDED = ("corpus", "upstream", "head", "protocol", "speaker_independent")
-_PERCENT = {"uar", "wa", "macro_f1", "ece"}
+_PERCENT = {"uar", "wa", "macro_f1", "ece", "recall"}
 
 
 def summarise(per_fold: Sequence[tuple[str, Predictions]], info: Mapping[str, Any]) -> dict[str, Any]:
-    """The content of results.json: `info`, and what the test predictions of the folds give.
+    """The content of results.json: `info`, and the scores of the folds' test predictions.
 
     Adds `tasks`, `folds` [{name, metrics: {task: {metric: value}}}], `pooled` (all test utterances as one set), `mean`
-    and `std` over the folds that have a value (sample standard deviation, of n - 1; null for one fold, and where folds
-    do not have what the pooled set has: UAR and macro-F1 where a fold lacks a class, as with the gender of one speaker
-    a fold, and CCC always, which is about the range of all targets), `ci95` with `ci_method`, `ci_unit`,
-    `ci_num_units` and `ci_notes` (sentences on intervals that cannot be given), `per_gender`, `chance` (UAR of a
-    constant answer, 1 / number of classes that occur; WA of always answering the most frequent class) and `confusion`
-    (counts, rows are true classes). Metrics are shares, 0..1. NaN becomes null, as JSON has none.
+    and `std` over the folds that have a value (sample standard deviation, n - 1; null for one fold, and for metrics
+    that mean something else in a fold than over all: UAR and macro-F1 where a fold lacks a class, as with the gender
+    of a single test speaker, and CCC always, which depends on the range of all targets), `ci95` with `ci_method`,
+    `ci_unit`, `ci_num_units` and `ci_notes` (why an interval is missing), `per_gender`, `chance` (UAR of a constant
+    prediction, 1 / number of classes that occur; WA of always predicting the most frequent class) and `confusion`
+    (counts, rows are true classes). Fractions are in 0..1. NaN becomes null.
 
     Args:
         per_fold: (name, test predictions) of each fold, in order.
-        info: what the run knows of itself; `corpus, upstream, head, protocol, speaker_independent` are needed.
+        info: what else is known of the run; `corpus, upstream, head, protocol, speaker_independent` are required.
 
     Raises:
-        ValueError: no folds, two of one name, other tasks in one than in another, a key of `info` that is missing or
+        ValueError: no folds, duplicate names, tasks that differ between folds, a key of `info` that is missing or
             that is one of the above.
     """
     names = [name for name, _ in per_fold]
     if not names or len(set(names)) < len(names):
-        raise ValueError(f"Results need one fold or more, each with a name of its own, got {names}.")
+        raise ValueError(f"Results need one fold or more, each with a unique name, got {names}.")
     if missing := [key for key in _NEEDED if key not in info]:
-        raise ValueError(f"Results cannot be written without {', '.join(missing)}: they say what was measured.")
+        raise ValueError(f"Results cannot be written without {', '.join(missing)}: these say what was measured.")
     pooled = Predictions.concat([predictions for _, predictions in per_fold])
     folds = [{"name": name, "metrics": score(predictions)} for name, predictions in per_fold]
     comparable = _comparable(folds, per_fold, pooled)
@@ -118,24 +122,24 @@ def summarise(per_fold: Sequence[tuple[str, Predictions]], info: Mapping[str, An
 
 
 def is_evaluation(results: Any) -> bool:
-    """Whether results are those of a finished model on a whole corpus: nothing was trained for them."""
+    """Whether results come from `undertone evaluate`, which trains nothing."""
     return isinstance(results, Mapping) and results.get("protocol") == EVALUATE
 
 
 def only_fold(results: Mapping[str, Any]) -> str | None:
-    """The fold that `train` trained; None: of a cross-validation, which ends with a model of all speakers."""
+    """The fold that `undertone train` trained; None for a cross-validation, which also fits a model on all speakers."""
     names = [str(fold["name"]) for fold in results["folds"]]
     return names[0] if len(names) == 1 and "refit_steps" not in results.get("cost", {}) else None
 
 
-def spread(parts: Sequence[tuple[str, Predictions]]) -> dict[str, Any]:
-    """How much runs that differ in their seed alone differ in their scores.
+def seed_scores(parts: Sequence[tuple[str, Predictions]]) -> dict[str, Any]:
+    """The scores of runs that differ in their seed alone.
 
     Args:
         parts: (name, all test predictions) of each seed.
 
     Returns:
-        `parts` [{name, metrics}], and their `mean` and `std` (of n - 1), each {task: {metric: value}}.
+        `parts` [{name, metrics}], and their `mean` and `std` (n - 1), each {task: {metric: value}}.
     """
     scored = [{"name": name, "metrics": score(predictions)} for name, predictions in parts]
     means, stds = _over_parts(scored, np.mean), _over_parts(scored, _sample_std)
@@ -143,7 +147,7 @@ def spread(parts: Sequence[tuple[str, Predictions]]) -> dict[str, Any]:
 
 
 def results_table(results: Mapping[str, Any]) -> tuple[list[str], list[str], list[list[str]]]:
-    """The table of a run, for the terminal, the report and the card alike.
+    """The scores of a run as terminal, report and card show them.
 
     Args:
         results: what `summarise` returned, or the same read from results.json.
@@ -151,39 +155,56 @@ def results_table(results: Mapping[str, Any]) -> tuple[list[str], list[str], lis
     Returns:
         title lines, which say what the numbers are (speaker-dependent, random weights, unit of the interval); the
         header; rows of text: task, metric, mean ± standard deviation over the folds, pooled, 95 % interval, chance.
-        Fractions are in percent, CCC and RMSE as they are; "–" where there is no value.
+        A single fold has its test score in place of mean and pooled. Fractions are in percent, CCC and RMSE as they
+        are; "–" where there is no value.
     """
-    rows = []
+    one_fold, rows = len(results["folds"]) == 1, []
     for task, pooled in results["pooled"].items():
         for metric in (metric for metric in METRICS if metric in pooled):
             values = [results[key][task].get(metric) for key in ("mean", "std")]
-            low, high = results["ci95"][task].get(metric, (None, None))
+            mean = " ± ".join(number(metric, value) for value in values if value is not None) or "–"
             rows.append(
                 [
-                    task,
-                    METRICS[metric],
-                    " ± ".join(number(metric, value) for value in values if value is not None) or "–",
+                    *(task, METRICS[metric]),
+                    *([] if one_fold else [mean]),
                     number(metric, pooled[metric]),
-                    "–" if low is None else f"{number(metric, low)} – {number(metric, high)}",
+                    interval_text(results, task, metric) or "–",
                     number(metric, results["chance"][task].get(metric)),
                 ]
             )
-    return title_lines(results), list(HEADER), rows
+    return title_lines(results), list(ONE_FOLD_HEADER if one_fold else HEADER), rows
+
+
+def interval_text(results: Mapping[str, Any], task: str, metric: str) -> str:
+    """`65.0 – 77.1`; "" where there is no interval."""
+    low, high = results["ci95"][task].get(metric, (None, None))
+    return "" if low is None else f"{number(metric, low)} – {number(metric, high)}"
+
+
+def gender_table(results: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
+    """Header and rows of each task's main metrics and number of utterances by gender; no rows without genders."""
+    genders = results["per_gender"]
+    rows = []
+    for task in (task for task in results["tasks"] if genders and task["name"] != "gender"):
+        name, scores = task["name"], [of_gender[task["name"]] for of_gender in genders.values()]
+        for metric in MAIN[task["kind"]]:
+            rows.append([name, METRICS[metric], *(number(metric, one[metric]) for one in scores)])
+        rows.append([name, "utterances", *(str(one["num"]) for one in scores)])
+    return ["Task", "Metric", *genders], rows
 
 
 def title_lines(results: Mapping[str, Any]) -> list[str]:
     """Sentences without which the numbers would be misread; the first names the run."""
     count = len(results["folds"])
-    folds = f"{count} fold" + "s" * (count > 1)
     variant = f" ({results['corpus_variant']})" if results.get("corpus_variant") else ""
     lines = [
         f"{results['corpus']}{variant}: upstream {results['upstream']}, head {results['head']}, "
-        f"protocol {results['protocol']}, {folds}"
+        f"protocol {results['protocol']}, {count} fold{'s' * (count > 1)}"
     ]
     if not results["speaker_independent"]:
         lines.append("SPEAKER-DEPENDENT: test speakers may be in training; expect lower scores on new speakers.")
     elif results["protocol"] == EVALUATE:
-        lines.append("Speaker-independent: none of these speakers was in the model's training.")
+        lines.append("Speaker-independent: none of these speakers was in the model's training data.")
     elif results.get("dev_shares_speakers"):
         lines.append("Speaker-independent test; dev shares speakers with train.")
     else:
@@ -195,115 +216,109 @@ def title_lines(results: Mapping[str, Any]) -> list[str]:
     lines += [f"WARNING: {line}" for line in results.get("label_warnings", ())]
     lines += _leakage_lines(results) + _selection_lines(results) + _trial_lines(results)
     lines += results.get("ci_notes", [])
-    lines.append(f"{intervals_line(results)} Pooled: all test utterances as one set. Fractions in %.".lstrip())
+    pooled = "Pooled: all test utterances as one set. " if count > 1 else ""
+    lines.append(f"{_intervals_line(results)} {pooled}Fractions in %.".lstrip())
     return lines
 
 
-def intervals_line(results: Mapping[str, Any]) -> str:
-    """A sentence on how the intervals were made; "" where there is none."""
+def _intervals_line(results: Mapping[str, Any]) -> str:
+    """How the intervals were computed; "" where there is none."""
     if not any(ends[0] is not None for metrics in results["ci95"].values() for ends in metrics.values()):
         return ""
     units = f"{results['ci_num_units']} {results['ci_unit']}s"
     if "ci_method" not in results:
         return (
             f"95 % intervals: bootstrap over {units}, by an earlier version and too narrow for few speakers; "
-            f"`undertone rerun` makes the run again."
+            f"`undertone rerun` repeats the run."
         )
     return f"95 % intervals, for new speakers: jackknife over {units}, Student's t."
 
 
 def _leakage_lines(results: Mapping[str, Any]) -> list[str]:
-    """What a fresh probe still finds of what an adversary was to remove, averaged over the folds."""
+    """How well a new probe predicts an adversarial task from the embeddings, averaged over the folds."""
     lines = []
     for name in results["folds"][0].get("leakage", {}):
         found = [fold["leakage"][name] for fold in results["folds"] if fold.get("leakage", {}).get(name)]
         if found:
             value, chance = (float(np.mean([one[key] for one in found])) for key in ("uar", "chance"))
             lines.append(
-                f"Adversarial {name}: a fresh linear probe still tells it from the training embeddings with UAR "
+                f"Adversarial {name}: a new linear probe still predicts it from the training embeddings with UAR "
                 f"{number('uar', value)} (chance {number('uar', chance)})."
             )
     return lines
 
 
 def _selection_lines(results: Mapping[str, Any]) -> list[str]:
-    """What dev selected by, on which utterances, and where a task had no say for want of labels."""
+    """The dev metrics that selected, on which utterances, and in how many folds where not in all."""
     found = results.get("selected_by")
     if not found or not found["metrics"]:
         return []
     folds = len(results["folds"])
     words = []
     for task, counts in found["metrics"].items():
-        metric, number_of = next(iter(counts.items()))
-        words.append(f"{METRICS[metric]} of {task}" + (f" ({number_of} of {folds} folds)" if number_of < folds else ""))
+        metric, used = next(iter(counts.items()))
+        words.append(f"{METRICS[metric]} of {task}" + (f" (in {used} of {folds} folds)" if used < folds else ""))
     if found["per_task"]:
-        return [f"Dev: {', '.join(words)}, each task on its own, on {found['on']}."]
+        return [f"Selected by {', '.join(words)}, each task separately, on {found['on']}."]
     mean = "the mean of " if len(words) > 1 else ""
-    return [f"Dev selects by {mean}{' and '.join(words)}, on {found['on']}."]
-
-
-def _words(chosen: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """(task, `setting=value`) of what a fold chose; the task is "" where all of them share it."""
-    words = []
-    for key, value in chosen.items():
-        by_task = value if isinstance(value, Mapping) else {"": value}
-        words += [(task, f"{key}={one}") for task, one in by_task.items()]
-    return words
+    return [f"Selected by {mean}{' and '.join(words)}, on {found['on']}."]
 
 
 def _trial_lines(results: Mapping[str, Any]) -> list[str]:
-    """What a sweep chose, and what several seeds give."""
+    """What a sweep chose, and the scores over seeds."""
     lines = []
     if "sweep" in results:
-        values = "; ".join(f"{key} of {_listed(some)}" for key, some in results["sweep"]["values"].items())
-        chosen = [_words(one) for one in results["sweep"]["chosen"].values()]
-        shared = Counter(", ".join(word for task, word in one if not task) for one in chosen)
-        by_task = Counter(f"{task} {word}" for one in chosen for task, word in one if task)
+        values = "; ".join(f"{key} of {_values_text(some)}" for key, some in results["sweep"]["values"].items())
+        chosen = [list(_choices(one)) for one in results["sweep"]["chosen"].values()]
+        shared = Counter(", ".join(choice for task, choice in one if not task) for one in chosen)
+        by_task = Counter(f"{task} {choice}" for one in chosen for task, choice in one if task)
         picked = "; ".join(f"{name} in {n}" for name, n in [*shared.most_common(), *sorted(by_task.items())] if name)
         lines.append(f"Sweep: {values}, chosen for each fold: {picked}.")
     if "seed_scores" in results:
         task = results["tasks"][0]
-        metric = "uar" if task["kind"] == "classification" else "ccc"
+        metric = MAIN[task["kind"]][0]
         mean, std = (results["seed_scores"][key][task["name"]][metric] for key in ("mean", "std"))
         seeds = ", ".join(map(str, results["seeds"]))
         lines.append(
             f"Seeds {seeds}: {METRICS[metric]} of {task['name']} {number(metric, mean)} ± {number(metric, std)} over "
-            f"seeds. Below, an utterance counts once for each seed: scores are of single models, not of an ensemble."
+            f"seeds. Below, each utterance counts once per seed: the scores are those of single models, not of an "
+            f"ensemble."
         )
     return lines
 
 
-def _listed(values: Sequence[Any]) -> str:
-    """`0.1, 0.01`, or `0 to 12` of numbers that follow each other."""
+def _choices(chosen: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """(task, `setting=value`) of a fold; the task is "" where all tasks share the choice."""
+    for key, value in chosen.items():
+        for task, one in value.items() if isinstance(value, Mapping) else [("", value)]:
+            yield task, f"{key}={one}"
+
+
+def _values_text(values: Sequence[Any]) -> str:
+    """`0.1, 0.01`, or `0 to 12` for consecutive integers."""
     if len(values) > 2 and list(values) == list(range(values[0], values[0] + len(values))):
         return f"{values[0]} to {values[-1]}"
     return ", ".join(map(str, values))
 
 
 def verdict(results: Mapping[str, Any]) -> str:
-    """One sentence: the first task's UAR (or CCC), its interval, and whether that is above chance."""
-    task = results["tasks"][0]["name"]
-    metric = "uar" if results["tasks"][0]["kind"] == "classification" else "ccc"
+    """One sentence: the main metric of the first task, its interval, and whether that is above chance."""
+    task, metric = results["tasks"][0]["name"], MAIN[results["tasks"][0]["kind"]][0]
     value, chance = results["pooled"][task][metric], results["chance"][task][metric]
-    unit = " %" if metric in _PERCENT else ""
-    low, high = results["ci95"][task][metric]
     if value is None:
         return f"{METRICS[metric]} of {task} is not defined: too few test utterances have a label."
+    unit = " %" if metric in _PERCENT else ""
+    score_text, chance_text = f"{number(metric, value)}{unit}", f"{number(metric, chance)}{unit}"
+    low, high = results["ci95"][task][metric]
     if low is None:
-        return (
-            f"{METRICS[metric]} of {task}: {number(metric, value)}{unit}, without an interval; chance is "
-            f"{number(metric, chance)}{unit}."
-        )
+        return f"{METRICS[metric]} of {task}: {score_text}, without an interval; chance is {chance_text}."
     where = "above" if low > chance else "below" if high < chance else "not distinguishable from"
-    return (
-        f"{METRICS[metric]} of {task}: {number(metric, value)}{unit} "
-        f"(95 % interval {number(metric, low)} – {number(metric, high)}), "
-        f"{where} chance ({number(metric, chance)}{unit})."
-    )
+    interval = interval_text(results, task, metric)
+    return f"{METRICS[metric]} of {task}: {score_text} (95 % interval {interval}), {where} chance ({chance_text})."
 
 
 def number(metric: str, value: float | None) -> str:
-    """A value as the tables show it: 0.7123 -> `71.2` for a share, `0.712` for CCC and RMSE, None -> `–`."""
+    """A value as the tables show it: 0.7123 -> `71.2` for a fraction, `0.712` for CCC and RMSE, None -> `–`."""
     if value is None:
         return "–"
     return f"{100 * value:.1f}" if metric in _PERCENT else f"{value:.3f}"
@@ -335,7 +350,7 @@ def _over_parts(parts: Sequence[Mapping[str, Any]], reduce: Any) -> dict[str, di
 def _comparable(
     folds: Sequence[Mapping[str, Any]], per_fold: Sequence[tuple[str, Predictions]], pooled: Predictions
 ) -> list[dict[str, Any]]:
-    """The folds' metrics without those that mean something else in a fold than over all test utterances."""
+    """The folds' metrics, NaN where a metric means something else in a fold than over all test utterances."""
     dropped: dict[str, tuple[str, ...]] = {}
     for task in pooled.tasks:
         if task.kind == "regression":

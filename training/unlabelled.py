@@ -12,7 +12,7 @@ import torch
 from undertone.corpora import load_corpus
 from undertone.corpora.corpus import Corpus
 from undertone.corpora.manifest import FILE_NAME, Manifest
-from undertone.corpora.own.audio_folder import Sounds
+from undertone.corpora.own.audio_folder import AudioFolder
 from undertone.training.seeding import draw
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ def unlabelled_corpus(name: str) -> Corpus:
     """
     folder = Path(name).expanduser()
     if folder.is_dir() and not (folder / FILE_NAME).is_file():
-        return Sounds(folder)
+        return AudioFolder(folder)
     return load_corpus(name)
 
 

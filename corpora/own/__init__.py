@@ -1,1 +1,1 @@
-"""Data of the user's own: tables, folders and Hugging Face data sets."""
+"""The user's own data: tables, folders and Hugging Face datasets."""

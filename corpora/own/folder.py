@@ -1,8 +1,8 @@
 r"""Your own data as a folder per class: `FOLDER/angry/*.wav`, `FOLDER/happy/*.flac`, ...
 
-The name of a folder right below is the emotion of every sound file in it and in its own folders. The speaker is unknown
-unless `corpus.speaker=REGEX` finds it in a file's name without its ending: the group named `speaker`, or the first one.
-With `(\d+)_.*`, `angry/07_hello.wav` is of speaker 07.
+The name of a direct subfolder is the emotion of all audio files in it and in its subfolders. The speaker is unknown
+unless `corpus.speaker=REGEX` finds it in a file's stem: the group named `speaker`, or the first one. With `(\d+)_.*`,
+`angry/07_hello.wav` is by speaker 07.
 """
 
 from __future__ import annotations
@@ -12,25 +12,25 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from undertone.corpora.corpus import AUDIO_SUFFIXES, Corpus, list_files, other_endings
+from undertone.corpora.corpus import Corpus, list_audio
 from undertone.corpora.own.labels import Labels
 
 
 class Folder(Corpus):
-    """Your own data: the folders' names are the emotions."""
+    """Your own data: the names of the subfolders are the emotions."""
 
     licence = "your own"
     citation = "your own"
 
     def __init__(self, path: Path, *, speaker: str | None = None) -> None:
-        """Describe the folder.
+        """Check the options.
 
         Args:
-            path: the folder that holds the classes' folders.
+            path: the folder with one subfolder per class.
             speaker: regular expression, matched from the beginning of a file's stem.
 
         Raises:
-            ValueError: `speaker` is no regular expression with a group.
+            ValueError: `speaker` is not a regular expression with a group.
         """
         self.name = path.resolve().name
         self.url = str(path)
@@ -41,17 +41,14 @@ class Folder(Corpus):
         """See `Corpus.rows`.
 
         Raises:
-            ValueError: as there; or a file's name does not tell its speaker.
+            ValueError: as there, or the speaker is not found in a file's name.
         """
-        folders = sorted(path for path in root.iterdir() if path.is_dir()) if root.is_dir() else []
-        files = [path for folder in folders for path in list_files(folder) if not _hidden(path.relative_to(root))]
-        left_out = other_endings(files)
-        files = [path for path in files if path.suffix.lower() in AUDIO_SUFFIXES]
+        folders = [path for path in root.iterdir() if path.is_dir() and path.name[0] != "."] if root.is_dir() else []
+        files, left_out = list_audio(*sorted(folders))
         if not files:
+            expected = f"Expected one subfolder per class, such as {root / 'angry' / '01.wav'}, or use a table"
             raise ValueError(
-                f"No audio in folders below {root}. Expected a folder per class, such as {root / 'angry' / '01.wav'}; "
-                f"a table of your own (.csv, .tsv, .jsonl, .parquet) is another way."
-                + "".join(f" {line}" for line in left_out)
+                " ".join([f"No audio in subfolders of {root}. {expected} (.csv, .tsv, .jsonl, .parquet).", *left_out])
             )
         names = [path.relative_to(root) for path in files]
         labels = Labels(str(root), range(1, len(files) + 1), typed=True)
@@ -69,7 +66,7 @@ class Folder(Corpus):
         if not found:
             raise ValueError(
                 f"corpus.speaker={self.speaker.pattern} finds no speaker in {path.stem!r}, of {path}. "
-                f"Every file needs one; leave the option out if speakers are unknown."
+                f"Every file needs one; omit the option if speakers are unknown."
             )
         return found
 
@@ -82,7 +79,3 @@ def _expression(speaker: str) -> re.Pattern[str]:
     if not pattern.groups:
         raise ValueError(f"corpus.speaker={speaker} has no group; put the speaker's part in parentheses: (\\d+)_.*")
     return pattern
-
-
-def _hidden(path: Path) -> bool:
-    return any(part.startswith(".") for part in path.parts)

@@ -1,13 +1,13 @@
-"""A Hugging Face `datasets` data set: `hf:user/name` on the Hub, `hf:./folder` on disk (files or `save_to_disk`).
+"""A Hugging Face dataset: `hf:user/name` on the Hub, `hf:./folder` on disk (files or `save_to_disk`).
 
-Columns named as ours are taken as they are; the others are named by options: `corpus.emotion=label corpus.speaker=spk`.
-Numbers of a ClassLabel become its names; `undertone.corpora.own.labels` says what the other cells mean. Other columns
-of plain values are kept as columns of the user's own, and those of lists are left out with a note. Without
+Columns with the names of our fields are used as they are; options name others: `corpus.emotion=label
+corpus.speaker=spk`. Numbers of a ClassLabel become its names; see `undertone.corpora.own.labels` for what other cells
+mean. Other columns of plain values are kept as user-defined columns; those of lists are left out with a note. Without
 `corpus.split` all splits are read, and train, validation and test become the column `split`.
 
-Nothing is decoded by `datasets`, so neither torchcodec nor ffmpeg is needed: where sound lies inside the data set's
-files, its bytes are written once, as they are, into --root (by default a folder of the cache), named by their SHA-256,
-because a manifest holds paths. They are then read with soundfile like any other file.
+`datasets` decodes nothing, so neither torchcodec nor ffmpeg is needed. Audio that is embedded in the dataset's files is
+written once, unchanged, into --root (by default a folder of the cache), named by its SHA-256, because a manifest holds
+paths. It is then read with soundfile like any other file.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _PLAIN = ("string", "large_string", "bool", "int", "uint", "float")
 
 
 class HfDataset(Corpus):
-    """A Hugging Face data set; corpus.emotion=COLUMN names its columns."""
+    """A Hugging Face dataset; corpus.emotion=COLUMN names its columns."""
 
     licence = "see its page"
     citation = "see its page"
@@ -55,15 +55,15 @@ class HfDataset(Corpus):
         valence: str | None = None,
         dominance: str | None = None,
     ) -> None:
-        """Describe the data set; `rows` fetches it.
+        """Set the options; `rows` loads the dataset.
 
         Args:
             where: a folder, or an id on the Hub.
-            subset: the configuration of a data set that has several.
+            subset: the configuration, if there are several.
             split: the only one to read.
             revision: branch, tag or commit on the Hub.
-            audio: column of the sound.
-            emotion: column; None: `emotion`, if there is one. So are the others.
+            audio: column of the audio.
+            emotion: column; None: `emotion`, if there is one. The same holds for the others.
             speaker: column.
             gender: column of female / male, f / m, ...
             session: column.
@@ -81,10 +81,10 @@ class HfDataset(Corpus):
         self.columns = {field: name for field, name in zip(FIELDS, names, strict=True) if name is not None}
 
     def rows(self, root: Path) -> Iterator[dict[str, Any]]:
-        """See `Corpus.rows`; writes sound that the data set holds itself into `root`.
+        """See `Corpus.rows`; writes embedded audio into `root`.
 
         Raises:
-            ValueError: the data set cannot be had; a column is missing or holds what it must not.
+            ValueError: the dataset cannot be loaded; a column is missing or has values of a wrong type.
         """
         splits = self._splits()
         columns = {split: self._columns(table) for split, table in splits.items()}
@@ -99,17 +99,16 @@ class HfDataset(Corpus):
         self.notes = labels.notes
         places = ((split, number) for split, table in splits.items() for number in range(len(table)))
         audio = (row[self.audio] for table in splits.values() for row in self._undecoded(table))
-        for place, ((split, number), sound) in enumerate(zip(places, audio, strict=True)):
+        for place, ((split, number), cell) in enumerate(zip(places, audio, strict=True)):
             yield {
                 "id": f"{split}/{number:06d}",
-                "path": self._path(sound, root, number),
+                "path": self._path(cell, root, number),
                 "split": _ours(SPLITS, split) if self.split is None else None,
                 **{field: cells[place] for field, cells in values.items()},
                 "extra": {name: cells[place] for name, cells in own.items()},
             }
 
     def _splits(self) -> dict[str, Dataset]:
-        """Every split that is asked for, by name."""
         import datasets
 
         if not self.is_local:
@@ -133,7 +132,7 @@ class HfDataset(Corpus):
         except Exception as error:  # a damaged state.json or dataset_info.json leads to any of Python's errors
             reason = str(error).partition("\n")[0].strip("\"'").rstrip(".")
             raise ValueError(
-                f"Cannot load the data set {self.where!r}: {reason}. "
+                f"Cannot load the dataset {self.where!r}: {reason}. "
                 f"Give hf:user/name of the Hub, or hf:./folder, and corpus.subset=NAME if it has several."
             ) from error
         splits = dict(found) if isinstance(found, dict) else {str(found.split or "all"): found}
@@ -142,7 +141,7 @@ class HfDataset(Corpus):
         return {name: table for name, table in splits.items() if self.split in (None, name)}
 
     def _columns(self, table: Dataset) -> dict[str, str]:
-        """{field of ours: column} of those that are there."""
+        """{field of `Utterance`: column} of those that are present."""
         present = table.column_names
         wanted = {"audio": self.audio, **self.columns}
         for field, name in wanted.items():
@@ -153,7 +152,7 @@ class HfDataset(Corpus):
         return {field: field for field in FIELDS if field in present} | self.columns
 
     def _undecoded(self, table: Dataset) -> Dataset:
-        """The table with its sound as {bytes, path}."""
+        """The table with its audio as {bytes, path}."""
         import datasets
 
         feature = table.features[self.audio]
@@ -169,24 +168,24 @@ class HfDataset(Corpus):
                 f"{advice} another: corpus.audio=COLUMN."
             ) from error
 
-    def _path(self, sound: Mapping[str, Any] | None, root: Path, number: int) -> Path:
-        """The file of a row's sound, written if it is not yet there."""
-        if not sound or (sound["bytes"] is None and not sound["path"]):
-            raise ValueError(f"{self.where}, row {number}: the column {self.audio!r} is empty. Every row needs sound.")
-        if sound["bytes"] is None:
-            return Path(sound["path"])
-        path = root / safe_name(hashlib.sha256(sound["bytes"]).hexdigest() + Path(sound["path"] or "").suffix.lower())
+    def _path(self, cell: Mapping[str, Any] | None, root: Path, number: int) -> Path:
+        """The file of a row's audio, written if it does not exist."""
+        if not cell or (cell["bytes"] is None and not cell["path"]):
+            raise ValueError(f"{self.where}, row {number}: the column {self.audio!r} is empty. Every row needs audio.")
+        if cell["bytes"] is None:
+            return Path(cell["path"])
+        path = root / safe_name(hashlib.sha256(cell["bytes"]).hexdigest() + Path(cell["path"] or "").suffix.lower())
         if not path.exists():
             root.mkdir(parents=True, exist_ok=True)
             with draft_folder(path) as beside:
-                (beside / path.name).write_bytes(sound["bytes"])
+                (beside / path.name).write_bytes(cell["bytes"])
                 os.replace(beside / path.name, path)
         return path
 
     def _own(
         self, labels: Labels, splits: Mapping[str, Dataset], columns: Mapping[str, Mapping[str, str]]
     ) -> dict[str, list[Any]]:
-        """Columns of the user's own; what holds no text or numbers is left out with a note."""
+        """User-defined columns; those without text or numbers are left out with a note."""
         taken = {self.audio, *(name for names in columns.values() for name in names.values())}
         features = {name: feature for table in splits.values() for name, feature in table.features.items()}
         own = {}
@@ -203,7 +202,7 @@ class HfDataset(Corpus):
         return own
 
     def _cells(self, names: Mapping[str, str | None], splits: Mapping[str, Dataset]) -> list[Any]:
-        """A column of all splits, by its name in each; where it is absent, None."""
+        """A column of all splits, by its name in each; None where it is absent."""
         return [
             cell
             for split, table in splits.items()
@@ -212,7 +211,7 @@ class HfDataset(Corpus):
 
 
 def _column(table: Dataset, name: str) -> list[Any]:
-    """A column, with the names of a ClassLabel's numbers; -1, its sign of no label, is None."""
+    """A column, with the names of a ClassLabel's numbers; -1, which means no label, is None."""
     feature, cells = table.features[name], list(table.with_format(None)[name][:])
     if not hasattr(feature, "int2str"):
         return cells
@@ -220,11 +219,7 @@ def _column(table: Dataset, name: str) -> list[Any]:
 
 
 def _check_stays(folder: Path) -> None:
-    """Refuse a folder on disk whose README.md would have `datasets` read from the network or from elsewhere.
-
-    Raises:
-        ValueError: an entry of `configs` is a URL, an absolute path or leads out of the folder; the message names it.
-    """
+    """Refuse a local folder whose README.md makes `datasets` read a URL or files outside the folder."""
     import yaml
 
     card = folder / "README.md"
@@ -241,13 +236,13 @@ def _check_stays(folder: Path) -> None:
         path = PurePosixPath(text.replace("\\", "/"))
         if "::" in text or "://" in text or path.is_absolute() or ".." in path.parts or text.startswith("~"):
             raise ValueError(
-                f"{card} has the data read from {text!r}, which is not in the folder. Copy the files into the folder "
-                f"and name them in README.md, or remove the entry."
+                f"{card} lists {text!r} as data, which is not in the folder. Copy the files into the folder and list "
+                f"them in README.md, or remove the entry."
             )
 
 
 def _texts(value: Any) -> Iterator[str]:
-    """Every text in nested lists and dicts."""
+    """All strings in nested lists and dicts."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, dict | list):

@@ -1,13 +1,13 @@
-"""What the cells of a user's own data mean: one set of rules for tables, folders and Hugging Face data sets.
+"""What the cells of user data mean: the same rules for tables, folders and Hugging Face datasets.
 
 - A blank, `nan`, `None`, `NA`, `N/A`, `null` or `-`, in any case, is a missing label.
-- Labels and speakers that differ only in case, blanks or Unicode form are one: the most frequent spelling is kept.
-- A float that is whole, as pandas makes of an integer column with a gap, is the integer: speaker `3.0` is `3`.
-- A column of the user's own that holds numbers is a column of values; in a text format (CSV, TSV) numbers are
-  recognised, also with a decimal comma; `01` is a code and remains text.
-- A list, an object or bytes is no label.
+- Labels and speakers that differ only in case, blanks or Unicode form are merged; the most frequent spelling is kept.
+- A float without a fraction, which pandas makes of an integer column with gaps, is an integer: speaker `3.0` is `3`.
+- A user-defined column of numbers is a regression target; in text formats (CSV, TSV) numbers are recognised, also with
+  a decimal comma; `01` is a code and remains text.
+- A list, an object or bytes is not a label.
 
-Whatever is changed or left out is said in a note.
+Notes report everything that is changed or left out.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ SPLITS = {
     "test": ("test", "testing"),
 }
 MISSING = ("", "-", "--", "nan", "none", "na", "n/a", "#n/a", "<na>", "null")
-"""Words, in lower case, that stand for a label that is not there."""
+"""Words, in lower case, that mean a missing label."""
 
 _CLASSES = ("speaker", "emotion", "session", "corpus")
 _NUMBER = re.compile(r"-?(0|[1-9]\d{0,307})([.,]\d{1,307})?([eE][+-]?\d{1,3})?")
@@ -42,7 +42,7 @@ class Labels:
     """Reads the label columns of one source.
 
     Attributes:
-        notes: sentences on what was changed or left out so far.
+        notes: what was changed or left out so far.
     """
 
     def __init__(self, source: str, numbers: Sequence[int], typed: bool) -> None:
@@ -51,16 +51,16 @@ class Labels:
         Args:
             source: its name, for messages.
             numbers: number of each row, for messages.
-            typed: whether the format tells numbers from text; else a column of text may hold numbers.
+            typed: whether the format distinguishes numbers from text.
         """
         self.source, self.numbers, self.typed = source, numbers, typed
         self.notes: list[str] = []
 
     def read(self, column: str, cells: Sequence[Any]) -> list[Any]:
-        """The values of one of our columns: text, a number from 0 to 1 of a dimension, or None where missing.
+        """The values of a field of `Utterance`: text, a number from 0 to 1 for a dimension, or None if missing.
 
         Raises:
-            ValueError: a cell that the column does not take; names its row.
+            ValueError: an invalid cell; the message names its row.
         """
         self._refuse_lists(column, cells)
         if column == "text":
@@ -78,7 +78,7 @@ class Labels:
     def emotions(
         self, cells: Sequence[Any], votes: Sequence[Any]
     ) -> tuple[list[str | None], list[dict[str, float] | None]]:
-        """The columns `emotion` and `votes`, whose labels are spelled alike.
+        """The columns `emotion` and `votes`, with the same spelling of labels.
 
         Raises:
             ValueError: as `read`.
@@ -94,10 +94,10 @@ class Labels:
         )
 
     def own(self, column: str, cells: Sequence[Any]) -> list[Any] | None:
-        """The values of a column of the user's own: all numbers, or text; None where it holds no labels.
+        """The values of a user-defined column: all numbers, or text; None if it holds no labels.
 
         Raises:
-            ValueError: an infinite number; names its row.
+            ValueError: an infinite number; the message names its row.
         """
         if kinds := sorted({type(cell).__name__ for cell in cells if _is_nested(cell)}):
             self.leave_out(column, kinds[0])
@@ -112,7 +112,7 @@ class Labels:
         return self._one_spelling(column, [_text(value) for value in values])
 
     def leave_out(self, column: str, kind: str) -> None:
-        """Note that a column of the user's own is not kept because of what it holds."""
+        """Note that a user-defined column is left out because of its type."""
         self.notes.append(f"{self.source}: the column {column!r} holds {kind} values, which are no labels: left out.")
 
     def _refuse_lists(self, column: str, cells: Sequence[Any]) -> None:
@@ -120,7 +120,7 @@ class Labels:
             if _is_nested(cell):
                 raise ValueError(
                     f"{self.source}, row {number}: {column} is {str(cell)[:80]!r}, a {type(cell).__name__}; it must be "
-                    f"one word or number. Keep one label a row; several raters' labels belong into a table's votes."
+                    f"one word or number. Keep one label per row; several raters' labels go into a table's votes."
                 )
 
     def _without_missing(self, column: str, cells: Iterable[Any]) -> list[Any]:
@@ -137,7 +137,6 @@ class Labels:
         return values
 
     def _dimension(self, column: str, number: int, value: Any) -> float | None:
-        """A cell from 0 to 1."""
         if value is None:
             return None
         try:
@@ -158,7 +157,7 @@ class Labels:
     def _named(
         self, column: str, texts: Sequence[str | None], names: Mapping[str, tuple[str, ...]]
     ) -> list[str | None]:
-        """Our name for each value of a column of few values."""
+        """The standard name of each value: `f` -> `female`."""
         ours = {alias: name for name, aliases in names.items() for alias in aliases}
         unknown: dict[str, int] = {}
         for number, value in zip(self.numbers, texts, strict=True):
@@ -172,18 +171,18 @@ class Labels:
         return [None if value is None else ours[value.casefold()] for value in texts]
 
     def _refuse_decimals(self, column: str, texts: Sequence[str | None]) -> None:
-        """Refuse a column of classes that holds values: each would be a class of its own."""
+        """Refuse a column of classes that holds decimal numbers: each would become a class."""
         numbers = [text for text in texts if text is not None and _NUMBER.fullmatch(text)]
         decimal = [text for text in numbers if not float(text.replace(",", ".")).is_integer()]
         if decimal and len(numbers) == sum(text is not None for text in texts):
             row = self.numbers[list(texts).index(decimal[0])]
             raise ValueError(
-                f"{self.source}, row {row}: {column} is {decimal[0]}, a value and no class. Call the column "
-                f"{', '.join(DIMENSIONS)} (0 to 1), or give it a name of its own and predict it: tasks=NAME."
+                f"{self.source}, row {row}: {column} is {decimal[0]}, a number and not a class. Name the column "
+                f"{', '.join(DIMENSIONS)} (0 to 1), or give it another name and predict it with tasks=NAME."
             )
 
     def _one_spelling(self, column: str, texts: Sequence[str | None]) -> list[str | None]:
-        """The texts, those that differ only in case or Unicode form by their most frequent spelling."""
+        """The texts, with the most frequent spelling of those that differ only in case or Unicode form."""
         spelling = _spelling(texts)
         others = defaultdict(list)
         for text, kept in spelling.items():
@@ -192,13 +191,13 @@ class Labels:
         for kept, texts_of_it in list(others.items())[:_MOST]:
             said = " and ".join(repr(text) for text in sorted(texts_of_it))
             what = column if column in _CLASSES else f"{column} value"
-            self.notes.append(f"{self.source}: {said} and {kept!r} are taken for one {what}, {kept!r}.")
+            self.notes.append(f"{self.source}: {said} and {kept!r} are merged into one {what}, {kept!r}.")
         if len(others) > _MOST:
-            self.notes.append(f"{self.source}: so are {len(others) - _MOST} more spellings of {column}.")
+            self.notes.append(f"{self.source}: {len(others) - _MOST} more spellings of {column} are merged as well.")
         return [None if text is None else spelling[text] for text in texts]
 
     def _numbers(self, column: str, values: Sequence[Any]) -> list[float | None] | None:
-        """The values as numbers; None if the column does not hold numbers."""
+        """The values as numbers; None if the column is not numeric."""
         present = [value for value in values if value is not None]
         read = [_number(value) for value in present]
         numbers = [number for number in read if number is not None]
@@ -212,12 +211,12 @@ class Labels:
             if decimals and 2 * len(numbers) > len(present):
                 other = next(text for text, number in zip(present, read, strict=True) if number is None)
                 self.notes.append(
-                    f"{self.source}: {column} is read as classes, because {other!r} is no number, although "
+                    f"{self.source}: {column} is read as classes, because {other!r} is not a number, although "
                     f"{len(numbers)} of {len(present)} cells are."
                 )
             return None
         if not present or (texts and self.typed and not decimals):
-            return None  # text on purpose, such as the classes "1" and "2"
+            return None  # deliberately text, such as the classes "1" and "2"
         for number, value, cell in zip(self.numbers, map(_number, values), values, strict=True):
             if value is not None and not math.isfinite(value):
                 raise ValueError(f"{self.source}, row {number}: {column} is {cell}; a value must be a finite number.")
@@ -245,13 +244,13 @@ class Labels:
 
 
 def same(text: str) -> str:
-    """What two spellings of one name have in common: no case, Unicode form, invisible letters or double blanks."""
+    """A key that all spellings of a name share: without case, Unicode form, invisible letters and double blanks."""
     seen = "".join(letter for letter in unicodedata.normalize("NFKC", text) if unicodedata.category(letter) != "Cf")
     return " ".join(unicodedata.normalize("NFKC", seen.casefold()).split())
 
 
 def _spelling(texts: Iterable[str | None]) -> dict[str, str]:
-    """{text: the spelling that is kept}: the most frequent one, of equals the one in lower case."""
+    """{text: the spelling that is kept}: the most frequent one; of equally frequent ones the one in lower case."""
     groups: defaultdict[str, Counter[str]] = defaultdict(Counter)
     for text in texts:
         if text is not None:
@@ -281,7 +280,7 @@ def _text(value: Any) -> str | None:
 
 
 def _whole(texts: list[str | None]) -> list[str | None]:
-    """`3.0` -> `3` in a column in which all that is present is like it, as pandas writes integers beside a gap."""
+    """`3.0` -> `3` if all values of the column are like that: pandas writes integers with gaps so."""
     matches = [None if text is None else _WHOLE.fullmatch(text) for text in texts]
     if all(match for text, match in zip(texts, matches, strict=True) if text is not None):
         return [match[1] if match else None for match in matches]
@@ -289,7 +288,7 @@ def _whole(texts: list[str | None]) -> list[str | None]:
 
 
 def _number(value: Any) -> float | None:
-    """The number that a cell holds, or that its text writes as JSON does or with a decimal comma; None: another."""
+    """The number in a cell, also as text in JSON's notation or with a decimal comma; None if there is none."""
     if isinstance(value, int | float) and not isinstance(value, bool):
         return value
     if isinstance(value, str) and _NUMBER.fullmatch(value):

@@ -1,6 +1,6 @@
-"""A prepared manifest, as `undertone prepare --out FOLDER` wrote it, in the place of its corpus.
+"""A manifest that `undertone prepare --out FOLDER` wrote, used in place of its corpus.
 
-Its files are checked again. Where it is of one corpus of ours, that corpus' protocols, licence and citation hold.
+Its files are checked again. If it is of one built-in corpus, that corpus' protocols, licence and citation apply.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from undertone.corpora.corpus import Corpus
 from undertone.corpora.folds import Fold
 from undertone.corpora.manifest import COLUMNS, Manifest
 
-MEASURED = ("duration", "audio_hash", "size", "mtime_ns", "overlap")  # by `prepare`, from the files
+MEASURED = ("duration", "audio_hash", "size", "mtime_ns", "overlap")  # `prepare` measures these again
 
 
 class ManifestFolder(Corpus):
-    """A prepared manifest, in the place of its corpus."""
+    """A prepared manifest, used in place of its corpus."""
 
     licence = "see its corpora"
     citation = "see its corpora"
@@ -42,7 +42,7 @@ class ManifestFolder(Corpus):
             self.default_protocol, self.own_protocols = self.source.default_protocol, self.source.own_protocols
 
     def rows(self, root: Path) -> Iterator[dict[str, Any]]:
-        """See `Corpus.rows`; the files lie where they lay when the manifest was made."""
+        """See `Corpus.rows`; the files must be where they were when the manifest was made."""
         names = [name for name in COLUMNS if name not in MEASURED]
         for values in zip(*(self.manifest.column(name) for name in names), strict=True):
             yield dict(zip(names, values, strict=True))

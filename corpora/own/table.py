@@ -1,13 +1,13 @@
-"""Your own data as a table: CSV, TSV, JSON lines or Parquet, one row an utterance.
+"""Your own data as a table: CSV, TSV, JSON lines or Parquet, one row per utterance.
 
 Columns: `file` and at least one target (`emotion`, `gender`, `arousal`, `valence`, `dominance` or a column of your
-own); `speaker`, `start` and `end` (seconds), `session`, `split` and `text` where known; `corpus`, where the rows are of
-several: speaker 01 of one is not 01 of another; `votes`, how many raters chose what: `angry:3;neutral:1`, in JSON lines
-and Parquet also an object; `series`, a CSV of `time` (seconds into the audio file) and values over time. Other columns
-are kept, whatever their names; `undertone.corpora.own.labels` says what a cell means. A file is relative to the table's
-own folder, or to --root, and must then lie in it.
+own); `speaker`, `start` and `end` (seconds), `session`, `split` and `text` if known; `corpus`, if there are several:
+speaker 01 of one is not 01 of another; `votes`, the number of raters by label: `angry:3;neutral:1`, in JSON lines and
+Parquet also an object; `series`, a CSV of `time` (seconds into the audio file) and values over time. Other columns are
+kept, whatever their names; see `undertone.corpora.own.labels` for what a cell means. Paths are relative to the table's
+folder, or to --root, and must then be inside it.
 
-Rows are numbered in messages as a spreadsheet or an editor does: the header of a CSV is row 1.
+Messages number rows as a spreadsheet or an editor does: the header of a CSV is row 1.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ Row = tuple[int, dict[str, Any]]
 
 
 class Table(Corpus):
-    """Your own data: file, speaker, emotion, ..., one row an utterance."""
+    """Your own data: file, speaker, emotion, ..., one row per utterance."""
 
     licence = "your own"
     citation = "your own"
@@ -58,10 +58,10 @@ class Table(Corpus):
         """See `Corpus.rows`.
 
         Raises:
-            ValueError: the table is missing, empty or not of its format; a column is missing or misspelt; a value is
-                not allowed. Names the row.
+            ValueError: the table is missing, empty or malformed; a column is missing or misspelt; a value is not
+                allowed. The message names the row.
         """
-        if not os.path.isfile(self.path):  # False, too, for what is no name of a file
+        if not os.path.isfile(self.path):  # also False for an invalid path
             raise ValueError(f"No such table: {self.path}. Give the path of a .csv, .tsv, .jsonl or .parquet file.")
         if not root.is_dir():
             raise ValueError(
@@ -97,7 +97,7 @@ class Table(Corpus):
             }
 
     def _check_columns(self, columns: list[str]) -> None:
-        """Refuse a table without file or target, and a column of the user's own that is one of ours misspelt."""
+        """Refuse a table without file or target, and a column that looks like one of `COLUMNS` misspelt."""
         missing = [name for name in COLUMNS if name not in columns]
         own = [name for name in columns if name not in COLUMNS]
         for name in own:
@@ -136,9 +136,9 @@ def _read(path: Path) -> Iterator[Row]:
 
 
 def _read_text(path: Path) -> list[Row]:
-    """CSV or TSV; a comma, a semicolon or a tab divides the cells, whichever the header has most of.
+    """CSV or TSV; the separator is the comma, semicolon or tab that is most frequent in the header.
 
-    What Excel writes is read too: UTF-16, and a first line such as `sep=;`, which names the separator.
+    Excel's files are read too: UTF-16, and a first line such as `sep=;`.
     """
     encoding = "utf-16" if path.read_bytes()[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else "utf-8-sig"
     with path.open(encoding=encoding, newline="") as file:
@@ -177,7 +177,7 @@ def _read_jsonl(path: Path) -> Iterator[Row]:
                 continue
             try:
                 cells = json.loads(line)
-                json.dumps(cells, ensure_ascii=False).encode()  # an escaped half of a letter, which is no text
+                json.dumps(cells, ensure_ascii=False).encode()  # fails for a lone surrogate, which is no text
             except (ValueError, RecursionError) as error:
                 raise ValueError(f"{path}, row {number} is not JSON: {error}.") from error
             if not isinstance(cells, dict):
@@ -199,13 +199,13 @@ def _read_parquet(path: Path) -> Iterator[Row]:
 
 
 def _cell(value: Any) -> Any:
-    """A stripped value; an empty cell and NaN are None."""
+    """A stripped value; None for an empty cell or NaN."""
     value = value.strip() if isinstance(value, str) else value
     return None if value == "" or (isinstance(value, float) and math.isnan(value)) else value
 
 
 def _present(path: Path, root: Path) -> Path:
-    """The path; with slashes where it was written on Windows and only such a file is there."""
+    """The path, with slashes if it was written on Windows and only that file exists."""
     other = Path(str(path).replace("\\", "/"))
     return other if other != path and not (root / path).exists() and (root / other).exists() else path
 

@@ -184,7 +184,7 @@ def test_one_class_only(small_corpus: Path, tmp_path: Path) -> None:
 def test_one_speaker_only(small_corpus: Path, tmp_path: Path) -> None:
     table = write_table(tmp_path / "f1.csv", [row for row in rows_of(small_corpus) if row["speaker"] == "F1"])
     outcome = undertone("crossval", table, "--out", tmp_path / "run", *TINY)
-    assert outcome.fails_with("There is one speaker only (1 speaker: f1/F1)", "protocol=random"), outcome.err
+    assert outcome.fails_with("There is only one speaker (1 speaker: f1/F1)", "protocol=random"), outcome.err
 
 
 def test_no_speakers_is_speaker_dependent_in_every_table(small_corpus: Path, store: Path, tmp_path: Path) -> None:

@@ -29,7 +29,7 @@ def sounds(small_corpus: Path) -> list[Path]:
 def test_prepare_prints_a_table_and_writes_the_manifest(small_corpus: Path, tmp_path: Path) -> None:
     outcome = undertone("prepare", small_corpus, "--out", tmp_path / "manifest")
     assert outcome.status == 0
-    for row in (r"utterances +│ 64", r"set aside +│ 0", r"speakers +│ 4", r"gender +│ female 32, male 32"):
+    for row in (r"utterances +│ 64", r"skipped +│ 0", r"speakers +│ 4", r"gender +│ female 32, male 32"):
         assert re.search(row, outcome.out), row
     manifest = Manifest.load(tmp_path / "manifest")
     assert len(manifest) == 64

@@ -56,7 +56,7 @@ def test_check_split(small_corpus: Path, tmp_path: Path) -> None:
     leaked = undertone("check-split", women, half)
     assert leaked.status == 1 and "Nothing" not in leaked.out
     assert "2 shared speakers, in 32 utterances of train and 16 of test: F1, F2" in leaked.out
-    assert "16 shared sounds" in leaked.out
+    assert "16 shared recordings" in leaked.out
     assert undertone("check-split", women, tmp_path / "gone.csv").fails_with("No such table")
 
 

@@ -111,7 +111,7 @@ def test_C_is_chosen_for_each_task_and_the_model_needs_no_scikit_learn(
     assert config_of_model(out)["head_options"] == {"C": best}
     on = "the dev part of each fold" if dev == "fold" else "3 inner folds over the training speakers, train and dev"
     lines = title_lines(results(out))
-    assert f"Dev: UAR of emotion, UAR of gender, each task on its own, on {on}." in lines
+    assert f"Selected by UAR of emotion, UAR of gender, each task separately, on {on}." in lines
     assert any(line.startswith("Sweep: head.C of 1e-08, 0.01, 100, chosen for each fold: emotion") for line in lines)
     assert results(out)["sweep"]["how"] == f"chosen on {on}"
     clip = next(small_corpus.parent.rglob("*.wav"))
@@ -188,4 +188,4 @@ def test_two_speakers_leave_one_to_train_on_and_the_table_says_so(small_corpus: 
     few.write_text("\n".join([lines[0], *(line for line in lines[1:] if ",F1," in line or ",M1," in line)]))
     out = run(few, store, tmp_path / "run", "sweep.head.C=1e-3,1e-1")
     on = "on 3 inner folds over the training utterances (there are too few speakers), train and dev."
-    assert any(line.startswith("Dev: ") and line.endswith(on) for line in title_lines(results(out)))
+    assert any(line.startswith("Selected by ") and line.endswith(on) for line in title_lines(results(out)))

@@ -81,7 +81,7 @@ def test_adversarial_columns_are_unlearned(trained: Train, small_corpus: Path, t
     assert [task["name"] for task in model_config(run)["tasks"]] == ["emotion"]
     probe = fold(run)["leakage"]["speaker"]
     assert 0 <= probe["uar"] <= 1 and probe["chance"] < 1
-    assert "a fresh linear probe still tells it" in (undertone("report", run).out + (run / "report.md").read_text())
+    assert "a new linear probe still predicts it" in (undertone("report", run).out + (run / "report.md").read_text())
     outcome = undertone("train", small_corpus, "--out", tmp_path / "run", *TINY, "adversarial=gender")
     assert outcome.fails_with("'gender' is a task and adversarial at once")
 

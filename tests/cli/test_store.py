@@ -148,7 +148,7 @@ def test_a_second_run_hears_a_changed_file(small_corpus: Path, tmp_path: Path) -
     changed.write_bytes(changed.read_bytes()[:-2] + b"\x11\x22")  # as long as before
     assert undertone(*words).out.startswith("extracted 1 clips")
     outcome = undertone("train", corpus, "--store", tmp_path / "store", "--out", tmp_path / "run", *TINY)
-    assert outcome.fails_with("1 of 64 files hold another sound than when this manifest was made", changed.name)
+    assert outcome.fails_with("1 of 64 files hold other audio than when this manifest was made", changed.name)
 
 
 @pytest.mark.slow

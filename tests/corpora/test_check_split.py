@@ -13,7 +13,7 @@ from undertone.corpora.manifest import Manifest
 
 
 def side(corpus: str, *rows: tuple[str | None, str, str | None]) -> Manifest:
-    """Rows of (speaker, hash of the sound, text)."""
+    """Rows of (speaker, hash of the audio, text)."""
     fields = ("speaker", "audio_hash", "text")
     return Manifest.from_rows(
         corpus,
@@ -25,7 +25,7 @@ def test_each_kind_is_found_alone() -> None:
     train = side("train", ("a", "1", "Don't go!"), ("a", "2", "Stay."), ("b", "3", "Why?"))
     for row, found in {
         ("a", "9", "new"): "1 shared speaker, in 2 utterances of train and 1 of test: a",
-        ("c", "3", "new"): "1 shared sound, in 1 utterances of train and 1 of test: train2 = test0",
+        ("c", "3", "new"): "1 shared recording, in 1 utterances of train and 1 of test: train2 = test0",
         ("c", "9", "DON'T  GO"): "1 shared sentence, in 1 utterances of train and 1 of test: don t go",
     }.items():
         shared, notes = check_split(train, side("test", row))
@@ -45,10 +45,10 @@ def test_speakers_of_our_corpora_are_theirs_and_those_of_tables_are_names() -> N
 def test_what_cannot_be_compared_is_said() -> None:
     shared, notes = check_split(side("train", (None, "1", "x"), ("a", "2", None)), side("test", (None, "3", None)))
     assert shared == [] and notes == [
-        "1 of 2 utterances of train have no speaker: not compared by it.",
-        "1 of 1 utterances of test have no speaker: not compared by it.",
-        "1 of 2 utterances of train have no sentence: not compared by it.",
-        "1 of 1 utterances of test have no sentence: not compared by it.",
+        "1 of 2 utterances of train have no speaker and are not compared by it.",
+        "1 of 1 utterances of test have no speaker and are not compared by it.",
+        "1 of 2 utterances of train have no sentence and are not compared by it.",
+        "1 of 1 utterances of test have no sentence and are not compared by it.",
     ]
 
 

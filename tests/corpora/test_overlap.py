@@ -50,7 +50,7 @@ def test_overlaps_are_leaks(tmp_path: Path) -> None:
     found = table(tmp_path, rows)
     first, third = "a.wav#0-1", "a.wav#3-5"
     assert found.manifest.column("overlap") == [first, first, third, third, "", ""]
-    assert any("A) and a.wav#0.9-2 (speaker B) hold the same stretch of audio" in line for line in found.warnings)
+    assert any("A) and a.wav#0.9-2 (speaker B) share audio under two speakers" in line for line in found.warnings)
     folds = make_folds(found.manifest, "speaker")
     warnings = check_folds(folds, found.manifest)
     assert "Fold 'B': a.wav#0.9-2 (test) overlaps a.wav#0-1 (train or dev) in audio." in warnings

@@ -85,7 +85,7 @@ def test_a_flac_copy_has_the_hash_of_its_wav_and_another_rate_has_not(tmp_path: 
     prepared = prepare(table(tmp_path, {"a.wav": "sad", "b.flac": "angry", "c.wav": "sad"}), None)
     first, copy, slow = prepared.manifest.column("audio_hash")
     assert first == copy != slow
-    assert prepared.warnings == ["a.wav and b.flac hold the same sound, labelled sad and angry."]
+    assert prepared.warnings == ["a.wav and b.flac hold the same audio, labelled sad and angry."]
     assert hash_audio(noise(1.0)[:, 0], RATE) != hash_audio(noise(1.0, 1)[:, 0], RATE)
 
 
@@ -116,7 +116,7 @@ def test_unexpected_counts_warn(tmp_path: Path) -> None:
 def test_summary(mixed: Table) -> None:
     assert summary(prepare(mixed, None)) == [
         ("utterances", "2"),
-        ("set aside", "5"),
+        ("skipped", "5"),
         ("hours", "0.00"),
         ("duration", "1.00 to 2.00 s, median 1.50 s"),
         ("speakers", "unknown"),

@@ -88,9 +88,9 @@ def test_other_protocols() -> None:
     assert [fold.name for fold in corpus.folds(manifest, num_folds=4)] == ["group1", "group2", "group3", "group4"]
     used = [corpus.protocol_used(manifest, *asked) for asked in ((None, None), ("speaker", None), (None, 4))]
     assert used == ["actors", "speaker", "groups"]
-    with pytest.raises(ValueError, match="'actors' decides the number of folds itself; leave num_folds=3 out"):
+    with pytest.raises(ValueError, match="'actors' determines the number of folds; leave num_folds=3 out"):
         corpus.folds(manifest, "actors", 3)
-    with pytest.raises(ValueError, match="two parts or more of different speakers, got 01-04"):
+    with pytest.raises(ValueError, match="two or more parts with different speakers, got 01-04"):
         corpus.folds(manifest_of(range(1, 4)))
 
 
@@ -104,7 +104,7 @@ def test_the_real_ravdess() -> None:
     assert emotions.pop("neutral") == 96 and set(emotions.values()) == {192} and len(emotions) == 7
     assert Counter(Counter(manifest.column("speaker")).values()) == {60: 24}
     assert Counter(manifest.column("gender")) == {"female": 720, "male": 720}
-    assert prepared.warnings == ["03-01-03-01-02-01-07 and 03-01-03-01-02-02-07 hold the same sound."]
+    assert prepared.warnings == ["03-01-03-01-02-01-07 and 03-01-03-01-02-02-07 hold the same audio."]
     assert 1.47 < sum(manifest.column("duration")) / 3600 < 1.49
     folds = load_corpus("ravdess").folds(manifest)
     assert len(folds) == 6 and all(len(fold.test) == 240 for fold in folds) and check_folds(folds, manifest) == []

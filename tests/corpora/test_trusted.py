@@ -83,5 +83,5 @@ def test_a_manifest_whose_files_sound_otherwise_is_refused(tmp_path, corpus, rea
     check_unchanged(manifest)
     assert read == ["a.wav"]
     write(tmp_path / "b.wav", 7)
-    with pytest.raises(ValueError, match="1 of 3 files hold another sound .*b.wav. Restore them, or cross-val"):
+    with pytest.raises(ValueError, match="1 of 3 files hold other audio .*b.wav. Restore them, or cross-val"):
         check_unchanged(manifest)

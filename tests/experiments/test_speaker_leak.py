@@ -11,7 +11,7 @@ import pytest
 from undertone.common.console import Display
 from undertone.corpora.folds import LeakError
 from undertone.experiments.crossval import crossval
-from undertone.publish.card import make_card
+from undertone.hub.card import make_card
 from undertone.report.report import write_report
 from undertone.scoring.results import results_table
 from undertone.training.settings import make_config
@@ -52,7 +52,7 @@ def test_allowed_and_branded_in_results_report_and_card(leaked: Path, tmp_path: 
     report = write_report(tmp_path / "run").read_text()
     assert '<li class="warn">SPEAKER-DEPENDENT' in report
     card = make_card(tmp_path / "run" / "model", results, "user/name")
-    assert "**SPEAKER-DEPENDENT.**" in card and "- speaker-dependent" in card and "(speaker-dependent)" in card
+    assert "- SPEAKER-DEPENDENT: " in card and "- speaker-dependent" in card and "(speaker-dependent)" in card
 
 
 def test_allowing_a_leak_brands_no_fold_that_has_none(small_corpus: Path, tmp_path: Path) -> None:

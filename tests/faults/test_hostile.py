@@ -242,7 +242,7 @@ def test_with_root_no_entry_leads_out_of_it(kind: str, path: str, outside: Path)
     entry = path if kind == "table" else str(outside / "root" / path)
     corpus = write_corpus(kind, outside, [str(outside / "root" / "in.wav"), entry])
     outcome = undertone("prepare", corpus, "--root", outside / "root", "--out", outside / "out")
-    assert outcome.fails_with("1 paths lead out of --root", "leave --root out"), outcome.err
+    assert outcome.fails_with("1 paths lead out of --root", "omit --root"), outcome.err
     assert not (outside / "out").exists()
 
 

@@ -177,7 +177,7 @@ def test_a_hub_that_hangs(silent_hub: str, tmp_path: Path) -> None:
     ("words", "sentence"),
     [
         (["crossval", "{corpus}", "--upstream", "me/model", "--out", "{out}"], "Cannot read config.json of upstream"),
-        (["prepare", "hf:me/data", "--out", "{out}"], "Cannot load the data set 'me/data'"),
+        (["prepare", "hf:me/data", "--out", "{out}"], "Cannot load the dataset 'me/data'"),
         (["push", "{model}", "me/model"], "Cannot reach the Hub at"),
     ],
 )
@@ -231,7 +231,7 @@ def test_offline_with_an_empty_cache(tmp_path: Path) -> None:
             ["crossval", "{corpus}", "--upstream", "me/upstream", "--out", "{out}"],
             "Cannot read config.json of upstream",
         ),
-        (["prepare", "hf:me/data", "--out", "{out}"], "Cannot load the data set 'me/data'"),
+        (["prepare", "hf:me/data", "--out", "{out}"], "Cannot load the dataset 'me/data'"),
     ],
 )
 def test_other_commands_offline_with_an_empty_cache(
@@ -248,7 +248,7 @@ def test_other_commands_offline_with_an_empty_cache(
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 @pytest.mark.parametrize(
     ("device", "sentence"),
-    [("cuda", "torch sees 0 GPUs"), ("cuda:1", "torch sees 0 GPUs"), ("gpu", "is no device of torch")],
+    [("cuda", "torch sees 0 GPUs"), ("cuda:1", "torch sees 0 GPUs"), ("gpu", "is not a torch device")],
 )
 def test_a_gpu_that_is_not_there(device: str, sentence: str) -> None:
     assert sentence in (attempt(lambda: load_model(model_folder(), device=device)) or "")
@@ -311,7 +311,7 @@ def test_prediction_goes_by_halves(tmp_path: Path) -> None:
     for one, other in zip(found, expected, strict=True):
         assert one["emotion"]["scores"] == pytest.approx(other["emotion"]["scores"], abs=1e-5)
     memory.limit = 100
-    assert "The memory does not hold 0.5 s of sound" in (attempt(lambda: predictor.predict(files)) or "")
+    assert "The memory does not hold 0.5 s of audio" in (attempt(lambda: predictor.predict(files)) or "")
 
 
 GREEDY = """

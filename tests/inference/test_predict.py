@@ -218,7 +218,7 @@ WAVE = [0.0, 0.1, -0.1] * 2000
 )
 def test_what_is_no_path_is_refused_with_where_it_goes(predictor, given):
     with pytest.raises(
-        ValueError, match=r"predict\(\) takes paths of sound files, got .*predict_wave\(samples, sample_rate\)"
+        ValueError, match=r"predict\(\) takes paths of audio files, got .*predict_wave\(samples, sample_rate\)"
     ):
         predictor.predict(given)
 

@@ -128,7 +128,9 @@ def nested_options() -> dict[str, set[str]]:
 def test_every_setting_that_is_named_exists_and_takes_that_value() -> None:
     options, seen, wrong = nested_options(), 0, []
     for where, text in SENTENCES:
-        if where.startswith(("hub/", "publish/card", "training/plots")):  # Python and YAML for readers elsewhere
+        if where.startswith(
+            ("hub/onnx/", "hub/to_transformers", "hub/card", "hub/__init__", "scoring/plots")
+        ):  # Python and YAML for readers elsewhere
             continue
         for key, value in re.findall(r"(?<![\w.\-'\"{/])([a-z_]+(?:\.[A-Za-z_]+)?)=(?!=)([\w.\-\[{<]*)", text):
             value, (prefix, dot, option) = value.rstrip("."), key.partition(".")

@@ -15,8 +15,8 @@ from undertone.common.files import read_json, write_json
 from undertone.corpora.manifest import Manifest
 from undertone.downstream.task import Task
 from undertone.experiments.embeddings import save_embeddings
-from undertone.report import plots
 from undertone.report.report import write_report
+from undertone.scoring import plots
 from undertone.scoring.metrics import uar
 from undertone.scoring.predictions import Predictions
 from undertone.scoring.results import results_table, summarise, verdict
@@ -236,7 +236,7 @@ def test_raters_stand_beside_the_model(tmp_path: Path, run: Path) -> None:
     ]
     Manifest.from_rows("emodb", rows).save(run / "manifest")
     page = Page(write_report(run).read_text("utf-8"))
-    start = page.texts.index("as another rater")
+    start = page.texts.index("with another rater")
     shown = [float(text) for text in page.texts[start : start + 40] if re.fullmatch(r"\d+\.\d", text)][:3]
     said = predictions.predicted(EMOTION)
     share = np.mean(np.select([said == 6, said == 4], [0.75, 0.25], 0.0))

@@ -9,8 +9,7 @@ import pytest
 from undertone.common.files import read_json, write_json
 from undertone.downstream.task import Task
 from undertone.report.compare_page import write_comparison
-from undertone.scoring.compare import HEADER, compare_runs, comparison_table
-from undertone.scoring.paired import holm, paired
+from undertone.scoring.compare import HEADER, compare_runs, comparison_table, holm, paired
 from undertone.scoring.predictions import Predictions
 
 EMOTION = Task("emotion", "classification", ("angry", "happy", "sad"))
@@ -44,6 +43,7 @@ def predictions(seed: int, skill: float, tasks: tuple[Task, ...] = (EMOTION, ARO
 
 def write_run(folder: Path, found: Predictions, **info: object) -> Path:
     results = {"corpus": "emodb", "upstream": "fbank", "head": "attention", "manifest_hash": "ab12"}
+    results |= {"folds": [], "pooled": {}}
     write_json(folder / "results.json", results | {"protocol": "speaker", "speaker_independent": True} | info)
     found.save(folder / "predictions.parquet")
     return folder
@@ -99,9 +99,11 @@ def test_an_evaluation_is_compared_with_a_run_on_the_same_utterances(runs: list[
     assert comparison["tasks"]["emotion"][0]["p"] == paired(run, found, EMOTION).p
     titles = comparison_table(comparison)[0]
     assert titles[0] == "emodb: 2 runs on the same 80 test utterances; differences from run0"
-    assert titles[1].startswith("OTHER TRAINING PARTS: an evaluation is of one finished model, a cross-validation of")
+    assert titles[1].startswith(
+        "DIFFERENT TRAINING DATA: an evaluation tests one model, a cross-validation one model per fold."
+    )
     both = comparison_table(compare_runs([evaluation, evaluation]))[0]
-    assert not any("OTHER TRAINING" in line for line in both)
+    assert not any("DIFFERENT TRAINING" in line for line in both)
     part = write_run(tmp_path / "part", found.select(np.arange(30)), protocol="evaluate")
     with pytest.raises(ValueError, match="they test 80 and 30 utterances, 30 of which are the same"):
         compare_runs([runs[0], part])
@@ -120,7 +122,7 @@ def test_two_speakers_decide_nothing_and_that_is_said(runs: list[Path], tmp_path
     comparison = compare_runs(two)
     titles, _, rows = comparison_table(comparison)
     assert rows[1][5:] == ["–", "–", "–"] and rows[1][4].startswith("+")
-    assert titles[1] == "No interval for emotion: 2 test speakers cannot tell how speakers differ; 3 or more can."
+    assert titles[1] == "No interval for emotion: 2 test speakers cannot show how speakers vary; at least 3 are needed."
     page = write_comparison(comparison, tmp_path / "out").read_text("utf-8")
     assert titles[1] in page and "nan" not in page.lower()
 
@@ -134,10 +136,10 @@ def test_only_common_tasks_are_compared(runs: list[Path], tmp_path: Path) -> Non
     alone = write_run(tmp_path / "alone", predictions(5, 0.3, (AROUSAL,)))
     assert list(compare_runs([runs[0], alone])["tasks"]) == ["arousal"]
     over_time = write_run(tmp_path / "series", predictions(5, 0.3, (replace(AROUSAL, level="frame"),)))
-    with pytest.raises(ValueError, match="nothing in common"):
+    with pytest.raises(ValueError, match="no task in common"):
         compare_runs([alone, over_time])
     emotion = write_run(tmp_path / "emotion", predictions(5, 0.3, (EMOTION,)))
-    with pytest.raises(ValueError, match=r"nothing in common: .*alone has arousal \(regression\); .* has emotion"):
+    with pytest.raises(ValueError, match=r"no task in common: .*alone has arousal \(regression\); .* has emotion"):
         compare_runs([alone, emotion])
 
 
@@ -155,7 +157,7 @@ def test_runs_that_were_not_tested_alike_are_refused(runs: list[Path], tmp_path:
     (runs[1] / "results.json").unlink()
     with pytest.raises(ValueError, match="run1 is not a finished run"):
         compare_runs(runs)
-    with pytest.raises(ValueError, match="needs two runs or more, got 1"):
+    with pytest.raises(ValueError, match="needs two or more runs, got 1"):
         compare_runs(runs[:1])
 
 
@@ -177,8 +179,12 @@ def test_speaker_dependent_runs_say_so(runs: list[Path], tmp_path: Path) -> None
 
 
 def test_another_division_of_the_same_training_speakers_is_said(runs: list[Path], tmp_path: Path) -> None:
-    assert not any("OTHER TRAINING PARTS" in line for line in comparison_table(compare_runs(runs))[0])
+    assert not any("DIFFERENT TRAINING DATA" in line for line in comparison_table(compare_runs(runs))[0])
     other = write_run(tmp_path / "superb", predictions(3, 0.3), protocol="superb")
     comparison = compare_runs([runs[0], other])
-    assert comparison_table(comparison)[0][1].startswith("OTHER TRAINING PARTS: speaker and superb test alike, but")
-    assert '<li class="warn">OTHER TRAINING PARTS' in write_comparison(comparison, tmp_path / "out").read_text("utf-8")
+    assert comparison_table(comparison)[0][1].startswith(
+        "DIFFERENT TRAINING DATA: speaker and superb have the same test parts"
+    )
+    assert '<li class="warn">DIFFERENT TRAINING DATA' in write_comparison(comparison, tmp_path / "out").read_text(
+        "utf-8"
+    )

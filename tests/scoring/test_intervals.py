@@ -145,14 +145,14 @@ def test_why_there_is_no_interval_is_said() -> None:
     found, notes = confidence_intervals(few)
     assert all(math.isnan(end) for metrics in found.values() for ends in metrics.values() for end in ends)
     assert notes == [
-        "No interval for emotion: 2 test speakers cannot tell how speakers differ; 3 or more can.",
-        "No interval for arousal: 2 test speakers cannot tell how speakers differ; 3 or more can.",
+        "No interval for emotion: 2 test speakers cannot show how speakers vary; at least 3 are needed.",
+        "No interval for arousal: 2 test speakers cannot show how speakers vary; at least 3 are needed.",
     ]
     assert "1 test speaker cannot" in confidence_intervals(replace(few, speakers=["s0"] * len(few)))[1][0]
     nameless = replace(predictions_of(9), speakers=[None, *predictions_of(9).speakers[1:]])
     found, notes = confidence_intervals(nameless)
     assert math.isnan(found["arousal"]["ccc"][0]) and len(notes) == 1
-    assert notes[0].startswith("No intervals: intervals are about new speakers, and some test utterances have no")
+    assert notes[0].startswith("No intervals: they are for new speakers, and the speakers of some test utterances")
 
 
 def test_a_class_of_one_speaker_has_no_interval_and_the_others_do() -> None:
@@ -163,7 +163,7 @@ def test_a_class_of_one_speaker_has_no_interval_and_the_others_do() -> None:
     found, notes = confidence_intervals(predictions)
     assert math.isnan(found["emotion"]["uar"][0]) and math.isnan(found["emotion"]["macro_f1"][0])
     assert found["emotion"]["wa"][0] > 0
-    assert len(notes) == 1 and "one test speaker alone has sad" in notes[0]
+    assert len(notes) == 1 and "only one test speaker has sad" in notes[0]
 
 
 def test_speakers_who_score_alike_tell_nothing() -> None:
@@ -172,7 +172,7 @@ def test_speakers_who_score_alike_tell_nothing() -> None:
     predictions.scores["emotion"][:] = np.eye(3)[predictions.targets["emotion"]]
     found, notes = confidence_intervals(predictions)
     assert all(math.isnan(end) for ends in found["emotion"].values() for end in ends)
-    assert notes == ["No interval for a score of emotion in which all test speakers are alike."]
+    assert notes == ["No interval for a score of emotion that is the same for all test speakers."]
 
 
 def test_the_interval_holds_the_value_stays_in_bounds_and_grows_with_its_level() -> None:

@@ -57,7 +57,7 @@ def test_nothing_to_score_is_nan() -> None:
 
 @pytest.mark.parametrize("bad", [[-1, 0], [0, 3], [0.0, 1.0], [[0], [1]], [np.nan, 0]])
 def test_what_is_no_class_is_refused(bad: list) -> None:
-    with pytest.raises(ValueError, match=r"target must be \(N,\) class indices in 0\.\.2; leave missing ones out"):
+    with pytest.raises(ValueError, match=r"target must be \(N,\) class indices in 0\.\.2; remove missing ones first"):
         metrics.uar(bad, [0, 1], 3)
     with pytest.raises(ValueError, match=r"predicted must be \(N,\) class indices in 0\.\.C"):
         metrics.wa([0, 1], [0, -1])
@@ -65,7 +65,7 @@ def test_what_is_no_class_is_refused(bad: list) -> None:
 
 def test_lengths_must_agree() -> None:
     for call in (lambda: metrics.wa([0, 1], [0]), lambda: metrics.ccc([0, 1], [0]), lambda: metrics.ece([0], [])):
-        with pytest.raises(ValueError, match="One prediction for each target is needed"):
+        with pytest.raises(ValueError, match="Expected one prediction per target"):
             call()
 
 
@@ -98,7 +98,7 @@ def test_ccc_at_its_edges() -> None:
     assert metrics.ccc([0.1, 0.1], [0.3, 0.3]) == pytest.approx(0, abs=1e-12)  # constants, but other ones
     assert math.isnan(metrics.ccc([0.1] * 7, [0.1] * 7))
     assert math.isnan(metrics.ccc([0.1], [0.4]))
-    with pytest.raises(ValueError, match=r"target must be \(N,\) finite numbers; leave missing"):
+    with pytest.raises(ValueError, match=r"target must be \(N,\) finite numbers; remove missing"):
         metrics.ccc([0.1, np.nan], [0.1, 0.2])
 
 
@@ -207,9 +207,9 @@ OFFLINE = """
 import sys, tempfile
 from undertone.scoring.results import score
 assert "evaluate" not in sys.modules and "datasets" not in sys.modules and "sklearn" not in sys.modules
-from undertone.scoring.evaluate_metrics import METRICS, UAR
+from undertone.scoring.evaluate_metrics import METRICS, ScoreMetric
 with tempfile.TemporaryDirectory() as folder:
-    metric = UAR(cache_dir=folder, keep_in_memory=True)
+    metric = ScoreMetric("uar", cache_dir=folder, keep_in_memory=True)
     metric.add_batch(predictions=[0, 0], references=[0, 1])
     metric.add_batch(predictions=[1], references=[1])
     print(metric.compute(num_classes=2)["uar"], isinstance(metric, sys.modules["evaluate"].Metric), *METRICS)

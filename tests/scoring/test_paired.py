@@ -8,9 +8,9 @@ import pytest
 from scipy import stats
 
 from undertone.downstream.task import Task
+from undertone.scoring.compare import decide, holm, paired
 from undertone.scoring.intervals import metrics_of
 from undertone.scoring.metrics import ccc, uar
-from undertone.scoring.paired import decide, holm, paired
 from undertone.scoring.predictions import Predictions
 
 EMOTION = Task("emotion", "classification", ("angry", "happy", "sad"))
@@ -149,9 +149,9 @@ def test_several_seeds_count_as_one_run_of_their_mean() -> None:
 def test_too_few_or_unknown_speakers_decide_nothing() -> None:
     found = paired(a_run(1, num_speakers=2), a_run(2, 0.9, num_speakers=2), EMOTION)
     assert found.difference > 0.1 and math.isnan(found.p) and all(map(math.isnan, found.ci95))
-    assert found.note == "No interval for emotion: 2 test speakers cannot tell how speakers differ; 3 or more can."
+    assert found.note.startswith("No interval for emotion: 2 test speakers cannot show how speakers vary; at least 3")
     found = paired(*(replace(a_run(seed), speakers=[None] * 90) for seed in (1, 2)), EMOTION)
-    assert math.isnan(found.p) and found.speakers == [] and "no known speaker" in found.note
+    assert math.isnan(found.p) and found.speakers == [] and "are unknown" in found.note
 
 
 def test_a_difference_that_is_the_same_for_all_speakers_decides_nothing() -> None:

@@ -102,7 +102,7 @@ def test_results_survive_json_where_values_are_not_defined() -> None:
     assert results["ci95"]["emotion"]["uar"] == [None, None]
     assert results["pooled"]["emotion"]["recall"] == {"angry": None, "happy": None, "sad": None}
     titles, header, rows = results_table(results)
-    assert rows[0] == ["emotion", "UAR", "–", "–", "–", "33.3"]
+    assert rows[0] == ["emotion", "UAR", "–", "–", "33.3"]
     assert "not defined" in verdict(results)
 
 
@@ -120,6 +120,7 @@ def test_table_says_the_numbers_of_the_results() -> None:
     results = summarise(four_folds(), INFO)
     _, header, rows = results_table(results)
     assert header == HEADER
+    assert results_table(summarise(four_folds()[:1], INFO))[1] == ["Task", "Metric", "Test", "95 % interval", "Chance"]
     assert [row[:2] for row in rows] == [
         *(["emotion", metric] for metric in ("UAR", "WA", "macro-F1", "ECE")),
         *(["arousal", metric] for metric in ("CCC", "RMSE")),
@@ -145,11 +146,11 @@ def test_titles_say_what_the_results_are() -> None:
     assert dependent[1].startswith("SPEAKER-DEPENDENT: ")
     assert title_lines(results | {"upstream_weights": "random"})[2].startswith("RANDOM-WEIGHT UPSTREAM: fbank ")
     evaluated = title_lines(results | {"protocol": "evaluate"})
-    assert evaluated[1] == "Speaker-independent: none of these speakers was in the model's training."
+    assert evaluated[1] == "Speaker-independent: none of these speakers was in the model's training data."
     few = title_lines(summarise([fold("a", ["x", "y"])], INFO))
     assert few[0].endswith(", 1 fold")
-    assert few[2].startswith("No interval for emotion: 2 test speakers cannot tell how speakers differ; 3 or more")
-    assert few[-1] == "Pooled: all test utterances as one set. Fractions in %."
+    assert few[2].startswith("No interval for emotion: 2 test speakers cannot show how speakers vary; at least 3")
+    assert few[-1] == "Fractions in %."
     earlier = {key: value for key, value in results.items() if key not in ("ci_method", "ci_notes")}
     assert title_lines(earlier)[-1].startswith(
         "95 % intervals: bootstrap over 8 speakers, by an earlier version and too narrow"
@@ -202,9 +203,9 @@ def test_verdict_compares_with_chance(skill: float, word: str) -> None:
 
 def test_what_is_missing_or_doubled_is_a_sentence() -> None:
     folds = four_folds()
-    with pytest.raises(ValueError, match=r"one fold or more, each with a name of its own, got \[\]"):
+    with pytest.raises(ValueError, match=r"one fold or more, each with a unique name, got \[\]"):
         summarise([], INFO)
-    with pytest.raises(ValueError, match=r"name of its own, got \['a', 'a'\]"):
+    with pytest.raises(ValueError, match=r"unique name, got \['a', 'a'\]"):
         summarise([folds[0], folds[0]], INFO)
     with pytest.raises(ValueError, match="without head, protocol"):
         summarise(folds, {key: INFO[key] for key in ("corpus", "upstream", "speaker_independent")})

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from undertone.corpora.manifest import Manifest, Utterance
-from undertone.corpora.own.audio_folder import Sounds
+from undertone.corpora.own.audio_folder import AudioFolder
 from undertone.corpora.synthetic import Synthetic
 from undertone.training.unlabelled import UnlabelledStream, joined, unlabelled_corpus, without_labels
 
@@ -53,10 +53,10 @@ def test_a_folder_of_files_however_deep(tmp_path: Path) -> None:
     for row in list(Synthetic(seed=0, num_speakers=1, per_emotion=1).rows(tmp_path / "deep" / "er"))[:2]:
         assert Path(row["path"]).is_file()
     corpus = unlabelled_corpus(str(tmp_path))
-    assert isinstance(corpus, Sounds)
+    assert isinstance(corpus, AudioFolder)
     assert (
         all(row["id"].startswith("deep/er/") for row in corpus.rows(tmp_path)) and len(list(corpus.rows(tmp_path))) > 1
     )
     (tmp_path / "none").mkdir()
     with pytest.raises(ValueError, match=r"No audio in .*none. Expected files that end in .wav"):
-        list(Sounds(tmp_path / "none").rows(tmp_path / "none"))
+        list(AudioFolder(tmp_path / "none").rows(tmp_path / "none"))

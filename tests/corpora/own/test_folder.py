@@ -51,7 +51,7 @@ def test_speakers_from_the_names(folder: Path, expression: str) -> None:
     [
         (r"\d+_", r"has no group; put the speaker's part in parentheses"),
         (r"(\d+", r"is not a regular expression: missing \)"),
-        (r"(x\d+)_", r"finds no speaker in '07_a', of .*angry/07_a\.wav\. Every file needs one; leave the option out"),
+        (r"(x\d+)_", r"finds no speaker in '07_a', of .*angry/07_a\.wav\. Every file needs one; omit the option"),
         (r"(x?)", r"finds no speaker in '07_a'"),
     ],
 )
@@ -63,7 +63,7 @@ def test_expressions_that_do_not_work(folder: Path, expression: str, message: st
 def test_a_folder_without_classes(tmp_path: Path) -> None:
     soundfile.write(tmp_path / "a.wav", np.ones(100) / 2, 16000)
     with pytest.raises(
-        ValueError, match=r"No audio in folders below .*Expected a folder per class, such as .*angry/01\.wav"
+        ValueError, match=r"No audio in subfolders of .*Expected one subfolder per class, such as .*angry/01\.wav"
     ):
         prepare(load_corpus(str(tmp_path)), None)
 

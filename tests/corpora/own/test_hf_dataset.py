@@ -145,10 +145,10 @@ def test_a_row_without_sound_is_named(tmp_path: Path) -> None:
 def test_what_cannot_be_loaded_is_a_sentence(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(
-        ValueError, match=r"Cannot load the data set .*empty': .*doesn't contain any data files\. Give hf:"
+        ValueError, match=r"Cannot load the dataset .*empty': .*doesn't contain any data files\. Give hf:"
     ):
         prepare(load_corpus(f"hf:{tmp_path / 'empty'}"), tmp_path / "files")
-    with pytest.raises(ValueError, match="Cannot load the data set 'nobody/none'"):
+    with pytest.raises(ValueError, match="Cannot load the dataset 'nobody/none'"):
         prepare(load_corpus("hf:nobody/none"), tmp_path / "files")
 
 
@@ -185,7 +185,7 @@ def test_a_folder_on_disk_reads_nothing_from_the_network_or_elsewhere(tmp_path: 
         server.settimeout(0)
         text = where.format(port=server.getsockname()[1], elsewhere=tmp_path / "elsewhere")
         (folder / "README.md").write_text(f"---\nconfigs:\n- config_name: default\n{form.format(text)}\n---\n")
-        with pytest.raises(ValueError, match="README.md has the data read from .* which is not in the folder"):
+        with pytest.raises(ValueError, match="README.md lists .* as data, which is not in the folder"):
             list(HfDataset(str(folder)).rows(tmp_path / "root"))
         with pytest.raises(BlockingIOError):
             server.accept()  # nobody asked

@@ -54,7 +54,7 @@ def test_spellings_are_one_and_said() -> None:
     zoe = unicodedata.normalize("NFD", "Zoë")
     values, notes = read("speaker", ["zoë", zoe, "ZOË ", " zoë", "b"])
     assert values == ["zoë"] * 4 + ["b"]
-    assert notes == ["t: 'ZOË' and 'Zoë' and 'zoë' are taken for one speaker, 'zoë'."]
+    assert notes == ["t: 'ZOË' and 'Zoë' and 'zoë' are merged into one speaker, 'zoë'."]
     assert read("emotion", ["Angry", "angry", "very  sad", "very sad"])[0] == ["angry", "angry", "very sad", "very sad"]
     assert read("speaker", ["Zoë", zoe]) == (["Zoë", "Zoë"], []), "one Unicode form, which nobody could tell apart"
 
@@ -66,7 +66,7 @@ def test_whole_floats_are_whole() -> None:
 
 @pytest.mark.parametrize("values", [[0.25, 1.0], ["0.25", "1"], ["0,25", "1"]])
 def test_a_value_is_no_class(values: list[Any]) -> None:
-    with pytest.raises(ValueError, match=r"t, row 1: emotion is 0.25, a value and no class.*tasks=NAME"):
+    with pytest.raises(ValueError, match=r"t, row 1: emotion is 0.25, a number and not a class.*tasks=NAME"):
         read("emotion", values)
 
 
@@ -143,5 +143,6 @@ def test_a_folder_has_the_same_rules_and_counts_what_it_leaves_out(tmp_path: Pat
     found = prepare(load_corpus(str(tmp_path)), None)
     assert found.manifest.column("emotion") == ["angry", "angry", "sad", "sad"]
     assert (
-        "3 files of other endings are left out: 2 .m4a, 1 .txt." in found.warnings[0] and "'Angry'" in found.warnings[1]
+        "3 files with other endings are left out: 2 .m4a, 1 .txt." in found.warnings[0]
+        and "'Angry'" in found.warnings[1]
     )

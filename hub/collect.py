@@ -1,24 +1,26 @@
-"""What of a run or a model folder is published, and what stays."""
+"""The files of a run or a model folder that are published."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from undertone.common.files import atomic_path, read_record
 from undertone.common.hub_client import PUBLISHED, local_model
 from undertone.downstream.config import hash_speakers
-from undertone.publish.card import confusion_file, make_card, upstream_name
-from undertone.publish.pictures import confusion_picture, layer_weights_picture
+from undertone.hub.card import confusion_file, make_card, only_layer, upstream_name
+from undertone.scoring.plots import confusion_png, layer_weights_png
 
 WEIGHTS = "model.safetensors"
 ADAPTER_RUN = "adapter"  # RUN/adapter, beside RUN/model: the same training, its adapters not merged
-NOT_PUBLISHED = ("warnings", "commands")  # of results.json: they name files
+SCORES = ("pooled", "mean", "std", "ci95", "chance", "per_gender")  # keys of results.json that the card needs
+NOT_PUBLISHED = ("warnings", "commands")  # keys of results.json that name files
 
 Files = dict[str, Path | bytes]
-"""{path in the repository: a file of this machine, or content}"""
+"""{path in the repository: a local file, or its content}"""
 
 
 def collect(
@@ -34,20 +36,20 @@ def collect(
     Args:
         folder: a run, or a model folder.
         repo_id: `user/name` that the card tells readers to load.
-        head_only: leave the upstream out; its Hub id and commit are named instead, and a LoRA run's adapters go along.
-        upstream_licence: for the card, where the Hub knows it.
-        speaker_names: keep the names of speakers; False: `hash_speakers`, and folds, which are often named by their
-            test speaker, are numbered.
+        head_only: leave the upstream out and name its Hub id and commit; a LoRA run's adapters are included.
+        upstream_licence: for the card.
+        speaker_names: keep the names of speakers; False: they are hashed (`hash_speakers`), and folds, which are often
+            named after their test speaker, are numbered.
 
     Raises:
-        ValueError: there is no model, or its upstream cannot be left out; the message says why and what to do.
+        ValueError: there is no model, its upstream cannot be left out, or results.json is damaged.
     """
     model = head_only_model(folder) if head_only else local_model(folder)
     files: Files = {
         path.relative_to(model).as_posix(): path for pattern in PUBLISHED for path in sorted(model.rglob(pattern))
     }
     config = read_record(model / "config.json", upstream=dict)
-    if config["upstream"]["kind"] == "hf":  # a local folder's path is nobody's business; loading does not need it
+    if config["upstream"]["kind"] == "hf":  # a local path is private, and loading does not need it
         config["upstream"] = config["upstream"] | {"name": upstream_name(config)}
         if head_only and not config["head_only"]:
             config["head_only"] = True
@@ -72,13 +74,13 @@ def collect(
         pictures=tuple(pictures),
         upstream_licence=upstream_licence,
         head_only=config.get("head_only", False),
-        layer=only_layer(layer_weights(model / WEIGHTS)),
+        layer_weights=layer_weights(model / WEIGHTS),
     ).encode()
     return files
 
 
 def write_folder(files: Mapping[str, Path | bytes], folder: Path) -> None:
-    """Write what `collect` returned; a folder that is there is replaced."""
+    """Write what `collect` returned; an existing folder is replaced."""
     with atomic_path(folder) as draft:
         for name, content in files.items():
             path = draft / name
@@ -90,7 +92,7 @@ def head_only_model(folder: Path) -> Path:
     """The model folder of a run or a model folder, from which the upstream can be left out.
 
     Raises:
-        ValueError: the upstream was trained, is on nobody else's machine, or it is not known whether it was trained.
+        ValueError: the upstream was trained or is a local folder, or it is not known whether it was trained.
     """
     if (folder / ADAPTER_RUN / "config.json").is_file():
         return _with_hub_upstream(folder / ADAPTER_RUN)
@@ -102,13 +104,12 @@ def head_only_model(folder: Path) -> Path:
     if model == folder or not run_config.is_file():
         raise ValueError(
             f"{folder} holds a whole model, which does not say whether its upstream was trained. For --head-only give "
-            f"the RUN that made it."
+            f"the RUN that trained it."
         )
     mode = read_record(run_config).get("mode", "frozen")
     if mode != "frozen":
         raise ValueError(
-            f"This run was made with mode={mode}, so that its upstream is part of the model. Push it without "
-            f"--head-only."
+            f"This run was trained with mode={mode}, so its upstream is part of the model. Push it without --head-only."
         )
     return _with_hub_upstream(model)
 
@@ -117,8 +118,8 @@ def _with_hub_upstream(model: Path) -> Path:
     upstream = read_record(model / "config.json", upstream=dict)["upstream"]
     if upstream["kind"] == "hf" and not upstream.get("commit"):
         raise ValueError(
-            f"The upstream {Path(upstream['name']).name!r} is a folder of this machine, which nobody else has. Push "
-            f"the model without --head-only."
+            f"The upstream {Path(upstream['name']).name!r} is a local folder, which nobody else can download. Push the "
+            f"model without --head-only."
         )
     return model
 
@@ -135,25 +136,31 @@ def _without_upstream(weights: Path) -> bytes:
 def _results(folder: Path, config: Mapping[str, Any]) -> dict[str, Any] | None:
     if not (folder / "results.json").is_file():
         return None
-    results = read_record(folder / "results.json")
+    results = read_record(folder / "results.json", folds=list, tasks=list, **dict.fromkeys(SCORES, dict))
     return {key: value for key, value in results.items() if key not in NOT_PUBLISHED} | {
         "upstream": upstream_name(config)
     }
 
 
 def _without_speakers(trained_on: Mapping[str, Any]) -> dict[str, Any]:
-    """What a model was trained on, with the number and the hashes of its speakers for their names."""
+    """`trained_on` with the number and the hashes of its speakers instead of their names."""
     names = trained_on["speakers"]
-    hashes = sorted(hash_speakers(names, str(trained_on.get("manifest_hash"))))  # in an order that tells nothing
+    hashes = sorted(hash_speakers(names, str(trained_on.get("manifest_hash"))))  # an order that reveals nothing
     kept = {key: value for key, value in trained_on.items() if key != "speakers"}
     return kept | {"num_speakers": len(names), "speaker_hashes": hashes}
 
 
 def _without_fold_names(results: Mapping[str, Any]) -> dict[str, Any]:
-    """Results whose folds are called `fold 1`, ..., wherever they are named."""
-    folds = results.get("folds") or []
-    numbered = {fold["name"]: f"fold {place}" for place, fold in enumerate(folds, 1)}
-    found = {**results, "folds": [fold | {"name": numbered[fold["name"]]} for fold in folds]}
+    """Results whose folds are named `fold 1`, ..., and whose warnings give the folds' numbers."""
+    numbers = {str(fold["name"]): place for place, fold in enumerate(results["folds"], 1)}
+    numbered = {name: f"fold {place}" for name, place in numbers.items()}
+    found = {**results, "folds": [fold | {"name": numbered[str(fold["name"])]} for fold in results["folds"]]}
+    if found.get("label_warnings"):
+        names = "|".join(re.escape(name) for name in sorted(numbers, key=len, reverse=True))
+        pattern = re.compile(rf"(?<!\w)(?:{names})(?!\w)")
+        found["label_warnings"] = [
+            pattern.sub(lambda match: str(numbers[match[0]]), line) for line in found["label_warnings"]
+        ]
     if found.get("sweep"):
         chosen = {numbered.get(name, name): value for name, value in found["sweep"]["chosen"].items()}
         found["sweep"] = found["sweep"] | {"chosen": chosen}
@@ -166,15 +173,15 @@ def _pictures(model: Path, results: Mapping[str, Any] | None) -> dict[str, bytes
     tasks = {task["name"]: task for task in read_record(model / "config.json", tasks=list)["tasks"]}
     for name, confusion in ((results or {}).get("confusion") or {}).items():
         if name in tasks and any(map(any, confusion)):
-            pictures[confusion_file(name)] = confusion_picture(tasks[name]["labels"], confusion)
+            pictures[confusion_file(name)] = confusion_png(tasks[name]["labels"], confusion)
     weights = layer_weights(model / WEIGHTS)
     if len(weights) > 1 and only_layer(weights) is None:
-        pictures["layer_weights.png"] = layer_weights_picture(weights)
+        pictures["layer_weights.png"] = layer_weights_png(weights)
     return pictures
 
 
 def layer_weights(weights: Path) -> list[float]:
-    """The (L,) softmaxed layer weights of a saved model; none if it holds no layer sum."""
+    """The (L,) softmaxed layer weights of a saved model; empty if it has no layer sum."""
     import numpy as np
     from safetensors import safe_open
 
@@ -185,12 +192,6 @@ def layer_weights(weights: Path) -> list[float]:
         logits = tensors.get_tensor(name)  # (L,)
     powers = np.exp(logits - logits.max())
     return [float(value) for value in powers / powers.sum()]
-
-
-def only_layer(weights: Sequence[float]) -> int | None:
-    """The one of several layers whose weight alone is not 0, as of a run with `layers=N`; None: there is none."""
-    found = [layer for layer, weight in enumerate(weights) if weight > 0]
-    return found[0] if len(found) == 1 < len(weights) else None
 
 
 def _json(value: Mapping[str, Any]) -> bytes:

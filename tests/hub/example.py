@@ -37,8 +37,16 @@ def make_results(**changes: Any) -> dict[str, Any]:
     emotion = {"uar": 0.612, "wa": 0.634, "macro_f1": 0.601, "ece": 0.08}
     mean = {"emotion": emotion, "gender": {"uar": 0.951}, "arousal": {"ccc": 0.412, "rmse": None}}
     recall = {"angry": 0.9, "happy": 0.36, "sad": None}
+    genders = {
+        name: {
+            "emotion": {"uar": uar, "wa": 0.6, "macro_f1": None, "num": 10},
+            "arousal": {"ccc": 0.4, "rmse": 0.2, "num": 10},
+        }
+        for name, uar in (("female", 0.58), ("male", 0.64))
+    }
     results = {
         "corpus": "emodb",
+        "tasks": TASKS,
         "upstream": "fbank",
         "upstream_weights": None,
         "head": "attention",
@@ -48,17 +56,17 @@ def make_results(**changes: Any) -> dict[str, Any]:
         "mean": mean,
         "std": {"emotion": {"uar": 0.05, "wa": None}, "gender": {}, "arousal": {"ccc": 0.02}},
         "pooled": {
-            "emotion": {"uar": 0.62, "num": 20, "recall": recall},
+            "emotion": {"uar": 0.62, "wa": None, "num": 20, "recall": recall},
             "gender": {"uar": 0.95, "num": 20},
             "arousal": {"ccc": 0.431, "num": 20},
         },
-        "ci95": {"emotion": {"uar": [0.55, 0.68], "wa": [None, None]}},
+        "ci95": {"emotion": {"uar": [0.55, 0.68], "wa": [None, None]}, "gender": {}, "arousal": {}},
         "ci_method": "jackknife over speakers, Student's t",
         "ci_unit": "speaker",
         "ci_num_units": 5,
         "ci_notes": ["No interval for arousal: for a reason."],
         "chance": {"emotion": {"uar": 1 / 3, "wa": None}, "gender": {"uar": 0.5}, "arousal": {"ccc": 0.0}},
-        "per_gender": {"female": {"emotion": {"uar": 0.58, "num": 10}}, "male": {"emotion": {"uar": 0.64, "num": 10}}},
+        "per_gender": genders,
         "versions": {"undertone": "0.1.0", "torch": "2.14.1"},
     }
     return results | changes

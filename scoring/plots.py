@@ -1,7 +1,7 @@
-"""Pictures of a report as inline SVG: same input, same bytes; the page's CSS variables give the colours.
+"""Figures: inline SVG for the report's pages and PNG for the model card. The same input gives the same bytes.
 
-Matplotlib writes stand-in colours, which are replaced with `var(--NAME)`, so one picture serves light and dark. No
-text of a user's (labels, fold names) is drawn: that stays in the page, where it is escaped.
+In SVG matplotlib draws with placeholder colours, which are replaced with CSS variables `var(--NAME)`: one figure serves
+light and dark pages. No text of a user's (labels, fold names) is drawn in SVG: it stays in the page, which escapes it.
 """
 
 from __future__ import annotations
@@ -19,9 +19,10 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 INK, MUTED, GRID, ACCENT, SECOND = "#010101", "#020202", "#030303", "#040404", "#050505"
+PNG_INK, PNG_ACCENT = "#222222", "#3b6fb6"
 NUM_COLOURS = 10
 CATEGORIES = [f"#0a0a{number:02x}" for number in range(NUM_COLOURS)]
-MARKERS = ("o", "s", "^")  # beyond ten categories the next marker begins with the first colour again
+MARKERS = ("o", "s", "^")  # one for each ten categories
 _VARIABLES = {INK: "ink", MUTED: "muted", GRID: "grid", ACCENT: "accent", SECOND: "second"}
 _VARIABLES |= {colour: f"c{number}" for number, colour in enumerate(CATEGORIES)}
 _STYLE: dict[Any, Any] = {
@@ -53,17 +54,51 @@ def layer_weights(weights: np.ndarray) -> str:
     Args:
         weights: (folds, L) softmaxed layer weights; L >= 2.
     """
-    num_layers = weights.shape[1]
-    layers = np.arange(num_layers)
     with _drawing() as (figure, axes):
         axes.grid(False, axis="x")
-        axes.bar(layers, weights.mean(axis=0), width=0.72, color=ACCENT, linewidth=0)
-        for row in weights:
-            axes.plot(layers, row, "o", color=INK, markersize=2.6, alpha=0.5, markeredgewidth=0)
-        axes.axhline(1 / num_layers, color=SECOND, linewidth=1.2, linestyle=(0, (4, 3)))
-        axes.set(xlabel="layer (0 = input of the first block)", ylabel="weight", ylim=(0, None))
-        axes.set_xticks(layers[:: 1 + num_layers // 14])
+        _draw_layer_weights(axes, weights, ACCENT, INK, SECOND)
         return _svg(figure, "layers", "Bar chart of the layer weights, mean over folds")
+
+
+def layer_weights_png(weights: Sequence[float]) -> bytes:
+    """Bars of the (L,) softmaxed layer weights of one model, a dashed line at the uniform weight 1 / L."""
+    with _png_drawing(5.2, 2.6) as (figure, axes):
+        axes.spines[["top", "right"]].set_visible(False)
+        _draw_layer_weights(axes, np.array([weights]), PNG_ACCENT, PNG_INK, PNG_INK)
+        return _png(figure)
+
+
+def _draw_layer_weights(axes: Axes, weights: np.ndarray, bars: str, dots: str, line: str) -> None:
+    num_layers = weights.shape[1]
+    layers = np.arange(num_layers)
+    axes.bar(layers, weights.mean(axis=0), width=0.72, color=bars, linewidth=0)
+    for row in weights if len(weights) > 1 else ():
+        axes.plot(layers, row, "o", color=dots, markersize=2.6, alpha=0.5, markeredgewidth=0)
+    axes.axhline(1 / num_layers, color=line, linewidth=1.2, linestyle=(0, (4, 3)))
+    axes.set(xlabel="layer (0 = input of the first block)", ylabel="weight", ylim=(0, None))
+    axes.set_xticks(layers[:: 1 + num_layers // 14])
+
+
+def confusion_png(labels: Sequence[str], confusion: Sequence[Sequence[int]]) -> bytes:
+    """Rows are true classes, columns predicted ones; colour and text are percent of the row.
+
+    Args:
+        labels: the C classes in order.
+        confusion: (C, C) counts.
+    """
+    counts = np.asarray(confusion, dtype=float)  # (C, C)
+    percent = 100 * counts / counts.sum(1, keepdims=True).clip(min=1)
+    names = [label.replace("$", r"\$") for label in labels]  # a label is no formula
+    with _png_drawing(1.6 + 0.62 * len(labels), 1.2 + 0.5 * len(labels)) as (figure, axes):
+        axes.imshow(percent, cmap="Blues", vmin=0, vmax=100, aspect="auto")
+        for (row, column), value in np.ndenumerate(percent):
+            colour = "white" if value > 55 else PNG_INK
+            axes.text(column, row, f"{value:.0f}", ha="center", va="center", color=colour)
+        axes.set_xticks(range(len(labels)), names, rotation=35, ha="right")
+        axes.set_yticks(range(len(labels)), names)
+        axes.set(xlabel="predicted", ylabel="true")
+        axes.tick_params(length=0)
+        return _png(figure)
 
 
 def layer_scores(layers: Sequence[int], scores: np.ndarray, whole: float | None) -> str:
@@ -109,8 +144,8 @@ def reliability(count: np.ndarray, accuracy: np.ndarray, confidence: np.ndarray)
 
     Args:
         count: (bins,) utterances.
-        accuracy: (bins,) share of them that is correct, in 0..1.
-        confidence: (bins,) mean of the highest probability, in 0..1.
+        accuracy: (bins,) fraction of them that is correct.
+        confidence: (bins,) mean of the highest probability.
     """
     full = count > 0
     with _drawing() as (figure, axes):
@@ -119,30 +154,30 @@ def reliability(count: np.ndarray, accuracy: np.ndarray, confidence: np.ndarray)
         sizes = 14 + 180 * count[full] / max(1, count.sum())
         axes.scatter(100 * confidence[full], 100 * accuracy[full], s=sizes, color=ACCENT, linewidth=0)
         axes.set(xlabel="confidence (%)", ylabel="correct (%)", xlim=(0, 102), ylim=(0, 102))
-        return _svg(figure, "reliability", "Share of correct answers against confidence")
+        return _svg(figure, "reliability", "Fraction of correct predictions against confidence")
 
 
 def risk_coverage(coverage: np.ndarray, risk: np.ndarray) -> str:
-    """The share of wrong answers among the most confident ones, against how many are answered.
+    """The error rate on the most confident predictions, against how many are kept.
 
     Args:
-        coverage: (K,) share of utterances that are answered, rising, in 0..1.
-        risk: (K,) share of these that is wrong, in 0..1.
+        coverage: (K,) fraction of utterances whose prediction is kept, increasing.
+        risk: (K,) fraction of these that is wrong.
     """
     with _drawing() as (figure, axes):
         axes.axhline(100 * risk[-1], color=SECOND, linewidth=1.2, linestyle=(0, (4, 3)))
         axes.plot(100 * coverage, 100 * risk, color=ACCENT, linewidth=1.8, drawstyle="steps-post")
         axes.fill_between(100 * coverage, 100 * risk, color=ACCENT, alpha=0.12, linewidth=0, step="post")
-        axes.set(xlabel="answered, the surest first (%)", ylabel="wrong (%)", xlim=(0, 102), ylim=(0, None))
-        return _svg(figure, "risk", "Share of wrong answers among the most confident ones")
+        axes.set(xlabel="coverage: most confident first (%)", ylabel="wrong (%)", xlim=(0, 102), ylim=(0, None))
+        return _svg(figure, "risk", "Error rate on the most confident predictions")
 
 
 def attention(weights: np.ndarray, level: np.ndarray, duration: float, name: str) -> str:
-    """The weight of each frame, relative to equal weights, over the level of the sound.
+    """The weight of each frame, relative to equal weights, over the level of the audio.
 
     Args:
         weights: (T,) of frames that divide the clip evenly; they sum to 1.
-        level: (N,) in 0..1, of stretches that do as well; may be empty.
+        level: (N,) in 0..1, of segments that divide it evenly; may be empty.
         duration: seconds.
         name: of the picture, unique in the page.
     """
@@ -182,7 +217,7 @@ def scatter(points: np.ndarray, categories: np.ndarray, name: str) -> str:
 
 @contextmanager
 def _drawing(height: float = 3.0) -> Iterator[tuple[Figure, Axes]]:
-    """A figure and its axes in the report's style, with no backend chosen and nothing global changed."""
+    """A figure and its axes in the report's style; matplotlib's global state and backend stay as they are."""
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
@@ -191,8 +226,24 @@ def _drawing(height: float = 3.0) -> Iterator[tuple[Figure, Axes]]:
         yield figure, figure.add_subplot()
 
 
+@contextmanager
+def _png_drawing(width: float, height: float) -> Iterator[tuple[Figure, Axes]]:
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
+
+    with rc_context({"font.size": 9, "text.color": PNG_INK, "axes.labelcolor": PNG_INK}):
+        figure = Figure(figsize=(width, height), layout="constrained")
+        yield figure, figure.add_subplot()
+
+
+def _png(figure: Figure) -> bytes:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=130, facecolor="white", metadata={"Software": None})
+    return buffer.getvalue()
+
+
 def _svg(figure: Figure, name: str, description: str) -> str:
-    """The figure as one <svg> element that refers to nothing outside itself; its ids start with `name`."""
+    """The figure as one self-contained <svg> element; its ids start with `name`."""
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     text = buffer.getvalue()
@@ -201,6 +252,6 @@ def _svg(figure: Figure, name: str, description: str) -> str:
     text = re.sub(r' xmlns(:xlink)?="[^"]*"', "", text)
     text = re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>{name}-", text)
     text = re.sub(r"font-family: [^;]*", "font-family: inherit", text)
-    for stand_in, variable in _VARIABLES.items():
-        text = text.replace(stand_in, f"var(--{variable})")
+    for placeholder, variable in _VARIABLES.items():
+        text = text.replace(placeholder, f"var(--{variable})")
     return re.sub(r"\s*\n\s*", "\n", text).replace("<svg ", f'<svg role="img" aria-label="{description}" ', 1).strip()

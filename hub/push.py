@@ -1,4 +1,4 @@
-"""Publish a trained model: its files, its results and its card in one commit."""
+"""Upload a trained model: its files, its results and its card in one commit."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError
 
 from undertone.common.files import read_json
 from undertone.common.hub_client import REPO_ID, find_model, hub_errors, local_model
-from undertone.publish.collect import collect, head_only_model, write_folder
+from undertone.hub.collect import collect, head_only_model, write_folder
 
-OURS = (".json", ".safetensors", ".png")  # kinds of files that a push replaces and removes
+OURS = (".json", ".safetensors", ".png")  # types of files that a push replaces and removes
 
 
 def push(
@@ -25,30 +25,30 @@ def push(
     message: str | None = None,
     speaker_names: bool = False,
 ) -> str:
-    """Send a model to the Hub; the repository is made if it does not exist.
+    """Upload a model to the Hub; the repository is created if it does not exist.
 
-    What goes: the model folder's JSON and safetensors files, the run's `results.json`, pictures of the confusions and
-    layer weights, and a card as `README.md`, in one commit that also removes what an earlier push left. What stays:
-    predictions, checkpoints, audio, the names of files and folders, and the names of speakers: their number goes, and
-    slow salted hashes, by which `undertone evaluate` knows them again (see `undertone.downstream.config.hash_speakers`
-    on what these can and cannot hide); folds are numbered.
+    Uploaded: the model folder's JSON and safetensors files, the run's `results.json`, pictures of the confusion
+    matrices and layer weights, and a card as `README.md`, in one commit that also removes files of an earlier push.
+    Not uploaded: predictions, checkpoints, audio, names of files and folders, and names of speakers. The number of
+    speakers and slow salted hashes are, by which `undertone evaluate` recognises training speakers (see
+    `undertone.downstream.config.hash_speakers` for what these can and cannot hide); folds are numbered.
 
     Args:
-        run_or_model: a run (its `model/` and `results.json`), a model folder, or the Hub id of a model of ours.
+        run_or_model: a run (its `model/` and `results.json`), a model folder, or the Hub id of an Undertone model.
         repo_id: `user/name` or `organisation/name`.
-        private: whether a *new* repository is private; one that exists stays as it is.
-        head_only: leave the frozen upstream out and name it; of a LoRA run, its adapters go instead.
-        token: Hub token; None takes the one of `hf auth login` or HF_TOKEN.
+        private: whether a *new* repository is private; an existing one stays as it is.
+        head_only: leave the frozen upstream out and name it; a LoRA run's adapters are uploaded instead.
+        token: Hub token; None: that of `hf auth login` or HF_TOKEN.
         message: of the commit.
-        speaker_names: send the names of speakers and folds as they are.
+        speaker_names: upload the names of speakers and folds as they are.
 
     Returns:
-        The URL of the commit; of the latest one when nothing has changed since.
+        The URL of the commit; of the latest one if nothing has changed.
 
     Raises:
-        ValueError: a malformed `repo_id`, no model there, no token, an upstream that cannot be left out, or a
-            repository of that name that holds something else.
-        HubError: the Hub refused, or was not reached.
+        ValueError: a malformed `repo_id`, no model, no token, an upstream that cannot be left out, or an existing
+            repository that holds something else.
+        HubError: the Hub refused, or could not be reached.
     """
     folder = _check(run_or_model, repo_id)
     model = head_only_model(folder) if head_only else local_model(folder)
@@ -69,16 +69,18 @@ def push(
 def dry_run(
     run_or_model: str | Path, repo_id: str, *, head_only: bool = False, speaker_names: bool = False
 ) -> tuple[Path, dict[str, int]]:
-    """Write what `push` would send into a folder beside the run, and ask nobody.
+    """Write what `push` would upload into a folder beside the run, without contacting the Hub.
 
     Returns:
         the folder, and {path in the repository: bytes}.
 
     Raises:
-        ValueError: as `push`, but for the token and the repository; or the folder holds what no dry run wrote.
+        ValueError: as `push`, except for the token and the repository; or the folder holds other files.
     """
     folder = _check(run_or_model, repo_id)
-    beside = folder if Path(run_or_model).is_dir() else Path(Path(run_or_model).name)  # a Hub id's lies in the cache
+    beside = (
+        folder if Path(run_or_model).is_dir() else Path(Path(run_or_model).name)
+    )  # a Hub id's folder is in the cache
     target = beside.absolute().with_name(f"{beside.absolute().name}-published")
     if foreign := [path.name for path in target.rglob("*") if path.is_file() and path.suffix not in (*OURS, ".md")]:
         raise ValueError(f"{target} holds {foreign[0]}, which no dry run wrote. Move that folder away.")
@@ -88,11 +90,11 @@ def dry_run(
 
 
 def check_target(repo_id: str) -> None:
-    """Notice before a training, not after it, that its model could not be pushed.
+    """Check before a training that its model can be pushed.
 
     Raises:
         ValueError: a malformed `repo_id`, or no token.
-        HubError: the Hub does not accept the token, or was not reached.
+        HubError: the Hub does not accept the token, or could not be reached.
     """
     _check_name(repo_id)
     api = HfApi(token=_token(None), library_name="undertone")
@@ -101,7 +103,6 @@ def check_target(repo_id: str) -> None:
 
 
 def _check(run_or_model: str | Path, repo_id: str) -> Path:
-    """The folder of what is pushed."""
     _check_name(repo_id)
     folder = Path(run_or_model)
     return folder if folder.is_dir() else find_model(run_or_model)
@@ -110,24 +111,20 @@ def _check(run_or_model: str | Path, repo_id: str) -> Path:
 def _check_name(repo_id: str) -> None:
     if not REPO_ID.fullmatch(repo_id):
         raise ValueError(
-            f"Not a name for a repository: {repo_id!r}. Give user/name or organisation/name, of letters, digits, "
+            f"Not a valid repository name: {repo_id!r}. Give user/name or organisation/name, of letters, digits, "
             f"'-', '_' and '.', e.g. me/emodb-wavlm."
         )
 
 
 def _files_there(api: HfApi, repo_id: str, private: bool) -> list[str]:
-    """The repository's files; it is made if there is none.
-
-    Raises:
-        ValueError: it holds something else than a model of ours.
-    """
+    """The repository's files; it is created if there is none, and refused if it holds no Undertone model."""
     url = api.create_repo(repo_id, private=private, exist_ok=True)
     files = [sibling.rfilename for sibling in api.model_info(url.repo_id).siblings or []]
     content = [name for name in files if name not in (".gitattributes", "README.md")]
     if content and not ("config.json" in content and _is_ours(api, repo_id)):
         raise ValueError(
-            f"The name {repo_id!r} is taken: that repository holds {', '.join(sorted(content)[:3])} and no model of "
-            f"Undertone. Choose another name."
+            f"The name {repo_id!r} is taken: that repository holds {', '.join(sorted(content)[:3])} and no "
+            f"Undertone model. Choose another name."
         )
     return files
 
@@ -138,11 +135,7 @@ def _is_ours(api: HfApi, repo_id: str) -> bool:
 
 
 def _upstream_licence(api: HfApi, model: Path, needed: bool) -> str | None:
-    """The licence of a Hub upstream by its card; asking also shows that a head-only model's upstream can be had.
-
-    Raises:
-        HubError: a head-only model's upstream is missing, gated for this user, or the Hub was not reached.
-    """
+    """The licence on a Hub upstream's card; where the upstream is `needed`, also a check that it can be downloaded."""
     upstream = read_json(model / "config.json")["upstream"]
     if upstream["kind"] != "hf" or not upstream.get("commit"):
         return None
@@ -155,7 +148,7 @@ def _upstream_licence(api: HfApi, model: Path, needed: bool) -> str | None:
         )
         if needed or not gone:
             raise
-        return None  # the model is whole: it does not need its upstream's repository, which may have gone since
+        return None  # the model is whole and does not need its upstream's repository, which may be gone
     licence = card.get("license") if card is not None else None
     return str(licence) if licence else None
 

@@ -10,13 +10,13 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from undertone.publish.push import dry_run
-from undertone.tests.publish.example import make_results, write_model, write_run
+from undertone.hub.push import dry_run
+from undertone.tests.hub.example import make_results, write_model, write_run
 
 CODE = """
 import time
 time.sleep = lambda seconds: None  # between the client's own attempts
-from undertone.publish.push import check_target, push
+from undertone.hub.push import check_target, push
 try:
     print({call})
 except (ValueError, OSError) as error:
@@ -79,7 +79,7 @@ def test_a_name_that_holds_something_else_is_taken(file, hub, run, ask, client):
     assert client(OTHER.format("tester/voices", file)).returncode == 0
     answer = ask(f"push({str(run)!r}, 'tester/voices')")
     assert answer == (
-        f"ValueError: The name 'tester/voices' is taken: that repository holds {file} and no model of Undertone. "
+        f"ValueError: The name 'tester/voices' is taken: that repository holds {file} and no Undertone model. "
         f"Choose another name."
     )
     assert len(hub.commits("tester/voices")) == 1
@@ -137,17 +137,17 @@ def test_head_only_leaves_the_upstream_out_and_names_it(run):
     assert set(load_file(folder / "model.safetensors")) == {"downstream.layer_sum.logits", "downstream.head.w"}
     assert json.loads((folder / "config.json").read_text())["head_only"] is True
     card = (folder / "README.md").read_text()
-    assert "holds the layer sum and the head alone" in card and "base_model: tester/base" in card
+    assert "holds only the layer sum and the head" in card and "base_model: tester/base" in card
     whole, _ = dry_run(run, "tester/head")
     assert "upstream.model.w" in load_file(whole / "model.safetensors")
-    assert "the head alone" not in (whole / "README.md").read_text()
+    assert "only the layer sum" not in (whole / "README.md").read_text()
 
 
 @pytest.mark.parametrize(
     "changes, said",
     [
-        ({"mode": "finetune"}, "made with mode=finetune, so that its upstream is part of the model. Push it without"),
-        ({"commit": None, "name": "/home/me/w2v"}, "The upstream 'w2v' is a folder of this machine"),
+        ({"mode": "finetune"}, "trained with mode=finetune, so its upstream is part of the model. Push it without"),
+        ({"commit": None, "name": "/home/me/w2v"}, "The upstream 'w2v' is a local folder"),
     ],
 )
 def test_head_only_is_refused_where_the_upstream_is_not_the_hubs(run, changes, said):
@@ -158,7 +158,7 @@ def test_head_only_is_refused_where_the_upstream_is_not_the_hubs(run, changes, s
 
 def test_a_bare_folder_does_not_say_whether_its_upstream_was_trained(run):
     frozen(run)
-    with pytest.raises(ValueError, match="For --head-only give the RUN that made it."):
+    with pytest.raises(ValueError, match="For --head-only give the RUN that trained it."):
         dry_run(run / "model", "tester/head", head_only=True)
 
 
@@ -202,7 +202,9 @@ def test_names_of_speakers_stay_unless_they_are_asked_for(tmp_path):
     names = ["Anna Example", "Bert Example"]
     folds = [{"name": name, "metrics": {}, "seconds": 1.0} for name in names]
     sweep = {"values": {"lr": [1, 2]}, "chosen": {name: {"lr": 1} for name in names}}
-    run = write_run(tmp_path / "emodb", folds=folds, sweep=sweep, commands=["undertone crossval /home/anna/emodb"])
+    warned = ["emotion 'sad' is tested but never trained in folds Anna Example, Bert Example: always wrong there."]
+    changes = {"folds": folds, "sweep": sweep, "label_warnings": warned}
+    run = write_run(tmp_path / "emodb", **changes, commands=["undertone crossval /home/anna/emodb"])
     config = json.loads((run / "model" / "config.json").read_text())
     trained_on = {"corpus": "emodb", "manifest_hash": "ab12", "speakers": names, "unknown_speakers": 0}
     (run / "model" / "config.json").write_text(json.dumps(config | {"trained_on": trained_on}))
@@ -217,6 +219,9 @@ def test_names_of_speakers_stay_unless_they_are_asked_for(tmp_path):
     results = json.loads((folder / "results.json").read_text())
     assert [fold["name"] for fold in results["folds"]] == ["fold 1", "fold 2"] == list(results["sweep"]["chosen"])
     assert "commands" not in results
+    (warning,) = results["label_warnings"]
+    assert warning.endswith("never trained in folds 1, 2: always wrong there.")
+    assert f"- WARNING: {warning}" in (folder / "README.md").read_text()
 
     folder, _ = dry_run(run, "me/emodb", speaker_names=True)
     assert json.loads((folder / "config.json").read_text())["trained_on"] == trained_on

@@ -1,1 +1,0 @@
-"""Publishing a trained model on the Hub: its files, its results and its card; nothing here needs torch."""
