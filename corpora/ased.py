@@ -32,7 +32,8 @@ class Ased(Corpus):
     language = "Amharic"
     num_clips = 2474
     num_speakers = 65
-    known_mistakes = "One file's emotion is a capital S, which a loader by lower case drops."
+    num_classes = 5
+    pitfalls = "One file's emotion is a capital S, which a table of lower-case codes does not know."
     expected = {"emotion": dict(neutral=522, fearful=510, happy=486, sad=470, angry=486)}
     default_protocol = "groups"
 

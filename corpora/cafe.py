@@ -42,7 +42,8 @@ class Cafe(Corpus):
     language = "French"
     num_clips = 936
     num_speakers = 12
-    known_mistakes = "S is surprised, not sad; T is sad."
+    num_classes = 7
+    pitfalls = "S is surprised, not sad; T is sad."
     expected = {
         "emotion": {emotion: 72 if emotion == "neutral" else 144 for emotion in EMOTIONS.values()},
         "speaker": dict.fromkeys(GENDERS, 78),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import math
 import os
 import re
 from abc import ABC, abstractmethod
@@ -37,7 +39,8 @@ class Corpus(ABC):
         language: of the speech, in English.
         num_clips: of the complete release; None = it differs by release.
         num_speakers: of the complete release; None = it differs by release.
-        known_mistakes: what other tools, or copies of the corpus, are known to get wrong; sentences.
+        num_classes: emotions, by default; None = it has none.
+        pitfalls: of the release, of copies and of other tools; sentences.
         expected: {column: {value: count}} of the complete release; a difference is a warning, never an error.
         default_protocol: how it is cross-validated unless asked otherwise; see `undertone.corpora.folds`.
         own_protocols: further ones that its `folds` knows.
@@ -54,7 +57,8 @@ class Corpus(ABC):
     language: str = ""
     num_clips: int | None = None
     num_speakers: int | None = None
-    known_mistakes: str = ""
+    num_classes: int | None = None
+    pitfalls: str = ""
     expected: dict[str, dict[Any, int]] = {}
     default_protocol: str = "auto"
     own_protocols: tuple[str, ...] = ()
@@ -244,6 +248,38 @@ def other_names(root: Path, files: Iterable[Path], example: str) -> Iterator[str
         )
 
 
-def fraction_of_scale(value: float, low: float, high: float) -> float:
-    """A rating on the scale `low` to `high` as 0..1; a mean beyond the scale is set to its end."""
-    return min(max((value - low) / (high - low), 0.0), 1.0)
+def fraction_of_scale(value: float, low: float, high: float) -> float | None:
+    """A rating on the scale `low` to `high` as 0..1; one beyond the scale is set to its end, NaN is None."""
+    return None if math.isnan(value) else min(max((value - low) / (high - low), 0.0), 1.0)
+
+
+def read_rows(
+    path: Path, columns: Sequence[str], delimiter: str = ",", quoted: bool = True
+) -> Iterator[tuple[int, dict[str, str]]]:
+    """(line number, row) of a corpus' table with a header, blanks around its cells taken off.
+
+    Args:
+        path: the table; UTF-8, and what is none is replaced.
+        columns: those that every row must have.
+        delimiter: between cells.
+        quoted: whether quotation marks enclose cells, or stand for themselves.
+
+    Raises:
+        ValueError: a column or a cell of one is missing, or the table cannot be read.
+    """
+    quoting = csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE
+    try:
+        with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
+            reader = csv.DictReader(file, delimiter=delimiter, quoting=quoting)
+            header = [str(name).strip() for name in reader.fieldnames or ()]
+            reader.fieldnames = header
+            if missing := [name for name in columns if name not in header]:
+                raise ValueError(f"{path} has no column {missing[0]!r}, only: {', '.join(header) or 'none'}.")
+            for row in reader:
+                if cut := [name for name in columns if row.get(name) is None]:
+                    raise ValueError(
+                        f"{path}, line {reader.line_num}: the line ends before its {cut[0]}. Get it again."
+                    )
+                yield reader.line_num, {name: cell.strip() for name, cell in row.items() if isinstance(cell, str)}
+    except (csv.Error, OSError) as error:
+        raise ValueError(f"Cannot read the table {path}: {error}. Get it again from the corpus' owner.") from error

@@ -12,13 +12,12 @@ both languages at once. Not confirmed on the release.
 
 from __future__ import annotations
 
-import csv
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from undertone.corpora.corpus import Corpus, check_choice, find_audio, fraction_of_scale, other_names
+from undertone.corpora.corpus import Corpus, check_choice, find_audio, fraction_of_scale, other_names, read_rows
 
 EMOTIONS = {"A": "angry", "B": "bored", "H": "happy", "N": "neutral", "S": "sad"}
 LANGUAGES = {"DK": "danish", "EN": "english"}
@@ -42,7 +41,8 @@ class EmoTale(Corpus):
     )
     num_clips = 800
     num_speakers = 18
-    known_mistakes = "The same speakers speak both languages: training on one and testing on the other leaks speakers."
+    num_classes = 5
+    pitfalls = "The same speakers speak both languages: training on one and testing on the other leaks speakers."
     default_protocol = "speaker"
 
     def __init__(self, *, language: str = "both") -> None:
@@ -70,7 +70,7 @@ class EmoTale(Corpus):
         files = find_audio(root, _STEM, _EXAMPLE, self)
         ratings = {Path(row["file"]).stem: row for row in _table(root, "annotations.csv", "file")}
         genders = {
-            row["speaker"].strip().zfill(3): _GENDERS.get(row.get("gender", "").strip().lower())
+            row["speaker"].zfill(3): _GENDERS.get(row.get("gender", "").lower())
             for row in _table(root, "speaker_info.csv", "speaker")
         }
         self.notes = [*other_names(root, [path for path, _ in files], _EXAMPLE)]
@@ -95,11 +95,7 @@ def _table(root: Path, name: str, key: str) -> list[dict[str, str]]:
     path = next((folder / name for folder in (root, root.parent) if (folder / name).is_file()), None)
     if path is None:
         return []
-    with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
-        rows = list(csv.DictReader(file))
-    if any(row.get(key) is None for row in rows):
-        raise ValueError(f"{path} needs a column {key!r} with a value in every line.")
-    return rows
+    return [row for _, row in read_rows(path, (key,))]
 
 
 def _rated(row: dict[str, str]) -> dict[str, Any]:
@@ -113,7 +109,7 @@ def _rated(row: dict[str, str]) -> dict[str, Any]:
             raise ValueError(f"emotale: annotations.csv, {row['file']}: {error}; expected 1 to 5.") from error
         if values:
             fields[axis] = fraction_of_scale(sum(values) / len(values), 1, 5)
-    votes = Counter(_named(cell) for rater in RATERS if (cell := (row.get(f"{rater}_cat") or "").strip()))
+    votes = Counter(_named(cell) for rater in RATERS if (cell := row.get(f"{rater}_cat")))
     return fields | ({"votes": dict(votes)} if votes else {})
 
 

@@ -39,6 +39,8 @@ class Emovo(Corpus):
     language = "Italian"
     num_clips = 588
     num_speakers = 6
+    num_classes = 7
+    pitfalls = "Nearly all files are stereo."
     expected = {
         "emotion": dict.fromkeys(EMOTIONS.values(), 84),
         "speaker": dict.fromkeys(("f1", "f2", "f3", "m1", "m2", "m3"), 98),

@@ -42,7 +42,8 @@ class Enterface05(Corpus):
     )
     language = "English"
     num_speakers = 43
-    known_mistakes = (
+    num_classes = 6
+    pitfalls = (
         "The files of subject 11 are named s12: by the file's name two speakers are one, and clips overwrite each "
         "other. A loader takes `s` of `s_3_an_1` for a speaker."
     )

@@ -68,9 +68,8 @@ class Esd(Corpus):
     )
     num_clips = 35_000
     num_speakers = 20
-    known_mistakes = (
-        "Its folders train, evaluation and test share all speakers. Tables read in one encoding lose sentences."
-    )
+    num_classes = 5
+    pitfalls = "Its folders train, evaluation and test share all speakers. Tables read in one encoding lose sentences."
     default_protocol = "pairs"
     own_protocols = ("pairs",)
 

@@ -39,7 +39,8 @@ class JlCorpus(Corpus):
     language = "English"
     num_clips = 2400
     num_speakers = 4
-    known_mistakes = "Papers do not say whether they use 5 or 10 emotions."
+    num_classes = 5
+    pitfalls = "It has 5 primary and 5 secondary emotions: a figure must say which."
     default_protocol = "speaker"
 
     def __init__(self, *, labels: str = "primary") -> None:

@@ -17,14 +17,13 @@ folder are none of its clips. Written from published code and the tables, not co
 
 from __future__ import annotations
 
-import csv
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from undertone.corpora.corpus import Corpus, find_audio, other_names
+from undertone.corpora.corpus import Corpus, find_audio, other_names, read_rows
 from undertone.corpora.folds import Fold
 from undertone.corpora.manifest import Manifest
 
@@ -60,8 +59,9 @@ class Meld(Corpus):
     )
     language = "English"
     num_clips = 13_708
-    known_mistakes = (
-        "95.8 % of test is by training speakers, which papers do not say. Two clips are broken or missing, two of test "
+    num_classes = 7
+    pitfalls = (
+        "95.8 % of test is by training speakers. Two clips are broken or missing, two of test "
         "last minutes, and the test folder holds clips of no row."
     )
     expected = {
@@ -98,30 +98,30 @@ class Meld(Corpus):
         strays = other_names(folder, list(files.values()), _EXAMPLE)
         self.notes = [*(self.notes if part != "train" else ()), *strays]
         rows = []
-        with table.open(encoding="utf-8-sig", errors="replace", newline="") as file:
-            for row in (reader := csv.DictReader(file)):
-                if any(row.get(name) is None for name in _COLUMNS) or row["Emotion"] not in EMOTIONS:
-                    raise ValueError(
-                        f"{table}, line {reader.line_num}: expected {', '.join(_COLUMNS)} and an emotion of "
-                        f"{', '.join(EMOTIONS)}; got {row}."
-                    )
-                stem = f"dia{row['Dialogue_ID']}_utt{row['Utterance_ID']}"
-                rows.append(
-                    {
-                        "id": f"{part}_{stem}",
-                        "path": files.get(stem, folder / f"{stem}.wav"),  # a missing file is skipped, with this path
-                        "speaker": row["Speaker"].strip(),
-                        "emotion": EMOTIONS[row["Emotion"]],
-                        "split": part,
-                        "text": row["Utterance"],
-                        "extra": {
-                            "sentiment": row["Sentiment"],
-                            "dialogue": f"{part}{row['Dialogue_ID']}",
-                            "season": f"s{row['Season']}",
-                            "episode": f"s{row['Season']}e{row['Episode']}",
-                        },
-                    }
+        for number, row in read_rows(table, _COLUMNS):
+            dialogue, utterance = row["Dialogue_ID"], row["Utterance_ID"]
+            if row["Emotion"] not in EMOTIONS or not (dialogue.isdecimal() and utterance.isdecimal()):
+                raise ValueError(
+                    f"{table}, line {number}: expected an Emotion of {', '.join(EMOTIONS)} and the numbers Dialogue_ID "
+                    f"and Utterance_ID; got {row['Emotion']!r}, {dialogue!r} and {utterance!r}."
                 )
+            stem = f"dia{dialogue}_utt{utterance}"
+            rows.append(
+                {
+                    "id": f"{part}_{stem}",
+                    "path": files.get(stem, folder / f"{stem}.wav"),  # a missing file is skipped, with this path
+                    "speaker": row["Speaker"],
+                    "emotion": EMOTIONS[row["Emotion"]],
+                    "split": part,
+                    "text": row["Utterance"],
+                    "extra": {
+                        "sentiment": row["Sentiment"],
+                        "dialogue": f"{part}{dialogue}",
+                        "season": f"s{row['Season']}",
+                        "episode": f"s{row['Season']}e{row['Episode']}",
+                    },
+                }
+            )
         return rows
 
     def folds(

@@ -17,7 +17,6 @@ published code, not confirmed on the release; the counts are those that papers g
 
 from __future__ import annotations
 
-import math
 import re
 from collections import Counter
 from collections.abc import Iterator
@@ -54,7 +53,8 @@ class MspImprov(Corpus):
     language = "English"
     num_clips = 8438
     num_speakers = 12
-    known_mistakes = (
+    num_classes = 4
+    pitfalls = (
         "A loader reads activation as valence and valence as activation (the order is A, V, D); the table's name is "
         "spelt two ways, and its UTD- is the files' MSP-."
     )
@@ -101,7 +101,7 @@ class MspImprov(Corpus):
                 }
 
 
-_Label = tuple[re.Match[str], str, dict[str, float], Counter[str]]
+_Label = tuple[re.Match[str], str, dict[str, float | None], Counter[str]]
 
 
 def _read(root: Path) -> dict[str, _Label]:
@@ -119,7 +119,7 @@ def _read(root: Path) -> dict[str, _Label]:
             if match is None or name is None or match[2] not in EMOTIONS:
                 raise ValueError(f"{path}, line {number}: expected UTD-turn.avi; label; A:; V:; D:; N:; got {line!r}.")
             values = zip(("arousal", "valence", "dominance"), map(float, match.groups()[2:]), strict=True)
-            means = {axis: fraction_of_scale(mean, 1, 5) for axis, mean in values if not math.isnan(mean)}
+            means = {axis: fraction_of_scale(mean, 1, 5) for axis, mean in values}
             votes = Counter()
             labels[f"MSP-{match[1]}"] = name, match[2], means, votes
         elif vote := _VOTE.match(line):

@@ -22,13 +22,12 @@ from the tables that published code reads, not confirmed on a release; counts di
 
 from __future__ import annotations
 
-import csv
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from undertone.corpora.corpus import Corpus, check_choice, find_audio, fraction_of_scale
+from undertone.corpora.corpus import Corpus, check_choice, find_audio, fraction_of_scale, read_rows
 
 EMOTIONS = {
     "A": "angry",
@@ -73,9 +72,9 @@ class MspPodcast(Corpus):
         "from existing podcast recordings. IEEE Transactions on Affective Computing 10(4), 471-483, 2019."
     )
     language = "English"
-    known_mistakes = (
-        "Loaders know one spelling of the table and one name of the development part, take `Unknown` for one speaker, "
-        "or train on Test2."
+    num_classes = 8
+    pitfalls = (
+        "Loaders know one spelling of the table, or one name of the development part. `Unknown` is not a speaker."
     )
     default_protocol = "split"
 
@@ -110,12 +109,12 @@ class MspPodcast(Corpus):
         votes = _read_votes(path.parent / _VOTES)
         left_out: Counter[str] = Counter()
         unknown = 0
-        for number, row in _read(path):
-            stem, split = Path(row["FileName"]).stem, row["Split_Set"].strip().lower()
+        for number, row in read_rows(path, _COLUMNS):
+            stem, split = Path(row["FileName"]).stem, row["Split_Set"].lower()
             if split == HIDDEN or (split in ("test1", "test2") and split != self.test):
-                left_out[row["Split_Set"].strip()] += 1
+                left_out[row["Split_Set"]] += 1
                 continue
-            code = row["EmoClass"].strip()
+            code = row["EmoClass"]
             if split not in SPLITS or code not in EMOTIONS:
                 raise ValueError(
                     f"{path}, line {number}: expected a Split_Set of {', '.join(SPLITS)}, {HIDDEN} and an EmoClass of "
@@ -133,7 +132,7 @@ class MspPodcast(Corpus):
                 "id": stem,
                 "path": files.get(stem, folder / f"{stem}.wav"),  # a missing file is skipped, with this path
                 "speaker": speaker,
-                "gender": {"male": "male", "female": "female"}.get(row["Gender"].strip().lower()),
+                "gender": {"male": "male", "female": "female"}.get(row["Gender"].lower()),
                 "emotion": EMOTIONS[code],
                 "votes": votes.get(stem),
                 "split": SPLITS[split],
@@ -158,21 +157,8 @@ def _table(root: Path) -> Path:
     )
 
 
-def _read(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
-    """(line number, row) of the table."""
-    with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
-        reader = csv.DictReader(file)
-        if missing := [name for name in _COLUMNS if name not in (reader.fieldnames or ())]:
-            raise ValueError(f"{path} has no column {missing[0]}, only {', '.join(reader.fieldnames or ['none'])}.")
-        for row in reader:
-            if None in row.values():
-                raise ValueError(f"{path}, line {reader.line_num}: the line is cut off; copy the table again.")
-            yield reader.line_num, row
-
-
 def _known(speaker: str) -> str | None:
     """The speaker; None where it says that none is known."""
-    speaker = speaker.strip()
     return None if speaker.lower() in ("", "unknown", "nan") else speaker
 
 
@@ -185,14 +171,10 @@ def _read_votes(path: Path) -> dict[str, dict[str, int]]:
     if not path.is_file():
         return {}
     votes: defaultdict[str, Counter[str]] = defaultdict(Counter)
-    with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
-        reader = csv.reader(file)
-        header = next(reader, [])
-        major = header.index("EmoClass_Major") if "EmoClass_Major" in header else None
-        for cells in reader:
-            detail = cells[1].split(";") if major is None and len(cells) > 1 else []
-            if len(cells) <= (major or 0) or (major is None and len(detail) < 2):
-                raise ValueError(f"{path}, line {reader.line_num}: expected a file and a rater's words; got {cells}.")
-            word = (detail[1] if major is None else cells[major]).strip()
-            votes[Path(cells[0]).stem][RATERS_WORDS.get(word, "other")] += 1
+    for number, row in read_rows(path, ("FileName",)):
+        words = row.get("EmoDetail", "").split(";")
+        word = row.get("EmoClass_Major") or (words[1].strip() if len(words) > 1 else "")
+        if not word:
+            raise ValueError(f"{path}, line {number}: expected a rater's EmoDetail or EmoClass_Major; got {row}.")
+        votes[Path(row["FileName"]).stem][RATERS_WORDS.get(word, "other")] += 1
     return {stem: dict(counts) for stem, counts in votes.items()}

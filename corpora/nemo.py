@@ -7,12 +7,11 @@ column. Nothing is left out. Counts, speakers and genders are confirmed on the r
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from undertone.corpora.corpus import Corpus, find_audio
+from undertone.corpora.corpus import Corpus, find_audio, read_rows
 
 EMOTIONS = {
     "anger": "angry",
@@ -36,7 +35,8 @@ class Nemo(Corpus):
     language = "Polish"
     num_clips = 4481
     num_speakers = 9
-    known_mistakes = "Its table pads speaker ids with blanks, so that ids read as they are do not match the files'."
+    num_classes = 6
+    pitfalls = "Its table pads speaker ids with blanks, so that ids read as they are do not match the files'."
     expected = {
         "emotion": dict(angry=749, fearful=736, happy=749, neutral=809, sad=769, surprised=669),
     }
@@ -55,24 +55,22 @@ class Nemo(Corpus):
         if table is None:
             raise ValueError(f"nemo: no data.tsv in {root} or beside it; it is in the repository, {self.url}.")
         named = set()
-        with table.open(encoding="utf-8-sig", errors="replace", newline="") as file:
-            for row in (reader := csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE)):
-                if any(row.get(name) is None for name in _COLUMNS) or row["emotion"].strip() not in EMOTIONS:
-                    raise ValueError(
-                        f"{table}, line {reader.line_num}: expected {', '.join(_COLUMNS)} and an emotion of "
-                        f"{', '.join(EMOTIONS)}; got {row}."
-                    )
-                stem = Path(row["file_id"].strip()).stem
-                named.add(stem)
-                yield {
-                    "id": stem,
-                    "path": files.get(stem, folder / f"{stem}.wav"),  # a missing file is skipped, with this path
-                    "speaker": row["speaker_id"].strip(),
-                    "gender": row["gender"].strip(),
-                    "emotion": EMOTIONS[row["emotion"].strip()],
-                    "text": row["raw_text"].strip(),
-                    "extra": {"age": row["age"].strip()},
-                }
+        for number, row in read_rows(table, _COLUMNS, delimiter="\t", quoted=False):
+            if row["emotion"] not in EMOTIONS:
+                raise ValueError(
+                    f"{table}, line {number}: expected an emotion of {', '.join(EMOTIONS)}; got {row['emotion']!r}."
+                )
+            stem = Path(row["file_id"]).stem
+            named.add(stem)
+            yield {
+                "id": stem,
+                "path": files.get(stem, folder / f"{stem}.wav"),  # a missing file is skipped, with this path
+                "speaker": row["speaker_id"],
+                "gender": row["gender"],
+                "emotion": EMOTIONS[row["emotion"]],
+                "text": row["raw_text"],
+                "extra": {"age": row["age"]},
+            }
         strays = sorted(set(files) - named)
         self.notes = (
             [f"{len(strays)} files such as {strays[0]} are not in data.tsv and are left out."] if strays else []

@@ -27,6 +27,7 @@ from undertone.corpora.corpus import Corpus, find_audio
 
 AXES = ("arousal", "valence")
 TIME = "time"
+LONGEST = 86_400.0  # seconds
 
 
 class Recola(Corpus):
@@ -42,7 +43,7 @@ class Recola(Corpus):
     language = "French"
     num_clips = 23
     num_speakers = 23
-    known_mistakes = "Loaders drop a rater, or shift the annotation by a delay chosen on the test part."
+    pitfalls = "A loader drops one of the six raters."
     default_protocol = "groups"
 
     def __init__(self, *, segment: float = 30.0, cache: str = "~/.cache/undertone/series") -> None:
@@ -107,14 +108,19 @@ def _table(root: Path, axis: str, stem: str) -> Path:
 
 def _read(path: Path) -> dict[float, float]:
     """{time in seconds: mean of the raters}."""
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        rows = [[cell.strip() for cell in row] for row in csv.reader(file, delimiter=";") if row]
+    try:
+        with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
+            rows = [[cell.strip() for cell in row] for row in csv.reader(file, delimiter=";") if row]
+    except csv.Error as error:
+        raise ValueError(f"Cannot read the annotations {path}: {error}. Get them again.") from error
     if not rows or rows[0][0].lower() != TIME or len(rows[0]) < 2:
         raise ValueError(f"{path}: expected a header of time and raters, separated by ;, got {rows[:1]}.")
     means = {}
     for number, row in enumerate(rows[1:], 2):
         try:
             time, *values = (float(cell) for cell in row if cell)
+            if not 0 <= time <= LONGEST:
+                raise ValueError(f"{time} s is no time of a recording")
             means[time] = sum(values) / len(values)
         except (ValueError, ZeroDivisionError) as error:
             raise ValueError(f"{path}, line {number}: expected a time and the raters' values; got {row}.") from error

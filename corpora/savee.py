@@ -43,7 +43,8 @@ class Savee(Corpus):
     language = "English"
     num_clips = 480
     num_speakers = 4
-    known_mistakes = "Codes read by their first letter make one class of sad and surprised."
+    num_classes = 7
+    pitfalls = "Codes read by their first letter make one class of sad and surprised."
     expected = {
         "emotion": {emotion: 120 if emotion == "neutral" else 60 for emotion in EMOTIONS.values()},
         "speaker": dict.fromkeys(SPEAKERS, 120),

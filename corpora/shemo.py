@@ -31,7 +31,8 @@ class Shemo(Corpus):
     language = "Persian"
     num_clips = 3000
     num_speakers = 87
-    known_mistakes = "Random divisions test on training speakers; the 38 fearful clips are often left out silently."
+    num_classes = 6
+    pitfalls = "Random divisions test on training speakers; fearful has 38 clips, which some leave out."
     expected = {"emotion": dict(angry=1059, fearful=38, happy=201, neutral=1028, sad=449, surprised=225)}
     default_protocol = "groups"
 

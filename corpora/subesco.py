@@ -39,7 +39,8 @@ class Subesco(Corpus):
     language = "Bangla"
     num_clips = 7000
     num_speakers = 20
-    known_mistakes = "The number alone makes one speaker of a woman and a man."
+    num_classes = 7
+    pitfalls = "The number alone makes one speaker of a woman and a man."
     expected = {
         "emotion": dict.fromkeys(EMOTIONS.values(), 1000),
         "speaker": {f"{letter}_{number:02d}": 350 for letter in "FM" for number in range(1, 11)},

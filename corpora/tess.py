@@ -44,7 +44,8 @@ class Tess(Corpus):
     language = "English"
     num_clips = 2800
     num_speakers = 2
-    known_mistakes = (
+    num_classes = 7
+    pitfalls = (
         "Random divisions test on the training speakers. One file's speaker is misspelt, two .wav files are AIFF, and "
         "copies hold every file twice."
     )

@@ -31,7 +31,8 @@ class Urdu(Corpus):
     language = "Urdu"
     num_clips = 400
     num_speakers = 29
-    known_mistakes = "Random divisions test on training speakers, who have 14 clips each on average."
+    num_classes = 4
+    pitfalls = "Random divisions test on training speakers, who have 14 clips each on average."
     expected = {"emotion": dict.fromkeys(EMOTIONS.values(), 100)}
     default_protocol = "groups"
 

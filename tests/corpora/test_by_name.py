@@ -169,11 +169,3 @@ def test_jl_corpus_secondary_emotions_are_an_option(tmp_path: Path) -> None:
     assert found.manifest.column("emotion").count("concerned") == 1 and len(found.manifest) == 4
     with pytest.raises(ValueError, match="jl_corpus has no labels=secondary"):
         load_corpus("jl_corpus", {"labels": "secondary"})
-
-
-@pytest.mark.parametrize("name", TREES)
-def test_expected_counts_agree_with_each_other(name: str) -> None:
-    corpus = load_corpus(name, {"labels": "all"} if name == "jl_corpus" else {})
-    for counts in corpus.expected.values():
-        assert sum(counts.values()) == corpus.num_clips
-    assert len(corpus.expected.get("speaker", range(corpus.num_speakers or 0))) == corpus.num_speakers

@@ -78,7 +78,7 @@ def test_a_missing_clip_is_named_and_a_bad_table_refused(tree: Path) -> None:
     (tree / "train_splits" / "dia0_utt0.wav").unlink()
     assert [Path(path).name for path, _ in prepared("meld", tree).broken] == ["dia0_utt0.wav"]
     (tree / "dev_sent_emo.csv").write_text(f"{HEADER}\n1,Oh,Joey,glee,neutral,0,0,8,21,0,0\n")
-    with pytest.raises(ValueError, match=r"dev_sent_emo\.csv, line 2: expected .*glee"):
+    with pytest.raises(ValueError, match=r"dev_sent_emo\.csv, line 2: expected an Emotion of .*glee"):
         prepared("meld", tree)
     (tree / "dev_sent_emo.csv").unlink()
     with pytest.raises(ValueError, match=r"meld: no dev_sent_emo\.csv under"):

@@ -92,13 +92,13 @@ def test_a_missing_file_is_named_and_a_bad_table_refused(tmp_path: Path) -> None
     for line, message in (
         ("MSP-PODCAST_0001_0002.wav,Q,4,4,4,1,Male,Train", "line 2: expected a Split_Set of .*'Q'"),
         ("MSP-PODCAST_0001_0002.wav,A,much,4,4,1,Male,Train", "line 2: could not convert"),
-        ("MSP-PODCAST_0001_0002.wav,A,4", "line 2: the line is cut off"),
+        ("MSP-PODCAST_0001_0002.wav,A,4", "line 2: the line ends before its EmoVal"),
     ):
         table.write_text(f"{HEADER}\n{line}\n")
         with pytest.raises(ValueError, match=message):
             prepared("msp_podcast", tmp_path)
     table.write_text("FileName,EmoClass\n")
-    with pytest.raises(ValueError, match="has no column EmoAct"):
+    with pytest.raises(ValueError, match="has no column 'EmoAct'"):
         prepared("msp_podcast", tmp_path)
     table.unlink()
     with pytest.raises(ValueError, match=r"no Labels/labels_consensus\.csv \(older releases: labels_concensus\.csv\)"):

@@ -44,9 +44,9 @@ def test_missing_files_rows_and_table(tree: Path) -> None:
     (tree / "samples" / "EB0_fear_1.flac").rename(tree / "samples" / "EB0_fear_2.flac")
     found = prepared("nemo", tree)
     assert [Path(path).name for path, _ in found.broken] == ["EB0_fear_1.wav"]
-    assert "1 files such as EB0_fear_2 are not in data.tsv; left out." in found.warnings
+    assert "1 files such as EB0_fear_2 are not in data.tsv and are left out." in found.warnings
     (tree / "data.tsv").write_text(TABLE.replace("\tfear\t", "\tcalm\t"), "utf-8")
-    with pytest.raises(ValueError, match=r"data\.tsv, line 4: expected file_id, .*calm"):
+    with pytest.raises(ValueError, match=r"data\.tsv, line 4: expected an emotion of .*calm"):
         prepared("nemo", tree)
     (tree / "data.tsv").unlink()
     with pytest.raises(ValueError, match=r"nemo: no data\.tsv in "):
