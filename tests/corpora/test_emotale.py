@@ -55,7 +55,7 @@ def test_without_tables_and_with_bad_ones(tree: Path) -> None:
     with pytest.raises(ValueError, match=r"annotations\.csv, DK_001_A_1\.wav: .*'low'.*expected 1 to 5"):
         prepared("emotale", tree)
     (tree / "annotations.csv").write_text("clip,a1_A\nDK_001_A_1.wav,5\n")
-    with pytest.raises(ValueError, match=r"annotations\.csv needs a column 'file'"):
+    with pytest.raises(ValueError, match=r"annotations\.csv has no column 'file'"):
         prepared("emotale", tree)
     for name in ("annotations.csv", "speaker_info.csv"):
         (tree / name).unlink()

@@ -22,7 +22,7 @@ def tone(path: Path, number: int) -> None:
     """Noise under a tone that tells the class by its pitch."""
     path.parent.mkdir(parents=True, exist_ok=True)
     time = np.arange(6400) / 16000
-    noise = np.random.default_rng(list(path.name.encode())).normal(0, 0.02, len(time))
+    noise = np.random.default_rng(list(str(path).encode())).normal(0, 0.02, len(time))
     soundfile.write(path, 0.3 * np.sin(2 * np.pi * 200 * 2**number * time) + noise, 16000)
 
 
@@ -62,7 +62,7 @@ NAMED = {  # corpus: (name of a file, its speakers, codes of two emotions); othe
     "savee": ("AudioData/{}/{}01.wav", ("DC", "JE", "JK"), ("a", "sa")),
     "tess": ("{}_back_{}.wav", ("OAF", "YAF"), ("angry", "ps")),
     "emovo": ("{0}/{1}-{0}-b1.wav", ("f1", "m1", "m2"), ("dis", "tri")),
-    "esd": ("{0}/{1}/{0}_000001.wav", ("0001", "0004", "0002", "0011", "0012", "0016"), ("Angry", "Sad")),
+    "esd": ("{0}/{1}/{0}_00000{2}.wav", ("0001", "0004", "0002", "0011", "0012", "0016"), ("Angry", "Sad")),
     "emotale": ("wav/DK_{}_{}_1.wav", ("001", "002", "003"), ("A", "S")),
     "urdu": ("{}_F10_{}010.wav", ("SM1", "SF2", "SM3"), ("A", "S")),
     "enterface05": ("subject {}/{}/sentence 1/clip.wav", ("1", "2", "3"), ("anger", "fear")),
@@ -84,7 +84,7 @@ def named(name: str, root: Path) -> None:
     pattern, speakers, codes = NAMED[name]
     for speaker in speakers:
         for number, code in enumerate(codes):
-            tone(root / pattern.format(speaker, code), number)
+            tone(root / pattern.format(speaker, code, number), number)
     if name in TABLES:
         for file, lines in TABLES[name](speakers).items():
             (root / file).parent.mkdir(parents=True, exist_ok=True)
