@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import csv
+import math
 import os
 import re
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,9 @@ AUDIO_SUFFIXES = tuple(
     ".wav .wave .w64 .rf64 .flac .ogg .oga .opus .mp3 .aif .aiff .aifc .au .snd .caf .sph .nist .voc".split()
 )
 """Extensions of formats that libsndfile reads; it detects the format from the content."""
+
+VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv")
+"""Endings of videos, whose audio has to be extracted first."""
 
 
 class Corpus(ABC):
@@ -31,6 +36,11 @@ class Corpus(ABC):
         licence: of the recordings.
         url: where to get it.
         citation: what to cite.
+        language: of the speech, in English.
+        num_clips: of the complete release; None = it differs by release.
+        num_speakers: of the complete release; None = it differs by release.
+        num_classes: emotions, by default; None = it has none.
+        pitfalls: of the release, of copies and of other tools; sentences.
         expected: {column: {value: count}} of the complete release; a difference is a warning, never an error.
         default_protocol: of cross-validation; see `undertone.corpora.folds`.
         own_protocols: additional ones that its `folds` knows.
@@ -44,6 +54,11 @@ class Corpus(ABC):
     licence: str
     url: str
     citation: str
+    language: str = ""
+    num_clips: int | None = None
+    num_speakers: int | None = None
+    num_classes: int | None = None
+    pitfalls: str = ""
     expected: dict[str, dict[Any, int]] = {}
     default_protocol: str = "auto"
     own_protocols: tuple[str, ...] = ()
@@ -126,35 +141,142 @@ def _list_files(root: Path) -> list[Path]:
     return [Path(path) for path in sorted(found, key=lambda path: path.split(os.sep))]
 
 
-def find_audio(root: Path, stem: str, example: str, corpus: Corpus) -> list[tuple[Path, re.Match[str]]]:
+def find_audio(
+    root: Path, stem: str, example: str, corpus: Corpus, parents: int = 0
+) -> list[tuple[Path, re.Match[str]]]:
     """The audio files under `root` whose stem matches, sorted by stem.
 
     Args:
         root: folder that is searched with all its subfolders.
-        stem: regular expression of the whole stem.
+        stem: regular expression of the whole stem. The extension only tells audio from text.
         example: a file name of the corpus, for the messages.
         corpus: for the messages.
+        parents: number of parent folders that belong to the name: `DC/a01` with 1.
 
     Raises:
-        ValueError: the folder is missing, nothing matches, or two files have one stem (two copies of the corpus).
+        ValueError: the folder is missing, nothing matches, or two files have one name (two copies of the corpus).
     """
     if not root.is_dir():
         raise ValueError(f"{corpus.name}: no such folder: {root}. Give --root the folder with files such as {example}.")
     pattern = re.compile(stem)
     found: dict[str, tuple[Path, re.Match[str]]] = {}
+    videos = []
     for path in _list_files(root):
-        match = pattern.fullmatch(path.stem)
-        if match is None or path.suffix.lower() not in AUDIO_SUFFIXES:
+        suffix = path.suffix.lower()
+        if suffix not in AUDIO_SUFFIXES + VIDEO_SUFFIXES:
             continue
-        if path.stem in found:
+        name = "/".join((*path.parts[-1 - parents : -1], path.stem))
+        match = pattern.fullmatch(name)
+        if match is None:
+            continue
+        if suffix in VIDEO_SUFFIXES:
+            videos.append(path)
+            continue
+        if name in found:
             raise ValueError(
-                f"{corpus.name}: {path.stem} is there twice: {found[path.stem][0]} and {path}. "
+                f"{corpus.name}: {name} is there twice: {found[name][0]} and {path}. "
                 f"Give --root a folder with one copy of the corpus."
             )
-        found[path.stem] = path, match
+        found[name] = path, match
+    if not found and videos:
+        raise ValueError(
+            f"{corpus.name}: {len(videos)} videos such as {videos[0]} and no audio under {root}. Extract the audio of "
+            f"each beside it, under the same name: ffmpeg -i {videos[0].name} -ac 1 -ar 16000 {videos[0].stem}.wav"
+        )
     if not found:
         raise ValueError(
             f"{corpus.name}: no file such as {example} under {root}. "
             f"Give --root the corpus' folder; get it from {corpus.url}."
         )
     return [found[name] for name in sorted(found)]
+
+
+def rows_by_name(
+    corpus: Corpus,
+    root: Path,
+    stem: str,
+    example: str,
+    emotions: Mapping[str, str],
+    genders: Mapping[str, str],
+    parents: int = 0,
+) -> Iterator[dict[str, Any]]:
+    """Rows of a corpus whose labels stand in the names of its files; audio of other names is counted in the notes.
+
+    Args:
+        corpus: the corpus.
+        root: its folder.
+        stem: as in `find_audio`. Its groups `speaker`, `emotion` and `text` are these columns, any other is an extra
+            column of its name.
+        example: a file name of the corpus, for the messages.
+        emotions: {what the group `emotion` matches: emotion}; what is missing there is a row that is left out.
+        genders: {what the group `gender`, or else `speaker`, matches: gender}.
+        parents: as in `find_audio`.
+
+    Raises:
+        ValueError: as `find_audio`.
+    """
+    files = find_audio(root, stem, example, corpus, parents)
+    corpus.notes = [*other_names(root, [path for path, _ in files], example)]
+    for path, match in files:
+        groups = match.groupdict()
+        speaker, emotion = groups.pop("speaker"), groups.pop("emotion")
+        if emotion in emotions:
+            yield {
+                "id": path.stem,
+                "path": path,
+                "speaker": speaker,
+                "gender": genders.get(groups.pop("gender", speaker)),
+                "emotion": emotions[emotion],
+                "text": groups.pop("text", None),
+                "extra": groups,
+            }
+
+
+def other_names(root: Path, files: Iterable[Path], example: str) -> Iterator[str]:
+    """A sentence that counts the audio under `root` that is not among `files`; none where there is none."""
+    known = set(files)
+    others = [path for path in list_audio(root) if path not in known and not path.name.startswith(".")]
+    if others:
+        names = ", ".join(path.name for path in others[:3]) + (", ..." if len(others) > 3 else "")
+        one = len(others) == 1
+        yield (
+            f"{len(others)} audio file{'' if one else 's'} with {'another name' if one else 'other names'} than "
+            f"{example} {'is' if one else 'are'} skipped: {names}."
+        )
+
+
+def fraction_of_scale(value: float, low: float, high: float) -> float | None:
+    """A rating on the scale `low` to `high` as 0..1; one beyond the scale is set to its end, NaN is None."""
+    return None if math.isnan(value) else min(max((value - low) / (high - low), 0.0), 1.0)
+
+
+def read_rows(
+    path: Path, columns: Sequence[str], delimiter: str = ",", quoted: bool = True
+) -> Iterator[tuple[int, dict[str, str]]]:
+    """(line number, row) of a corpus' table with a header, blanks around its cells taken off.
+
+    Args:
+        path: the table; UTF-8, and what is none is replaced.
+        columns: those that every row must have.
+        delimiter: between cells.
+        quoted: whether quotation marks enclose cells, or stand for themselves.
+
+    Raises:
+        ValueError: a column or a cell of one is missing, or the table cannot be read.
+    """
+    quoting = csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE
+    try:
+        with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
+            reader = csv.DictReader(file, delimiter=delimiter, quoting=quoting)
+            header = [str(name).strip() for name in reader.fieldnames or ()]
+            reader.fieldnames = header
+            if missing := [name for name in columns if name not in header]:
+                raise ValueError(f"{path} has no column {missing[0]!r}, only: {', '.join(header) or 'none'}.")
+            for row in reader:
+                if cut := [name for name in columns if row.get(name) is None]:
+                    raise ValueError(
+                        f"{path}, line {reader.line_num}: the line ends before its {cut[0]}. Get it again."
+                    )
+                yield reader.line_num, {name: cell.strip() for name, cell in row.items() if isinstance(cell, str)}
+    except (csv.Error, OSError) as error:
+        raise ValueError(f"Cannot read the table {path}: {error}. Get it again from the corpus' owner.") from error

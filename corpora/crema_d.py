@@ -64,6 +64,11 @@ class CremaD(Corpus):
         "H. Cao, D. G. Cooper, M. K. Keutmann, R. C. Gur, A. Nenkova, R. Verma: CREMA-D: Crowd-sourced Emotional "
         "Multimodal Actors Dataset. IEEE Transactions on Affective Computing 5(4), 377-390, 2014."
     )
+    language = "English"
+    num_clips = 7442
+    num_speakers = 91
+    num_classes = 6
+    pitfalls = "Intended and perceived labels differ: a figure must say which. One file is silent."
     default_protocol = "groups"
 
     def __init__(self, *, labels: str = "intended") -> None:

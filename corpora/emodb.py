@@ -41,6 +41,11 @@ class EmoDB(Corpus):
         "F. Burkhardt, A. Paeschke, M. Rolfes, W. Sendlmeier, B. Weiss: "
         "A database of German emotional speech. Interspeech 2005, 1517-1520."
     )
+    language = "German"
+    num_clips = 535
+    num_speakers = 10
+    num_classes = 7
+    pitfalls = "A copy in wide use (audb before 1.1.1) has wrong genders."
     expected = {
         "emotion": dict(angry=127, bored=81, disgusted=46, fearful=69, happy=71, sad=62, neutral=79),
     }

@@ -47,6 +47,13 @@ class Ravdess(Corpus):
         "S. R. Livingstone, F. A. Russo: The Ryerson Audio-Visual Database of Emotional Speech and Song (RAVDESS). "
         "PLoS ONE 13(5), e0196391, 2018."
     )
+    language = "English"
+    num_clips = 1440
+    num_speakers = 24
+    num_classes = 8
+    pitfalls = (
+        "Widespread copies hold every file twice. One pair of files is identical in the release; five are stereo."
+    )
     expected = {
         "emotion": {emotion: 96 if emotion == "neutral" else 192 for emotion in EMOTIONS.values()},
         "speaker": {f"{actor:02d}": 60 for actor in range(1, 25)},

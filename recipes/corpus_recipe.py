@@ -12,7 +12,9 @@ from undertone.report.report import write_report
 from undertone.training.settings import make_config
 
 
-def run_recipe(corpus: str, description: str | None, root: str, words: Sequence[str] | None = None) -> None:
+def run_recipe(
+    corpus: str, description: str | None, root: str, words: Sequence[str] | None = None, tasks: Sequence[str] = ()
+) -> None:
     """Cross-validate a corpus, write the report, push where asked.
 
     Args:
@@ -20,6 +22,7 @@ def run_recipe(corpus: str, description: str | None, root: str, words: Sequence[
         description: of the recipe, for --help: its docstring.
         root: which folder --root is, for --help.
         words: the command-line arguments; None: sys.argv.
+        tasks: predicted unless `tasks=` says otherwise; empty = emotion, and gender where it is known.
 
     Raises:
         ValueError: as `crossval`.
@@ -34,7 +37,7 @@ def run_recipe(corpus: str, description: str | None, root: str, words: Sequence[
 
     if arguments.push:
         check_target(arguments.push)
-    given = {"corpus": corpus, "root": str(arguments.root), "upstream": arguments.upstream}
+    given = {"corpus": corpus, "root": str(arguments.root), "upstream": arguments.upstream, "tasks": tasks or None}
     results = crossval(make_config(given, arguments.settings), arguments.out)
     if results is None:
         return  # another process trains the last folds and will finish the run

@@ -33,7 +33,9 @@ def test_by_name_path_and_class(tmp_path: Path) -> None:
 
 
 def test_unknown_names_the_nearest() -> None:
-    with pytest.raises(ValueError, match=r"Unknown corpus 'emo-db'. Did you mean 'emodb'\? Known: crema_d, emodb, "):
+    with pytest.raises(
+        ValueError, match=r"Unknown corpus 'emo-db'. Did you mean 'emodb'\? Known: ased, cafe, crema_d, "
+    ):
         load_corpus("emo-db")
     with pytest.raises(ValueError, match=r"'table' is not a corpus by itself. Give FILE\.csv / "):
         load_corpus("table")

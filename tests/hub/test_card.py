@@ -105,20 +105,6 @@ def test_every_kind_of_task_is_said(tmp_path):
     assert "- `valence`: a value for every frame, on the scale of its training labels\n" in text
 
 
-<<<<<<< HEAD:tests/publish/test_card.py
-||||||| d03b744:tests/publish/test_card.py
-def test_an_approximation_is_said(model):
-    assert "**Approximation**" in make_card(model, make_results(hidden_states="mixture"), "me/x")
-    assert "**Approximation**" not in make_card(model, make_results(hidden_states="frames"), "me/x")
-
-
-=======
-def test_an_approximation_is_said(model):
-    assert "- APPROXIMATION: " in make_card(model, make_results(hidden_states="mixture"), "me/x")
-    assert "APPROXIMATION" not in make_card(model, make_results(hidden_states="frames"), "me/x")
-
-
->>>>>>> b-present:tests/hub/test_card.py
 def test_the_published_model_was_not_tested(model):
     assert NOT_TESTED in make_card(model, make_results(), "me/x")
     assert NOT_TESTED not in make_card(model, RESULTS["one fold"], "me/x"), "no refit: this model is the one tested"

@@ -107,13 +107,7 @@ def test_what_cannot_be_fetched_is_a_sentence(hub, client):
     made = "from huggingface_hub import HfApi; HfApi().create_repo('tester/other', private=True)"
     assert client(made).returncode == 0
     assert asked("tester/other") == (
-<<<<<<< HEAD:tests/publish/test_end_to_end.py
-        "ValueError: 'tester/other' on the Hub was not trained by Undertone: "
-||||||| d03b744:tests/publish/test_end_to_end.py
-        "ValueError: 'tester/other' on the Hub is no model that Undertone trained: "
-=======
         "ValueError: 'tester/other' on the Hub is not a model that Undertone trained: "
->>>>>>> b-present:tests/hub/test_end_to_end.py
         "it has no config.json and no model.safetensors."
     )
     assert "'tester/other' has no such revision (HTTP 404: Invalid rev id: v2)" in asked("tester/other", "v2")

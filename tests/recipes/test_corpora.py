@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,9 @@ import numpy as np
 import pytest
 import soundfile
 
+from undertone.corpora import corpus_names, load_corpus
+
+REPOSITORY = Path(__file__).resolve().parents[2]
 TINY = ("max_epochs=2", "head.hidden_size=8", "batch_size=16", "device=cpu")
 
 
@@ -19,7 +22,7 @@ def tone(path: Path, number: int) -> None:
     """Noise under a tone that tells the class by its pitch."""
     path.parent.mkdir(parents=True, exist_ok=True)
     time = np.arange(6400) / 16000
-    noise = np.random.default_rng(list(path.name.encode())).normal(0, 0.02, len(time))
+    noise = np.random.default_rng(list(str(path).encode())).normal(0, 0.02, len(time))
     soundfile.write(path, 0.3 * np.sin(2 * np.pi * 200 * 2**number * time) + noise, 16000)
 
 
@@ -53,6 +56,91 @@ def crema_d(root: Path) -> None:
     for actor in range(1001, 1011):
         for number, emotion in enumerate(("ANG", "HAP", "SAD")):
             tone(root / "AudioWAV" / f"{actor}_DFA_{emotion}_XX.wav", number)
+
+
+NAMED = {  # corpus: (name of a file, its speakers, codes of two emotions); others need tables and are made below
+    "savee": ("AudioData/{}/{}01.wav", ("DC", "JE", "JK"), ("a", "sa")),
+    "tess": ("{}_back_{}.wav", ("OAF", "YAF"), ("angry", "ps")),
+    "emovo": ("{0}/{1}-{0}-b1.wav", ("f1", "m1", "m2"), ("dis", "tri")),
+    "esd": ("{0}/{1}/{0}_00000{2}.wav", ("0001", "0004", "0002", "0011", "0012", "0016"), ("Angry", "Sad")),
+    "emotale": ("wav/DK_{}_{}_1.wav", ("001", "002", "003"), ("A", "S")),
+    "urdu": ("{}_F10_{}010.wav", ("SM1", "SF2", "SM3"), ("A", "S")),
+    "enterface05": ("subject {}/{}/sentence 1/clip.wav", ("1", "2", "3"), ("anger", "fear")),
+    "shemo": ("{}{}01.wav", ("F01", "M01", "F02"), ("A", "W")),
+    "cafe": ("{}-{}-1-1.wav", ("01", "02", "03"), ("C", "T")),
+    "subesco": ("{}_NAME_S_1_{}_1.wav", ("F_01", "M_01", "F_02"), ("ANGRY", "SAD")),
+    "jl_corpus": ("{}_{}_1a_1.wav", ("female1", "male1", "male2"), ("angry", "sad")),
+    "ased": ("{1}-01-01-{0}.wav", ("01-03", "02-04", "01-05"), ("n1", "s4")),
+    "msp_podcast": ("Audios/MSP-PODCAST_{}_{}.wav", ("0001", "0002", "0003", "0004"), ("0001", "0002")),
+    "meld": ("{}/dia0_utt{}.wav", ("train_splits", "dev_splits_complete", "output_repeated_splits_test"), ("0", "1")),
+    "msp_improv": ("session{0}/MSP-IMPROV-S01{1}-F0{0}-P-FM01.wav", ("1", "2", "3"), ("A", "S")),
+    "nemo": ("samples/{}_{}_1.wav", ("EB0", "WR0", "KN0"), ("anger", "sadness")),
+    "recola": ("RECOLA-Audio-recordings/P{}{}.wav", ("1", "2", "3"), ("6",)),
+}
+
+
+def named(name: str, root: Path) -> None:
+    """Each speaker says each of two emotions, and the tables say so."""
+    pattern, speakers, codes = NAMED[name]
+    for speaker in speakers:
+        for number, code in enumerate(codes):
+            tone(root / pattern.format(speaker, code, number), number)
+    if name in TABLES:
+        for file, lines in TABLES[name](speakers).items():
+            (root / file).parent.mkdir(parents=True, exist_ok=True)
+            (root / file).write_text("\n".join(lines))
+
+
+def podcast_tables(speakers: Sequence[str]) -> dict[str, list[str]]:
+    parts = dict(zip(speakers, ("Train", "Train", "Development", "Test1"), strict=True))
+    lines = ["FileName,EmoClass,EmoAct,EmoVal,EmoDom,SpkrID,Gender,Split_Set"]
+    for speaker, part in parts.items():
+        gender = "Male" if speaker == "0002" else "Female"
+        lines += [f"MSP-PODCAST_{speaker}_0001.wav,A,4,4,4,{speaker},{gender},{part}"]
+        lines += [f"MSP-PODCAST_{speaker}_0002.wav,S,4,4,4,{speaker},{gender},{part}"]
+    return {"Labels/labels_consensus.csv": lines}
+
+
+def meld_tables(speakers: Sequence[str]) -> dict[str, list[str]]:
+    head = "Sr No.,Utterance,Speaker,Emotion,Sentiment,Dialogue_ID,Utterance_ID,Season,Episode"
+    lines = [head, "1,Oh,Joey,joy,positive,0,0,1,1", "2,No,Ross,anger,negative,0,1,1,1"]
+    return {f"{part}_sent_emo.csv": lines for part in ("train", "dev", "test")}
+
+
+def improv_tables(speakers: Sequence[str]) -> dict[str, list[str]]:
+    turns = [
+        f"UTD-IMPROV-S01{code}-F0{one}-P-FM01.avi; {code}; A:2; V:3; D:4 ; N:3;" for one in speakers for code in "AS"
+    ]
+    return {"Evalution.txt": turns}
+
+
+def nemo_tables(speakers: Sequence[str]) -> dict[str, list[str]]:
+    head = "file_id\temotion\traw_text\tnormalized_text\tspeaker_id\tgender\tage"
+    genders = dict(zip(speakers, ("female", "male", "male"), strict=True))
+    rows = [
+        f"{one}_{emotion}_1.wav\t{emotion}\tUcho.\tucho\t  {one}\t{genders[one]}\t23"
+        for one in speakers
+        for emotion in ("anger", "sadness")
+    ]
+    return {"data.tsv": [head, *rows]}
+
+
+def recola_tables(speakers: Sequence[str]) -> dict[str, list[str]]:
+    folder = "RECOLA-Annotation/emotional_behaviour"
+    return {
+        f"{folder}/{axis}/P{one}6.csv": ["time;FM1;FF1", *(f"{0.04 * k:.2f};{k / 20};{k / 25}" for k in range(10))]
+        for axis in ("arousal", "valence")
+        for one in speakers
+    }
+
+
+TABLES = {
+    "msp_podcast": podcast_tables,
+    "meld": meld_tables,
+    "msp_improv": improv_tables,
+    "nemo": nemo_tables,
+    "recola": recola_tables,
+}
 
 
 def run(name: str, make: Callable[[Path], None], folder: Path, *words: str) -> dict[str, Any]:
@@ -96,3 +184,22 @@ def test_options_reach_the_corpus_and_the_results_say_so(tmp_path: Path) -> None
 def test_the_dimensions(tmp_path: Path, capsys: Any) -> None:
     results = run("iemocap", iemocap, tmp_path, "tasks=valence")
     assert results["tasks"][0]["kind"] == "regression" and capsys.readouterr().out.startswith("CCC ")
+
+
+@pytest.mark.parametrize("name", NAMED)
+def test_every_other_recipe(name: str, tmp_path: Path, capsys: Any) -> None:
+    named(name, tmp_path / "data")
+    words = [f"corpus.cache={tmp_path / 'series'}"] if name == "recola" else []
+    results = run(name, lambda root: None, tmp_path, *words, "max_epochs=1")
+    corpus = load_corpus(name)
+    assert results["corpus"] == name and results["protocol"] == corpus.default_protocol
+    assert results["speaker_independent"] is (name != "meld")
+    learned = {"recola": ["arousal", "valence"]}.get(name, ["emotion"])
+    assert [task["name"] for task in results["tasks"]][: len(learned)] == learned
+    assert capsys.readouterr().out.startswith("CCC " if name == "recola" else "UAR ")
+
+
+def test_every_corpus_has_a_recipe() -> None:
+    recipes = {path.stem for path in (REPOSITORY / "recipes").glob("*.py")}
+    assert set(corpus_names()) <= recipes
+    assert {*NAMED, "emodb", "ravdess", "iemocap", "crema_d", "synthetic"} == set(corpus_names())

@@ -1,0 +1,66 @@
+"""JL corpus: 2,400 acted New Zealand English utterances, 4 speakers, 5 primary and 5 secondary emotions.
+
+`female1_angry_10a_1.wav` = speaker (female1 female2 male1 male2), emotion, sentence and part, session; 44.1 kHz.
+
+`labels`:
+    `primary`  angry, excited, happy, neutral, sad: 1,200 utterances
+    `all`      also anxious, apologetic, assertive, concerned, encouraging: 2,400
+Utterances of another label are left out. Leave-one-speaker-out makes four folds. Not confirmed on the release.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from undertone.corpora.corpus import Corpus, check_choice, rows_by_name
+
+PRIMARY = ("angry", "excited", "happy", "neutral", "sad")
+SECONDARY = ("anxious", "apologetic", "assertive", "concerned", "encouraging")
+SPEAKERS = {"female1": "female", "female2": "female", "male1": "male", "male2": "male"}
+LABELS = ("primary", "all")
+
+_STEM = (
+    rf"(?P<speaker>{'|'.join(SPEAKERS)})_(?P<emotion>{'|'.join(PRIMARY + SECONDARY)})_(?P<text>\d+[ab])_(?P<take>[12])"
+)
+
+
+class JlCorpus(Corpus):
+    """JL corpus; primary or all emotions; leave-one-speaker-out."""
+
+    name = "jl_corpus"
+    licence = "CC0 1.0"
+    url = "https://github.com/tli725/JL-Corpus"
+    citation = (
+        "J. James, L. Tian, C. I. Watson: An open source emotional speech corpus for human robot interaction "
+        "applications. Interspeech 2018, 2768-2772."
+    )
+    language = "English"
+    num_clips = 2400
+    num_speakers = 4
+    num_classes = 5
+    pitfalls = "It has 5 primary and 5 secondary emotions: a figure must say which."
+    default_protocol = "speaker"
+
+    def __init__(self, *, labels: str = "primary") -> None:
+        """Choose the utterances.
+
+        Args:
+            labels: `primary` or `all`.
+
+        Raises:
+            ValueError: another value.
+        """
+        check_choice(self.name, "labels", labels, LABELS)
+        self.emotions = PRIMARY if labels == "primary" else PRIMARY + SECONDARY
+        self.variant = f"{len(self.emotions)} emotions"
+        self.expected = {
+            "emotion": dict.fromkeys(self.emotions, 240),
+            "speaker": dict.fromkeys(SPEAKERS, 60 * len(self.emotions)),
+        }
+
+    def rows(self, root: Path) -> Iterator[dict[str, Any]]:
+        """See `Corpus.rows`."""
+        emotions = {emotion: emotion for emotion in self.emotions}
+        return rows_by_name(self, root, _STEM, "female1_angry_10a_1.wav", emotions, SPEAKERS)

@@ -1,0 +1,41 @@
+"""ShEMO: 3,000 semi-natural Persian utterances of radio plays, 87 speakers, 6 emotions.
+
+`F01A01.wav` = gender and number of the speaker, emotion (A angry, F fearful, H happy, N neutral, S sad, W surprised),
+number; the letter F at the front is the gender, not fear. 44.1 kHz. Nothing is left out: fearful has 38 clips, and
+papers often leave it out. The speakers make five groups. Counts as published, not confirmed on the release.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from undertone.corpora.corpus import Corpus, rows_by_name
+
+EMOTIONS = {"A": "angry", "F": "fearful", "H": "happy", "N": "neutral", "S": "sad", "W": "surprised"}
+
+_STEM = r"(?P<speaker>(?P<gender>[FM])\d\d)(?P<emotion>[AFHNSW])\d\d+"
+
+
+class Shemo(Corpus):
+    """ShEMO; five groups of speakers."""
+
+    name = "shemo"
+    licence = "free for research"
+    url = "https://github.com/mansourehk/ShEMO"
+    citation = (
+        "O. Mohamad Nezami, P. Jamshid Lou, M. Karami: ShEMO: a large-scale validated database for Persian speech "
+        "emotion detection. Language Resources and Evaluation 53(1), 1-16, 2019."
+    )
+    language = "Persian"
+    num_clips = 3000
+    num_speakers = 87
+    num_classes = 6
+    pitfalls = "Random divisions test on training speakers; fearful has 38 clips, which some leave out."
+    expected = {"emotion": dict(angry=1059, fearful=38, happy=201, neutral=1028, sad=449, surprised=225)}
+    default_protocol = "groups"
+
+    def rows(self, root: Path) -> Iterator[dict[str, Any]]:
+        """See `Corpus.rows`."""
+        return rows_by_name(self, root, _STEM, "F01A01.wav", EMOTIONS, {"F": "female", "M": "male"})

@@ -1,0 +1,21 @@
+"""EMOVO, six folds, each leaving one speaker out: seven emotions and gender.
+
+    python recipes/emovo.py --root EMOVO --upstream facebook/wav2vec2-xls-r-300m --push user/name
+
+`--root` has f1, f2, f3, m1, m2 and m3.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from undertone.recipes.corpus_recipe import run_recipe
+
+
+def main(words: Sequence[str] | None = None) -> None:
+    """Run the recipe with these words, or with those of the command line."""
+    run_recipe("emovo", __doc__, "folder with f1 to m3", words)
+
+
+if __name__ == "__main__":
+    main()

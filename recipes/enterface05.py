@@ -1,0 +1,21 @@
+"""eNTERFACE'05, five groups of speakers: six emotions.
+
+    python recipes/enterface05.py --root "enterface database" --upstream facebook/wav2vec2-base --push user/name
+
+`--root` has the folders subject 1 to subject 44, with the audio extracted from each video beside it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from undertone.recipes.corpus_recipe import run_recipe
+
+
+def main(words: Sequence[str] | None = None) -> None:
+    """Run the recipe with these words, or with those of the command line."""
+    run_recipe("enterface05", __doc__, "folder with subject 1 to subject 44", words)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,23 @@
+"""ESD, five folds, each testing a woman and a man of each language: five emotions and gender.
+
+    python recipes/esd.py --root ESD --upstream facebook/wav2vec2-xls-r-300m --push user/name
+
+`--root` has the speakers' folders 0001 to 0020. `corpus.language=english` or `mandarin` takes one language alone, with
+two speakers a fold. The folders train, evaluation and test of the release share all speakers: figures of that division
+are speaker-dependent and are not comparable.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from undertone.recipes.corpus_recipe import run_recipe
+
+
+def main(words: Sequence[str] | None = None) -> None:
+    """Run the recipe with these words, or with those of the command line."""
+    run_recipe("esd", __doc__, "folder with 0001 to 0020", words)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,21 @@
+"""JL corpus, four folds, each leaving one speaker out: five primary emotions and gender.
+
+    python recipes/jl_corpus.py --root "Raw JL corpus" --upstream facebook/wav2vec2-base --push user/name
+
+`--root` has the wav files. `corpus.labels=all` has all ten emotions; say which.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from undertone.recipes.corpus_recipe import run_recipe
+
+
+def main(words: Sequence[str] | None = None) -> None:
+    """Run the recipe with these words, or with those of the command line."""
+    run_recipe("jl_corpus", __doc__, "folder of the wav files", words)
+
+
+if __name__ == "__main__":
+    main()

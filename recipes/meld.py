@@ -1,0 +1,25 @@
+"""MELD, the official split: seven emotions. SPEAKER-DEPENDENT: 95.8 % of test is by training speakers.
+
+    python recipes/meld.py --root MELD.Raw --upstream facebook/hubert-large-ll60k --push user/name
+
+`--root` has the folders train_splits, dev_splits_complete and output_repeated_splits_test, with the audio extracted
+from each clip beside it, and the three tables. Published figures are of this split, in weighted F1, and are all
+speaker-dependent. What unseen speakers score:
+
+    python recipes/meld.py --root MELD.Raw --out runs/meld-groups protocol=groups
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from undertone.recipes.corpus_recipe import run_recipe
+
+
+def main(words: Sequence[str] | None = None) -> None:
+    """Run the recipe with these words, or with those of the command line."""
+    run_recipe("meld", __doc__, "folder with the clips of the three parts and their tables", words)
+
+
+if __name__ == "__main__":
+    main()

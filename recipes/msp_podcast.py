@@ -1,0 +1,28 @@
+"""MSP-Podcast, the official split: eight emotions and gender; Development chooses, Test1 scores.
+
+    python recipes/msp_podcast.py --root MSP-PODCAST-Publish-1.12 --upstream microsoft/wavlm-large --push user/name
+
+`--root` is the folder of a release, with Audios and Labels; the results should name the release, as counts and splits
+differ. The challenges score macro-F1. Anything else that a run can be told goes behind the flags as key=value:
+
+    corpus.test=test2                 the other official test part, whose speakers are not known
+    corpus.labels=4class              angry, happy, neutral, sad
+    corpus.speakers=known             without turns of unknown speakers: the run then claims to be speaker-independent
+    soft_labels=true                  trains on the fractions of the raters' votes
+    tasks=arousal,valence,dominance corpus.labels=all     the dimensions, of all turns
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from undertone.recipes.corpus_recipe import run_recipe
+
+
+def main(words: Sequence[str] | None = None) -> None:
+    """Run the recipe with these words, or with those of the command line."""
+    run_recipe("msp_podcast", __doc__, "folder of the release, with Audios and Labels", words)
+
+
+if __name__ == "__main__":
+    main()
