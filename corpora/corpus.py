@@ -235,7 +235,7 @@ def rows_by_name(
 def other_names(root: Path, files: Iterable[Path], example: str) -> Iterator[str]:
     """A sentence that counts the audio under `root` that is not among `files`; none where there is none."""
     known = set(files)
-    others = [path for path in list_audio(root) if path not in known and not path.name.startswith(".")]
+    others = [path for path in list_audio(root)[0] if path not in known]
     if others:
         names = ", ".join(path.name for path in others[:3]) + (", ..." if len(others) > 3 else "")
         one = len(others) == 1
