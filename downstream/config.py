@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -84,19 +85,6 @@ def hash_speakers(names: Sequence[str], salt: str) -> list[str]:
 AutoConfig.register("undertone", UndertoneConfig, exist_ok=True)
 
 
-class _SavedTask(BaseModel):
-    """A task as `Task.to_dict` writes it."""
-
-    model_config = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
-
-    name: str = Field(min_length=1)
-    kind: Literal["classification", "distribution", "regression"]
-    labels: list[str] = Field(min_length=1)
-    level: Literal["utterance", "frame"] = "utterance"
-    weight: float = 1.0
-    adversarial: bool = False
-
-
 class _SavedUpstream(BaseModel):
     """An upstream as `Upstream.spec` describes it."""
 
@@ -122,7 +110,7 @@ class _Saved(BaseModel):
     upstream_hash: str = ""
     head: str
     head_options: dict[str, Any] = {}
-    tasks: list[_SavedTask] = Field(min_length=1)
+    tasks: list[Task] = Field(min_length=1)
     layer_norm: bool = False
     head_only: bool = False
     trained_on: dict[str, Any] = {}
@@ -143,7 +131,7 @@ def read_config(folder: Path) -> UndertoneConfig:
             f"{folder}` trains a head on it."
         )
     try:
-        _Saved.model_validate(values)
+        _Saved.model_validate_json(json.dumps(values))
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"])) or "the whole"

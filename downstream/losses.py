@@ -22,8 +22,8 @@ class LossOptions:
     """How a task's loss is made.
 
     Attributes:
-        label_smoothing: share of the target that is spread over all classes (Szegedy et al. 2016).
-        focal_gamma: a class' term counts (1 - p)^gamma, so that what is already right counts little (Lin et al. 2017).
+        label_smoothing: fraction of the target that is distributed over all classes (Szegedy et al. 2016).
+        focal_gamma: weight (1 - p)^gamma of a class' term, which is small for what is already right (Lin et al. 2017).
         regression: `ccc`, 1 - CCC; or `mse`, the squared error.
     """
 
@@ -36,7 +36,7 @@ PLAIN = LossOptions()
 
 
 def is_labelled(targets: Tensor) -> Tensor:
-    """(B,) indices or values, or (B, C) shares -> (B,) bool: -1 (index) and NaN mean that the label is missing."""
+    """(B,) indices or values, or (B, C) probabilities -> (B,) bool: -1 (index) and NaN are missing labels."""
     if not targets.is_floating_point():
         return targets >= 0
     return ~(targets if targets.ndim == 1 else targets.sum(-1)).isnan()
@@ -52,7 +52,7 @@ def loss_count(task: Task, targets: Tensor, class_weights: Tensor | None = None)
     """
     if class_weights is None or not task.has_classes:
         return is_labelled(targets).sum()
-    return (_shares(task, targets, class_weights.dtype) * class_weights).sum()
+    return (_class_probabilities(task, targets, class_weights.dtype) * class_weights).sum()
 
 
 def task_loss(
@@ -60,7 +60,7 @@ def task_loss(
 ) -> tuple[Tensor, Tensor]:
     """The summed loss of the labelled utterances and their count; unlabelled ones are ignored by this task alone.
 
-    Classes: cross-entropy against the shares q of the classes (1 for the class of an index), sum over c of
+    Classes: cross-entropy against the probabilities q of the classes (1 for the class of an index), sum over c of
     -w_c q_c (1 - p_c)^gamma log p_c with q smoothed; its mean is torch's, smoothing and weights included. Regression:
     1 - CCC over the labelled utterances of all processes' micro-batch, times the local count; with fewer than two of
     them CCC is undefined and the loss is 0; where all have one value it is 1, without a gradient. Or the squared error.
@@ -68,7 +68,7 @@ def task_loss(
     Args:
         task: what is predicted.
         logits: (B, C).
-        targets: (B,) int64 class indices (-1 missing), (B, C) shares of the classes that sum to 1 (NaN missing), or
+        targets: (B,) int64 class indices (-1 missing), (B, C) probabilities of the classes (NaN missing), or
             (B,) values (NaN missing).
         options: how the loss is made.
         class_weights: (C,) factor of each class.
@@ -86,12 +86,12 @@ def task_loss(
     return _ccc_sum(predictions, truth), count
 
 
-def _shares(task: Task, targets: Tensor, dtype: torch.dtype) -> Tensor:
-    """(..., B, C) share of each class in the target; all 0 where the label is missing."""
+def _class_probabilities(task: Task, targets: Tensor, dtype: torch.dtype) -> Tensor:
+    """(..., B, C) probability of each class in the target; all 0 where the label is missing."""
     if targets.is_floating_point():
         return targets.nan_to_num(0.0).to(dtype)
-    shares = F.one_hot(targets.clamp(min=0), task.num_outputs).to(dtype)
-    return shares * (targets >= 0).unsqueeze(-1)
+    probabilities = F.one_hot(targets.clamp(min=0), task.num_outputs).to(dtype)
+    return probabilities * (targets >= 0).unsqueeze(-1)
 
 
 def cross_entropy_terms(
@@ -102,15 +102,15 @@ def cross_entropy_terms(
     Args:
         task: one with classes.
         logits: (..., B, C).
-        targets: (..., B) indices or (..., B, C) shares; they and the weights are broadcast.
+        targets: (..., B) indices or (..., B, C) probabilities; they and the weights are broadcast.
         options: how the loss is made.
         class_weights: (..., 1, C) or (C,).
     """
-    shares = _shares(task, targets, logits.dtype)  # (..., B, C)
+    probabilities = _class_probabilities(task, targets, logits.dtype)  # (..., B, C)
     if options.label_smoothing:
-        spread = is_labelled(targets).unsqueeze(-1) / task.num_outputs  # (..., B, 1)
-        shares = torch.lerp(shares, spread.to(shares.dtype), options.label_smoothing)
-    terms = -logits.log_softmax(-1) * shares
+        uniform = is_labelled(targets).unsqueeze(-1) / task.num_outputs  # (..., B, 1)
+        probabilities = torch.lerp(probabilities, uniform.to(probabilities.dtype), options.label_smoothing)
+    terms = -logits.log_softmax(-1) * probabilities
     if options.focal_gamma:
         # Away from 0, where the power's gradient is infinite for gamma < 1.
         terms = terms * (1 - logits.softmax(-1)).clamp(min=1e-6) ** options.focal_gamma
@@ -132,14 +132,14 @@ def _ccc_loss(predictions: Tensor, targets: Tensor) -> Tensor:
     """1 - CCC, as the mean of (x - y)^2 over CCC's denominator: 0 where x = y, in whatever unit the values are."""
     # By weights and not by picking, so that many trainings can be stacked over it.
     labelled = is_labelled(targets)
-    share = labelled.to(targets.dtype) / labelled.sum().clamp(min=1)  # (N,)
+    weight = labelled.to(targets.dtype) / labelled.sum().clamp(min=1)  # (N,)
     highest, lowest = (targets.masked_fill(~labelled, end) for end in (-torch.inf, torch.inf))
     targets = targets.nan_to_num()
-    mean_p, mean_t = (share * predictions).sum(), (share * targets).sum()
-    spread = (share * ((predictions - mean_p) ** 2 + (targets - mean_t) ** 2)).sum() + (mean_p - mean_t) ** 2
-    varies = (highest.amax() > lowest.amin()) & (spread > 0)
-    error = (share * (predictions - targets) ** 2).sum()
-    return torch.where(varies, error / torch.where(varies, spread, 1.0), 1.0)
+    mean_p, mean_t = (weight * predictions).sum(), (weight * targets).sum()
+    denominator = (weight * ((predictions - mean_p) ** 2 + (targets - mean_t) ** 2)).sum() + (mean_p - mean_t) ** 2
+    varies = (highest.amax() > lowest.amin()) & (denominator > 0)
+    error = (weight * (predictions - targets) ** 2).sum()
+    return torch.where(varies, error / torch.where(varies, denominator, 1.0), 1.0)
 
 
 def ccc_slopes(predictions: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
@@ -209,17 +209,17 @@ class UncertaintyWeights(nn.Module):
         self.position = {task.name: position for position, task in enumerate(tasks)}
         self.log_variances = nn.Parameter(torch.zeros(len(tasks)))
 
-    def forward(self, task: Task, loss: Tensor, share: float = 1.0) -> Tensor:
+    def forward(self, task: Task, loss: Tensor, fraction: float = 1.0) -> Tensor:
         """Weigh one task's loss.
 
         Args:
             task: one of the tasks.
-            loss: (), this process' and micro-batch's share of the mean over the global batch.
-            share: how much of the term s / 2 is added here; the shares of a global batch sum to 1.
+            loss: (), this process' and micro-batch's part of the mean over the global batch.
+            fraction: of the term s / 2 that is added here; those of a global batch sum to 1.
         """
         log_variance = self.log_variances[self.position[task.name]]
         factor = 1.0 if task.has_classes else 0.5
-        return factor * (-log_variance).exp() * loss + 0.5 * share * log_variance
+        return factor * (-log_variance).exp() * loss + 0.5 * fraction * log_variance
 
     @torch.no_grad()
     def clamp(self) -> None:
@@ -227,7 +227,7 @@ class UncertaintyWeights(nn.Module):
         self.log_variances.clamp_(-BOUND, BOUND)
 
 
-# ---- What the embedding must not tell: an adversary that learns it, through a gradient that is turned round.
+# ---- What the embedding must not tell: an adversary that learns it, through a reversed gradient.
 
 
 class _Reversal(torch.autograd.Function):
@@ -248,7 +248,7 @@ def reverse_gradient(values: Tensor, strength: float) -> Tensor:
 
 
 def reversal_strength(progress: float, maximum: float = 1.0) -> float:
-    """Maximum * (2 / (1 + exp(-10 p)) - 1) at the share p of the training that is done (Ganin & Lempitsky, eq. 14)."""
+    """Maximum * (2 / (1 + exp(-10 p)) - 1) at the fraction p of the training (Ganin & Lempitsky, eq. 14)."""
     return maximum * (2 / (1 + math.exp(-10 * progress)) - 1)
 
 

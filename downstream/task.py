@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import ConfigDict, Field
 
 
 def free_name(name: str, *taken: str) -> str:
@@ -25,17 +27,19 @@ class Task:
 
     Attributes:
         name: the manifest's column: `emotion`, `gender`, `arousal`, ...
-        kind: `classification` (class indices, -1 = missing), `distribution` (a share of each class, NaN = missing:
-            soft labels) or `regression` (floats, NaN = missing).
+        kind: `classification` (class indices, -1 = missing), `distribution` (soft labels: a probability of
+            each class, NaN = missing) or `regression` (floats, NaN = missing).
         labels: class names in order; for a regression the name of its one dimension.
         level: `utterance`, or `frame` for a regression of values that are annotated over time.
         weight: factor of the task's loss, >= 0.
         adversarial: what the embedding must not tell: it is trained through a reversed gradient.
     """
 
-    name: str
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
+
+    name: Annotated[str, Field(min_length=1)]
     kind: Literal["classification", "distribution", "regression"]
-    labels: tuple[str, ...]
+    labels: Annotated[tuple[str, ...], Field(min_length=1)]
     level: Literal["utterance", "frame"] = "utterance"
     weight: float = 1.0
     adversarial: bool = False

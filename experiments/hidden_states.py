@@ -25,7 +25,7 @@ from undertone.training.config import RunConfig
 from undertone.training.sources import RecomputeSource, Source, StoreSource, WaveSource
 from undertone.upstream import load_upstream
 from undertone.upstream.base import Upstream
-from undertone.upstream.store.extract import ExtractionReport, extract, share_of
+from undertone.upstream.store.extract import ExtractionReport, clips_of_process, extract
 from undertone.upstream.store.manage import free_bytes, in_words, stored_bytes
 from undertone.upstream.store.store import Kind, Store
 
@@ -156,7 +156,7 @@ def fill_store(
     with display.bar(f"{upstream.name}: hidden states, s") as advance:
         own = extract(
             upstream,
-            share_of(todo, accelerator.process_index, accelerator.num_processes),
+            clips_of_process(todo, accelerator.process_index, accelerator.num_processes),
             store,
             device=accelerator.device,
             progress=lambda done, total: advance(done, total, _speed(done, time.monotonic() - started)),

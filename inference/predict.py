@@ -21,7 +21,7 @@ from undertone.downstream.head import HeadOutput
 from undertone.downstream.model import UndertoneModel, utterance_logits
 from undertone.downstream.task import Task, free_name
 from undertone.inference.format import FIXED
-from undertone.upstream.base import hear
+from undertone.upstream.base import read_clip
 from undertone.upstream.execution import in_halves, packed, side_by_side
 from undertone.upstream.types import WaveBatch
 
@@ -142,7 +142,7 @@ class Predictor:
         """(index, prediction or error) of each file; threads read, and on a CPU compute, the next batches."""
 
         def read(batch: Sequence[int]) -> list[Tensor | AudioError]:
-            return [hear(self.model.upstream, paths[index]) for index in batch]
+            return [read_clip(self.model.upstream, paths[index]) for index in batch]
 
         if self.model.device.type == "cpu" and len(batches) > 1:
             done = side_by_side(self.model, batches, lambda twin, batch: Predictor(twin)._predict_read(read(batch)))

@@ -1,4 +1,4 @@
-"""The contract of every upstream: sound in, hidden states out."""
+"""The contract of every upstream: audio in, hidden states out."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from undertone.upstream.types import HiddenStates, WaveBatch
 
 
 def too_long(seconds: float, max_seconds: float) -> str:
-    """What to say of a sound that is longer than an upstream takes."""
+    """What to say of a clip that is longer than an upstream takes."""
     limit = f"at most {max_seconds:g} s"
     return f"takes {limit} at once, got {seconds:.1f} s. Cut it into windows of {limit}."
 
 
 class Upstream(nn.Module, ABC):
-    """Sound -> hidden states; an utterance's states never depend on what shares its batch.
+    """Audio -> hidden states; an utterance's states never depend on what shares its batch.
 
     Attributes:
         name: Hub id, folder, or the name of an acoustic front-end.
@@ -30,7 +30,7 @@ class Upstream(nn.Module, ABC):
         sample_rate: Hz that `forward` expects.
         num_layers: L, layer 0 included.
         hidden_size: D.
-        max_seconds: the longest sound that `forward` takes; infinite for most.
+        max_seconds: the longest clip that `forward` takes; infinite for most.
         random_weights: true when the weights were drawn at random and not learned; every table says so.
     """
 
@@ -47,7 +47,7 @@ class Upstream(nn.Module, ABC):
         """(B, N) samples -> (B, L, T, D) hidden states with zeros in the padding frames.
 
         Raises:
-            ValueError: the batch has another sample rate than `sample_rate`, or a sound longer than `max_seconds`.
+            ValueError: the batch has another sample rate than `sample_rate`, or a clip longer than `max_seconds`.
         """
 
     @abstractmethod
@@ -67,7 +67,7 @@ class Upstream(nn.Module, ABC):
         return {"kind": "class", "name": self.name, "options": dict(self.options)}
 
     def check_sample_rate(self, batch: WaveBatch) -> None:
-        """Refuse sound at another rate than the upstream was trained on."""
+        """Refuse audio at another rate than the upstream was trained on."""
         if batch.sample_rate != self.sample_rate:
             raise ValueError(
                 f"Upstream {self.name!r} expects {self.sample_rate} Hz, got {batch.sample_rate} Hz. "
@@ -75,16 +75,16 @@ class Upstream(nn.Module, ABC):
             )
 
     def check_length(self, batch: WaveBatch) -> None:
-        """Refuse sound that is longer than the upstream can hear."""
+        """Refuse clips that are longer than the upstream takes."""
         seconds = int(batch.lengths.max()) / self.sample_rate
         if seconds > self.max_seconds:
             raise ValueError(f"Upstream {self.name!r} {too_long(seconds, self.max_seconds)}")
 
 
-# ---- A sound file as an upstream hears it, or why it cannot.
+# ---- A clip as an upstream takes it, or why it cannot.
 
 
-def hear(
+def read_clip(
     upstream: Upstream, path: str | PathLike[str], start: float | None = None, end: float | None = None
 ) -> Tensor | AudioError:
     """(N,) samples at the upstream's rate; what cannot be read, or is longer than it takes, is an error returned."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
@@ -50,24 +51,25 @@ def too_little(what: str, error: RuntimeError) -> ValueError:
     """The sentence about what does not fit."""
     reason = str(error).split("\n")[0]
     return ValueError(
-        f"The memory does not hold {what}: {reason} Use shorter pieces of audio; a run also takes "
+        f"The memory does not hold {what}: {reason} Use shorter clips; a run also takes "
         f"mixed_precision=bf16, gradient_checkpointing=true where the upstream learns, or device=cpu."
     )
 
 
 # ---- Linear layers at the processor's own speed, for a frozen upstream on a CPU.
 #
-# oneDNN multiplies by a weight that lies in blocks as wide as the processor's registers, without sorting it anew at
+# oneDNN multiplies by a weight that lies in blocks as wide as the processor's registers, without sorting it again at
 # each call, which is what torch.compile does under `freezing`, here without compiling for every length of utterance. A
 # wav2vec2-base runs 1.1 times as fast, its hidden states move by less than 1e-5. Weight-normed convolutions keep the
-# weight that they would compute anew at each call.
+# weight that they would compute again at each call.
 
+PACKING = os.environ.get("UNDERTONE_PACKING", "1") != "0"  # =0 keeps to torch's public operations
 ROWS = 200  # frames that the blocks are chosen for, 4 s; other numbers are as exact and about as fast
 
 
 @contextmanager
 def packed(module: nn.Module) -> Iterator[None]:
-    """While it lasts, `module` computes without gradients and, where oneDNN is at hand, from packed float32 weights.
+    """While it lasts, `module` computes without gradients and, where oneDNN is available, from packed float32 weights.
 
     The packed copies take as much memory as the linear weights do. Weights must not change meanwhile. Not for autocast,
     which would cast the inputs alone.
@@ -85,9 +87,11 @@ def packed(module: nn.Module) -> Iterator[None]:
 
 
 def can_pack(layer: nn.Linear) -> bool:
-    """Whether oneDNN takes the weight: float32, on the CPU."""
-    weight = layer.weight
-    return torch.backends.mkldnn.is_available() and weight.device.type == "cpu" and weight.dtype == torch.float32
+    """Whether oneDNN takes the weight: float32, on the CPU; and this torch has the operations, which are private."""
+    weight, ops = layer.weight, torch.ops.mkldnn
+    at_hand = torch.backends.mkldnn.is_available() and hasattr(ops, "_reorder_linear_weight")
+    at_hand = at_hand and hasattr(ops, "_linear_pointwise")
+    return PACKING and at_hand and weight.device.type == "cpu" and weight.dtype == torch.float32
 
 
 def _linear(weight: Tensor, bias: Tensor | None, input: Tensor) -> Tensor:
@@ -98,10 +102,10 @@ def _linear(weight: Tensor, bias: Tensor | None, input: Tensor) -> Tensor:
 
 # ---- A module at work on several batches at once, on a CPU.
 #
-# Utterances side by side, each on a thread of its own, keep every core busy; the threads that share out one utterance
-# wait for each other: a wav2vec2-base hears 1.1 times as much on two cores.
+# Utterances side by side, each on a thread of its own, keep every core busy; threads that split one utterance wait
+# for each other: a wav2vec2-base processes 1.1 times as much on two cores.
 
-MOST = 8  # at once: each takes memory for what it computes; further cores share out an utterance
+MOST = 8  # at once: each takes memory for what it computes; further cores split an utterance
 
 
 Module = TypeVar("Module", bound=nn.Module)

@@ -40,7 +40,7 @@ def test_the_shares_of_a_batch_sum_to_the_whole():
     weights = UncertaintyWeights(TASKS)
     weights.log_variances.data.fill_(0.8)
     whole = weights(TASKS[0], torch.tensor(2.0))
-    parts = weights(TASKS[0], torch.tensor(0.5), share=0.25) + weights(TASKS[0], torch.tensor(1.5), share=0.75)
+    parts = weights(TASKS[0], torch.tensor(0.5), fraction=0.25) + weights(TASKS[0], torch.tensor(1.5), fraction=0.75)
     torch.testing.assert_close(parts, whole)
 
 

@@ -74,7 +74,7 @@ class MaskedGroupNorm(nn.GroupNorm):
         ])  # (B, C, T)  # fmt: skip
 
 
-class MaskedBatchNorm(nn.BatchNorm1d):
+class RunningBatchNorm(nn.BatchNorm1d):
     """`nn.BatchNorm1d` by its running statistics in every mode, with zeros in the padding frames; the same keys.
 
     Attributes:
@@ -84,7 +84,7 @@ class MaskedBatchNorm(nn.BatchNorm1d):
     lengths: Tensor | None = None
 
     @classmethod
-    def like(cls, norm: nn.BatchNorm1d) -> MaskedBatchNorm:
+    def like(cls, norm: nn.BatchNorm1d) -> RunningBatchNorm:
         """The masked twin of `norm`, which shares its parameters and buffers."""
         with torch.device("meta"):
             twin = cls(norm.num_features, norm.eps, norm.momentum)
@@ -103,7 +103,7 @@ class MaskedBatchNorm(nn.BatchNorm1d):
         return output * length_mask(self.lengths, input.shape[2])[:, None]  # (B, D, T)
 
 
-def mask_norms(module: nn.Module) -> tuple[list[MaskedGroupNorm], list[MaskedBatchNorm]]:
+def mask_norms(module: nn.Module) -> tuple[list[MaskedGroupNorm], list[RunningBatchNorm]]:
     """Replace every group norm and batch norm inside `module` by its masked twin; returns the twins."""
     group_norms, batch_norms = [], []
     for parent in list(module.modules()):
@@ -112,7 +112,7 @@ def mask_norms(module: nn.Module) -> tuple[list[MaskedGroupNorm], list[MaskedBat
                 group_norms.append(MaskedGroupNorm.like(child))
                 setattr(parent, name, group_norms[-1])
             elif isinstance(child, nn.BatchNorm1d):
-                batch_norms.append(MaskedBatchNorm.like(child))
+                batch_norms.append(RunningBatchNorm.like(child))
                 setattr(parent, name, batch_norms[-1])
     return group_norms, batch_norms
 

@@ -1,4 +1,4 @@
-"""Run a frozen upstream over utterances, each distinct sound once, into a store."""
+"""Run a frozen upstream over utterances, each distinct clip once, into a store."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from torch import Tensor
 
 from undertone.audio.batches import ahead, plan_batches
 from undertone.audio.read import AudioError
-from undertone.upstream.base import Upstream, hear
+from undertone.upstream.base import Upstream, read_clip
 from undertone.upstream.execution import in_halves, packed, side_by_side
 from undertone.upstream.precision import autocast, check_precision
 from undertone.upstream.store.store import Store
 from undertone.upstream.types import HiddenStates, WaveBatch
 
-BATCH_SECONDS = 80.0  # padded sound in a batch on an accelerator
+BATCH_SECONDS = 80.0  # padded audio in a batch on an accelerator
 NOT_FINITE = "gives hidden states with NaN or infinity for it; if it does so for every file, its weights are broken."
 
 
 class Clip(Protocol):
-    """A stretch of a sound file, such as an utterance of a manifest."""
+    """A stretch of an audio file, such as an utterance of a manifest."""
 
     @property
     def audio_hash(self) -> str:
-        """Of its content: equal sounds have equal hashes."""
+        """Of its content: equal audio has equal hashes."""
 
     @property
     def path(self) -> str | Path:
@@ -54,11 +54,11 @@ class ExtractionReport:
     """What an extraction did.
 
     Attributes:
-        audio_seconds: of the sounds that were computed.
+        audio_seconds: of the clips that were computed.
         seconds: wall clock.
-        computed: distinct sounds that went through the upstream.
-        reused: distinct sounds that were in the store.
-        broken: (path, reason) of the sounds that were set aside.
+        computed: distinct clips that went through the upstream.
+        reused: distinct clips that were in the store.
+        broken: (path, reason) of the clips that were skipped.
     """
 
     audio_seconds: float
@@ -77,7 +77,7 @@ def extract(
     batch_seconds: float = BATCH_SECONDS,
     progress: Callable[[float, float], None] | None = None,
 ) -> ExtractionReport:
-    """Put the hidden states of all `clips` into `store`; what is there is left, what is broken is set aside.
+    """Put the hidden states of all `clips` into `store`; what is there is kept, what is broken is skipped.
 
     Interrupted at any moment, it goes on from the last shard when called again.
 
@@ -86,9 +86,9 @@ def extract(
         clips: utterances; several with one `audio_hash` are computed once.
         store: made for `upstream`.
         device: on `cpu` utterances go one by one, which is faster than padding them, and as many side by side as torch
-            has threads, which is faster than sharing each out.
-        batch_seconds: s of padded sound in a batch on other devices.
-        progress: called with s of sound done and s in all, after each batch.
+            has threads, which is faster than splitting each.
+        batch_seconds: s of padded audio in a batch on other devices.
+        progress: called with s of audio done and s in all, after each batch.
 
     Raises:
         OSError: the disk is full; what was stored before is kept.
@@ -115,8 +115,8 @@ def extract(
     )
 
 
-def share_of(clips: Iterable[Clip], rank: int, num_processes: int) -> list[Clip]:
-    """The distinct sounds that one of several processes computes: about the same seconds in as many sounds for each."""
+def clips_of_process(clips: Iterable[Clip], rank: int, num_processes: int) -> list[Clip]:
+    """The distinct clips that one of several processes computes: about as many clips and seconds for each."""
     distinct = {clip.audio_hash: clip for clip in clips}
     by_length = sorted(distinct.values(), key=lambda clip: (-clip.duration, clip.audio_hash))
     turns = [by_length[start : start + num_processes] for start in range(0, len(by_length), num_processes)]
@@ -126,7 +126,7 @@ def share_of(clips: Iterable[Clip], rank: int, num_processes: int) -> list[Clip]
 
 @dataclass(frozen=True)
 class _Computed:
-    """What came of a batch: (audio_hash, what the store keeps), seconds of sound in it, and what is set aside."""
+    """What came of a batch: (audio_hash, what the store keeps), seconds of audio in it, and what is skipped."""
 
     entries: list[tuple[str, Tensor]] = field(default_factory=list)
     audio_seconds: float = 0.0
@@ -138,7 +138,7 @@ class _Computed:
         )
 
 
-Heard = list[tuple[Clip, Tensor]]  # the clips of a batch that can be read, with their waves
+Waves = list[tuple[Clip, Tensor]]  # the clips of a batch that can be read, with their waves
 
 
 class _Job:
@@ -158,7 +158,7 @@ class _Job:
         self.broken: list[tuple[str, str]] = []
 
     def states(self, batches: list[list[Clip]]) -> Iterator[tuple[str, Tensor]]:
-        """(audio_hash, what the store keeps of its states) of every sound that gives finite ones."""
+        """(audio_hash, what the store keeps of its states) of every clip that gives finite ones."""
         done = 0.0
         for batch, found in self._computed(batches):
             yield from found.entries
@@ -177,15 +177,15 @@ class _Job:
         for batch, read in ahead(batches, self._read):
             yield batch, self._compute(self.upstream, read)
 
-    def _compute(self, upstream: Upstream, read: tuple[Heard, _Computed]) -> _Computed:
-        heard, unread = read
-        if not heard:
+    def _compute(self, upstream: Upstream, read: tuple[Waves, _Computed]) -> _Computed:
+        waves, unread = read
+        if not waves:
             return unread
         compute = partial(self._forward, upstream)
-        return sum(in_halves(compute, heard, lambda pair: f"{pair[0].path} ({pair[0].duration:.1f} s)"), unread)
+        return sum(in_halves(compute, waves, lambda pair: f"{pair[0].path} ({pair[0].duration:.1f} s)"), unread)
 
     def _forward(self, upstream: Upstream, batch: Sequence[tuple[Clip, Tensor]]) -> list[_Computed]:
-        """What is stored of each clip; of one whose states are not finite nothing, and it is set aside."""
+        """What is stored of each clip; of one whose states are not finite nothing, and it is skipped."""
         with torch.inference_mode():
             waves = WaveBatch.collate([wave for _, wave in batch], upstream.sample_rate).to(self.device)
             with autocast(self.device, self.store.precision):
@@ -202,8 +202,8 @@ class _Job:
             )
         ]
 
-    def _read(self, batch: Sequence[Clip]) -> tuple[Heard, _Computed]:
+    def _read(self, batch: Sequence[Clip]) -> tuple[Waves, _Computed]:
         """The waves, and what cannot be read."""
-        found = [(clip, hear(self.upstream, clip.path, clip.start, clip.end)) for clip in batch]
+        found = [(clip, read_clip(self.upstream, clip.path, clip.start, clip.end)) for clip in batch]
         broken = [(wave.path, wave.reason) for _, wave in found if isinstance(wave, AudioError)]
         return [(clip, wave) for clip, wave in found if isinstance(wave, Tensor)], _Computed(broken=broken)

@@ -119,7 +119,8 @@ def test_the_numbers_of_a_version_do_not_change(name: str) -> None:
     upstream = load_upstream(name)
     states = upstream(WaveBatch.collate([a_voice()], RATE)).states.double()
     version = (Acoustic.VERSION, type(upstream).VERSION)  # type: ignore[attr-defined]
-    assert OF_A_VOICE[name] == (version, pytest.approx((states.mean(), states.std()), rel=1e-4, abs=1e-6))
+    found = (float(states.mean()), float(states.std()))
+    assert OF_A_VOICE[name] == (version, pytest.approx(found, rel=1e-4, abs=1e-6))
 
 
 def test_a_batched_front_end_gives_each_clip_its_own_numbers(wave: torch.Tensor) -> None:

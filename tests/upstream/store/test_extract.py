@@ -13,7 +13,7 @@ import torch
 from undertone.audio.read import read_audio
 from undertone.upstream import WaveBatch, load_upstream
 from undertone.upstream.acoustic.mfcc import Mfcc
-from undertone.upstream.store.extract import extract, share_of
+from undertone.upstream.store.extract import clips_of_process, extract
 from undertone.upstream.store.store import Store
 
 RATE = 16_000
@@ -137,11 +137,11 @@ def test_nothing_to_do(tmp_path, upstream) -> None:
 
 def test_processes_share_the_seconds() -> None:
     clips = [Stretch(str(i), 1.0 + i, str(i)) for i in range(10)] + [Stretch("copy", 10.0, "9")]
-    shares = [share_of(clips, rank, 3) for rank in range(3)]
-    assert sorted(clip.audio_hash for share in shares for clip in share) == [str(i) for i in range(10)]
-    seconds = [sum(clip.duration for clip in share) for share in shares]
+    parts = [clips_of_process(clips, rank, 3) for rank in range(3)]
+    assert sorted(clip.audio_hash for share in parts for clip in share) == [str(i) for i in range(10)]
+    seconds = [sum(clip.duration for clip in share) for share in parts]
     assert max(seconds) - min(seconds) <= 4.0 and sum(seconds) == 55.0
-    assert share_of(clips, 0, 1) == sorted(share_of(clips, 0, 1), key=lambda clip: -clip.duration)
+    assert clips_of_process(clips, 0, 1) == sorted(clips_of_process(clips, 0, 1), key=lambda clip: -clip.duration)
 
 
 def test_an_extraction_in_bf16_has_a_store_of_its_own_and_is_close(tmp_path, clips, upstream) -> None:

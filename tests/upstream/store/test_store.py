@@ -185,3 +185,16 @@ def test_few_shards_are_mapped_at_once(tmp_path, fbank, monkeypatch) -> None:
     for i in (0, 1, 2, 3, 4, 0, 3):
         assert torch.equal(store.get(str(i)), states(seed=i).half())
         assert len(store._open) <= 2
+
+
+def test_one_line_says_that_states_of_another_version_are_computed_again(tmp_path, fbank, monkeypatch, caplog) -> None:
+    for options in (fbank, load_upstream("logmel"), load_upstream("logmel", options={"num_mels": 40}), fbank):
+        Store(tmp_path, options)
+    assert not caplog.records
+    monkeypatch.setattr(type(fbank), "VERSION", 2)
+    old, new = sorted(folder.name for folder in tmp_path.iterdir()), Store(tmp_path, fbank).folder
+    (said,) = [record.getMessage() for record in caplog.records]
+    assert said.startswith("The hidden states of fbank in ") and "are computed again" in said and "\n" not in said
+    assert new.name not in old and any(name in said for name in old)
+    Store(tmp_path, fbank)
+    assert len(caplog.records) == 1
