@@ -226,8 +226,8 @@ def test_the_same_sound_in_train_and_test_is_a_warning() -> None:
 @pytest.mark.parametrize(
     ("manifest", "protocol", "num_folds", "message"),
     [
-        (make(["a"]), "speaker", None, r"one speaker only \(1 speaker: toy/a\).*protocol=random.*speaker-dependent"),
-        (make(["a"]), "auto", None, "one speaker only"),
+        (make(["a"]), "speaker", None, r"only one speaker \(1 speaker: toy/a\).*protocol=random.*speaker-dependent"),
+        (make(["a"]), "auto", None, "only one speaker"),
         (make(["a", None]), "speaker", None, "needs the speaker of every utterance; 6 of 12 have none"),
         (make(["a", "b"]), "groups", 3, "Cannot make 3 groups of 2 speakers; use num_folds=2 to 2"),
         (make(["a", "b"]), "groups", 1, "num_folds must be 2 or more, got 1"),

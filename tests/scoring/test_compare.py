@@ -74,7 +74,7 @@ def test_the_table_says_it_all(runs: list[Path]) -> None:
     titles, header, rows = comparison_table(comparison)
     assert titles[0] == "emodb: 3 runs on the same 80 test utterances in the same folds; differences from run0"
     assert "jackknife over speakers, Student's t; the interval excludes 0 exactly when p < 0.05" in titles[-1]
-    assert "Holm: p adjusted for the 2 comparisons of a task" in titles[-1]
+    assert "Holm: p adjusted for the 2 comparisons per task" in titles[-1]
     sizes = [f"{100 * entry['detectable']:.1f}" for entry in comparison["tasks"]["emotion"]]
     assert titles[1:3] == [
         f"emotion, run{i}: With these 10 speakers a difference under {sizes[i - 1]} points cannot be told from chance."
