@@ -2,7 +2,7 @@
 
 `RECOLA-Audio-recordings/P16.wav`, and `RECOLA-Annotation/emotional_behaviour/{arousal,valence}/P16.csv` with `;`
 between `time` and the raters FM1 FM2 FM3 FF1 FF2 FF3, -1..1, every 40 ms of the first 5 minutes. What is not annotated
-is left out. There are no emotions: train the tasks `series.arousal` and `series.valence`, scored by CCC.
+is left out. There are no emotions: train the tasks `series.arousal` and `series.valence` (head=frames).
 
 Target is the plain mean of the raters at each time (the challenges' gold standards weight and shift them, and are not
 part of the release). It is written as a table of time, arousal and valence into `cache`, under the hash of its content:

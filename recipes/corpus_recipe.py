@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from undertone.experiments.crossval import crossval
 from undertone.hub.push import check_target, push
@@ -13,7 +14,7 @@ from undertone.training.settings import make_config
 
 
 def run_recipe(
-    corpus: str, description: str | None, root: str, words: Sequence[str] | None = None, tasks: Sequence[str] = ()
+    corpus: str, description: str | None, root: str, words: Sequence[str] | None = None, **settings: Any
 ) -> None:
     """Cross-validate a corpus, write the report, push where asked.
 
@@ -22,7 +23,7 @@ def run_recipe(
         description: of the recipe, for --help: its docstring.
         root: which folder --root is, for --help.
         words: the command-line arguments; None: sys.argv.
-        tasks: predicted unless `tasks=` says otherwise; empty = emotion, and gender where it is known.
+        settings: of the run, unless the words say otherwise.
 
     Raises:
         ValueError: as `crossval`.
@@ -37,7 +38,7 @@ def run_recipe(
 
     if arguments.push:
         check_target(arguments.push)
-    given = {"corpus": corpus, "root": str(arguments.root), "upstream": arguments.upstream, "tasks": tasks or None}
+    given = {"corpus": corpus, "root": str(arguments.root), "upstream": arguments.upstream, **settings}
     results = crossval(make_config(given, arguments.settings), arguments.out)
     if results is None:
         return  # another process trains the last folds and will finish the run

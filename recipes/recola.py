@@ -16,13 +16,8 @@ from undertone.recipes.corpus_recipe import run_recipe
 
 def main(words: Sequence[str] | None = None) -> None:
     """Run the recipe with these words, or with those of the command line."""
-    run_recipe(
-        "recola",
-        __doc__,
-        "folder with RECOLA-Audio-recordings and RECOLA-Annotation",
-        words,
-        tasks=("series.arousal", "series.valence"),
-    )
+    root = "folder with RECOLA-Audio-recordings and RECOLA-Annotation"
+    run_recipe("recola", __doc__, root, words, tasks=("series.arousal", "series.valence"), head="frames")
 
 
 if __name__ == "__main__":

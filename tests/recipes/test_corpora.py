@@ -186,7 +186,12 @@ def test_the_dimensions(tmp_path: Path, capsys: Any) -> None:
     assert results["tasks"][0]["kind"] == "regression" and capsys.readouterr().out.startswith("CCC ")
 
 
-@pytest.mark.parametrize("name", NAMED)
+SHAPES = ("esd", "meld", "msp_podcast", "nemo", "recola", "tess")  # the others differ from these in names alone
+
+
+@pytest.mark.parametrize(
+    "name", [name if name in SHAPES else pytest.param(name, marks=pytest.mark.slow) for name in NAMED]
+)
 def test_every_other_recipe(name: str, tmp_path: Path, capsys: Any) -> None:
     named(name, tmp_path / "data")
     words = [f"corpus.cache={tmp_path / 'series'}"] if name == "recola" else []
