@@ -123,15 +123,22 @@ def read_samples(
         if file.seekable() and file.subtype in _SEEKABLE:
             file.seek(first)
             mono = _read_mono(file, last - first)  # (N,)
-        elif last - first == file.frames or 4 * file.frames > KEPT_BYTES:
+            return _checked(path, mono, first, last), sample_rate
+        file.seekable = lambda: False  # soundfile seeks after each read, after which MP3 decodes other samples
+        if last - first == file.frames or 4 * file.frames > KEPT_BYTES:
             mono = _read_mono(file, last - first, skip=first)  # (N,)
         else:
             mono = _DECODED.get(path, lambda: _read_mono(file, file.frames))[first:last].copy()  # (N,)
+    return _checked(path, mono, first, last), sample_rate
+
+
+def _checked(path: str | PathLike[str], mono: np.ndarray, first: int, last: int) -> np.ndarray:
+    """The samples, unless there are too few or one is not finite."""
     if len(mono) < last - first:
         raise AudioError(path, f"truncated: decoding stopped at sample {first + len(mono)} of {last}.")
     if not np.isfinite(mono).all():
         raise AudioError(path, f"{np.count_nonzero(~np.isfinite(mono))} of {len(mono)} samples are NaN or infinite.")
-    return mono, sample_rate
+    return mono
 
 
 def read_audio(
