@@ -93,7 +93,7 @@ def frozen_source(
         return kind, WaveSource(upstream.sample_rate)  # the training itself runs the whole upstream
     if kind not in get_args(Kind):
         raise ValueError(
-            f"{out} stores hidden states of the kind {kind!r}, which this version of undertone does not train on. "
+            f"{out} stores hidden states of the kind {kind!r}, which this version does not train on. "
             f"Choose another --out; where frames are over the budget, store_dtype=int8 halves them."
         )
     store = _store(config, upstream, cast(Kind, kind))

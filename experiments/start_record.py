@@ -80,7 +80,7 @@ def check_start(
     if not (folder / FILE_NAME).is_file():
         save_start(folder, found)
         return [
-            f"{folder.name} was started by a version of undertone that did not record its inputs (upstream, code, "
+            f"{folder.name} was started by an earlier version, which did not record its inputs (upstream, code, "
             f"labels, packages): it is not known whether they have changed since"
         ]
     before, changes, notes = read_json(folder / FILE_NAME), [], []

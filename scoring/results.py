@@ -296,7 +296,8 @@ def _choices(chosen: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 def _values_text(values: Sequence[Any]) -> str:
     """`0.1, 0.01`, or `0 to 12` for consecutive integers."""
-    if len(values) > 2 and list(values) == list(range(values[0], values[0] + len(values))):
+    whole = all(isinstance(value, int) for value in values)
+    if whole and len(values) > 2 and list(values) == list(range(values[0], values[0] + len(values))):
         return f"{values[0]} to {values[-1]}"
     return ", ".join(map(str, values))
 

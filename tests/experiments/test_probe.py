@@ -1,10 +1,9 @@
 """The fresh probe: it finds what is there, and nothing where there is nothing."""
 
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 
+from undertone.corpora.manifest import Utterance
 from undertone.downstream.task import Task
 from undertone.experiments.probe import leakage
 
@@ -13,7 +12,7 @@ TASK = Task("speaker", "classification", SPEAKERS, adversarial=True)
 
 
 def utterances(names):
-    return [SimpleNamespace(speaker=name, extra={}) for name in names]
+    return [Utterance(id=str(number), path="", speaker=name) for number, name in enumerate(names)]
 
 
 def test_a_linear_code_is_found_and_noise_is_not():

@@ -181,7 +181,7 @@ def test_nothing_there_says_what_was_looked_for(tmp_path):
 # import themselves, and what reads sound and configs.
 MAY_BE_IMPORTED = {
     "undertone", "torch", "torchaudio", "torchgen", "transformers", "accelerate", "safetensors", "tokenizers",
-    "huggingface_hub", "numpy", "scipy", "soundfile", "cffi", "pydantic", "pydantic_core", "annotated_types",
+    "huggingface_hub", "numpy", "scipy", "soundfile", "cffi", "xxhash", "pydantic", "pydantic_core", "annotated_types",
     "PIL", "anyio", "certifi", "charset_normalizer", "click", "cuda", "cython_runtime", "dill", "filelock", "fsspec",
     "functorch", "google", "h11", "hf_xet", "httpcore", "httpcore2", "httpx", "httpx2", "idna", "jinja2", "markupsafe",
     "mpmath", "networkx", "packaging", "psutil", "regex", "requests", "sniffio", "sympy", "tqdm", "triton",

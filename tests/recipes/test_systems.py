@@ -45,7 +45,7 @@ def test_settings_variants_and_ablation_are_valid(name: str) -> None:
         check_options("Head", config.head, head_class(config.head), config.head_options)
     assert plain.augment.is_on == (name == "contours")  # which reproduces no paper
     rows = getattr(module, "ABLATION", ())
-    assert len({row.name for row in rows}) == len({row.words for row in rows}) == len(rows)
+    assert len({row.name for row in rows}) == len({(row.words, row.needs) for row in rows}) == len(rows)
     for row in rows:
         if row.words is not None:
             config = config_of(name, *row.words)
