@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from undertone.commands.flags import CorpusArg
-from undertone.commands.terminal import AllowOption, CorpusOptions, ModelArg, Root, console, fail, printable, say, show
+from undertone.commands.terminal import AllowOption, CorpusOptions, ModelArg, Root, console, fail, say, show
+from undertone.common.console import printable
 
 if TYPE_CHECKING:
     from undertone.downstream.model import UndertoneModel

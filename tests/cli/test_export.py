@@ -47,9 +47,7 @@ def test_exports_that_cannot_be_are_sentences(probe: Path, finished: Path, tmp_p
     assert undertone("export", probe, "--to", "onnx", "--out", tmp_path / "x", "--task", "emotion").fails_with(
         "--task is for --to transformers"
     )
-    assert undertone("export", probe, "--to", "transformers", "--out", probe).fails_with(
-        "exists already", "new folder"
-    )
+    assert undertone("export", probe, "--to", "transformers", "--out", probe).fails_with("exists already", "new folder")
     assert undertone("export", "no/such-model", "--to", "transformers", "--out", tmp_path / "x").fails_with(
         "HF_HUB_OFFLINE"
     )
