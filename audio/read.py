@@ -247,7 +247,15 @@ class _Decoded:
 
 
 _DECODED = _Decoded()
-os.register_at_fork(after_in_child=_DECODED.__init__)  # a lock that another thread held would never be released
+
+
+def _forget_decoded() -> None:
+    """Start again in a forked process: a lock that another thread held would never be released."""
+    global _DECODED
+    _DECODED = _Decoded()
+
+
+os.register_at_fork(after_in_child=_forget_decoded)
 
 
 def _read_mono(file: soundfile.SoundFile, count: int, skip: int = 0) -> np.ndarray:

@@ -199,7 +199,8 @@ def ccc_of(sums: np.ndarray) -> np.ndarray:
 def rmse_of(sums: np.ndarray) -> np.ndarray:
     """RMSE of (..., 6) sums of `moments` -> (...)."""
     squares = sums[..., 3] + sums[..., 4] - 2 * sums[..., 5]
-    return np.sqrt(_ratio(np.maximum(squares, 0), sums[..., 0]))
+    root: np.ndarray = np.sqrt(_ratio(np.maximum(squares, 0), sums[..., 0]))
+    return root
 
 
 def _recalls(confusion: np.ndarray) -> np.ndarray:

@@ -145,6 +145,13 @@ def test_layer_norm_normalises_before_the_sum(trained: Train) -> None:
     assert distance(run, trained()) > 1e-4
 
 
+def test_layers_takes_one_layer_alone(trained: Train) -> None:
+    run = trained("layers=0")
+    assert results(run)["layers"] == 0 and results(run)["folds"][0]["layer_weights"] == [1.0]
+    with pytest.raises(AssertionError, match="layers=7"):
+        trained("layers=7")
+
+
 def test_head_is_the_kind_of_head(trained: Train) -> None:
     run = trained("head=linear")
     assert "downstream.head.projector.weight" in weights(run)

@@ -61,7 +61,7 @@ def config_of_model(out: Path) -> dict[str, Any]:
     return json.loads((out / "model" / "config.json").read_text())
 
 
-def test_inner_folds_score_every_training_speaker_once_by_the_others(
+def test_dev_inner_scores_every_training_speaker_once_by_the_others(
     small_corpus: Path, store: Path, tmp_path: Path, features
 ) -> None:
     """The mean UAR of scikit-learn's machines, each fitted on two of the three training speakers."""
