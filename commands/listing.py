@@ -63,8 +63,8 @@ def _corpora() -> TableOf:
     from undertone.corpora import OWN_DATA, corpus_names
     from undertone.corpora.corpus import Corpus
 
-    found: list[tuple[str, Any]] = [(name, find_class(name, "undertone.corpora", Corpus)) for name in corpus_names()]  # type: ignore[type-abstract]
-    found += [(what, find_class(kind, "undertone.corpora.own", Corpus)) for kind, what in OWN_DATA.items()]  # type: ignore[type-abstract]
+    found: list[tuple[str, Any]] = [(name, find_class(name, "undertone.corpora", Corpus)) for name in corpus_names()]
+    found += [(what, find_class(kind, "undertone.corpora.own", Corpus)) for kind, what in OWN_DATA.items()]
     rows = [
         [name, _first_line(cls), cls.licence, ", ".join(dict.fromkeys([cls.default_protocol, *cls.own_protocols]))]
         for name, cls in found
@@ -79,7 +79,7 @@ def _upstreams() -> TableOf:
 
     found: list[tuple[str, Any]] = [
         (name, find_class(name, ACOUSTIC, Upstream)) for name in available(ACOUSTIC, Upstream)
-    ]  # type: ignore[type-abstract]
+    ]
     rows = [[name, _first_line(cls), str(cls.num_layers)] for name, cls in found]
     hub = f"a Hugging Face model of the families {', '.join(sorted(FAMILIES))}"
     return [], ["Upstream", "What it is", "Layers"], [*rows, ["Hub id or folder", hub, "all hidden states"]]

@@ -29,7 +29,7 @@ from undertone.upstream.hf.random_weights import save_random
 
 ROOT = Path(__file__).parents[2]
 COMMANDS: dict[str, Any] = dict(typer.main.get_command(app).commands)  # type: ignore[attr-defined]
-PROSE = {"is", "torch"}  # words that follow the package's name elsewhere
+PROSE = {"is", "that", "torch"}  # words that follow the package's name elsewhere
 NO_SETTINGS = {
     "key",  # key=value, which stands for any
     "joy", "anger",  # of --map joy=happy

@@ -203,7 +203,7 @@ def test_a_row_without_what_it_is_about_is_left_out_and_refused_by_name(
     outcome = undertone(
         "ablate", "trigeorgis2016", like_emodb, "--rows", "mse", "--out", tmp_path / "none", f"store={store}"
     )
-    assert outcome.fails_with("'mse' cannot be run: it is about predicting values, and these tasks are classes")
+    assert outcome.fails_with("'mse' cannot be run: it predicts values, but these tasks are classes")
 
 
 @pytest.mark.data

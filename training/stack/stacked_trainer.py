@@ -156,7 +156,9 @@ class StackedTrainer:
         for place, group in enumerate(self.groups):
             for run, config in enumerate(group.configs):
                 head = self.stack.num_layers if config.layer_sum_learning_rate is not None else 0
-                parts = [(slice(head, None), config.learning_rate, config.weight_decay)]
+                parts: list[tuple[slice, float | None, float]] = [
+                    (slice(head, None), config.learning_rate, config.weight_decay)
+                ]
                 if head:
                     parts.append((slice(head), config.layer_sum_learning_rate, 0.0))
                 for part, rate, decay in parts:
