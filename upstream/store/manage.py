@@ -24,7 +24,7 @@ SCALE_BYTES = 4  # of int8's scale of a layer and feature
 def stored_bytes(
     upstream: Upstream, seconds: Iterable[float], kind: Kind, dtype: str = "float16", num_mixtures: int = 0
 ) -> int:
-    """Bytes of the states of utterances of so many seconds, but for a few of each shard's header."""
+    """Bytes of the states of utterances of these lengths in s, without each shard's header."""
     samples = torch.tensor([round(length * upstream.sample_rate) for length in seconds], dtype=torch.int64)
     if kind == "mean":
         return len(samples) * upstream.num_layers * upstream.hidden_size * torch.float32.itemsize
@@ -65,7 +65,7 @@ class StoreInfo:
         kind: `frames`, `mean` or `mixture`.
         dtype: of the stored states.
         precision: of the upstream's arithmetic.
-        utterances: distinct sounds.
+        utterances: distinct clips.
         num_bytes: of its files.
         last_used: s since 1970.
         current: whether this version of the package reads it.
@@ -96,7 +96,7 @@ def verify_stores(root: Path) -> Iterator[tuple[Path, str | None]]:
 
 
 def prune_stores(root: Path, names: Sequence[str] = (), days: float = 30.0) -> list[StoreInfo]:
-    """Remove stores: those whose folder begins with one of `names`, or, without names, those that nobody needs.
+    """Remove stores: those whose folder begins with one of `names`, or, without names, those that are no longer needed.
 
     Args:
         root: folder of all stores.
