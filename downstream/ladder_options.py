@@ -53,7 +53,7 @@ class LadderOptions:
                 raise ValueError(f"ladder.{name} must be true or false, got {getattr(self, name)!r}.")
 
     def weights(self, num_layers: int) -> tuple[float, ...]:
-        """A weight for each layer.
+        """A weight for each of so many layers.
 
         Raises:
             ValueError: there are more weights than layers.

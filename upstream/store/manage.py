@@ -24,7 +24,7 @@ SCALE_BYTES = 4  # of int8's scale of a layer and feature
 def stored_bytes(
     upstream: Upstream, seconds: Iterable[float], kind: Kind, dtype: str = "float16", num_mixtures: int = 0
 ) -> int:
-    """Bytes of the states of utterances of these lengths in s, without each shard's header."""
+    """Bytes of the states of utterances of so many seconds, but for a few of each shard's header."""
     samples = torch.tensor([round(length * upstream.sample_rate) for length in seconds], dtype=torch.int64)
     if kind == "mean":
         return len(samples) * upstream.num_layers * upstream.hidden_size * torch.float32.itemsize
