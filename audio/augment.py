@@ -1,4 +1,4 @@
-"""Sound made otherwise: noise at a signal-to-noise ratio, speed, level, reverberation; and noises to add.
+"""Augmentation of audio: noise at a signal-to-noise ratio, speed, level, reverberation; and noises to add.
 
 Everything random comes from a generator that the caller gives.
 """
@@ -14,7 +14,7 @@ from torch import Tensor
 
 from undertone.audio.read import read_audio
 
-SOUNDS = (".wav", ".flac", ".ogg", ".mp3", ".aiff")
+SUFFIXES = (".wav", ".flac", ".ogg", ".mp3", ".aiff")
 MAX_RATIO = 100  # a speed is rounded to so many parts: the resampler's filter grows with the ratio's terms
 
 
@@ -30,7 +30,7 @@ def add_noise(wave: Tensor, noise: Tensor, snr_db: float) -> Tensor:
         ValueError: the noise is silent.
     """
     if not noise.any():
-        raise ValueError("Noise without a sound in it cannot be added at any ratio. Give another noise file.")
+        raise ValueError("Silent noise cannot be added at any ratio. Give another noise file.")
     noisy: Tensor = torchaudio.functional.add_noise(wave, noise, torch.tensor(snr_db, device=wave.device))
     return noisy
 
@@ -50,15 +50,19 @@ def noise_of_length(noise: Tensor, length: int, generator: torch.Generator) -> T
 
 
 def read_noises(folder: str | Path, sample_rate: int) -> dict[str, Tensor]:
-    """{file name: (N,) samples} of every sound in a folder, or of the one file.
+    """{file name: (N,) samples} of every audio file in a folder, or of the one file.
 
     Raises:
         ValueError: there is none; or one that cannot be read or is silent.
     """
     folder = Path(folder).expanduser()
-    paths = [folder] if folder.is_file() else sorted(path for path in folder.glob("*") if path.suffix.lower() in SOUNDS)
+    paths = (
+        [folder] if folder.is_file() else sorted(path for path in folder.glob("*") if path.suffix.lower() in SUFFIXES)
+    )
     if not paths:
-        raise ValueError(f"No noise in {folder}: give a folder with sounds ({', '.join(SOUNDS)}), or a sound file.")
+        raise ValueError(
+            f"No noise in {folder}: give a folder with audio files ({', '.join(SUFFIXES)}), or an audio file."
+        )
     noises = {path.name: read_audio(path, sample_rate) for path in paths}
     if silent := [name for name, noise in noises.items() if not noise.any()]:
         raise ValueError(f"The noise {silent[0]} in {folder} is silent. Take it out.")
@@ -82,7 +86,7 @@ def change_level(wave: Tensor, gain_db: float) -> Tensor:
 
 
 def room_response(reverb_s: float, sample_rate: int, generator: torch.Generator) -> Tensor:
-    """A made-up room: the direct sound, then noise that falls by 60 dB in `reverb_s` seconds (Polack 1988).
+    """A simulated room: the direct sound, then noise that falls by 60 dB in `reverb_s` seconds (Polack 1988).
 
     The tail has the energy of the direct sound, as some metres from the speaker in a living room.
     """
@@ -93,6 +97,6 @@ def room_response(reverb_s: float, sample_rate: int, generator: torch.Generator)
 
 def reverberate(wave: Tensor, response: Tensor) -> Tensor:
     """(N,) in a room with this impulse response, of the same length and mean power."""
-    heard: Tensor = torchaudio.functional.fftconvolve(wave, response.to(wave.device))[: len(wave)]
-    power = heard.square().mean()
-    return heard * (wave.square().mean() / power).sqrt() if power > 0 else heard
+    reverberant: Tensor = torchaudio.functional.fftconvolve(wave, response.to(wave.device))[: len(wave)]
+    power = reverberant.square().mean()
+    return reverberant * (wave.square().mean() / power).sqrt() if power > 0 else reverberant

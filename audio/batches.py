@@ -1,4 +1,4 @@
-"""Sounds in batches of like length, made ready by threads while something else computes."""
+"""Clips in batches of like length, made ready by threads while something else computes."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def ahead(
     workers: int = READERS,
     threads: int = 1,
 ) -> Iterator[tuple[Sequence[Item], Result]]:
-    """Each batch with what `work` gives for it, in order; workers of so many threads do the next ones meanwhile."""
+    """Each batch with what `work` gives for it, in order; workers, each of `threads` threads, prepare the next ones."""
     import torch
 
     waiting: deque[tuple[Sequence[Item], Future[Result]]] = deque()

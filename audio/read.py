@@ -1,4 +1,4 @@
-"""Read sound files of any rate, width and channel count; every defect is an `AudioError` that says what is wrong.
+"""Read audio files of any rate, width and channel count; every defect is an `AudioError` that says what is wrong.
 
 A file's format is told from its content (an AIFF named .wav is read), never from its name. libsndfile reads what is
 there of a cut-off .wav or .aiff without a word, so `_complete` compares what the header claims with the file.
@@ -45,17 +45,17 @@ KEPT_BYTES = 2**29
 """Decoded audio that is kept for further spans: 2.3 hours at 16 kHz."""
 
 _SEEKABLE = ("PCM_S8", "PCM_U8", "PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE", "ULAW", "ALAW")  # FLAC is PCM too
-_SOUND_CHUNKS = {b"RIFF": ("<I", b"data"), b"RIFX": (">I", b"data"), b"FORM": (">I", b"SSND")}
+_SAMPLE_CHUNKS = {b"RIFF": ("<I", b"data"), b"RIFX": (">I", b"data"), b"FORM": (">I", b"SSND")}
 _STREAMED_BYTES = 0x7FFF_F000  # programs that write to a pipe claim this much or more: the length was not known yet
-_MAX_CHUNKS = 10_000  # before the sound; what has more is no wav that a program wrote
+_MAX_CHUNKS = 10_000  # before the samples; what has more is no wav that a program wrote
 _MAX_SAMPLES = 2**40
-_BLOCK = 2**24  # values read at once: a header cannot ask for more memory than the file has sound for
+_BLOCK = 2**24  # values read at once: a header cannot ask for more memory than the file has samples for
 _RATES = (1_000, 768_000)  # Hz
 _LARGEST_KERNEL = 2**23  # taps that torchaudio makes for a pair of rates: 64 MB
 
 
 class AudioError(ValueError):
-    """A sound file that cannot be used.
+    """An audio file that cannot be used.
 
     Attributes:
         path: the file.
@@ -95,7 +95,7 @@ def audio_info(path: str | PathLike[str]) -> AudioInfo:
     """Rate, channels and length of a file, without decoding it.
 
     Raises:
-        AudioError: there is no such file, or it is no sound, cut off or empty.
+        AudioError: there is no such file, or it is not audio, cut off or empty.
     """
     with _open(path) as file:
         return AudioInfo(file.samplerate, file.channels, file.frames)
@@ -189,13 +189,13 @@ def resampled(samples: Tensor, from_rate: int, to_rate: int) -> Tensor:
 
 @contextmanager
 def _open(path: str | PathLike[str]) -> Iterator[soundfile.SoundFile]:
-    """A checked, non-empty sound file; whatever libsndfile says about it becomes an `AudioError`."""
+    """A checked, non-empty audio file; whatever libsndfile says about it becomes an `AudioError`."""
     path = Path(path)
     if not _is_name(str(path)):
         raise AudioError(path, "the file's name is not UTF-8 text. Rename it.")
     try:
         if not stat.S_ISREG(path.stat().st_mode):  # a pipe would wait for a writer, a device never end
-            kind = "a folder, not a sound file" if path.is_dir() else "not a regular file"
+            kind = "a folder, not an audio file" if path.is_dir() else "not a regular file"
             raise AudioError(path, f"this is {kind}.")
         with path.open("rb", buffering=0) as raw:  # libsndfile goes on where this stands
             completed = _complete(path, raw)
@@ -208,7 +208,7 @@ def _open(path: str | PathLike[str]) -> Iterator[soundfile.SoundFile]:
     except OSError as error:
         raise AudioError(path, f"cannot be opened: {error.strerror or error}.") from error
     except soundfile.LibsndfileError as error:
-        raise AudioError(path, f"not readable as sound, or damaged: {error.error_string.rstrip('.')}.") from error
+        raise AudioError(path, f"not readable as audio, or damaged: {error.error_string.rstrip('.')}.") from error
 
 
 def _is_name(name: str) -> bool:
@@ -217,11 +217,11 @@ def _is_name(name: str) -> bool:
 
 
 def _check_header(path: Path, file: soundfile.SoundFile) -> None:
-    """Refuse sound without samples, of unknown length, or at a rate that is no rate of speech."""
+    """Refuse audio without samples, of unknown length, or at a rate that is no rate of speech."""
     if file.frames == 0:
         raise AudioError(path, "the file holds no samples.")
     if file.frames > _MAX_SAMPLES:
-        raise AudioError(path, "the header does not say how long the sound is; write it anew with ffmpeg.")
+        raise AudioError(path, "the header does not say how long the audio is; write it again with ffmpeg.")
     if not _RATES[0] <= file.samplerate <= _RATES[1]:
         raise AudioError(path, f"the header says {file.samplerate} Hz; {_RATES[0]} to {_RATES[1]} Hz are read.")
 
@@ -305,17 +305,17 @@ def _plain(name: str) -> str:
 
 
 def _complete(path: Path, raw: FileIO) -> io.BytesIO | None:
-    """Refuse an empty file, and a wav or aiff whose sound chunk does not have the length that its header claims.
+    """Refuse an empty file, and a wav or aiff whose sample chunk does not have the length that its header claims.
 
     Returns:
-        the file with its length in the header, for a wav that claims 0 bytes of sound before sound, as a recorder that
+        the file with its length in the header, for a wav that claims 0 bytes before its samples, as a recorder that
         lost power or a pipe leaves it; None for all others, which are read as they are.
     """
     size = path.stat().st_size
     if size == 0:
         raise AudioError(path, "the file is empty (0 bytes).")
     kind = raw.read(12)[:4]
-    order, sound_chunk = _SOUND_CHUNKS.get(kind, ("", b""))
+    order, sample_chunk = _SAMPLE_CHUNKS.get(kind, ("", b""))
     for _ in range(_MAX_CHUNKS if order else 0):
         header = raw.read(8)
         if len(header) < 8:
@@ -323,15 +323,15 @@ def _complete(path: Path, raw: FileIO) -> io.BytesIO | None:
         (claimed,) = struct.unpack(order, header[4:])
         begin = raw.tell()
         present = size - begin
-        if header[:4] == sound_chunk:
+        if header[:4] == sample_chunk:
             if present < claimed < _STREAMED_BYTES:
-                raise AudioError(path, f"truncated: the header claims {claimed} bytes of sound, {present} are there.")
+                raise AudioError(path, f"truncated: the header claims {claimed} bytes of audio, {present} are there.")
             behind = present - claimed - claimed % 2
             if behind > claimed and not _are_chunks(raw, order, begin + claimed + claimed % 2, size):
                 if claimed or kind == b"FORM" or size > _STREAMED_BYTES:
                     raise AudioError(
                         path,
-                        f"the header claims {claimed} bytes of sound, and {behind} more lie behind. Convert it again.",
+                        f"the header claims {claimed} bytes of audio, and {behind} more lie behind. Convert it again.",
                     )
                 return _with_length(raw, order, begin, present, size)
             return None
@@ -340,7 +340,7 @@ def _complete(path: Path, raw: FileIO) -> io.BytesIO | None:
 
 
 def _are_chunks(raw: FileIO, order: str, begin: int, size: int) -> bool:
-    """Whether chunks lie from `begin` to the end of the file, and not sound."""
+    """Whether chunks lie from `begin` to the end of the file, and not samples."""
     while begin < size - 1:
         raw.seek(begin)
         header = raw.read(8)

@@ -21,7 +21,7 @@ class HeadOutput:
     Attributes:
         logits: {task: (B, C)}, of a task of the level `frame` (B, T, C); a regression's C is 1, its logit the value.
         embedding: (B, E), the vector that the outputs are computed from.
-        losses: {name: (sum (), count ())}, the head's own losses besides the tasks'.
+        losses: {name: (sum (), count ())}, the head's own losses in addition to the tasks'.
         attention: weights of the pooling at the head's frame rate, (B, T) or fewer frames; they sum to 1 over the real
             ones and are zero on padding; None where there are none.
         lengths: (B,) int64, real frames of each row of the logits of the level `frame`; None where there are none.

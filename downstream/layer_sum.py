@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from undertone.upstream.types import Frames, HiddenStates, StoredStates
 
-PIECE = 256  # frames that are summed at once where states come as they are stored
+BLOCK = 256  # frames that are summed at once where states come as they are stored
 
 
 class LayerSum(nn.Module):
@@ -79,9 +79,9 @@ class _StoredSum(torch.autograd.Function):
         ctx.rows, longest = rows, max(row.shape[1] for row in rows)
         features = weights.new_zeros(len(rows), longest, rows[0].shape[2])
         with torch.autocast("cpu", enabled=False):
-            for place, start, piece in _pieces(rows, weights):
-                out = features[place, start : start + piece.shape[1]].view(-1)
-                torch.mv(piece.flatten(1).T, weights, out=out)
+            for place, start, block in _blocks(rows, weights):
+                out = features[place, start : start + block.shape[1]].view(-1)
+                torch.mv(block.flatten(1).T, weights, out=out)
         return features
 
     @staticmethod
@@ -90,17 +90,17 @@ class _StoredSum(torch.autograd.Function):
         """(B, T, D) -> (L,)."""
         d_weights = d_features.new_zeros(len(ctx.rows[0]))
         with torch.autocast("cpu", enabled=False):
-            for place, start, piece in _pieces(ctx.rows, d_features):
-                own = d_features[place, start : start + piece.shape[1]].reshape(-1)
-                d_weights.addmv_(piece.flatten(1), own)
+            for place, start, block in _blocks(ctx.rows, d_features):
+                own = d_features[place, start : start + block.shape[1]].reshape(-1)
+                d_weights.addmv_(block.flatten(1), own)
         return d_weights, *(None for _ in ctx.rows)
 
 
-def _pieces(rows: Sequence[Tensor], like: Tensor) -> Iterator[tuple[int, int, Tensor]]:
-    """(row, first frame, (L, up to PIECE, D) in the precision of `like`), all in one memory, one after the other."""
+def _blocks(rows: Sequence[Tensor], like: Tensor) -> Iterator[tuple[int, int, Tensor]]:
+    """(row, first frame, (L, up to BLOCK, D) in the precision of `like`), all in one memory, one after the other."""
     num_layers, _, size = rows[0].shape
-    memory = like.new_empty(num_layers * PIECE * size)
+    memory = like.new_empty(num_layers * BLOCK * size)
     for place, row in enumerate(rows):
-        for start in range(0, row.shape[1], PIECE):
-            piece = row[:, start : start + PIECE]
-            yield place, start, memory[: piece.numel()].view(piece.shape).copy_(piece)
+        for start in range(0, row.shape[1], BLOCK):
+            block = row[:, start : start + BLOCK]
+            yield place, start, memory[: block.numel()].view(block.shape).copy_(block)

@@ -79,7 +79,7 @@ OWN_FILES = ("config.json", WEIGHTS, "preprocessor_config.json", ADAPTER)
 
 
 class UndertoneModel(PreTrainedModel):
-    """Sound -> emotion, gender, arousal, ...: a whole model.
+    """Audio -> emotion, gender, arousal, ...: a whole model.
 
     Args:
         config: its config.
@@ -105,7 +105,7 @@ class UndertoneModel(PreTrainedModel):
 
     @property
     def sample_rate(self) -> int:
-        """Hz of the sound that the model expects."""
+        """Hz of the audio that the model expects."""
         return self.upstream.sample_rate
 
     def head_output(self, batch: WaveBatch) -> HeadOutput:
@@ -211,7 +211,7 @@ class UndertoneModel(PreTrainedModel):
         allow: tuple[str, ...] = (),
         **_: Any,
     ) -> UndertoneModel:
-        """Load a model from a folder or the Hub. A missing or unexpected weight is an error, never initialised anew.
+        """Load a model from a folder or the Hub. A missing or unexpected weight is an error, never initialised.
 
         Raises:
             ValueError: no model there, weights that do not fit, another upstream than a head-only folder's, or a class

@@ -81,7 +81,7 @@ def needed_states(head: str, layer_norm: bool) -> Literal["frames", "mean"]:
 
 
 class LiveModel(nn.Module):
-    """Sound -> upstream -> layer sum -> head, as one module to train; what is frozen stays in eval mode.
+    """Audio -> upstream -> layer sum -> head, as one module to train; what is frozen stays in eval mode.
 
     Args:
         upstream: with `requires_grad` set on what learns (`undertone.upstream.hf.adapt`).

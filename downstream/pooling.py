@@ -24,7 +24,7 @@ class Pooled:
         vector: (B, P), P = the pooling's `output_size`.
         attention: (B, T), the weight of each frame, averaged over the pooling's heads; it sums to 1 over the real
             frames and is zero on padding. None where every frame counts alike.
-        losses: {name: (sum (), count ())}, what the pooling wants minimised besides the tasks' losses.
+        losses: {name: (sum (), count ())}, what the pooling wants minimised in addition to the tasks' losses.
     """
 
     vector: Tensor

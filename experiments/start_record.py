@@ -11,7 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from undertone.audio.augment import SOUNDS
+from undertone.audio.augment import SUFFIXES
 from undertone.common.files import read_json, write_json
 from undertone.corpora.corpus import Corpus
 from undertone.corpora.manifest import Manifest
@@ -144,7 +144,9 @@ def _noise(where: Any) -> str | None:
     if where is None:
         return None
     folder = Path(where).expanduser()
-    files = [folder] if folder.is_file() else sorted(path for path in folder.glob("*") if path.suffix.lower() in SOUNDS)
+    files = (
+        [folder] if folder.is_file() else sorted(path for path in folder.glob("*") if path.suffix.lower() in SUFFIXES)
+    )
     return _hash(json.dumps([[path.name, _hash(path.read_bytes())] for path in files]).encode())
 
 

@@ -26,7 +26,7 @@ from undertone.upstream.hf.pretrained import quiet_transformers
 from undertone.upstream.hf.upstream import HFUpstream
 
 # Their pooling in transformers takes a mask at the frame rate before the squeezing, which the states no longer have;
-# given none it is the mean over a sound's own frames.
+# given none it is the mean over a clip's own frames.
 _WITHOUT_MASK = ("sew", "sew-d")
 _OTHERWISE = (
     "What works: a model of `--head linear` on a Hugging Face upstream, without layer_norm. This one is exported whole "
@@ -96,7 +96,7 @@ def _native_upstream(model: UndertoneModel) -> HFUpstream:
     if upstream.model.config.model_type == "whisper":
         raise ValueError(
             "transformers' WhisperForAudioClassification averages over all frames of its 30 s, the padding included, "
-            f"and takes no mask, this model over the sound's own. {_OTHERWISE}"
+            f"and takes no mask, this model over the clip's own. {_OTHERWISE}"
         )
     return upstream
 

@@ -1,4 +1,4 @@
-"""Sound -> hidden states: any Hugging Face speech model or a classic acoustic front-end, behind one contract."""
+"""Audio -> hidden states: any Hugging Face speech model or a classic acoustic front-end, behind one contract."""
 
 from undertone.upstream.base import Upstream
 from undertone.upstream.load import build_upstream, load_upstream

@@ -84,7 +84,7 @@ def check_allowed(part: str, name: str, allow: tuple[str, ...]) -> None:
 
 
 def is_outside(name: str) -> bool:
-    """Whether a name stands for a file or class of one's own, not for a module of undertone."""
+    """Whether a name stands for a file or class from outside undertone."""
     return ":" in name or name.endswith(".py")
 
 

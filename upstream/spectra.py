@@ -36,7 +36,8 @@ def cut_frames(samples: Tensor, window: int, hop: int) -> Tensor:
 def power_spectrum(frames: Tensor, size: int) -> Tensor:
     """(..., W) windowed frames -> (..., size // 2 + 1), the power of their Fourier transform of `size` >= W points."""
     if not is_exporting():
-        return torch.fft.rfft(frames, n=size).abs().square()
+        power: Tensor = torch.fft.rfft(frames, n=size).abs().square()
+        return power
     cosines, sines = fourier_basis(int(frames.shape[-1]), size)
     return (frames @ torch.from_numpy(cosines)).square() + (frames @ torch.from_numpy(sines)).square()
 

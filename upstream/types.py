@@ -17,7 +17,7 @@ def length_mask(lengths: Tensor, size: int) -> Tensor:
 
 @dataclass(frozen=True)
 class WaveBatch:
-    """Mono sound, zero-padded on the right.
+    """Mono audio, zero-padded on the right.
 
     Attributes:
         samples: (B, N) float32 in [-1, 1].

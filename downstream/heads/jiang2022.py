@@ -207,7 +207,7 @@ def _stretched(maps: Tensor, lengths: Tensor, size: int) -> Tensor:
 
 
 def _zeroed(maps: Tensor, lengths: Tensor) -> Tensor:
-    """(B, C, T, F) with zeros on padding: a bias sounds there too."""
+    """(B, C, T, F) with zeros on padding, where the bias is otherwise."""
     return maps * length_mask(lengths, maps.shape[2])[:, None, :, None]
 
 

@@ -93,7 +93,9 @@ class Trigeorgis2016Head(Head):
         samples = zero_padding(frames).reshape(num_utterances, 1, -1)  # (B, 1, T D)
         maps = self.short(F.pad(samples, self.around)).relu()  # (B, C, T D)
         real = frames.mask[:, None, :, None]  # (B, 1, T, 1)
-        maps = maps.reshape(num_utterances, -1, num_frames, size) * real  # (B, C, T, D): a bias sounds in silence
+        maps = (
+            maps.reshape(num_utterances, -1, num_frames, size) * real
+        )  # (B, C, T, D): without the bias in the padding
         maps = self.dropout(F.max_pool1d(maps.flatten(2), 2))  # (B, C, T D / 2)
         maps = self.long(maps).unflatten(1, (self.num_maps, -1)).amax(2)  # (B, num_maps, T D / 2)
         maps = self.dropout(maps).reshape(num_utterances, self.num_maps, num_frames, size // 2)

@@ -110,7 +110,7 @@ def test_empty_text_and_no_samples(tmp_path: Path) -> None:
     (tmp_path / "empty.wav").write_bytes(b"")
     assert "0 bytes" in refusal(tmp_path / "empty.wav")
     (tmp_path / "text.wav").write_text("this is no sound at all, whatever the name says\n" * 9)
-    assert "not readable as sound" in refusal(tmp_path / "text.wav")
+    assert "not readable as audio" in refusal(tmp_path / "text.wav")
     soundfile.write(tmp_path / "zero.wav", np.zeros(0, np.float32), RATE)
     assert "no samples" in refusal(tmp_path / "zero.wav")
 
@@ -134,7 +134,7 @@ def test_truncated_flac(tmp_path: Path) -> None:
 def test_a_wav_cut_inside_its_header(tmp_path: Path) -> None:
     soundfile.write(tmp_path / "a.wav", tone(), RATE)
     (tmp_path / "b.wav").write_bytes((tmp_path / "a.wav").read_bytes()[:30])
-    assert "not readable as sound" in refusal(tmp_path / "b.wav")
+    assert "not readable as audio" in refusal(tmp_path / "b.wav")
 
 
 def test_a_piped_wav_without_its_length_is_read(tmp_path: Path) -> None:
@@ -152,7 +152,7 @@ def test_a_wav_with_chunks_around_its_sound_is_read(tmp_path: Path) -> None:
     (tmp_path / "b.wav").write_bytes(data[:12] + odd + data[12:] + odd)
     np.testing.assert_array_equal(read_samples(tmp_path / "b.wav")[0], read_samples(tmp_path / "a.wav")[0])
     (tmp_path / "cut.wav").write_bytes(data[:12] + odd + data[12:-500])
-    assert "truncated: the header claims 16000 bytes of sound, 15500 are there" in refusal(tmp_path / "cut.wav")
+    assert "truncated: the header claims 16000 bytes of audio, 15500 are there" in refusal(tmp_path / "cut.wav")
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
@@ -236,7 +236,7 @@ def test_a_wav_whose_header_claims_no_sound(tmp_path: Path) -> None:
         read_samples(path)
     data[40:44] = (1000).to_bytes(4, "little")
     path.write_bytes(data)
-    with pytest.raises(AudioError, match="claims 1000 bytes of sound, and 15000 more lie behind"):
+    with pytest.raises(AudioError, match="claims 1000 bytes of audio, and 15000 more lie behind"):
         read_samples(path)
 
 

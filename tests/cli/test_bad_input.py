@@ -50,13 +50,13 @@ def with_nan(path: Path) -> None:
 
 # What cannot be used: how it is made, and what is said of it.
 BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
-    "truncated.wav": (truncated, "truncated: the header claims 32000 bytes of sound, 8956 are there."),
-    "text.wav": (lambda path: path.write_text("I am no sound\n"), "not readable as sound, or damaged"),
+    "truncated.wav": (truncated, "truncated: the header claims 32000 bytes of audio, 8956 are there."),
+    "text.wav": (lambda path: path.write_text("I am no sound\n"), "not readable as audio, or damaged"),
     "empty.wav": (lambda path: path.write_bytes(b""), "the file is empty (0 bytes)."),
     "no_samples.wav": (lambda path: soundfile.write(path, tone(0), RATE), "the file holds no samples."),
     "nan.wav": (with_nan, "10 of 16000 samples are NaN or infinite."),
     "silence.wav": (lambda path: soundfile.write(path, 0 * tone(1), RATE), "digital silence: every sample is 0."),
-    "folder.wav": (lambda path: path.mkdir(), "this is a folder, not a sound file."),
+    "folder.wav": (lambda path: path.mkdir(), "this is a folder, not an audio file."),
     "missing.wav": (lambda path: None, "no such file."),
 }
 # What is unusual and used all the same.
@@ -126,7 +126,7 @@ def test_predict_says_which_files_it_could_not_read(mixed: Path, finished: Path)
 def test_predict_of_nothing_readable_is_a_failure(mixed: Path, finished: Path) -> None:
     outcome = undertone("predict", finished, mixed.parent / "text.wav")
     assert outcome.status == 1 and outcome.err == "undertone: no file could be read.\n"
-    assert "not readable as sound" in " ".join(outcome.out.replace("│", " ").split())
+    assert "not readable as audio" in " ".join(outcome.out.replace("│", " ").split())
 
 
 def test_a_corpus_of_broken_files_only(mixed: Path, tmp_path: Path) -> None:

@@ -121,7 +121,7 @@ def test_bad_files_have_a_reason_and_the_rest_goes_on(predictor, files, bad_file
     np.testing.assert_allclose(numbers(rows[-1]), numbers(good[1]), atol=1e-5)
     reasons = [row["error"] for row in (rows[0], *rows[2:-1])]
     for reason, said in zip(
-        reasons, ("not readable as sound", "empty", "truncated", "NaN", "no such file"), strict=True
+        reasons, ("not readable as audio", "empty", "truncated", "NaN", "no such file"), strict=True
     ):
         assert said in reason
     assert all(list(row) == ["file", "error"] for row in (rows[0], *rows[2:-1]))

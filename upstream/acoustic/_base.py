@@ -49,8 +49,9 @@ class Acoustic(Upstream):
         """(B, N) samples -> (B, 1, T, D) features, in float32 under autocast too."""
         self.check_sample_rate(batch)
         states = []
-        with torch.autocast(batch.samples.device.type, enabled=False):
-            for wave, length in zip(batch.samples, batch.lengths.tolist(), strict=True):
+        samples = batch.samples.to(next(self.buffers(), batch.samples).device)  # where the windows and filters are
+        with torch.autocast(samples.device.type, enabled=False):
+            for wave, length in zip(samples, batch.lengths.tolist(), strict=True):
                 wave = torch.nn.functional.pad(wave[:length], (0, max(0, self.window - length)))  # (N,)
                 states.append(self.features(wave)[None])  # (1, T, D)
         return HiddenStates.collate(states).to(batch.samples.device)

@@ -59,7 +59,8 @@ def _inverse_basis() -> np.ndarray:
     cosines, _ = fourier_basis(LONGEST + 2, 2 * PITCH_WINDOW)  # (LONGEST + 2, 641)
     twice = np.full((PITCH_WINDOW + 1, 1), 2.0)
     twice[[0, PITCH_WINDOW]] = 1.0  # the mean and the highest frequency occur once
-    return twice * cosines.T / (2 * PITCH_WINDOW)
+    basis: np.ndarray = twice * cosines.T / (2 * PITCH_WINDOW)
+    return basis
 
 
 def voice(wave: Tensor) -> tuple[Tensor, Tensor]:

@@ -20,8 +20,8 @@ def finetune(upstream: Upstream, *, train_front_end: bool = False, top_layers: i
 
     Args:
         upstream: a Hugging Face upstream.
-        train_front_end: also the convolutional front-end; otherwise that runs without autograd.
-        top_layers: only the last so many transformer blocks, and what follows them.
+        train_front_end: also the convolutional feature encoder; otherwise it runs without autograd.
+        top_layers: only this many transformer blocks, the last ones, and what follows them.
 
     Raises:
         ValueError: the upstream has no weights to train, or fewer blocks.

@@ -49,7 +49,7 @@ class ModularAttention(WavLMAttention):
 
     transformers hands their *weights* to `torch.nn.functional.multi_head_attention_forward`, so that a LoRA adapter
     around a projection is passed by: it changes nothing and gets no gradient. This is also faster, since
-    `multi_head_attention_forward` materialises attention weights that nobody asked for.
+    `multi_head_attention_forward` materialises attention weights that are not used.
     """
 
     def torch_multi_head_self_attention(  # type: ignore[override]

@@ -50,7 +50,7 @@ def check_sample_rate(name: str, sample_rate: object) -> int:
     low, high = SAMPLE_RATES
     if not isinstance(sample_rate, int) or not low <= sample_rate <= high:
         raise ValueError(
-            f"{name!r} asks for sound at {sample_rate!r} Hz; expected {low} to {high} Hz. "
+            f"{name!r} asks for audio at {sample_rate!r} Hz; expected {low} to {high} Hz. "
             f"Download or save the model again."
         )
     return sample_rate

@@ -16,7 +16,7 @@ from undertone.upstream.types import HiddenStates, length_mask
 
 
 def can_replay(upstream: HFUpstream, top: int) -> bool:
-    """Whether there is a prefix below the last `top` blocks, and a front-end whose frames the blocks see one by one."""
+    """Whether there is a prefix below the last `top` blocks, fed with the frames of the feature encoder."""
     one_by_one = upstream.family.front_end == ("feature_extractor",)
     squeezed = hasattr(upstream.model.config, "squeeze_factor")  # SEW
     return top < upstream.num_layers - 1 and one_by_one and not squeezed
@@ -25,8 +25,8 @@ def can_replay(upstream: HFUpstream, top: int) -> bool:
 def replay_top(upstream: HFUpstream, stored: HiddenStates, top: int) -> HiddenStates:
     """Run the last `top` blocks on what the store holds of the block before them.
 
-    Everything but the front-end and the lower blocks is transformers' own forward: attention mask, position bias, final
-    norm. The lower blocks hand out the stored states instead of computing them.
+    Everything but the feature encoder and the lower blocks is transformers' own forward: attention mask, position bias,
+    final norm. The lower blocks hand out the stored states instead of computing them.
 
     Args:
         upstream: one that `can_replay`.
@@ -50,7 +50,7 @@ def replay_top(upstream: HFUpstream, stored: HiddenStates, top: int) -> HiddenSt
 
 @contextmanager
 def _lower_blocks_replaced(upstream: HFUpstream, stored: HiddenStates, top: int) -> Iterator[None]:
-    """While it lasts, the front-end gives zeros and block i of the prefix gives stored layer i + 1."""
+    """While it lasts, the feature encoder gives zeros and block i of the prefix gives stored layer i + 1."""
     model = upstream.model
     front_end = model.get_submodule("feature_extractor")
     prefix = list(model.get_submodule(upstream.family.blocks).children())[:-top]

@@ -92,7 +92,7 @@ class HFUpstream(Upstream):
         except (OverflowError, RuntimeError):  # a stride of more digits than a number has in torch
             enough = torch.empty(0)
         if not len(enough):
-            raise ValueError(f"Upstream {name!r} makes no frame of a second of sound: its config.json is damaged.")
+            raise ValueError(f"Upstream {name!r} makes no frame of a second of audio: its config.json is damaged.")
         self.receptive_field = int(enough[0]) + 1  # samples of the first frame
         self._hashes: dict[str, str] = {}  # by `quick_digest`
 

@@ -27,7 +27,7 @@ def max_seconds(config: PreTrainedConfig) -> float:
 
 
 def own_frames(model: Any, lengths: Tensor) -> Tensor:
-    """(B,) samples -> (B,) hidden states that the clip reaches: one every 320 samples, a begun one counts."""
+    """(B,) samples -> (B,) hidden states that the clip reaches: one every 320 samples, rounded up."""
     frames: Tensor = model._get_feat_extract_output_lengths((lengths + HOP - 1) // HOP)
     return frames
 

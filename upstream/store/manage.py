@@ -62,7 +62,7 @@ class StoreInfo:
         kind: `frames` or `mean`.
         dtype: of the stored states.
         precision: of the upstream's arithmetic.
-        utterances: distinct sounds.
+        utterances: distinct clips.
         num_bytes: of its files.
         last_used: s since 1970.
         current: whether this version of the package reads it.
@@ -93,7 +93,7 @@ def verify_stores(root: Path) -> Iterator[tuple[Path, str | None]]:
 
 
 def prune_stores(root: Path, names: Sequence[str] = (), days: float = 30.0) -> list[StoreInfo]:
-    """Remove stores: those whose folder begins with one of `names`, or, without names, those that nobody needs.
+    """Remove stores: those whose folder begins with one of `names`, or, without names, those that are no longer needed.
 
     Args:
         root: folder of all stores.

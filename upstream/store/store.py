@@ -171,7 +171,7 @@ class Store:
     def _opened(self, path: Path) -> Shard:
         if path not in self._open:
             if path not in self._checked and not self._is_whole(path):
-                raise ValueError(f"{path} is damaged or gone. Run again: only its entries are made anew.")
+                raise ValueError(f"{path} is damaged or gone. Run again: only its entries are computed again.")
             if len(self._open) >= MAX_OPEN:
                 del self._open[next(iter(self._open))]
             self._open[path] = Shard(path)

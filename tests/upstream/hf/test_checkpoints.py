@@ -260,7 +260,7 @@ def test_strides_that_make_no_frame_are_refused(stride: int, tmp_path: Path) -> 
     path = save_random("tiny-wav2vec2", tmp_path / "upstream") / "config.json"
     config = json.loads(path.read_text())
     path.write_text(json.dumps(config | {"conv_kernel": [10, *config["conv_kernel"][1:]], "conv_stride": [stride] * 7}))
-    with pytest.raises(ValueError, match="makes no frame of a second of sound: its config.json is damaged"):
+    with pytest.raises(ValueError, match="makes no frame of a second of audio: its config.json is damaged"):
         load_upstream(str(tmp_path / "upstream"))
 
 

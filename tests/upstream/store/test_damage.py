@@ -103,7 +103,7 @@ def test_a_shard_of_another_store_is_found(tmp_path, fbank, store) -> None:
 def test_damage_under_a_reader_is_a_sentence(tmp_path, fbank, store) -> None:
     reader = Store(tmp_path, fbank)
     flip(shards(store)[0], -1)
-    with pytest.raises(ValueError, match="is damaged or gone. Run again: only its entries are made anew"):
+    with pytest.raises(ValueError, match="is damaged or gone. Run again: only its entries are computed again"):
         reader.get(entries_of(store, shards(store)[0])[0])
     shards(store)[2].unlink()
     with pytest.raises(ValueError, match="is damaged or gone"):
