@@ -199,8 +199,7 @@ def ccc_of(sums: np.ndarray) -> np.ndarray:
 def rmse_of(sums: np.ndarray) -> np.ndarray:
     """RMSE of (..., 6) sums of `moment_rows` -> (...)."""
     squares = sums[..., 3] + sums[..., 4] - 2 * sums[..., 5]
-    root: np.ndarray = np.sqrt(_ratio(np.maximum(squares, 0), sums[..., 0]))
-    return root
+    return np.asarray(np.sqrt(_ratio(np.maximum(squares, 0), sums[..., 0])))
 
 
 def _recalls(confusion: np.ndarray) -> np.ndarray:

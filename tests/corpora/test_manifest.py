@@ -46,7 +46,7 @@ def test_columns(manifest: Manifest) -> None:
     assert manifest.column("votes") == [None, None, {"sad": 2, "angry": 0.5}]
     with pytest.raises(ValueError, match="no field 'age'. It has id"):
         manifest.column("age")
-    with pytest.raises(ValueError, match="no label 'emotoin'. It has emotion, .*of its own age, place"):
+    with pytest.raises(ValueError, match="no label 'emotoin'. It has emotion, .*dominance, age, place"):
         manifest.labels("emotoin")
 
 

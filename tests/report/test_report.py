@@ -307,9 +307,7 @@ def test_an_unfinished_run_is_a_sentence_with_the_command_that_resumes_it(
 def test_no_run_and_no_config_are_sentences(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="There is no run at .*nothing"):
         write_report(tmp_path / "nothing")
-    with pytest.raises(
-        ValueError, match=r"results\.json, predictions\.parquet missing, 0 folds done.*crossval CORPUS --out"
-    ):
+    with pytest.raises(ValueError, match=r"results\.json, .*missing, 0 folds done.*crossval CORPUS --out"):
         write_report(tmp_path)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
 import socket
 import subprocess
 import sys
@@ -158,7 +159,8 @@ def test_neither_torchcodec_nor_torch_is_needed(parquet: Path, tmp_path: Path) -
         f"rows = list(load_corpus('hf:{parquet}', {MAPPED!r}).rows(Path({str(tmp_path / 'files')!r})));"
         "print(len(rows), 'torchcodec' in sys.modules)"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    env = os.environ | {"HF_HOME": str(tmp_path / "home")}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=env)
     assert done.stdout.split() == ["5", "False"]
 
 

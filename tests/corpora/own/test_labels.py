@@ -76,7 +76,7 @@ def test_numbers_of_the_users_own() -> None:
     assert own(["1", "2"])[0] == ["1", "2"] and own(["1", "2"], typed=False)[0] == [1, 2]
     assert own(["01", "2"], typed=False)[0] == ["01", "2"], "a code"
     values, notes = own(["0.5", "0.7", "high"])
-    assert values == ["0.5", "0.7", "high"] and "read as classes, because 'high' is no number" in notes[0]
+    assert values == ["0.5", "0.7", "high"] and "read as classes, because 'high' is not a number" in notes[0]
     for infinite in (float("inf"), "1e999"):
         with pytest.raises(ValueError, match="t, row 2: stress is .*finite number"):
             own([0.5, infinite, "0.5"], typed=False)
