@@ -52,7 +52,7 @@ def _audio_files(path: Path, alone: bool) -> list[Path]:
     try:
         found, left_out = audio_files(path)
         for line in left_out:
-            say(f"note: {path}: {line}")
+            sys.stderr.write(printable(f"note: {path}: {line}") + "\n")
         return found
     except ValueError:
         if alone:

@@ -355,6 +355,12 @@ class RunConfig(  # pydantic takes the fields of the last class first
 ):
     """Everything that decides a run's numbers. `undertone crossval CORPUS key=value` sets any of these by name."""
 
+    @field_validator("mixed_precision", mode="before")
+    @classmethod
+    def _no(cls, value: Any) -> Any:
+        """YAML 1.1 reads the word `no` as false."""
+        return "no" if value is False else value
+
     @field_validator("seeds", mode="before")
     @classmethod
     def _seeds(cls, value: Any) -> Any:

@@ -25,7 +25,7 @@ from undertone.training.augmenter import Augmenter, check_augmentation, mixed
 from undertone.training.config import Augmentation, RunConfig
 from undertone.training.settings import command_line, make_config
 from undertone.training.sources import WaveSource
-from undertone.training.trainer import Trainer
+from undertone.training.trainer import Trainer, _Part
 from undertone.upstream.hf.random_weights import save_random
 from undertone.upstream.types import HiddenStates, WaveBatch
 
@@ -118,7 +118,10 @@ def test_mixup_mixes_the_frames_and_the_losses_alike(tmp_path: Path) -> None:
     trainer.objective = trainer._make_objective(utterances)
     _, share = mixing(utterances, 5)
     assert 0 < share < 1 and share == mixing(utterances, 5)[1] != mixing(utterances, 6)[1]
-    loss = trainer._loss(trainer.objective.measure(utterances, 0.0), utterances, utterances, 5, 0)
+    part = _Part(utterances, utterances, 5, 0)
+    (known,) = trainer._totals_of_parts(trainer.objective.measure(utterances, 0.0), [part])
+    with trainer._output(part) as (output, weight):
+        loss = trainer._loss(known, output, weight, part)
     logits = model(mixed(clean, share)).logits["emotion"]
     own, partner = torch.tensor([0, 1, 2]), torch.tensor([2, 0, 1])
     cross_entropy = torch.nn.functional.cross_entropy
@@ -176,7 +179,7 @@ def test_what_cannot_be_augmented(small_corpus: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="Head 'svm' is fitted once"):
         check_augmentation(make_config({"corpus": "emodb", "head": "svm"}, ["augment.gain=3"]), (EMOTION,))
     for word, problem in (
-        ("noise_files=x", "noise_files without noise"),
+        ("noise_files=x", "noise_files needs noise"),
         ("nose=1", "augment.nose"),
         ("gain=-1", "-1"),
     ):
