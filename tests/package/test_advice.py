@@ -34,7 +34,7 @@ NO_SETTINGS = {
     "key",  # key=value, which stands for any
     "joy", "anger",  # of --map joy=happy
     "title", "name", "model", "allow", "revision", "flush", "window_ms", "max_hz",
-    "sep", "segment", "batch_seconds",
+    "sep", "segment", "batch_seconds", "sample_rate",
 }  # fmt: skip
 
 
