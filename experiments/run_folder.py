@@ -98,7 +98,7 @@ class RunFolder:
         record = self.fold(name) / "fold.json"
         if not record.is_file():
             return False
-        found = read_json(record).get("name", name)  # an earlier version wrote none
+        found = read_record(record).get("name", name)  # an earlier version wrote none
         if found != name:
             raise ValueError(
                 f"{record.parent} holds the fold {found!r}, and {name!r} would overwrite it: to this file system both "

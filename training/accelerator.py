@@ -48,8 +48,10 @@ def make_accelerator(
         project: folder that the tracker writes to; None: nothing is tracked.
 
     Raises:
-        ValueError: device=cuda without a GPU.
+        ValueError: an unknown device, or device=cuda without a GPU.
     """
+    if device not in ("auto", "cpu", "cuda"):
+        raise ValueError(f"Setting 'device': input should be 'auto', 'cpu' or 'cuda', got {device!r}.")
     if deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when CUDA starts
     torch.use_deterministic_algorithms(deterministic)

@@ -52,7 +52,7 @@ def test_check_split(small_corpus: Path, tmp_path: Path) -> None:
     half = write_table(tmp_path / "half.csv", rows[::2])
     clean = undertone("check-split", women, men)
     assert clean.status == 0 and "Nothing is shared: no speaker, no audio, no sentence." in clean.out
-    assert "note: 32 of 32 utterances of train have no sentence: not compared by it." in clean.out
+    assert "note: 32 of 32 utterances of train have no sentence and are not compared by it." in clean.out
     leaked = undertone("check-split", women, half)
     assert leaked.status == 1 and "Nothing" not in leaked.out
     assert "2 shared speakers, in 32 utterances of train and 16 of test: F1, F2" in leaked.out

@@ -34,7 +34,7 @@ def test_onnx_says_sizes_and_differences(probe: Path, tmp_path: Path) -> None:
     pytest.importorskip("onnxruntime", reason="needs undertone[onnx]")
     done = undertone("export", probe, "--to", "onnx", "--out", tmp_path / "onnx")
     assert done.status == 0, done.err
-    assert "model.int8.onnx" in done.out and "over a padded batch of noises of 0.5, 3, 15 s" in done.out
+    assert "model.int8.onnx" in done.out and "on a padded batch of noise of 0.5, 3, 15 s" in done.out
     assert {path.name for path in (tmp_path / "onnx").iterdir()} == {
         "model.onnx", "model.int8.onnx", "model.json", "predict.py"
     }  # fmt: skip

@@ -16,7 +16,7 @@ from undertone.tests.cli.runs import results, rows_of, write_table
 from undertone.tests.cli.test_processes import LAUNCH
 from undertone.upstream.store import store as store_module
 
-LAST_LINE = r"extracted (\d+) sounds, ([\d.]+) audio seconds in [\d.]+ s: [\d.]+ audio seconds per second"
+LAST_LINE = r"extracted (\d+) clips, ([\d.]+) audio seconds in [\d.]+ s: [\d.]+ audio seconds per second"
 
 
 @pytest.fixture

@@ -81,7 +81,7 @@ def test_a_missing_or_empty_folder_says_what_was_looked_for(tmp_path: Path) -> N
 
 def test_a_stranger_is_refused(tree: Path) -> None:
     write(tree / "wav" / "04a01Wa.wav", 0)
-    with pytest.raises(ValueError, match=r"04a01Wa.* is of speaker 04; EmoDB has 03, 08, "):
+    with pytest.raises(ValueError, match=r"04a01Wa.* is by speaker 04; EmoDB has 03, 08, "):
         prepare(load_corpus("emodb"), tree)
 
 

@@ -311,7 +311,7 @@ def test_clean_layers_keep_the_deviation_one(head: str) -> None:
     levels, _, _ = model.ladder._encode(model.head, Frames(model.layer_sum(batch).features, batch.lengths), None)
     assert len(levels) == {"linear": 2}.get(head, 3)
     for level in levels:
-        alive = level.spread.expand(level.z.shape[-1]) > 1e-3  # a unit that says the same of all has no deviation
+        alive = level.deviation.expand(level.z.shape[-1]) > 1e-3  # a unit that says the same of all has no deviation
         assert alive.float().mean() > 0.5 and ((level.z[:, 0].std(0, correction=0)[alive] - 1).abs() < 0.1).all()
 
 

@@ -55,7 +55,7 @@ def test_the_report(strange_run: Path) -> None:
     outcome = undertone("report", strange_run)
     assert outcome.status == 0, outcome.err
     elements = check((strange_run / "report.html").read_text(encoding="utf-8"))
-    for name in (*LABELS, *SPEAKERS[:3], STEM):
+    for name in (*LABELS, SPEAKERS[0], "Žofie 2", SPEAKERS[2], STEM):  # two blanks in a speaker's name are one
         assert name in elements.text, name
     markdown = (strange_run / "report.md").read_text(encoding="utf-8")
     assert not re.search(r"(?<!\\)<[a-z/]", re.sub(r"```.*?```", "", markdown, flags=re.S))
