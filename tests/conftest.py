@@ -30,6 +30,7 @@ def pytest_collection_modifyitems(items):
 def _empty_home_and_working_folder():
     """Each process has folders of its own for both, so that what is written there was written by its tests."""
     (HOME / "here").mkdir()
+    (HOME / ".cache" / "huggingface").mkdir(parents=True)  # the libraries' own, which they make when first used
     os.chdir(HOME / "here")
     yield
     os.chdir(REPOSITORY)
