@@ -264,10 +264,9 @@ def read_rows(
     Raises:
         ValueError: a column or a cell of one is missing, or the table cannot be read.
     """
-    quoting = csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE
     try:
         with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
-            reader = csv.DictReader(file, delimiter=delimiter, quoting=quoting)
+            reader = csv.DictReader(file, delimiter=delimiter, quoting=csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE)
             header = [str(name).strip() for name in reader.fieldnames or ()]
             reader.fieldnames = header
             if missing := [name for name in columns if name not in header]:

@@ -73,9 +73,10 @@ class EmoTale(Corpus):
             row["speaker"].zfill(3): _GENDERS.get(row.get("gender", "").lower())
             for row in _table(root, "speaker_info.csv", "speaker")
         }
-        self.notes = [*other_names(root, [path for path, _ in files], _EXAMPLE)]
+        notes = [*other_names(root, [path for path, _ in files], _EXAMPLE)]
         if not genders:
-            self.notes.append("There is no speaker_info.csv, so no gender is known.")
+            notes.append("There is no speaker_info.csv, so no gender is known.")
+        self.notes = notes
         for path, match in files:
             language = LANGUAGES[match["language"]]
             if language in self.languages:

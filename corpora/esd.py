@@ -124,9 +124,10 @@ class Esd(Corpus):
                 "text": text,
                 "extra": {"language": language},
             }
-        self.notes = [*other_names(root, [path for path, _ in files], _EXAMPLE)]
+        notes = [*other_names(root, [path for path, _ in files], _EXAMPLE)]
         if others:
-            self.notes.append(f"{others} utterances have another emotion in their table; the folder's is taken.")
+            notes.append(f"{others} utterances have another emotion in their table; the folder's is taken.")
+        self.notes = notes
 
     def folds(
         self, manifest: Manifest, protocol: str | None = None, num_folds: int | None = None, seed: int = 0

@@ -138,12 +138,13 @@ class MspPodcast(Corpus):
                 "split": SPLITS[split],
                 **means,
             }
-        self.notes = [f"{count} turns of {part} are left out." for part, count in sorted(left_out.items())]
+        notes = [f"{count} turns of {part} are left out." for part, count in sorted(left_out.items())]
         if unknown:
-            self.notes.append(
+            notes.append(
                 f"{unknown} turns have no known speaker, so that no split with them can claim to be "
                 f"speaker-independent; corpus.speakers=known leaves them out."
             )
+        self.notes = notes
 
 
 def _table(root: Path) -> Path:
