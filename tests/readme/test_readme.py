@@ -17,7 +17,8 @@ from undertone.training.settings import make_config
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text()
-BLOCKS = re.findall(r"```(\w*)\n(.*?)```", README, re.DOTALL)
+DISTRIBUTED = (ROOT / "docs" / "distributed.md").read_text()
+BLOCKS = re.findall(r"```(\w*)\n(.*?)```", README + DISTRIBUTED, re.DOTALL)
 COMMANDS = [
     line.split("  #")[0].strip()
     for language, block in BLOCKS
@@ -55,7 +56,9 @@ def test_the_own_data_section_from_the_table_to_the_prediction(calls, monkeypatc
         program, *words = shlex.split(re.sub(r" --upstream \S+", quick, command))
         outcome = undertone(*words)
         assert program == "undertone" and outcome.status == 0, f"{command}\n{outcome.out}\n{outcome.err}"
-    python = next(block for language, block in BLOCKS if language == "python")
+    python = next(block for language, block in BLOCKS if language == "python")  # of the run that quickstart makes
+    python = python.replace("runs/quickstart/corpus/seed0/F1_angry_01.wav", "new_call.wav")
+    python = python.replace("runs/quickstart", "runs/calls")
     done = subprocess.run([sys.executable, "-c", python], cwd=calls, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 
@@ -125,4 +128,4 @@ def test_ci_calls_readme_s_test_command():
         ["awk", program[1], "README.md"], cwd=ROOT, capture_output=True, text=True, check=True
     ).stdout
     command = next(line for line in found.splitlines() if not line.startswith("#"))
-    assert command in README and " && pytest --cov=undertone " in command and "-c constraints.txt" in command
+    assert command in README and command.endswith(" && pytest") and "-c constraints.txt" in command
