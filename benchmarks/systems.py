@@ -22,7 +22,6 @@ STEPS = 20
 def acoustic_presets() -> list[str]:
     """Presets that are trained step by step on an acoustic upstream, and their `small` variants."""
     from undertone.common.discovery import available
-    from undertone.downstream.fitted_head import FittedHead
     from undertone.downstream.head import head_class
     from undertone.recipes.systems import available_systems, load_system, system_module
     from undertone.upstream.base import Upstream
@@ -31,7 +30,7 @@ def acoustic_presets() -> list[str]:
     front_ends, names = available(ACOUSTIC, Upstream), []
     for name in available_systems():
         settings = load_system(name)
-        if settings.get("upstream") in front_ends and not issubclass(head_class(settings["head"]), FittedHead):
+        if settings.get("upstream") in front_ends and not head_class(settings["head"]).is_fitted:
             names += [name, *([f"{name}:small"] if "small" in getattr(system_module(name), "VARIANTS", {}) else [])]
     return names
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -86,8 +86,7 @@ class FittedHead(Head):
     needs = "mean"
     is_fitted = True
     kinds = ("classification", "regression")
-    per_task: ClassVar[tuple[str, ...]] = ("C",)
-    """Options that a sweep chooses for each task on its own."""
+    per_task = ("C",)
 
     mean: Tensor
     scale: Tensor

@@ -59,12 +59,14 @@ class Head(nn.Module, ABC):
         levels: of the tasks that it can be given.
         kinds: of these tasks.
         is_fitted: a solver finds the weights from all training utterances at once (see `FittedHead`).
+        per_task: options of which a sweep chooses a value for each task.
     """
 
     needs: ClassVar[Literal["frames", "mean"]] = "frames"
     levels: ClassVar[tuple[str, ...]] = ("utterance",)
     kinds: ClassVar[tuple[str, ...]] = KINDS
     is_fitted: ClassVar[bool] = False
+    per_task: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, input_sizes: Mapping[str, int], tasks: tuple[Task, ...]) -> None:
         super().__init__()

@@ -487,13 +487,10 @@ def per_task_sweep(config: RunConfig) -> dict[str, tuple[Any, ...]]:
     """The part of the sweep that the head chooses for each task separately: `head.C` of a fitted head."""
     if not any(key.startswith("head.") for key in config.sweep):
         return {}
-    from undertone.downstream.fitted_head import FittedHead
     from undertone.downstream.head import head_class
 
-    head = head_class(config.head)
-    if not issubclass(head, FittedHead):
-        return {}
-    return {key: values for key, values in config.sweep.items() if key.removeprefix("head.") in head.per_task}
+    per_task = head_class(config.head).per_task
+    return {key: values for key, values in config.sweep.items() if key.removeprefix("head.") in per_task}
 
 
 def with_values(

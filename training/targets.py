@@ -217,7 +217,8 @@ def targets(task: Task, utterances: Sequence[Utterance]) -> np.ndarray:
         votes = [[(item.votes or {}).get(label, 0.0) for label in task.labels] for item in utterances]
         counts = np.array(votes, dtype=np.float64).reshape(-1, len(task.labels))  # (N, C)
         totals = counts.sum(axis=1, keepdims=True)  # (N, 1)
-        return np.divide(counts, totals, out=np.full_like(counts, np.nan), where=totals != 0).astype(np.float32)
+        fractions: np.ndarray = np.divide(counts, totals, out=np.full_like(counts, np.nan), where=totals != 0)
+        return fractions.astype(np.float32)
     values = [utterance.label(task.name) for utterance in utterances]
     if task.kind == "regression":
         return np.array([np.nan if value is None else float(value) for value in values], dtype=np.float32)

@@ -173,7 +173,7 @@ class Trainer:
         optimizer = make_optimizer(config, module.to(accelerator.device))
         self.model, self.optimizer = accelerator.prepare(module, optimizer)
         self.module: Downstream | LiveModel = accelerator.unwrap_model(self.model)
-        if isinstance(self.module, LiveModel):
+        if self.module.upstream is not None:
             check_precision(self.module.upstream.eval(), accelerator.device, config.mixed_precision)
         self.micro_batches = config.accumulation
 
@@ -239,7 +239,7 @@ class Trainer:
 
     def _make_objective(self, train: Sequence[Utterance]) -> Objective:
         """The loss on these utterances; its parameters join the optimiser, without weight decay."""
-        downstream = self.module.downstream if isinstance(self.module, LiveModel) else self.module
+        downstream = self.module.downstream
         objective = Objective(self.config, self.tasks, train, downstream.embedding_size(), self.accelerator)
         if weights := list(objective.parameters()):
             rate = self.config.learning_rate
@@ -392,7 +392,7 @@ def make_optimizer(config: RunConfig, module: Downstream | LiveModel) -> torch.o
     the rates, and layer weights differ clearly only once logits differ by several units (`docs/layers.md`). Weight
     decay would pull them back to equal weights.
     """
-    downstream = module.downstream if isinstance(module, LiveModel) else module
+    downstream = module.downstream
     logits = downstream.layer_sum.logits
     rate = config.layer_sum_learning_rate if logits.requires_grad else None
     trainable = [weight for weight in downstream.parameters() if weight.requires_grad]
@@ -400,7 +400,7 @@ def make_optimizer(config: RunConfig, module: Downstream | LiveModel) -> torch.o
     groups = [(head, config.learning_rate, config.weight_decay)]
     if rate is not None:
         groups.append(([logits], rate, 0.0))
-    if isinstance(module, LiveModel):
+    if module.upstream is not None:
         upstream = [weight for weight in module.upstream.parameters() if weight.requires_grad]
         groups.append((upstream, config.upstream_learning_rate, config.weight_decay))
     parameters = [

@@ -104,5 +104,5 @@ def test_the_preset_contours_from_a_corpus_to_a_prediction(small_corpus: Path, t
 def test_what_makes_no_sense_is_refused(
     small_corpus: Path, tmp_path: Path, words: tuple[str, ...], message: str
 ) -> None:
-    outcome = undertone("train", small_corpus, "--out", tmp_path / "run", *HEAD, *words)
+    outcome = undertone("train", small_corpus, "--out", tmp_path / "run", "--store", tmp_path / "store", *HEAD, *words)
     assert outcome.fails_with(message), outcome.err

@@ -40,7 +40,7 @@ def model(small_corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Under
 
 @pytest.fixture
 def elsewhere(small_corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
-    """The same sound as another corpus, with other words for the emotions and other speakers."""
+    """The same audio as another corpus, with other words for the emotions and other speakers."""
     monkeypatch.setattr("undertone.experiments.hidden_states.STORE", tmp_path / "store")
 
     def write(words: dict[str, str]) -> Path:

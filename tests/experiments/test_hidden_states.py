@@ -53,13 +53,13 @@ def test_a_run_of_stored_mixtures_is_refused(rows, upstream: Path, tmp_path: Pat
 
 
 @pytest.mark.parametrize("head", ["attention", "linear"])
-def test_computed_anew_is_what_would_be_stored(rows, upstream: Path, tmp_path: Path, head: str) -> None:
+def test_computed_again_is_what_would_be_stored(rows, upstream: Path, tmp_path: Path, head: str) -> None:
     table = write_table(tmp_path / "t.csv", rows)
-    anew = opened(table, upstream, tmp_path / "anew", "store_budget=0", f"head={head}")
+    again = opened(table, upstream, tmp_path / "again", "store_budget=0", f"head={head}")
     stored = opened(table, upstream, tmp_path / "stored", "store_dtype=float32", f"head={head}")
-    assert isinstance(anew.source, RecomputeSource) and isinstance(stored.source, StoreSource)
+    assert isinstance(again.source, RecomputeSource) and isinstance(stored.source, StoreSource)
     clips = list(stored.manifest)[:5]
-    got, expected = anew.source(clips), stored.source(clips)
+    got, expected = again.source(clips), stored.source(clips)
     assert torch.equal(got.lengths, expected.lengths)
     torch.testing.assert_close(got.states, expected.states, rtol=0, atol=1e-5)
     assert (got.states.shape[2] == 1) == (head == "linear")

@@ -222,12 +222,12 @@ def test_a_whole_cross_validation(small_corpus, tiny, tmp_path, words):
     learned = sum(weight.numel() for weight in open_again.new_module("x").parameters() if weight.requires_grad)
     counts = [results["cost"]["trained_parameters"], *(entry["trained_parameters"] for entry in results["folds"])]
     assert counts == [learned] * 3 and learned > trained_parameters(open_again.new_downstream("x"))
-    sound = next(small_corpus.parent.rglob("*.wav"))
-    row = load_model(tmp_path / "run").predict([sound])[0]
+    clip = next(small_corpus.parent.rglob("*.wav"))
+    row = load_model(tmp_path / "run").predict([clip])[0]
     assert set(row["emotion"]["scores"]) == {"angry", "happy", "neutral", "sad"}
     assert (tmp_path / "run" / "adapter").is_dir() == (words == ["mode=lora"])
     if words == ["mode=lora"]:
-        apart = load_model(tmp_path / "run" / "adapter").predict([sound])[0]
+        apart = load_model(tmp_path / "run" / "adapter").predict([clip])[0]
         assert apart["emotion"]["scores"] == pytest.approx(row["emotion"]["scores"], abs=1e-5)
 
 

@@ -1,4 +1,4 @@
-"""A run that is broken off after its last training goes on without training anything again."""
+"""A run that is interrupted after its last training resumes without training anything again."""
 
 from __future__ import annotations
 

@@ -118,3 +118,12 @@ def test_a_killed_run_ends_with_the_same_bytes(small_corpus: Path, store: str, t
     assert len(paths) == 4 + 4 + 1  # of each fold, of its chosen trial, of all speakers
     for path in paths:
         assert path.read_bytes() == (tmp_path / "killed" / path.relative_to(tmp_path / "whole")).read_bytes()
+
+
+def test_another_head_on_means_is_trained_one_by_one(
+    small_corpus: Path, store: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    head = tmp_path / "own.py"
+    head.write_text("from undertone.downstream.heads.linear import LinearHead\n\n\nclass Own(LinearHead):\n    pass\n")
+    results = run(small_corpus, tmp_path / "run", store, f"head={head}", "max_epochs=1", display=Display())
+    assert "fold F1 (1/4)" in capsys.readouterr().err and len(results["folds"]) == 4

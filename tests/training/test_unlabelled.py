@@ -1,4 +1,4 @@
-"""Speech without labels: what is kept of it, and in which order it is heard."""
+"""Unlabelled speech: which of it is kept, and the order of its batches."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ def utterances(count: int) -> list[Utterance]:
     return [Utterance(id=str(number), path=f"{number}.wav") for number in range(count)]
 
 
-def test_every_pass_hears_everything_once_in_an_order_of_its_own() -> None:
+def test_every_pass_has_everything_once_in_another_order() -> None:
     items = utterances(10)
     stream = UnlabelledStream(items, 4, seed=0)
-    heard = [int(item.id) for step in range(5) for item in stream(step)]
-    assert sorted(heard[:10]) == sorted(heard[10:]) == list(range(10)) and heard[:10] != heard[10:]
+    seen = [int(item.id) for step in range(5) for item in stream(step)]
+    assert sorted(seen[:10]) == sorted(seen[10:]) == list(range(10)) and seen[:10] != seen[10:]
     assert [item.id for item in UnlabelledStream(items, 4, seed=1)(0)] != [item.id for item in stream(0)]
 
 
-def test_an_update_hears_the_same_whatever_came_before_and_however_it_is_divided() -> None:
+def test_an_update_gets_the_same_whatever_came_before_and_however_it_is_divided() -> None:
     items = utterances(10)
     stream = UnlabelledStream(items, 4, seed=0)
     for step in (0, 1):
