@@ -30,7 +30,6 @@ def pytest_collection_modifyitems(items):
 def _empty_home_and_working_folder():
     """Each process has folders of its own for both, so that what is written there was written by its tests."""
     (HOME / "here").mkdir()
-    (HOME / ".cache" / "huggingface").mkdir(parents=True)  # the libraries' own, which they make when first used
     os.chdir(HOME / "here")
     yield
     os.chdir(REPOSITORY)
@@ -47,7 +46,7 @@ def _nothing_written_elsewhere(_empty_home_and_working_folder):
 
 
 def _entries() -> set[str]:
-    places = (REPOSITORY, HOME, HOME / ".cache", HOME / "here", Path("/"))
+    places = (REPOSITORY, HOME, HOME / "here", Path("/"))  # ~/.cache is where libraries and the default store write
     return {entry.path for place in places if place.is_dir() for entry in os.scandir(place) if entry.name[0] != "."}
 
 

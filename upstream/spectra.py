@@ -8,6 +8,7 @@ gathered by index and a transform is a matrix product, for which the exporter gi
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import torch
@@ -29,7 +30,8 @@ def cut_frames(samples: Tensor, window: int, hop: int) -> Tensor:
     if not is_exporting():
         return samples.unfold(1, window, hop)
     last = torch.scalar_tensor(samples.shape[1], dtype=torch.int64) - window  # a number that the tracer follows
-    starts = torch.arange(torch.div(last, hop, rounding_mode="floor") + 1)[:, None] * hop
+    count: Any = torch.div(last, hop, rounding_mode="floor") + 1
+    starts = torch.arange(count)[:, None] * hop  # (T, 1)
     return samples[:, starts + torch.arange(window)]
 
 

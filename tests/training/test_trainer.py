@@ -161,7 +161,7 @@ def test_out_of_memory_halves_the_micro_batches_and_says_so(opened, tmp_path, ca
     run = replace(run, source=SmallMemory(fits.store))
     halved, _ = fit(run, tmp_path / "halved", dev=False)
     assert "from update 0 on, a batch is split into 2 micro-batches" in caplog.text
-    assert "in 4 micro-batches" in caplog.text and "in 8" not in caplog.text
+    assert "into 4 micro-batches" in caplog.text and "into 8" not in caplog.text
     same(plain, halved, atol=2e-5)
 
 

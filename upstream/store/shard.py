@@ -55,13 +55,8 @@ def write_shard(folder: Path, entries: Mapping[str, tuple[Tensor, ...]]) -> Path
     tensors |= {_SCALE + key: encoded[1] for key, encoded in entries.items() if len(encoded) > 1}
     content = save(tensors, {"store": folder.name})
     shard = folder / f"{xxhash.xxh3_128_hexdigest(content)}{SUFFIX}"
-    try:
-        with atomic_path(shard) as draft:
-            draft.write_bytes(content)
-    except OSError as error:
-        raise OSError(
-            f"Cannot write {shard}: {error.strerror}. Make room and run again; earlier shards are kept."
-        ) from error
+    with atomic_path(shard) as draft:
+        draft.write_bytes(content)
     return shard
 
 
