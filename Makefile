@@ -4,8 +4,7 @@
 AREA ?=
 
 install:  ## into the active virtual environment
-	pip install -c constraints.txt -e '.[dev]'
-	pre-commit install
+	pip install -c constraints.txt -e '.[test]'
 
 test:  ## the default tests, or those of one folder
 	pytest tests/$(AREA)
