@@ -223,7 +223,7 @@ class Synthetic(Corpus):
         folder = root / f"seed{self.seed}"
         folder.mkdir(parents=True, exist_ok=True)
         remove_drafts(folder)
-        for number in range(self.num_speakers):
+        for number in range(self.num_speakers or 0):
             gender = ("female", "male")[number % 2]
             speaker = f"{gender[0].upper()}{number // 2 + 1}"
             for order, emotion in enumerate(_MEANS):

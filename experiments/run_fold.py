@@ -208,7 +208,11 @@ def write_tried(folder: Path, module: Module | None, trained: Trained, seconds: 
         with atomic_path(folder / WEIGHTS) as draft:
             save_file(_state(module), draft)
     write_json(folder / "history.json", trained.history)
-    outcome = {"dev_score": trained.best_score, "best_step": trained.best_step, "seconds": round(seconds, 2)}
+    outcome: dict[str, Any] = {
+        "dev_score": trained.best_score,
+        "best_step": trained.best_step,
+        "seconds": round(seconds, 2),
+    }
     outcome |= {"micro_batches": trained.micro_batches, "chosen": trained.chosen, "chosen_by": trained.chosen_by}
     write_json(folder / TRIED, outcome)
     for name in ("checkpoints", "best", "layers"):

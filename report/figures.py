@@ -61,7 +61,7 @@ def attention_clips(files: RunFolder) -> dict[str, Any] | None:
         f"the audio. Test clips of fold {fold}, up to {CLIPS} per class of {files.tasks[0].name}, drawn at random. "
         f"The weights show what the pooled vector is made of, not why the model predicted a label."
     )
-    clips = [
+    shown = [
         {
             "title": f"{clip.group}, predicted {clip.predicted}",
             "id": clip.id,
@@ -69,7 +69,7 @@ def attention_clips(files: RunFolder) -> dict[str, Any] | None:
         }
         for number, clip in enumerate(kept[fold])
     ]
-    return {"caption": caption, "clips": clips}
+    return {"caption": caption, "clips": shown}
 
 
 def _colourings(files: RunFolder, ids: list[str]) -> dict[str, list[str | None]]:

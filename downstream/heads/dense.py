@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import ClassVar, Literal
 
 from undertone.downstream.dense_layers import DenseLayers
 from undertone.downstream.head import Head, HeadOutput, TaskOutputs
@@ -26,7 +27,7 @@ class DenseHead(Head):
         dropout: of the input.
     """
 
-    needs = "mean"
+    needs: ClassVar[Literal["frames", "mean"]] = "mean"
 
     def __init__(
         self,
