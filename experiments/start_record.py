@@ -152,7 +152,8 @@ def _noise(where: Any) -> str | None:
 
 def _rows(corpus: Corpus, root: Path | None) -> dict[str, str] | None:
     try:
-        return {str(row["id"]): _hash(_content(row)) for row in _listed(corpus, root)}
+        names = ((str(row["id"]).encode("utf-8", "backslashreplace").decode(), row) for row in _listed(corpus, root))
+        return {name: _hash(_content(row)) for name, row in names}  # a name that is not UTF-8 would not be JSON
     except (OSError, ValueError):
         return None
 

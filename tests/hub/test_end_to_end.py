@@ -98,7 +98,7 @@ def test_what_cannot_be_fetched_is_a_sentence(hub, client):
     def asked(where, revision=None, **env):
         return answer_of(client(FIND.format(where, revision), **env))
 
-    start = "HubError: There is no folder tester/none here, and it cannot be loaded from the Hub. "
+    start = "HubError: There is no folder tester/none, and it cannot be loaded from the Hub. "
     assert asked("tester/none").startswith(f"{start}The Hub has no model 'tester/none', or it is private")
     assert asked("tester/none", HF_HUB_OFFLINE="1").startswith(f"{start}HF_HUB_OFFLINE is set")
     assert asked("tester/none", HF_ENDPOINT="http://127.0.0.1:9").startswith(
