@@ -41,7 +41,7 @@ def test_stored_states_are_summed_in_float32_with_the_gradient_of_the_plain_form
     dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each utterance as it is stored, in pieces, under autocast too; zeros behind its end."""
-    monkeypatch.setattr(layer_sums, "PIECE", 3)
+    monkeypatch.setattr(layer_sums, "BLOCK", 3)
     generator = torch.Generator().manual_seed(1)
     rows = [(100 * torch.randn(4, frames, 5, generator=generator)).to(dtype) for frames in (7, 2, 3)]
     logits, push = torch.randn(4, generator=generator), torch.randn(3, 7, 5, generator=generator)
