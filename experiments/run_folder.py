@@ -126,7 +126,7 @@ class RunFolder:
         return lock
 
     def remove_leftovers(self) -> None:
-        """Remove what killed processes left and nobody will read; other processes may be working in RUN."""
+        """Remove the files that killed processes left; other processes may be working in RUN."""
         remove_drafts(self.path)
         for record in self.path.glob("folds/**/fold.json"):  # written last: its training is done
             for name in TRAINING:

@@ -118,7 +118,7 @@ def _with_hub_upstream(model: Path) -> Path:
     upstream = read_record(model / "config.json", upstream=dict)["upstream"]
     if upstream["kind"] == "hf" and not upstream.get("commit"):
         raise ValueError(
-            f"The upstream {Path(upstream['name']).name!r} is a local folder, which nobody else can download. Push the "
+            f"The upstream {Path(upstream['name']).name!r} is a local folder, which others cannot download. Push the "
             f"model without --head-only."
         )
     return model

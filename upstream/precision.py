@@ -4,7 +4,7 @@ On a processor with AVX512-BF16 or AMX-BF16 torch hands bf16 convolutions to one
 frames at the edge of the output for some shapes (pytorch/pytorch#169688 and #163347, uxlfoundation/oneDNN#5494). There
 a bf16 extraction of an upstream with 16 channels was 27 % off: as much as one wrong frame of 24 makes, and four times
 what rounding every output of any one of its convolutions by 3 % makes (inferred from that, and from imitating wrong
-frames in each layer: no such processor was at hand). Convolutions therefore stay in float32 on a CPU;
+frames in each layer: no such processor was available). Convolutions therefore stay in float32 on a CPU;
 linear layers and attention, where most of the work of a Transformer is, go in bf16.
 """
 

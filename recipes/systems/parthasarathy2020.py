@@ -7,7 +7,7 @@ Published on MSP-Podcast: 3.0 to 3.5 % more CCC than a single task within it, 16
 
 The paper's systems are this one with other settings: `ladder=false tasks=arousal` is STL, `ladder=false` MTL,
 `ladder.first=true` an autoencoder with a head, `tasks=arousal` Ladder+STL, and `--unlabelled DIR` adds speech without
-labels. `small` hears our 415 functionals, which need no openSMILE. With `tasks=emotion` it learns classes; the ablation
+labels. `small` takes our 415 functionals, which need no openSMILE. With `tasks=emotion` it learns classes; the ablation
 leaves the rows out whose labels the corpus lacks.
 
 Ours: the features are openSMILE's ComParE 2016, the paper's the set of 2013, and the tasks weigh alike.

@@ -18,7 +18,7 @@ from undertone.upstream.hf import filterbank, whisper
 from undertone.upstream.hf.masking import mask_blocks, mask_convs, squeezed_frames
 from undertone.upstream.types import length_mask
 
-# ---- Position embeddings of conformers, made for the batch at hand.
+# ---- Position embeddings of conformers, computed for each batch.
 
 
 def _forget(module: Any, args: tuple[Any, ...]) -> None:
