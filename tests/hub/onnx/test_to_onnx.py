@@ -168,7 +168,10 @@ def test_the_script_predicts_with_three_packages(tmp_path):
         assert line["arousal"]["arousal"] == pytest.approx(float(arousal[number, 0]), abs=1e-4)
     soundfile.write(tmp_path / "other.wav", waves[0], 8000)
     said = run_script(script, tmp_path / "0.wav", tmp_path / "other.wav").stderr
-    assert f"{tmp_path / 'other.wav'}: 8000 samples at 8000 Hz; the model takes 1 to any number of samples at 16000 Hz." in said
+    assert (
+        f"{tmp_path / 'other.wav'}: 8000 samples at 8000 Hz; the model takes 1 to any number of samples at 16000 Hz."
+        in said
+    )
     assert "python predict.py FILE.wav" in run_script(script).stderr
 
 
@@ -179,7 +182,10 @@ def test_the_script_refuses_more_than_the_model_hears(tmp_path):
     script = to_onnx(model, tmp_path / "onnx").folder / "predict.py"
     soundfile.write(tmp_path / "long.wav", noise(30.1, 0), 16000)
     answer = run_script(script, tmp_path / "long.wav")
-    assert "481600 samples at 16000 Hz; the model takes 1 to 480000 samples at 16000 Hz. Resample or cut it." in answer.stderr
+    assert (
+        "481600 samples at 16000 Hz; the model takes 1 to 480000 samples at 16000 Hz. Resample or cut it."
+        in answer.stderr
+    )
     soundfile.write(tmp_path / "whole.wav", noise(30, 0), 16000, subtype="FLOAT")
     found = json.loads(run_script(script, tmp_path / "whole.wav").stdout)["emotion"]
     emotion, _ = torch_scores(model, [noise(30, 0)])
