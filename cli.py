@@ -14,7 +14,7 @@ import typer
 
 from undertone.commands import ablate, corpora, listing, models, new, runs, store
 from undertone.commands.terminal import fail
-from undertone.common.files import MAKE_ROOM, is_full_disk
+from undertone.common.files import full_disk
 from undertone.common.interrupt import raise_on_sigterm
 
 INTERRUPTED = 130
@@ -83,9 +83,9 @@ def sentence(error: Exception) -> str:
         return str(error)
     said = " ".join(str(error).split())
     number = error.errno if isinstance(error, OSError) else None
-    if number in (errno.ENOSPC, errno.EDQUOT) or is_full_disk(error):
+    if advice := full_disk(error):
         where = f" {error.filename}" if isinstance(error, OSError) and error.filename else ""
-        return said if said.startswith("Cannot write") else f"Cannot write{where}: {MAKE_ROOM}"
+        return said if said.startswith("Cannot write") else f"Cannot write{where}: {advice}"
     if isinstance(error, MemoryError) or number == errno.ENOMEM or any(word in said for word in OUT_OF_MEMORY):
         return (
             f"There is not enough memory: {said or 'an array did not fit'}. Raise the limit (ulimit, container, job), "

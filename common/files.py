@@ -82,13 +82,12 @@ def _is_left(draft: Path, name: str) -> bool:
     return True
 
 
-MAKE_ROOM = "No space left on device. Make room and run again; finished work is kept."
-
-
-def is_full_disk(error: BaseException) -> bool:
-    """Whether a disk or quota is full; safetensors raises a different class."""
-    codes = (errno.ENOSPC, errno.EDQUOT)
-    return getattr(error, "errno", None) in codes or any(os.strerror(code) in str(error) for code in codes)
+def full_disk(error: BaseException) -> str:
+    """What to do where a disk, a quota or the limit of a file's size is full; "" for any other error."""
+    for code in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        if getattr(error, "errno", None) == code or os.strerror(code) in str(error):  # safetensors has its own class
+            return f"{os.strerror(code)}. Make room and run again; finished work is kept."
+    return ""
 
 
 @contextmanager
@@ -113,8 +112,8 @@ def atomic_path(target: Path) -> Iterator[Path]:
             os.replace(draft, target)
             _fsync(target.parent)
     except Exception as error:
-        if is_full_disk(error) and not str(error).startswith("Cannot write"):
-            raise OSError(f"Cannot write {target}: {MAKE_ROOM}") from error
+        if (advice := full_disk(error)) and not str(error).startswith("Cannot write"):
+            raise OSError(f"Cannot write {target}: {advice}") from error
         raise
 
 

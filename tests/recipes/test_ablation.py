@@ -211,5 +211,9 @@ def test_every_ablation_starts_on_emodb_itself(data: Path, store: Path) -> None:
     for name in ABLATED:
         configs = row_configs(name, "emodb", (f"root={data / 'emodb'}", f"store={store}"))
         manifest: Manifest = prepare_from_config(next(iter(configs.values()))).manifest
-        rows = [row.name for row in ablation_rows(name) if not why_not(row, configs[row.name], manifest)]
-        assert len(manifest) == 535 and len(rows) > 1
+        reasons = [why_not(row, configs[row.name], manifest) for row in ablation_rows(name)]
+        assert len(manifest) == 535
+        if any("pip install opensmile" in reason for reason in reasons):  # where it is not installed
+            assert name == "parthasarathy2020" and importlib.util.find_spec("opensmile") is None
+        else:
+            assert reasons.count("") > 1

@@ -105,7 +105,7 @@ def test_a_full_disk_leaves_nothing_half_written(tmp_path, fbank) -> None:
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
     try:
-        with pytest.raises(OSError, match="Cannot write .* Make room and run again"):
+        with pytest.raises(OSError, match="Cannot write .*: File too large. Make room and run again"):
             store.add([("a", states(100))])
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
