@@ -32,9 +32,6 @@ def in_halves(
         compute: gives the results of some items in their order, the same whatever shares their batch.
         items: one or more.
         describe: names an item in the message.
-
-    Raises:
-        TooLittleMemory: the memory does not hold one item alone.
     """
     try:
         return compute(items)
