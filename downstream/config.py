@@ -109,11 +109,7 @@ class _Saved(BaseModel):
 
 
 def read_config(folder: Path) -> UndertoneConfig:
-    """The config of a saved model, checked to have the form that `save_pretrained` writes.
-
-    Raises:
-        ValueError: it is not JSON, or a value is missing or of another type; the message names it.
-    """
+    """The config of a saved model, checked to have the form that `save_pretrained` writes."""
     path = folder / "config.json"
     values = read_json(path)
     kind = values.get("model_type") if isinstance(values, dict) else None

@@ -48,11 +48,7 @@ def read_yaml(text: str) -> Any:
 
 
 def parse(text: str) -> Any:
-    """The value of one word of YAML.
-
-    Raises:
-        ValueError: it is not YAML.
-    """
+    """The value of one word of YAML."""
     try:
         if "e" in text.lower():
             with suppress(ValueError):
@@ -465,9 +461,6 @@ def trials(config: RunConfig) -> list[Trial]:
     """Every combination of the sweep's values with every seed; one trial without a name if there are neither.
 
     Options that a head chooses for each task separately (C of a fitted head) stay in the sweep of each trial's config.
-
-    Raises:
-        ValueError: a value that the setting does not take.
     """
     own = per_task_sweep(config)
     swept = {key: values for key, values in config.sweep.items() if key not in own}
