@@ -40,6 +40,14 @@ class HeadOutput:
         return weights[: int(length)]
 
 
+def task_output(task: Task, logits: Tensor) -> Tensor:
+    """(..., C) logits -> what a user reads, float32: probabilities, or values within the task's limits."""
+    values = logits.float()
+    if task.has_classes:
+        return values.softmax(-1)
+    return values if task.limits is None else values.clamp(*task.limits)
+
+
 class Head(nn.Module, ABC):
     """Frames of one or more streams -> logits; a subclass in `downstream/heads/NAME.py` is found by that name.
 

@@ -91,11 +91,16 @@ class LiveModel(nn.Module):
     def train(self, mode: bool = True) -> LiveModel:
         """Train mode where something learns; a module whose every weight is frozen drops nothing out."""
         super().train(mode)
-        for module in self.upstream.modules():
-            weights = list(module.parameters())
-            if weights and not any(weight.requires_grad for weight in weights):
-                module.eval()
+        rest_frozen(self.upstream)
         return self
+
+
+def rest_frozen(upstream: nn.Module) -> None:
+    """Put every module whose weights are all frozen into eval mode."""
+    for module in upstream.modules():
+        weights = list(module.parameters())
+        if weights and not any(weight.requires_grad for weight in weights):
+            module.eval()
 
 
 class TopLayersModel(LiveModel):

@@ -188,6 +188,7 @@ class Training:
                 "speakers": sorted({str(item.speaker) for item in trained_on if item.speaker is not None}),
                 "unknown_speakers": sum(item.speaker is None for item in trained_on),
             },
+            mode=self.config.mode,
         )
         model = UndertoneModel(config, upstream, allow=(self.config.head, self.config.upstream))
         model.downstream.layer_sum, model.downstream.head = module.downstream.layer_sum, module.downstream.head

@@ -16,9 +16,10 @@ from torch import Tensor
 
 from undertone.audio.batches import ahead, plan_batches
 from undertone.audio.read import AudioError, audio_info, loudness_warning, resampled
-from undertone.common.hub_client import find_model
+from undertone.common.hub_client import find_model, model_settings
 from undertone.downstream.model import UndertoneModel
 from undertone.downstream.task import Task
+from undertone.downstream.transformers_model import TransformersModel, is_foreign
 from undertone.inference.waves import Prediction, predict_waves
 from undertone.upstream.base import read_clip
 from undertone.upstream.execution import TooLittleMemory, packed, side_by_side
@@ -38,7 +39,8 @@ def load_model(
     """Load a trained model.
 
     Args:
-        where: a run, a model folder, or a Hub id `user/name` (downloaded once, then cached).
+        where: a run, a model folder, or a Hub id `user/name` (downloaded once, then cached); of a model that Undertone
+            trained, or of any audio-classification model of transformers (see `TransformersModel`).
         fold: for a run, the model of this fold instead of the one trained on all speakers.
         revision: for a Hub id, the branch, tag or commit.
         device: None: a GPU if there is one.
@@ -49,8 +51,11 @@ def load_model(
         HubError: the Hub refused, or could not be reached.
     """
     chosen = _device(device)
-    folder = find_model(where, fold=fold, revision=revision)
-    model = UndertoneModel.from_pretrained(folder, allow=allow)
+    model: UndertoneModel | TransformersModel
+    if fold is None and is_foreign(model_settings(where, revision)):
+        model = TransformersModel.from_pretrained(where, revision)
+    else:
+        model = UndertoneModel.from_pretrained(find_model(where, fold=fold, revision=revision), allow=allow)
     model.to(chosen)  # type: ignore[arg-type]  # wraps
     return Predictor(model)
 
@@ -69,14 +74,14 @@ class Predictor:
     """Predicts all tasks of a model for audio files or samples.
 
     Attributes:
-        model: the `UndertoneModel`, in eval mode.
+        model: the `UndertoneModel` or `TransformersModel`, in eval mode.
 
     Example:
         >>> load_model("runs/emodb").predict(["call.wav"])  # doctest: +SKIP
         [{'file': 'call.wav', 'duration': 2.1, 'emotion': {'label': 'angry', 'scores': {'angry': 0.83, ...}}}]
     """
 
-    def __init__(self, model: UndertoneModel) -> None:
+    def __init__(self, model: UndertoneModel | TransformersModel) -> None:
         self.model = model.eval()
 
     @property

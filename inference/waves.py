@@ -8,9 +8,10 @@ from typing import Any
 
 from torch import Tensor
 
-from undertone.downstream.head import HeadOutput
+from undertone.downstream.head import HeadOutput, task_output
 from undertone.downstream.model import UndertoneModel, utterance_logits
 from undertone.downstream.task import Task, free_name
+from undertone.downstream.transformers_model import TransformersModel
 from undertone.inference.format import FIXED
 from undertone.upstream.execution import TooLittleMemory, in_halves
 from undertone.upstream.types import WaveBatch
@@ -20,7 +21,9 @@ Prediction = dict[str, Any]
 ATTENTION = "attention"  # key of the frames' weights
 
 
-def predict_waves(model: UndertoneModel, waves: Sequence[Tensor]) -> list[Prediction | TooLittleMemory]:
+def predict_waves(
+    model: UndertoneModel | TransformersModel, waves: Sequence[Tensor]
+) -> list[Prediction | TooLittleMemory]:
     """A prediction for each wave, in one batch, or in parts where the memory is short.
 
     Args:
@@ -43,14 +46,12 @@ def predict_waves(model: UndertoneModel, waves: Sequence[Tensor]) -> list[Predic
     return [prediction for wave in waves for prediction in predict_waves(model, [wave])]
 
 
-def _predict_batch(model: UndertoneModel, waves: Sequence[Tensor]) -> list[Prediction]:
+def _predict_batch(model: UndertoneModel | TransformersModel, waves: Sequence[Tensor]) -> list[Prediction]:
     rate = model.sample_rate
     output = model.predict_batch(WaveBatch.collate(list(waves), rate))
     rows: list[Prediction] = [{"duration": len(wave) / rate} for wave in waves]
     for task in model.tasks:
-        values = utterance_logits(output, task.name).float()  # (B, C)
-        if task.has_classes:
-            values = values.softmax(-1)
+        values = task_output(task, utterance_logits(output, task.name))  # (B, C)
         for number, (row, scores) in enumerate(zip(rows, values.tolist(), strict=True)):
             entry = _entry(task, scores)
             if task.level == "frame":

@@ -12,7 +12,7 @@ from accelerate import Accelerator
 from accelerate.utils import gather_object
 from torch import Tensor
 
-from undertone.downstream.head import HeadOutput
+from undertone.downstream.head import HeadOutput, task_output
 from undertone.downstream.network import Downstream, LiveModel
 from undertone.downstream.task import Task
 from undertone.scoring.metrics import ccc, macro_f1, uar, wa
@@ -96,11 +96,7 @@ def _targets(task: Task, utterances: Sequence[Utterance]) -> np.ndarray:
 
 def task_scores(tasks: tuple[Task, ...], logits: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
     """(..., C) logits -> {task: (..., C) float32}: probabilities of a classification, values of a regression."""
-    scores = {task.name: logits[task.name].float() for task in tasks}
-    return {
-        task.name: (scores[task.name].softmax(-1) if task.has_classes else scores[task.name]).cpu().numpy()
-        for task in tasks
-    }
+    return {task.name: task_output(task, logits[task.name]).cpu().numpy() for task in tasks}
 
 
 def selecting_metrics(tasks: Sequence[Task], select_by: str | None) -> dict[str, str]:

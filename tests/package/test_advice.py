@@ -179,7 +179,9 @@ def test_the_synthetic_corpus_needs_no_root(tmp_path: Path, monkeypatch: pytest.
 def test_a_model_that_is_not_ours_is_named_as_an_upstream(tmp_path: Path) -> None:
     folder = save_random("tiny-hubert", tmp_path / "hubert")
     outcome = undertone("predict", folder, tmp_path / "a.wav")
-    assert outcome.fails_with("holds a 'hubert' model and none that Undertone trained", f"--upstream {folder}`")
+    assert outcome.fails_with(
+        "holds a 'hubert' model (HubertModel) without a classifier of audio", f"--upstream {folder}`"
+    )
 
 
 def test_a_damaged_manifest_is_made_again_as_its_sentence_says(small_corpus: Path, tmp_path: Path) -> None:

@@ -136,12 +136,18 @@ class HFUpstream(Upstream):
         """(B, N) samples -> (B, L, T, D) hidden states in one forward of the model."""
         self.check_sample_rate(batch)
         self.check_length(batch)
-        samples = torch.nn.functional.pad(batch.samples, (0, max(0, self.receptive_field - batch.samples.shape[1])))
+        samples = batch.samples
+        if samples.shape[1] < self.receptive_field:
+            samples = torch.nn.functional.pad(samples, (0, self.receptive_field - samples.shape[1]))
         frames = self.frame_lengths(batch.lengths)
+        if torch.compiler.is_compiling():  # a graph holds for lengths that it does not know
+            return HiddenStates(self.states(samples, batch.lengths, frames, padded=True), frames)
         padded = bool((batch.lengths.clamp(min=self.receptive_field) < samples.shape[1]).any())
         return HiddenStates(self.states(samples, batch.lengths, frames, padded, int(frames.max())), frames)
 
-    def states(self, samples: Tensor, lengths: Tensor, frames: Tensor, padded: bool, longest: int) -> Tensor:
+    def states(
+        self, samples: Tensor, lengths: Tensor, frames: Tensor, padded: bool, longest: int | None = None
+    ) -> Tensor:
         """What `forward` computes, with nothing in it that depends on the lengths' values: it can be traced.
 
         Args:
@@ -149,21 +155,27 @@ class HFUpstream(Upstream):
             lengths: (B,) samples.
             frames: (B,) `frame_lengths` of them.
             padded: whether any row is padded.
-            longest: frames of the longest row; what a tracer has for a number will do.
+            longest: frames of the longest row; what a tracer has for a number will do. None: all that there are.
 
         Returns:
-            (B, L, longest, D) with zeros in the padding frames.
+            (B, L, longest, D) with zeros in the padding frames, in the model's dtype.
         """
         samples = normalize(samples, lengths) if self.do_normalize else samples  # (B, N)
         lengths = lengths.clamp(min=self.receptive_field)
         self._set_masks(lengths, frames, padded)
-        inputs = self.family.inputs(self.model.config, samples, lengths)
+        inputs = {
+            name: value.to(self.model.dtype) if value.is_floating_point() else value
+            for name, value in self.family.inputs(self.model.config, samples, lengths).items()
+        }
         layers = self.model(**inputs, output_hidden_states=True).hidden_states
+        if torch.compiler.is_compiling():  # torch.export refuses a module that a call has changed
+            self._set_masks(lengths, frames, padded=False)
         if len(layers) != self.num_layers:
             raise ValueError(
                 f"{self.name!r} gave {len(layers)} hidden states, expected num_hidden_layers + 1 = {self.num_layers}; "
                 f"transformers {transformers.__version__} is not supported with this model."
             )
+        longest = layers[0].shape[1] if longest is None else longest
         states = torch.stack([layer[:, :longest] for layer in layers], 1)  # (B, L, T, D)
         return states.masked_fill(~length_mask(frames, longest)[:, None, :, None], 0) if padded else states
 
