@@ -10,6 +10,7 @@ from undertone.tests.faults import kills
 MOMENTS = 2
 
 
+@pytest.mark.slow
 def test_killed_and_resumed() -> None:
     done = subprocess.run(
         [sys.executable, kills.__file__, "--moments", str(MOMENTS)], capture_output=True, text=True, timeout=300
