@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from undertone.corpora.synthetic import Synthetic
-from undertone.tests.hub.loopback import TOKEN, LoopbackHub
+from undertone.tests.publish.loopback import TOKEN, LoopbackHub
 from undertone.upstream.hf.random_weights import save_random
 
 ROOT = Path(__file__).parents[2]
