@@ -5,6 +5,8 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
+
 from undertone.tests.faults import kills
 
 MOMENTS = 2
