@@ -79,6 +79,7 @@ def make_card(
         costs=_markdown(["", ""], _costs(results, num_bytes)),
         labels=_markdown(["Task", "Class", "Utterances"], _label_counts(config, results)),
         lengths=results.get("data", {}).get("seconds"),
+        hours=results.get("data", {}).get("hours"),
         sample=_sample(config["tasks"]),
         owner=repo_id.split("/")[0],
         acoustic=config["upstream"].get("kind") == "class",
@@ -139,7 +140,9 @@ def _metadata(
         tags.append("random-upstream")
     base = upstream_name(config) if _from_hub(config) and not random_upstream else None
     corpus = _corpus_name(results)
-    other = {} if licence else {"license_name": "not-chosen", "license_link": f"{repo_id}#licence"}
+    other = (
+        {} if licence else {"license_name": "not-chosen", "license_link": f"https://huggingface.co/{repo_id}#licence"}
+    )
     return ModelCardData(
         library_name="undertone",
         license=licence or "other",
@@ -190,12 +193,15 @@ def _training(config: Mapping[str, Any], results: Mapping[str, Any]) -> list[str
     elif mode in MODES:
         apart = config.get("head_only", False)
         lines.append(MODES[mode].format(", and lie beside it" if apart else ", and are merged into its weights"))
-    if recorded:
+    if recorded and results.get("selected_by", {}).get("per_task"):
+        lines.append(f"A solver fitted the head to all training utterances at once; seed {recorded['seed']}.")
+    elif recorded:
         steps = f", {cost['refit_steps']} updates for this model" if cost.get("refit_steps") else ""
         lines.append(
             f"At most {recorded['max_epochs']} epochs{steps}, learning rate {recorded['learning_rate']:g}, "
             f"batches of {recorded['batch_size']}, seed {recorded['seed']}."
         )
+    if recorded:
         lines.append(f"To repeat it: `{recorded['command']}`")
     return lines
 

@@ -154,6 +154,8 @@ def public_command(config: RunConfig) -> str:
 def _last_part(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {key: _last_part(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_last_part(item) for item in value]
     is_path = isinstance(value, str) and ("/" in value or "\\" in value) and not value.startswith("hf:")
     return Path(value).name if is_path and (value[0] in "/~.\\" or Path(value).exists()) else value
 

@@ -193,10 +193,13 @@ def test_how_it_was_trained_and_what_it_costs(tmp_path):
     assert "- At most 20 epochs, 640 updates for this model, learning rate 0.0001, batches of 16, seed 3." in text
     assert "- To repeat it: `undertone crossval emodb --upstream microsoft/wavlm-base --out RUN mode=lora`" in text
     assert "| Parameters | 94,381,958 |" in text and "| Weights in this repository | 377.5 MB |" in text
-    assert "| emotion | happy | 7 |" in text and "- Utterances of 1.2 to 8.98 s, in the median 2.6 s" in text
+    assert "| emotion | happy | 7 |" in text and "- 0.41 hours; utterances of 1.2 to 8.98 s, in the" in text
     assert "(model.predict" in text and '# for example: [{"file": "speech.wav"' in text
     assert "the corpus: CC0 1.0" in text and "has chosen no licence for this model" in text
     assert "@misc{emodb-lora," in text and "huggingface.co/me/emodb-lora" in text
+    solved = make_card(model, make_results(**TRAINED, selected_by={"per_task": True}), "me/x")
+    assert "A solver fitted the head to all training utterances at once; seed 3." in solved
+    assert "epochs" not in solved and "- To repeat it: " in solved
     for mode, sentence in (("frozen", "The upstream was frozen: only"), ("finetune", "was fine-tuned together with")):
         trained = TRAINED | {"training": TRAINED["training"] | {"mode": mode}}
         assert sentence in make_card(model, make_results(**trained), "me/x")
