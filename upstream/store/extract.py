@@ -51,21 +51,13 @@ class Clip(Protocol):
 
 @dataclass(frozen=True)
 class ExtractionReport:
-    """What an extraction did.
+    """What an extraction did."""
 
-    Attributes:
-        audio_seconds: of the clips that were computed.
-        seconds: wall clock.
-        computed: distinct clips that went through the upstream.
-        reused: distinct clips that were in the store.
-        broken: (path, reason) of the clips that were skipped.
-    """
-
-    audio_seconds: float
-    seconds: float
-    computed: int
-    reused: int
-    broken: list[tuple[str, str]]
+    audio_seconds: float  # of the clips that were computed
+    seconds: float  # wall clock
+    computed: int  # distinct clips that went through the upstream
+    reused: int  # distinct clips that were in the store
+    broken: list[tuple[str, str]]  # (path, reason) of the clips that were skipped
 
 
 def extract(
