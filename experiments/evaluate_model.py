@@ -82,6 +82,8 @@ def evaluate_model(
     prepared = prepare_corpus(source, root, display)
     manifest, utterances = prepared.manifest, list(prepared.manifest)
     voted = any(utterance.votes for utterance in utterances)
+    if label_map and isinstance(model, TransformersModel):
+        model = model.renamed({})  # what only had labels is a model of emotions now
     tasks = tuple(task if voted else scored_task(task) for task in model.tasks)
     notes = [f"skipped {path}: {reason}" for path, reason in prepared.broken]
     if label_map:

@@ -225,6 +225,18 @@ def test_evaluated_in_the_corpus_words_and_compared(native, small_corpus, tmp_pa
     assert np.isfinite(paired["ci95"]).all() or paired["note"]
 
 
+def test_labels_without_a_name_are_emotions_once_they_are_mapped(small_corpus, tmp_path):
+    numbered = save_classifier("tiny-wavlm", tmp_path / "model", {number: f"LABEL_{number}" for number in range(4)})
+    words = {"neutral": "LABEL_0", "happy": "LABEL_1", "angry": "LABEL_2", "sad": "LABEL_3"}
+    model = TransformersModel.from_pretrained(numbered)
+    results = evaluate_model(model, str(small_corpus), None, "cpu", QUIET, label_map=words)
+    assert results["tasks"][0]["name"] == "emotion" and results["pooled"]["emotion"]["num"] == 64
+    with pytest.raises(
+        ValueError, match="No utterance of .* has a label that the model knows .* Map the corpus' labels"
+    ):
+        evaluate_model(model, str(small_corpus), None, "cpu", QUIET)
+
+
 def test_a_label_that_the_model_has_not_is_refused(native, small_corpus):
     model = load_model(native, device="cpu").model
     with pytest.raises(ValueError, match="--map angry=agn: the model has no emotion 'agn'. Did you mean 'ang'?"):
