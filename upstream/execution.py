@@ -24,30 +24,29 @@ Result = TypeVar("Result")
 
 
 def in_halves(
-    compute: Callable[[Sequence[Item]], list[Result]], items: Sequence[Item], describe: Callable[[Item], str]
+    compute: Callable[[Sequence[Item]], list[Result]],
+    items: Sequence[Item],
+    too_large: Callable[[Item, Exception], Result],
 ) -> list[Result]:
     """`compute(items)`; where the memory does not hold them all, of their halves, and so on.
 
     Args:
         compute: gives the results of some items in their order, the same whatever shares their batch.
         items: one or more.
-        describe: names an item in the message.
-
-    Raises:
-        ValueError: the memory does not hold one item alone.
+        too_large: gives the result of an item that the memory does not hold alone, or raises.
     """
     try:
         return compute(items)
-    except RuntimeError as error:
-        if not should_reduce_batch_size(error):
+    except (RuntimeError, MemoryError) as error:
+        if not isinstance(error, MemoryError) and not should_reduce_batch_size(error):
             raise
         if len(items) == 1:
-            raise too_little(describe(items[0]), error) from error
+            return [too_large(items[0], error)]
     half = len(items) // 2  # behind the block, where the failed batch is no longer held
-    return [*in_halves(compute, items[:half], describe), *in_halves(compute, items[half:], describe)]
+    return [*in_halves(compute, items[:half], too_large), *in_halves(compute, items[half:], too_large)]
 
 
-def too_little(what: str, error: RuntimeError) -> ValueError:
+def too_little(what: str, error: Exception) -> ValueError:
     """The sentence about what does not fit."""
     reason = str(error).split("\n")[0]
     return ValueError(
