@@ -37,9 +37,6 @@ class DenseLayers(nn.Module):
         hidden_size: H of every layer.
         num_layers: how many.
         dropout: of the standardised features.
-
-    Raises:
-        ValueError: no layer.
     """
 
     def __init__(self, input_size: int, hidden_size: int, num_layers: int, dropout: float) -> None:

@@ -157,9 +157,6 @@ def random_bits(rows: Tensor, call: int, size: int, shape: Sequence[int]) -> Ten
         call: what tells this call from others.
         size: rows of the result.
         shape: of a row.
-
-    Raises:
-        ValueError: `size` is no multiple of B.
     """
     if size % len(rows):
         raise ValueError(f"Dropout of {size} rows in a batch of {len(rows)} utterances: its first axis is no batch.")

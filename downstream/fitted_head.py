@@ -185,11 +185,7 @@ class FittedHead(Head):
 
 
 def check_C(value: Any) -> None:
-    """Refuse what C cannot be.
-
-    Raises:
-        ValueError: not a number above 0.
-    """
+    """Refuse what C cannot be."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < float("inf"):
         raise ValueError(f"C must be a number > 0, got {value!r}. For example head.C=0.01.")
 

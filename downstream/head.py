@@ -16,31 +16,23 @@ from undertone.upstream.types import Frames
 
 @dataclass(frozen=True)
 class HeadOutput:
-    """What a head returns.
+    """What a head returns."""
 
-    Attributes:
-        logits: {task: (B, C)}, of a task of the level `frame` (B, T, C); a regression's C is 1, its logit the value.
-        embedding: (B, E), the vector that the outputs are computed from.
-        losses: {name: (sum (), count ())}, the head's own losses in addition to the tasks'.
-        attention: weights of the pooling at the head's frame rate, (B, T) or fewer frames; they sum to 1 over the real
-            ones and are zero on padding; None where there are none.
-        lengths: (B,) int64, real frames of each row of the logits of the level `frame`; None where there are none.
-        attention_lengths: (B,) int64, real frames of each row of the attention; None: up to its last weight above 0.
-    """
-
+    # {task: (B, C)}, of a task of the level `frame` (B, T, C); a regression's C is 1, its logit the value
     logits: dict[str, Tensor]
-    embedding: Tensor
+    embedding: Tensor  # (B, E), the vector that the outputs are computed from
+    # {name: (sum (), count ())}, the head's own losses in addition to the tasks'
     losses: dict[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
+    # weights of the pooling at the head's frame rate, (B, T) or fewer frames; they sum to 1 over the real ones and are
+    # zero on padding; None where there are none
     attention: Tensor | None = None
+    # (B,) int64, real frames of each row of the logits of the level `frame`; None where there are none
     lengths: Tensor | None = None
+    # (B,) int64, real frames of each row of the attention; None: up to its last weight above 0
     attention_lengths: Tensor | None = None
 
     def attention_of(self, row: int) -> Tensor:
-        """(T,) weights of one utterance's real frames, which divide it evenly.
-
-        Raises:
-            ValueError: the head has no attention.
-        """
+        """(T,) weights of one utterance's real frames, which divide it evenly."""
         if self.attention is None:
             raise ValueError("This head has no attention.")
         weights = self.attention[row]  # (T,)
@@ -52,21 +44,16 @@ class Head(nn.Module, ABC):
     """Frames of one or more streams -> logits; a subclass in `downstream/heads/NAME.py` is found by that name.
 
     The keyword arguments of its constructor are its options: `head.NAME=value` on the command line.
-
-    Attributes:
-        needs: `frames`, or `mean` when the head is linear before its mean pooling: it is then trained and scored
-            on the means over the frames alone, which gives the same numbers from a thousandth of the data.
-        levels: of the tasks that it can be given.
-        kinds: of these tasks.
-        is_fitted: a solver finds the weights from all training utterances at once (see `FittedHead`).
-        per_task: options of which a sweep chooses a value for each task.
     """
 
+    # `frames`, or `mean` when the head is linear before its mean pooling: it is then trained and scored on the means
+    # over the frames alone, which gives the same numbers from a thousandth of the data
     needs: ClassVar[Literal["frames", "mean"]] = "frames"
-    levels: ClassVar[tuple[str, ...]] = ("utterance",)
-    kinds: ClassVar[tuple[str, ...]] = KINDS
+    levels: ClassVar[tuple[str, ...]] = ("utterance",)  # of the tasks that it can be given
+    kinds: ClassVar[tuple[str, ...]] = KINDS  # of these tasks
+    # a solver finds the weights from all training utterances at once (see `FittedHead`)
     is_fitted: ClassVar[bool] = False
-    per_task: ClassVar[tuple[str, ...]] = ()
+    per_task: ClassVar[tuple[str, ...]] = ()  # options of which a sweep chooses a value for each task
 
     def __init__(self, input_sizes: Mapping[str, int], tasks: tuple[Task, ...]) -> None:
         super().__init__()
@@ -111,11 +98,7 @@ def head_class(name: str) -> type[Head]:
 
 
 def check_head_tasks(name: str, tasks: tuple[Task, ...]) -> None:
-    """Refuse tasks of a level or kind that the head does not predict.
-
-    Raises:
-        ValueError: names the task and a head that can.
-    """
+    """Refuse tasks of a level or kind that the head does not predict."""
     for task in tasks:
         if task.kind not in head_class(name).kinds:
             raise ValueError(

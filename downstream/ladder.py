@@ -82,19 +82,12 @@ EPS = 1e-5
 
 @dataclass
 class Level:
-    """One layer of one pass.
+    """One layer of one pass."""
 
-    Attributes:
-        z: (B, T, m), normalised; in the corrupted pass with noise.
-        mask: (B, T) bool.
-        mean: (m,) or (), of what was normalised.
-        deviation: its standard deviation.
-    """
-
-    z: Tensor
-    mask: Tensor
-    mean: Tensor
-    deviation: Tensor
+    z: Tensor  # (B, T, m), normalised; in the corrupted pass with noise
+    mask: Tensor  # (B, T) bool
+    mean: Tensor  # (m,) or (), of what was normalised
+    deviation: Tensor  # its standard deviation
 
 
 class Ladder(nn.Module):
@@ -112,9 +105,6 @@ class Ladder(nn.Module):
         input_size: D of its frames.
         embedding_size: E of its embedding.
         options: noise, weights of the costs, denoiser.
-
-    Raises:
-        ValueError: more weights than layers.
     """
 
     def __init__(self, head: Head, input_size: int, embedding_size: int, options: LadderOptions) -> None:
@@ -276,9 +266,6 @@ class LadderDownstream(Downstream):
         head_options: its options.
         layer_norm: normalise each layer before the sum.
         ladder: noise, weights of the costs, denoiser.
-
-    Raises:
-        ValueError: the ladder has more weights than the head has layers.
     """
 
     layers_kept = False
@@ -315,11 +302,7 @@ class LadderDownstream(Downstream):
         return joined
 
     def keep_layers(self) -> None:
-        """From now on only the tasks' linear outputs learn; everything below is as in testing.
-
-        Raises:
-            ValueError: the head has no `TaskOutputs`.
-        """
+        """From now on only the tasks' linear outputs learn; everything below is as in testing."""
         outputs = [module for module in self.head.modules() if isinstance(module, TaskOutputs)]
         if not outputs:
             raise ValueError(

@@ -49,11 +49,7 @@ class LadderOptions(BaseModel):
         return value if isinstance(value, list | tuple) else (value,)
 
     def weights(self, num_layers: int) -> tuple[float, ...]:
-        """A weight for each of `num_layers` layers.
-
-        Raises:
-            ValueError: there are more weights than layers.
-        """
+        """A weight for each of `num_layers` layers."""
         if len(self.lambdas) > num_layers:
             raise ValueError(
                 f"ladder.lambdas has {len(self.lambdas)} weights, but this head has {num_layers} layers to reconstruct "

@@ -19,17 +19,12 @@ from undertone.downstream.task import Task
 
 @dataclass(frozen=True)
 class LossOptions:
-    """How a task's loss is made.
+    """How a task's loss is made."""
 
-    Attributes:
-        label_smoothing: fraction of the target that is distributed over all classes (Szegedy et al. 2016).
-        focal_gamma: weight (1 - p)^gamma of a class' term, which is small for what is already right (Lin et al. 2017).
-        regression: `ccc`, 1 - CCC; or `mse`, the squared error.
-    """
-
-    label_smoothing: float = 0.0
+    label_smoothing: float = 0.0  # fraction of the target that is distributed over all classes (Szegedy et al. 2016)
+    # weight (1 - p)^gamma of a class' term, which is small for what is already right (Lin et al. 2017)
     focal_gamma: float = 0.0
-    regression: Literal["ccc", "mse"] = "ccc"
+    regression: Literal["ccc", "mse"] = "ccc"  # `ccc`, 1 - CCC; or `mse`, the squared error
 
 
 PLAIN = LossOptions()

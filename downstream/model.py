@@ -34,12 +34,7 @@ SETTINGS = ("options", "do_normalize", "sample_rate")
 
 
 def named_upstream(config: UndertoneConfig, allow: tuple[str, ...] = ()) -> Upstream:
-    """Load it, with the weights and the settings that the config recorded; the version of transformers may differ.
-
-    Raises:
-        ValueError: it is code from outside undertone that `allow` does not name, it cannot be loaded, or its weights or
-            settings are others; the message names them.
-    """
+    """Load it, with the weights and the settings that the config recorded; the version of transformers may differ."""
     spec = config.upstream
     if not os.path.isdir(os.path.expanduser(spec["name"])):  # what is no folder may be a file of Python
         check_allowed("upstream", spec["name"], allow)

@@ -21,27 +21,18 @@ from undertone.upstream.types import HiddenStates, WaveBatch
 
 
 class Downstream(nn.Module):
-    """Hidden states (B, L, T, D) -> layer sum -> head -> logits of every task.
-
-    Args:
-        num_layers: L of the upstream.
-        hidden_size: D of the upstream.
-        tasks: what is predicted.
-        head: name of the head.
-        head_options: its options.
-        layer_norm: normalise each layer before the sum.
-    """
+    """Hidden states (B, L, T, D) -> layer sum -> head -> logits of every task."""
 
     upstream: None = None  # as a `LiveModel` has one
 
     def __init__(
         self,
-        num_layers: int,
-        hidden_size: int,
-        tasks: tuple[Task, ...],
-        head: str,
-        head_options: Mapping[str, Any],
-        layer_norm: bool = False,
+        num_layers: int,  # L of the upstream
+        hidden_size: int,  # D of the upstream
+        tasks: tuple[Task, ...],  # what is predicted
+        head: str,  # name of the head
+        head_options: Mapping[str, Any],  # its options
+        layer_norm: bool = False,  # normalise each layer before the sum
     ) -> None:
         super().__init__()
         self.hidden_size = hidden_size
@@ -146,11 +137,7 @@ def trained_state(module: nn.Module) -> dict[str, Tensor]:
 
 
 def load_trained_state(module: nn.Module, state: dict[str, Tensor]) -> None:
-    """Put back what `trained_state` gave.
-
-    Raises:
-        ValueError: the state is of another module, or of other frozen parts.
-    """
+    """Put back what `trained_state` gave."""
     wanted = trained_state(module).keys()
     if wanted != state.keys():
         differing = sorted(wanted ^ state.keys())

@@ -18,17 +18,13 @@ from undertone.upstream.types import Frames
 
 @dataclass(frozen=True)
 class Pooled:
-    """What a pooling returns.
+    """What a pooling returns."""
 
-    Attributes:
-        vector: (B, P), P = the pooling's `output_size`.
-        attention: (B, T), the weight of each frame, averaged over the pooling's heads; it sums to 1 over the real
-            frames and is zero on padding. None where every frame counts alike.
-        losses: {name: (sum (), count ())}, what the pooling wants minimised in addition to the tasks' losses.
-    """
-
-    vector: Tensor
+    vector: Tensor  # (B, P), P = the pooling's `output_size`
+    # (B, T), the weight of each frame, averaged over the pooling's heads; it sums to 1 over the real frames and is zero
+    # on padding. None where every frame counts alike
     attention: Tensor | None = None
+    # {name: (sum (), count ())}, what the pooling wants minimised in addition to the tasks' losses
     losses: dict[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
 
 
@@ -260,9 +256,6 @@ class JoinedPooling(nn.Module):
         input_size: D.
         num_heads: heads of `multihead` and `queries`, rows of `structured`.
         penalty: of `structured`.
-
-    Raises:
-        ValueError: an unknown name, the same one twice, or heads that do not divide D.
     """
 
     def __init__(self, names: str, input_size: int, num_heads: int = 4, penalty: float = 0.3) -> None:

@@ -17,25 +17,15 @@ class SpectralCnn(nn.Module):
 
     Padding is zero before every convolution and batch norms see real frames alone, so that batching changes nothing.
     Strides and not max pooling make the maps smaller: on a CPU that is 13 times as fast.
-
-    Args:
-        input_size: D = num_maps * bands; the frames of `fbank` are 3 maps (levels, deltas, accelerations).
-        channels: maps after each block; none: the frames go through as they are.
-        strides: (frames, bands) that each convolution moves.
-        kernel_size: frames and bands that a convolution sees; odd.
-        num_maps: of the input.
-
-    Raises:
-        ValueError: not a stride for each convolution, or bands that are not whole.
     """
 
     def __init__(
         self,
-        input_size: int,
-        channels: Sequence[int],
-        strides: Sequence[Sequence[int]],
-        kernel_size: int = 3,
-        num_maps: int = 1,
+        input_size: int,  # D = num_maps * bands; the frames of `fbank` are 3 maps (levels, deltas, accelerations)
+        channels: Sequence[int],  # maps after each block; none: the frames go through as they are
+        strides: Sequence[Sequence[int]],  # (frames, bands) that each convolution moves
+        kernel_size: int = 3,  # frames and bands that a convolution sees; odd
+        num_maps: int = 1,  # of the input
     ) -> None:
         super().__init__()
         if len(strides) < len(channels) or any(len(stride) != 2 or min(stride) < 1 for stride in strides):

@@ -23,26 +23,20 @@ KINDS = ("classification", "distribution", "regression")
 
 @dataclass(frozen=True)
 class Task:
-    """One target of a model. The order of its classes lives here and nowhere else; it is saved with the model.
-
-    Attributes:
-        name: the manifest's column: `emotion`, `gender`, `arousal`, ...
-        kind: `classification` (class indices, -1 = missing), `distribution` (soft labels: a probability of
-            each class, NaN = missing) or `regression` (floats, NaN = missing).
-        labels: class names in order; for a regression the name of its one dimension.
-        level: `utterance`, or `frame` for a regression of values that are annotated over time.
-        weight: factor of the task's loss, >= 0.
-        adversarial: what the embedding must not tell: it is trained through a reversed gradient.
-    """
+    """One target of a model. The order of its classes lives here and nowhere else; it is saved with the model."""
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
 
-    name: Annotated[str, Field(min_length=1)]
+    name: Annotated[str, Field(min_length=1)]  # the manifest's column: `emotion`, `gender`, `arousal`, ...
+    # `classification` (class indices, -1 = missing), `distribution` (soft labels: a probability of each class, NaN =
+    # missing) or `regression` (floats, NaN = missing)
     kind: Literal["classification", "distribution", "regression"]
+    # class names in order; for a regression the name of its one dimension
     labels: Annotated[tuple[str, ...], Field(min_length=1)]
+    # `utterance`, or `frame` for a regression of values that are annotated over time
     level: Literal["utterance", "frame"] = "utterance"
-    weight: float = 1.0
-    adversarial: bool = False
+    weight: float = 1.0  # factor of the task's loss, >= 0
+    adversarial: bool = False  # what the embedding must not tell: it is trained through a reversed gradient
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:

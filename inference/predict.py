@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
 from threading import Semaphore
@@ -18,21 +16,19 @@ from torch import Tensor
 from undertone.audio.batches import ahead, plan_batches
 from undertone.audio.read import AudioError
 from undertone.common.hub_client import find_model
-from undertone.downstream.head import HeadOutput
-from undertone.downstream.model import UndertoneModel, utterance_logits
-from undertone.downstream.task import Task, free_name
-from undertone.inference.format import FIXED, Prediction, Predictions
-from undertone.inference.recordings import Recording, TooLarge, as_recording, recordings_of
-from undertone.upstream.execution import MOST, in_halves, packed, side_by_side
-from undertone.upstream.types import WaveBatch
+from undertone.downstream.model import UndertoneModel
+from undertone.downstream.task import Task
+from undertone.inference.format import Prediction, Predictions
+from undertone.inference.recordings import Recording, as_recording, recordings_of
+from undertone.inference.waves import Extras, predict_waves
+from undertone.upstream.execution import MOST, TooLittleMemory, packed, side_by_side
 
-ATTENTION = "attention"  # key of the frames' weights
-EMBEDDING = "embedding"
 BATCH_SECONDS = 60.0  # padded audio in a batch on an accelerator
 PACKED_FROM = 60.0  # seconds of audio from which packing the weights saves more time than it takes
 WINDOW = 256  # recordings that are looked at together to make batches of like length
 
 Job = tuple[int, Recording]
+Result = Prediction | AudioError | TooLittleMemory
 
 
 def load_model(
@@ -71,14 +67,6 @@ def _device(device: str | torch.device | None) -> torch.device:
     if chosen.type == "cuda" and (chosen.index or 0) >= torch.cuda.device_count():
         raise ValueError(f"device={device!r}, but torch sees {torch.cuda.device_count()} GPUs here. Use device='cpu'.")
     return chosen
-
-
-@dataclass(frozen=True)
-class _Extras:
-    """What a prediction has besides its tasks."""
-
-    attention: bool = False
-    embedding: bool = False
 
 
 class Predictor:
@@ -154,8 +142,8 @@ class Predictor:
             reason}`.
 
         Raises:
-            AudioError: with `strict`, for the first unreadable recording.
-            ValueError: an element of `inputs` is no recording.
+            ValueError: an element of `inputs` is no recording; with `strict`, for the first that has no prediction: an
+                `AudioError`, or `TooLittleMemory`.
 
         Warns:
             UserWarning: samples in memory outside -2 to 2, as of 16 bit integers that were not divided.
@@ -173,7 +161,7 @@ class Predictor:
         recordings = recordings_of(inputs, sample_rate)
         limit = self._limit(batch_seconds)
         with packed(self.model) if self._is_long(recordings) else nullcontext():
-            return Predictions(self._each(recordings, limit, strict, _Extras(attention, embeddings)))
+            return Predictions(self._each(recordings, limit, strict, Extras(attention, embeddings)))
 
     def predict_each(
         self,
@@ -196,7 +184,7 @@ class Predictor:
             call.wav
         """
         recordings = recordings_of(inputs, sample_rate)
-        return self._each(recordings, self._limit(batch_seconds), strict, _Extras(attention, embeddings))
+        return self._each(recordings, self._limit(batch_seconds), strict, Extras(attention, embeddings))
 
     def predict_wave(self, samples: np.ndarray | Tensor | Sequence[float], sample_rate: int) -> Prediction:
         """The prediction for samples in memory.
@@ -211,7 +199,7 @@ class Predictor:
         Warns:
             UserWarning: samples outside -2 to 2, as of 16 bit integers that were not divided.
         """
-        (row,) = self._each([as_recording((samples, sample_rate))], 0.0, True, _Extras())
+        (row,) = self._each([as_recording((samples, sample_rate))], 0.0, True, Extras())
         return row
 
     def _limit(self, batch_seconds: float | None) -> float:
@@ -230,23 +218,21 @@ class Predictor:
         return any((seconds := seconds + recording.seconds()) >= PACKED_FROM for recording in recordings)
 
     def _each(
-        self, recordings: Iterable[Recording], limit: float, strict: bool, extras: _Extras
+        self, recordings: Iterable[Recording], limit: float, strict: bool, extras: Extras
     ) -> Iterator[Prediction]:
         """Predictions in the order of the recordings, each as soon as all before it are done."""
         waiting: dict[int, Prediction] = {}
         turn = 0
         for (index, recording), result in self._results(recordings, limit, extras):
-            if isinstance(result, AudioError) and strict:
+            if not isinstance(result, dict) and strict:
                 raise result
-            found = {"error": result.reason} if isinstance(result, AudioError) else result
+            found = result if isinstance(result, dict) else {"error": getattr(result, "reason", str(result))}
             waiting[index] = ({"file": recording.name} if recording.name is not None else {}) | found
             while turn in waiting:
                 yield waiting.pop(turn)
                 turn += 1
 
-    def _results(
-        self, recordings: Iterable[Recording], limit: float, extras: _Extras
-    ) -> Iterator[tuple[Job, Prediction | AudioError]]:
+    def _results(self, recordings: Iterable[Recording], limit: float, extras: Extras) -> Iterator[tuple[Job, Result]]:
         """Each recording with its prediction or error; threads read, and on a CPU compute, the next batches."""
         jobs = _batches(enumerate(recordings), limit)
         first = list(islice(jobs, 2))
@@ -257,13 +243,13 @@ class Predictor:
             return
         at_work = Semaphore(MOST)
 
-        def work(twin: UndertoneModel, batch: Sequence[Job]) -> list[Prediction | AudioError]:
+        def work(twin: UndertoneModel, batch: Sequence[Job]) -> list[Result]:
             with at_work:
                 return Predictor(twin)._predict_read(self._read(batch), extras)
 
         for batch, results in side_by_side(self.model, jobs, work):
             for job, result in zip(batch, results, strict=True):
-                if isinstance(result, TooLarge):  # beside others; it may fit when all of them have finished
+                if isinstance(result, TooLittleMemory):  # beside others; it may fit when all of them have finished
                     for _ in range(MOST):
                         at_work.acquire()
                     try:
@@ -275,49 +261,11 @@ class Predictor:
     def _read(self, batch: Sequence[Job]) -> list[Tensor | AudioError]:
         return [recording.wave(self.model.upstream) for _, recording in batch]
 
-    def _predict_read(self, waves: list[Tensor | AudioError], extras: _Extras) -> list[Prediction | AudioError]:
+    def _predict_read(self, waves: list[Tensor | AudioError], extras: Extras) -> list[Result]:
         """A prediction for each wave of a batch; errors stay."""
         found = [wave for wave in waves if isinstance(wave, Tensor)]
-        predictions = iter(self._predict_waves(found, extras))
+        predictions = iter(predict_waves(self.model, found, extras))
         return [next(predictions) if isinstance(wave, Tensor) else wave for wave in waves]
-
-    def _predict_waves(self, waves: list[Tensor], extras: _Extras) -> list[Prediction | AudioError]:
-        """Predictions of (N_i,) waves at the model's rate, in one batch, or in parts where memory is short."""
-        if not waves:
-            return []
-
-        def too_large(wave: Tensor, error: Exception) -> Prediction | AudioError:
-            seconds, reason = len(wave) / self.model.sample_rate, (str(error) or "no room").split("\n")[0]
-            return TooLarge("", f"the memory does not hold {seconds:.1f} s of audio at once: {reason} Cut it.")
-
-        return in_halves(lambda part: self._predict_batch(part, extras), waves, too_large)
-
-    def _predict_batch(self, waves: Sequence[Tensor], extras: _Extras) -> list[Prediction | AudioError]:
-        rate = self.model.sample_rate
-        output = self.model.predict_batch(WaveBatch.collate(list(waves), rate))
-        rows: list[Prediction] = [{"duration": len(wave) / rate} for wave in waves]
-        wrong: set[int] = set()
-        for task in self.tasks:
-            values = utterance_logits(output, task.name).float()  # (B, C)
-            if task.has_classes:
-                values = values.softmax(-1)
-            for number, (row, scores) in enumerate(zip(rows, values.tolist(), strict=True)):
-                if not all(map(math.isfinite, scores)):
-                    wrong.add(number)
-                    continue
-                entry = _entry(task, scores)
-                if task.level == "frame":
-                    entry = _over_time(output, task.name, number, row["duration"], scores[0])
-                row[free_name(task.name, *FIXED)] = entry
-        for number, row in enumerate(rows):
-            if extras.attention and output.attention is not None and number not in wrong:
-                row.setdefault(ATTENTION, _attention(output, number, row["duration"]))  # unless a task has that name
-            if extras.embedding:
-                row.setdefault(EMBEDDING, output.embedding[number].float().tolist())
-        return [
-            AudioError("", "the model's scores for it are not finite numbers.") if number in wrong else row
-            for number, row in enumerate(rows)
-        ]
 
 
 def _batches(jobs: Iterator[Job], limit: float) -> Iterator[list[Job]]:
@@ -327,28 +275,3 @@ def _batches(jobs: Iterator[Job], limit: float) -> Iterator[list[Job]]:
         return
     while window := list(islice(jobs, WINDOW)):
         yield from plan_batches(window, lambda job: job[1].seconds(), limit)
-
-
-def _entry(task: Task, scores: list[float]) -> dict[str, Any] | float:
-    if task.kind == "regression":
-        return scores[0]
-    return {
-        "label": task.labels[max(range(len(scores)), key=scores.__getitem__)],
-        "scores": dict(zip(task.labels, scores, strict=True)),
-    }
-
-
-def _frame_times(num_frames: int, duration: float) -> list[float]:
-    """Seconds of the middle of each frame."""
-    return [(frame + 0.5) * duration / num_frames for frame in range(num_frames)]
-
-
-def _attention(output: HeadOutput, row: int, duration: float) -> dict[str, list[float]]:
-    weights = output.attention_of(row).tolist()
-    return {"times": _frame_times(len(weights), duration), "weights": weights}
-
-
-def _over_time(output: HeadOutput, task: str, row: int, duration: float, mean: float) -> dict[str, Any]:
-    values = output.logits[task][row]  # (T, 1)
-    length = len(values) if output.lengths is None else int(output.lengths[row])
-    return {"mean": mean, "times": _frame_times(length, duration), "values": values[:length, 0].tolist()}

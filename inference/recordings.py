@@ -63,17 +63,14 @@ class Recording:
 
         An encoded file in memory is read as every file is, through one in the folder of temporary files.
         """
-        try:
-            if self.content is not None:
-                with tempfile.NamedTemporaryFile(prefix="undertone-") as file:
-                    file.write(self.content)
-                    file.flush()
-                    return read_clip(upstream, file.name)
-            if self.path is not None:
-                return read_clip(upstream, self.path, self.start, self.end)
-            return _resampled(self.samples, self.sample_rate, self.name, upstream)
-        except MemoryError as error:
-            return TooLarge(self.name or "", f"the memory does not hold the decoded audio: {error or 'no room'}.")
+        if self.content is not None:
+            with tempfile.NamedTemporaryFile(prefix="undertone-") as file:
+                file.write(self.content)
+                file.flush()
+                return read_clip(upstream, file.name)
+        if self.path is not None:
+            return read_clip(upstream, self.path, self.start, self.end)
+        return _resampled(self.samples, self.sample_rate, self.name, upstream)
 
 
 def _resampled(samples: Tensor | None, rate: int, name: str | None, upstream: Upstream) -> Tensor | AudioError:
@@ -87,10 +84,6 @@ def _resampled(samples: Tensor | None, rate: int, name: str | None, upstream: Up
     if seconds > limit:
         return AudioError(name, f"{upstream.name} {too_long(seconds, limit)}")
     return resampled(samples, rate, upstream.sample_rate)
-
-
-class TooLarge(AudioError):
-    """Audio that the memory does not hold; alone, or when nothing else is computed, it may."""
 
 
 def recordings_of(inputs: Any, sample_rate: int | None = None) -> Iterable[Recording]:

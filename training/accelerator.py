@@ -32,24 +32,13 @@ def with_precision_of_device(config: RunConfig) -> tuple[RunConfig, str]:
 
 
 def make_accelerator(
-    device: str = "auto",
-    precision: str = "no",
-    deterministic: bool = False,
-    log_with: str = "none",
-    project: Path | None = None,
+    device: str = "auto",  # auto, cpu or cuda
+    precision: str = "no",  # no, bf16 or fp16
+    deterministic: bool = False,  # use only algorithms that give the same bits every time
+    log_with: str = "none",  # a tracker, or none
+    project: Path | None = None,  # folder that the tracker writes to; None: nothing is tracked
 ) -> Accelerator:
-    """Accelerate's view of devices and processes.
-
-    Args:
-        device: auto, cpu or cuda.
-        precision: no, bf16 or fp16.
-        deterministic: use only algorithms that give the same bits every time.
-        log_with: a tracker, or none.
-        project: folder that the tracker writes to; None: nothing is tracked.
-
-    Raises:
-        ValueError: an unknown device, or device=cuda without a GPU.
-    """
+    """Accelerate's view of devices and processes."""
     if device not in ("auto", "cpu", "cuda"):
         raise ValueError(f"Setting 'device': input should be 'auto', 'cpu' or 'cuda', got {device!r}.")
     if deterministic:

@@ -44,9 +44,6 @@ class Augmenter:
         sample_rate: Hz, of the audio.
         source: of clean batches, where the audio is not changed.
         compute: changed audio -> the module's input, the hidden states of a frozen upstream; None: the audio itself.
-
-    Raises:
-        ValueError: `noise_files` holds no audio.
     """
 
     def __init__(
@@ -162,11 +159,7 @@ class CopySource:
 
 
 def check_augmentation(config: RunConfig, tasks: Sequence[Task]) -> None:
-    """Refuse augmentation that this head, mode or task cannot use.
-
-    Raises:
-        ValueError: says what to leave out.
-    """
+    """Refuse augmentation that this head, mode or task cannot use."""
     settings, head = config.augment, head_class(config.head)
     masks = [name for name in MASKS if getattr(settings, name)]
     if settings.copies and not head.is_fitted:

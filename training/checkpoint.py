@@ -19,26 +19,16 @@ KEPT = 2
 
 @dataclass
 class Progress:
-    """Where a training stands: all that resuming needs beside the weights and the optimiser's moments.
+    """Where a training stands: all that resuming needs beside the weights and the optimiser's moments."""
 
-    Attributes:
-        step: updates done.
-        epoch: of the current pass, counted from 0.
-        position: batches of that pass already done.
-        best: (dev score, step) of the kept weights, best first.
-        evaluations_since_best: evaluations on dev without a better score.
-        finished: the training came to its end.
-        losses: of the updates since the last evaluation.
-        history: one record per evaluation: step, epoch, lr, train_loss, dev.
-    """
-
-    step: int = 0
-    epoch: int = 0
-    position: int = 0
-    best: list[tuple[float, int]] = field(default_factory=list)
-    evaluations_since_best: int = 0
-    finished: bool = False
-    losses: list[float] = field(default_factory=list)
+    step: int = 0  # updates done
+    epoch: int = 0  # of the current pass, counted from 0
+    position: int = 0  # batches of that pass already done
+    best: list[tuple[float, int]] = field(default_factory=list)  # (dev score, step) of the kept weights, best first
+    evaluations_since_best: int = 0  # evaluations on dev without a better score
+    finished: bool = False  # the training came to its end
+    losses: list[float] = field(default_factory=list)  # of the updates since the last evaluation
+    # one record per evaluation: step, epoch, lr, train_loss, dev
     history: list[dict[str, Any]] = field(default_factory=list)
 
     def rank(self, score: float, top: int) -> bool:

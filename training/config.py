@@ -48,11 +48,7 @@ def read_yaml(text: str) -> Any:
 
 
 def parse(text: str) -> Any:
-    """The value of one word of YAML.
-
-    Raises:
-        ValueError: it is not YAML.
-    """
+    """The value of one word of YAML."""
     try:
         if "e" in text.lower():
             with suppress(ValueError):
@@ -163,9 +159,12 @@ class DataSettings(_Settings):
     soft_labels: bool = Field(False, description="train on the distribution of the raters' votes instead of one label")
     protocol: str | None = Field(
         None,
-        description="speaker, session, groups, split, random, auto or the corpus' own; null: the corpus' default",
+        description="speaker, session, groups, text, corpus, split, random, auto or the corpus' own; null: the corpus' "
+        "default",
     )
-    num_folds: int | None = Field(None, ge=2, description="number of folds of the protocols `groups` and `random`")
+    num_folds: int | None = Field(
+        None, ge=2, description="number of folds of the protocols `groups` and `random`, of speaker groups of `text`"
+    )
     allow_leak: bool = Field(
         False, description="allow folds that share speakers; every score is then marked speaker-dependent"
     )
@@ -465,9 +464,6 @@ def trials(config: RunConfig) -> list[Trial]:
     """Every combination of the sweep's values with every seed; one trial without a name if there are neither.
 
     Options that a head chooses for each task separately (C of a fitted head) stay in the sweep of each trial's config.
-
-    Raises:
-        ValueError: a value that the setting does not take.
     """
     own = per_task_sweep(config)
     swept = {key: values for key, values in config.sweep.items() if key not in own}

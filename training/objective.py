@@ -33,19 +33,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class BatchTotals:
-    """What a loss must know of the whole batch (all processes, all micro-batches) beside its part of it.
+    """What a loss must know of the whole batch (all processes, all micro-batches) beside its part of it."""
 
-    Attributes:
-        counts: {task: the count that its summed loss is divided by}; 0 where nothing is labelled.
-        size: utterances.
-        progress: fraction of the training's updates that are done.
-        slopes: {task: derivatives (N,) of 1 - CCC with respect to the N predictions of a part, and that loss ()}, where
-            the batch is split: a part's CCC is not the batch's.
-    """
-
-    counts: dict[str, float]
-    size: int
-    progress: float
+    counts: dict[str, float]  # {task: the count that its summed loss is divided by}; 0 where nothing is labelled
+    size: int  # utterances
+    progress: float  # fraction of the training's updates that are done
+    # {task: derivatives (N,) of 1 - CCC with respect to the N predictions of a part, and that loss ()}, where the batch
+    # is split: a part's CCC is not the batch's
     slopes: dict[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
 
 
@@ -53,25 +47,15 @@ class Objective(nn.Module):
     """The loss of a training. Its parameters (task weights, an adversary) are not part of the model.
 
     Train them without weight decay. Only `train` decides class weights and the adversary's classes.
-
-    Args:
-        config: which losses, and their options.
-        tasks: what the model predicts.
-        train: the training utterances.
-        embedding_size: E of the head.
-        accelerator: devices and processes.
-
-    Raises:
-        ValueError: an adversarial task without two classes among `train`.
     """
 
     def __init__(
         self,
-        config: RunConfig,
-        tasks: tuple[Task, ...],
-        train: Sequence[Utterance],
-        embedding_size: int,
-        accelerator: Accelerator,
+        config: RunConfig,  # which losses, and their options
+        tasks: tuple[Task, ...],  # what the model predicts
+        train: Sequence[Utterance],  # the training utterances
+        embedding_size: int,  # E of the head
+        accelerator: Accelerator,  # devices and processes
     ) -> None:
         super().__init__()
         self.tasks, self.accelerator = tasks, accelerator

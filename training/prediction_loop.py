@@ -104,11 +104,7 @@ def task_scores(tasks: tuple[Task, ...], logits: Mapping[str, Tensor]) -> dict[s
 
 
 def selecting_metrics(tasks: Sequence[Task], select_by: str | None) -> dict[str, str]:
-    """{task: metric} whose mean on dev selects: UAR or CCC of every task, or `select_by` of the first task only.
-
-    Raises:
-        ValueError: the first task has no such metric.
-    """
+    """{task: metric} whose mean on dev selects: UAR or CCC of every task, or `select_by` of the first task only."""
     if select_by is None:
         return {task.name: SELECTING[task.has_classes][0] for task in tasks}
     allowed = SELECTING[tasks[0].has_classes]
@@ -139,9 +135,6 @@ def selection_score(predictions: Predictions, select_by: str | None) -> tuple[fl
         predictions: of the dev utterances.
         select_by: metric of the first task, which then is the only one that selects; None: the mean of `uar` (classes)
             and `ccc` (values) over the tasks where it is defined.
-
-    Raises:
-        ValueError: no task that selects has enough labels on dev for its metric.
     """
     every = {
         task.name: quick_metrics(task, predictions.targets[task.name], predictions.scores[task.name])

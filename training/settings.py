@@ -43,11 +43,7 @@ def make_config(
 
 
 def corpus_options(words: Iterable[str]) -> dict[str, Any]:
-    """The options in `corpus.NAME=value` words, for a command that takes no other settings.
-
-    Raises:
-        ValueError: another setting, or a word without `=`.
-    """
+    """The options in `corpus.NAME=value` words, for a command that takes no other settings."""
     merged: dict[str, Any] = {}
     for word in words:
         assign(merged, word)
@@ -105,11 +101,7 @@ def save_config(config: RunConfig, path: Path) -> None:
 
 
 def check_same_run(config: RunConfig, path: Path) -> None:
-    """Refuse to continue a run under another config than the one it was started with.
-
-    Raises:
-        ValueError: the settings that differ, and what to do.
-    """
+    """Refuse to continue a run under another config than the one it was started with."""
     if not path.is_file():
         return
     before, now = read_record(path), json.loads(config.model_dump_json())

@@ -23,13 +23,9 @@ if TYPE_CHECKING:
 
 
 class Source(Protocol):
-    """Where batches come from.
+    """Where batches come from."""
 
-    Attributes:
-        jitter: how freely utterances of unlike length share a batch (see `epoch_batches`).
-    """
-
-    jitter: ClassVar[float]
+    jitter: ClassVar[float]  # how freely utterances of unlike length share a batch (see `epoch_batches`)
 
     def __call__(self, utterances: Sequence[Utterance]) -> HiddenStates | WaveBatch:
         """The batch of the utterances, in their order, padded to the longest."""
@@ -40,22 +36,16 @@ class StoreSource:
 
     States that were read stay in memory, as they are stored, until the allowance is used up; the rest is read every
     time.
-
-    Args:
-        store: holds all that will be asked for.
-        allowance: bytes of memory on `device`; None: half of what is free there.
-        device: where states are kept and batches are made.
-        layer: the only one to read, so that L is 1; None: all of them.
     """
 
     jitter: ClassVar[float] = 0.3  # padding frames cost little here, mixing helps
 
     def __init__(
         self,
-        store: Store,
-        allowance: int | None = None,
-        device: torch.device | str = "cpu",
-        layer: int | None = None,
+        store: Store,  # holds all that will be asked for
+        allowance: int | None = None,  # bytes of memory on `device`; None: half of what is free there
+        device: torch.device | str = "cpu",  # where states are kept and batches are made
+        layer: int | None = None,  # the only one to read, so that L is 1; None: all of them
     ) -> None:
         self.store, self.device, self.layer = store, torch.device(device), layer
         self.room = _free_memory(self.device) // 2 if allowance is None else allowance
@@ -121,9 +111,6 @@ class RecomputeSource:
         upstream: on the device of the training; put in eval mode.
         mean: give means over the frames, (B, L, 1, D).
         precision: of its arithmetic: `no`, `bf16` or `fp16`.
-
-    Raises:
-        ValueError: the device computes wrongly in this precision.
     """
 
     jitter: ClassVar[float] = WaveSource.jitter

@@ -194,11 +194,7 @@ def _folds(names: Sequence[str], most: int = 5) -> str:
 
 
 def adversarial_tasks(names: Sequence[str], train: Sequence[Utterance]) -> tuple[Task, ...]:
-    """The adversary's tasks; their classes are those of the training utterances alone.
-
-    Raises:
-        ValueError: a column without two classes there.
-    """
+    """The adversary's tasks; their classes are those of the training utterances alone."""
     tasks = []
     for name in names:
         labels = {str(value) for value in _present([utterance.label(name) for utterance in train])}
@@ -273,11 +269,7 @@ def read_series(path: str) -> dict[str, np.ndarray]:
 
 
 def annotation(task: Task, utterance: Utterance) -> tuple[np.ndarray, np.ndarray]:
-    """(P,) times in seconds after the utterance's start, and (P,) float32 values, NaN = missing; empty without series.
-
-    Raises:
-        ValueError: the series has no column of the task's name.
-    """
+    """(P,) seconds after the utterance's start, and (P,) float32 values, NaN = missing; empty without a series."""
     if utterance.series is None:
         return np.empty(0), np.empty(0, dtype=np.float32)
     series = read_series(utterance.series)
@@ -307,11 +299,7 @@ def at_times(frames: Tensor, times: Tensor, duration: float) -> Tensor:
 
 
 def at_annotations(task: Task, output: HeadOutput, utterances: Sequence[Utterance]) -> list[Tensor]:
-    """(P, C) predictions of each utterance at the P times of its annotation.
-
-    Raises:
-        ValueError: the head does not say how many of its frames are real.
-    """
+    """(P, C) predictions of each utterance at the P times of its annotation."""
     if output.lengths is None:
         raise ValueError(f"The head gives no lengths, which the task {task.name!r}, frame by frame, needs. Set them.")
     logits = output.logits[task.name].float()

@@ -112,23 +112,15 @@ Follow = Callable[[int, int, float | None], None]  # updates done, updates in al
 
 @dataclass(frozen=True)
 class Trained:
-    """The outcome of a training.
+    """The outcome of a training."""
 
-    Attributes:
-        best_step: updates before the weights that were kept.
-        best_score: their dev score; None without dev.
-        history: a record of every evaluation on dev.
-        micro_batches: how many a batch was split into at the end.
-        chosen: {setting: {task: value}} where each task has its own choice.
-        chosen_by: what the dev score was measured on.
-    """
-
-    best_step: int
-    best_score: float | None
-    history: list[dict[str, Any]]
-    micro_batches: int = 1
+    best_step: int  # updates before the weights that were kept
+    best_score: float | None  # their dev score; None without dev
+    history: list[dict[str, Any]]  # a record of every evaluation on dev
+    micro_batches: int = 1  # how many a batch was split into at the end
+    # {setting: {task: value}} where each task has its own choice
     chosen: dict[str, dict[str, Any]] = field(default_factory=dict)
-    chosen_by: str = DEV_PART
+    chosen_by: str = DEV_PART  # what the dev score was measured on
 
 
 @dataclass(frozen=True)

@@ -20,11 +20,7 @@ if TYPE_CHECKING:
 
 
 def unlabelled_corpus(name: str) -> Corpus:
-    """What `unlabelled=NAME` stands for: a folder of audio files, or anything that `load_corpus` takes.
-
-    Raises:
-        ValueError: there is no such folder or corpus.
-    """
+    """What `unlabelled=NAME` stands for: a folder of audio files, or anything that `load_corpus` takes."""
     folder = Path(name).expanduser()
     if folder.is_dir() and not (folder / FILE_NAME).is_file():
         return AudioFolder(folder)
@@ -37,9 +33,6 @@ def without_labels(manifest: Manifest, unlabelled: Manifest) -> tuple[Utterance,
     Args:
         manifest: of the corpus.
         unlabelled: of the unlabelled speech; labels that it has are dropped.
-
-    Raises:
-        ValueError: nothing is left.
     """
     known = set(manifest.column("audio_hash"))
     kept = ("path", "start", "end", "duration", "audio_hash", "size", "mtime_ns")

@@ -22,25 +22,15 @@ def too_long(seconds: float, max_seconds: float) -> str:
 
 
 class Upstream(nn.Module, ABC):
-    """Audio -> hidden states; an utterance's states never depend on what shares its batch.
+    """Audio -> hidden states; an utterance's states never depend on what shares its batch."""
 
-    Attributes:
-        name: Hub id, folder, or the name of an acoustic front-end.
-        options: what its constructor was given, JSON.
-        sample_rate: Hz that `forward` expects.
-        num_layers: L, layer 0 included.
-        hidden_size: D.
-        max_seconds: the longest clip that `forward` takes; infinite for most.
-        random_weights: true when the weights were drawn at random and not learned; every table says so.
-    """
-
-    name: str
-    options: Mapping[str, Any] = {}
-    sample_rate: int
-    num_layers: int
-    hidden_size: int
-    max_seconds: float = math.inf
-    random_weights: bool = False
+    name: str  # Hub id, folder, or the name of an acoustic front-end
+    options: Mapping[str, Any] = {}  # what its constructor was given, JSON
+    sample_rate: int  # Hz that `forward` expects
+    num_layers: int  # L, layer 0 included
+    hidden_size: int  # D
+    max_seconds: float = math.inf  # the longest clip that `forward` takes; infinite for most
+    random_weights: bool = False  # true when the weights were drawn at random and not learned; every table says so
 
     @abstractmethod
     def forward(self, batch: WaveBatch) -> HiddenStates:
@@ -92,5 +82,7 @@ def read_clip(
         wave = read_audio(path, upstream.sample_rate, start, end)
     except AudioError as error:
         return error
+    except MemoryError:
+        return AudioError(path, "the memory does not hold the decoded file. Cut it into shorter ones.")
     seconds, limit = len(wave) / upstream.sample_rate, upstream.max_seconds
     return wave if seconds <= limit else AudioError(path, f"{upstream.name} {too_long(seconds, limit)}")

@@ -71,9 +71,6 @@ def check_allowed(part: str, name: str, allow: tuple[str, ...]) -> None:
         part: `head` or `upstream`, for the message.
         name: what the model's config names.
         allow: packages or files whose code may be run.
-
-    Raises:
-        ValueError: says what to pass if it is trusted.
     """
     if is_outside(name) and not any(name == entry or name.startswith((f"{entry}.", f"{entry}:")) for entry in allow):
         package = name if name.endswith(".py") else name.split(":")[0].split(".")[0]

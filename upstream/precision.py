@@ -74,9 +74,6 @@ def check_precision(upstream: Upstream, device: torch.device, precision: str) ->
         upstream: on `device`, in eval mode.
         device: where it will compute.
         precision: `no` (nothing is tried), `bf16` or `fp16`.
-
-    Raises:
-        ValueError: a frame of a layer is more than `LIMIT` off (norm of the difference over the norm), or not finite.
     """
     for seconds in PROBES if precision in AUTOCAST else ():
         generator = torch.Generator().manual_seed(0)

@@ -17,17 +17,11 @@ def length_mask(lengths: Tensor, size: int) -> Tensor:
 
 @dataclass(frozen=True)
 class WaveBatch:
-    """Mono audio, zero-padded on the right.
+    """Mono audio, zero-padded on the right."""
 
-    Attributes:
-        samples: (B, N) float32 in [-1, 1].
-        lengths: (B,) int64, real samples of each row.
-        sample_rate: Hz.
-    """
-
-    samples: Tensor
-    lengths: Tensor
-    sample_rate: int
+    samples: Tensor  # (B, N) float32 in [-1, 1]
+    lengths: Tensor  # (B,) int64, real samples of each row
+    sample_rate: int  # Hz
 
     @classmethod
     def collate(cls, waves: list[Tensor], sample_rate: int) -> WaveBatch:
@@ -42,15 +36,10 @@ class WaveBatch:
 
 @dataclass(frozen=True)
 class HiddenStates:
-    """All L layer outputs of an upstream; layer 0 is the input of the first block. Padding frames are zero.
+    """All L layer outputs of an upstream; layer 0 is the input of the first block. Padding frames are zero."""
 
-    Attributes:
-        states: (B, L, T, D) floating point.
-        lengths: (B,) int64, real frames of each row.
-    """
-
-    states: Tensor
-    lengths: Tensor
+    states: Tensor  # (B, L, T, D) floating point
+    lengths: Tensor  # (B,) int64, real frames of each row
 
     @property
     def mask(self) -> Tensor:
@@ -114,15 +103,10 @@ class StoredStates(HiddenStates):
 
 @dataclass(frozen=True)
 class Frames:
-    """One feature sequence an utterance: the output of the layer sum. Padding frames may hold anything finite.
+    """One feature sequence an utterance: the output of the layer sum. Padding frames may hold anything finite."""
 
-    Attributes:
-        features: (B, T, D) floating point.
-        lengths: (B,) int64, real frames of each row.
-    """
-
-    features: Tensor
-    lengths: Tensor
+    features: Tensor  # (B, T, D) floating point
+    lengths: Tensor  # (B,) int64, real frames of each row
 
     @property
     def mask(self) -> Tensor:

@@ -192,14 +192,15 @@ def test_nothing_there_says_what_was_looked_for(tmp_path):
 MAY_BE_IMPORTED = {
     "undertone", "torch", "torchaudio", "torchgen", "transformers", "accelerate", "safetensors", "tokenizers",
     "huggingface_hub", "numpy", "scipy", "soundfile", "cffi", "xxhash", "pydantic", "pydantic_core", "annotated_types",
-    "PIL", "anyio", "brotli", "certifi", "charset_normalizer", "click", "cuda", "cython_runtime", "dill", "filelock", "fsspec",
-    "functorch", "google", "h11", "hf_xet", "httpcore", "httpcore2", "httpx", "httpx2", "idna", "jinja2", "markupsafe",
+    "PIL", "anyio", "brotli", "certifi", "charset_normalizer", "click", "cuda", "cython_runtime", "dill", "filelock",
+    "fsspec", "functorch", "google", "h11", "hf_xet", "httpcore", "httpcore2", "httpx", "httpx2", "idna", "jinja2",
+    "markupsafe",
     "mpmath", "networkx", "packaging", "psutil", "regex", "requests", "sniffio", "sympy", "tqdm", "triton",
     "truststore", "typing_extensions", "typing_inspection", "urllib3", "yaml",
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("kind", ["fbank", "tiny-wav2vec2"])
+@pytest.mark.parametrize("kind", [pytest.param("fbank", marks=pytest.mark.slow), "tiny-wav2vec2"])
 def test_predicting_imports_nothing_outside_a_written_list(kind, model_folder, files, tmp_path):
     folder = model_folder
     if kind != "fbank":
@@ -348,20 +349,25 @@ def test_rows_of_batches_come_in_order(predictor, files):
 
 
 @pytest.mark.parametrize("batch_seconds", [None, 60.0])
-def test_what_the_memory_does_not_hold_is_that_rows_reason(predictor, files, monkeypatch, batch_seconds):
-    whole = predictor.model.upstream.forward
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory. Tried 20 MiB."), MemoryError("no room")])
+def test_a_file_that_the_memory_does_not_hold_spoils_nothing_else(predictor, files, monkeypatch, batch_seconds, error):
+    """Files of over 2 s ask for more memory than there is; they lie in one batch with the others, or alone."""
+    compute, expected = UndertoneModel.predict_batch, predictor.predict(files)
 
-    def small(batch):
-        if batch.samples.numel() > 32_000:
-            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB.")
-        return whole(batch)
+    def short_of_memory(model, batch):
+        if batch.samples.shape[1] > 2 * 16_000:
+            raise error
+        return compute(model, batch)
 
-    expected = predictor.predict(files)
-    monkeypatch.setattr(predictor.model.upstream, "forward", small)
+    monkeypatch.setattr(UndertoneModel, "predict_batch", short_of_memory)
     rows = predictor.predict(files, batch_seconds=batch_seconds)
-    assert "the memory does not hold 2.5 s of audio at once: CUDA out of memory." in rows[0]["error"]
+    assert (
+        rows[0]["error"] == f"The memory does not hold 2.5 s of audio at once: {error} Cut the file into shorter ones."
+    )
     for row, known in zip(rows[1:], expected[1:], strict=True):
         np.testing.assert_allclose(numbers(row), numbers(known), atol=1e-5)
+    with pytest.raises(ValueError, match="The memory does not hold 2.5 s"):
+        predictor.predict(files[:2], strict=True)
 
 
 def test_what_fits_alone_is_tried_again_alone(predictor, files, monkeypatch):

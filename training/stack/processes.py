@@ -41,9 +41,6 @@ def fit_all(trainers: Sequence[StackedTrainer], advance: Advance) -> Generator[O
 
     Yields:
         the outcome of each trainer, in order.
-
-    Raises:
-        ValueError: the system ended a process.
     """
     total = sum(group.last * len(group.configs) for one in trainers for group in one.groups)
     workers = min(torch.get_num_threads(), len(trainers))

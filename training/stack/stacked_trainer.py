@@ -55,25 +55,15 @@ One layer alone is a layer sum whose logits are 0 and minus infinity: their grad
 
 @dataclass(frozen=True)
 class TrainingGroup:
-    """The trainings that see the same batches: those of one fold with one seed.
+    """The trainings that see the same batches: those of one fold with one seed."""
 
-    Attributes:
-        name: of the fold; the first weights depend on it and the seed.
-        train: utterances to learn from.
-        dev: utterances that select; empty: the last weights are kept.
-        configs: of each training; they differ in `PER_RUN` alone.
-        total: updates of the whole schedule.
-        stop_at: stop after this many updates; None: when the schedule ends.
-        folder: where an update that is not finite is written down.
-    """
-
-    name: str
-    train: Sequence[Utterance]
-    dev: Sequence[Utterance]
-    configs: tuple[RunConfig, ...]
-    total: int
-    folder: Path
-    stop_at: int | None = None
+    name: str  # of the fold; the first weights depend on it and the seed
+    train: Sequence[Utterance]  # utterances to learn from
+    dev: Sequence[Utterance]  # utterances that select; empty: the last weights are kept
+    configs: tuple[RunConfig, ...]  # of each training; they differ in `PER_RUN` alone
+    total: int  # updates of the whole schedule
+    folder: Path  # where an update that is not finite is written down
+    stop_at: int | None = None  # stop after this many updates; None: when the schedule ends
 
     @property
     def last(self) -> int:

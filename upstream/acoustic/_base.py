@@ -17,20 +17,14 @@ from undertone.upstream.types import HiddenStates, WaveBatch, length_mask
 
 
 class Acoustic(Upstream):
-    """An upstream of one layer without weights: frames of `window` samples every `hop` samples, the first at sample 0.
+    """An upstream of one layer without weights: frames of `window` samples every `hop` samples, from sample 0 on."""
 
-    Attributes:
-        VERSION: of the numbers that a class computes. Raise it in the class whose numbers change, here where those of
-            all front-ends do: stored states are then computed again.
-        window: samples of a frame (25 ms); a shorter clip is zero-padded to one frame.
-        hop: samples between frames (10 ms).
-    """
-
+    # Raise it in the class whose numbers change, here where those of all classes do: stored states are then recomputed.
     VERSION: ClassVar[int] = 1
     sample_rate = 16_000
     num_layers = 1
-    window = 400
-    hop = 160
+    window = 400  # samples of a frame (25 ms); a shorter clip is zero-padded to one frame
+    hop = 160  # samples between frames (10 ms)
 
     def __init__(self) -> None:
         super().__init__()

@@ -19,9 +19,6 @@ class OpenSmile(Acoustic):
 
     The sound is heard at 16 kHz, as that of every other upstream. A clip of less than 0.1 s is zero-padded: openSMILE
     needs a window of 60 ms.
-
-    Raises:
-        ValueError: the package opensmile is not installed.
     """
 
     window = 1600

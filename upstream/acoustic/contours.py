@@ -31,21 +31,13 @@ EVEN = 0.85  # standard deviation of the spectral contours at the kernels' input
 
 @dataclass(frozen=True)
 class _Speech:
-    """The contours from the first frame of speech to the last.
+    """The contours from the first frame of speech to the last."""
 
-    Attributes:
-        mels: (T, 40) log-mel energies.
-        shape: (T, 19), see `spectral_shape`.
-        voice: (T, 9), see `voice`.
-        speech: (T,) bool, true where it is loud enough.
-        voiced: (T,) bool, true where it is periodic too.
-    """
-
-    mels: Tensor
-    shape: Tensor
-    voice: Tensor
-    speech: Tensor
-    voiced: Tensor
+    mels: Tensor  # (T, 40) log-mel energies
+    shape: Tensor  # (T, 19), see `spectral_shape`
+    voice: Tensor  # (T, 9), see `voice`
+    speech: Tensor  # (T,) bool, true where it is loud enough
+    voiced: Tensor  # (T,) bool, true where it is periodic too
 
 
 class Contours(Acoustic):

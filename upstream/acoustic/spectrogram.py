@@ -16,9 +16,6 @@ class Spectrogram(BatchedAcoustic):
         window_ms: length of a frame; a longer one has more and narrower bins.
         shape: of the window, `hann` or `hamming`.
         max_hz: bins above are left out.
-
-    Raises:
-        ValueError: another shape, or a window or a frequency that 16 kHz audio does not have.
     """
 
     VERSION = 1

@@ -22,9 +22,6 @@ def finetune(upstream: Upstream, *, train_front_end: bool = False, top_layers: i
         upstream: a Hugging Face upstream.
         train_front_end: also the convolutional feature encoder; otherwise it runs without autograd.
         top_layers: only this many transformer blocks, the last ones, and what follows them.
-
-    Raises:
-        ValueError: the upstream has no weights to train, or fewer blocks.
     """
     model, family = _open(upstream)
     model.requires_grad_(top_layers is None)
@@ -44,9 +41,6 @@ def add_lora(upstream: Upstream, *, rank: int, alpha: int, dropout: float) -> No
     """Freeze the upstream and put LoRA adapters beside its attention projections, in place (Hu et al. 2021).
 
     `upstream.model` is then PEFT's model, which saves its adapters in PEFT's own format.
-
-    Raises:
-        ValueError: the upstream has no weights to adapt.
     """
     from peft import LoraConfig, get_peft_model  # here, as importing it takes a second
 
@@ -74,9 +68,6 @@ def load_lora(upstream: Upstream, folder: Path) -> None:
 
     Of adapter_config.json only `lora_alpha` is taken: PEFT's other settings may hold regular expressions and names of
     modules to import. The rank is that of the weights.
-
-    Raises:
-        ValueError: a file is missing or damaged, or the weights do not fit the upstream.
     """
     from peft import get_peft_model_state_dict, set_peft_model_state_dict
 

@@ -102,35 +102,29 @@ def _convolution_frames(model: Any, lengths: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Family:
-    """What an upstream of one `model_type` needs to be told.
+    """What an upstream of one `model_type` needs to be told."""
 
-    Attributes:
-        normalizes: whether its models expect each utterance at zero mean and unit variance, for a checkpoint that has
-            no preprocessor_config.json to say so. None: they are fed with features and never do.
-        frame_lengths: (model, (B,) samples) -> (B,) frames of its hidden states, as the model itself counts them.
-        inputs: (config, (B, N) samples, (B,) lengths) -> the arguments of the model's forward.
-        prepare: changes the model in place where padding would reach an utterance; the masks that wait for lengths.
-        settings: set in the config.
-        features: what preprocessor_config.json says of the features, as they are computed here.
-        max_seconds: config -> the longest utterance.
-        encoder: the class to make, where transformers' base model has more than an encoder.
-        key_mapping: pattern -> replacement in a checkpoint's names, from the base model's to the encoder's.
-        front_end: dotted names of the convolutions before the first block; none if the input is filterbanks.
-        blocks: dotted name of the list of transformer blocks, the first one first.
-        lora_targets: last names of the query and value projections, which LoRA (Hu et al., 2021) adapts.
-    """
-
+    # whether its models expect each utterance at zero mean and unit variance, for a checkpoint that has no
+    # preprocessor_config.json to say so. None: they are fed with features and never do
     normalizes: Callable[[PreTrainedConfig], bool] | None
+    # (model, (B,) samples) -> (B,) frames of its hidden states, as the model itself counts them
     frame_lengths: Callable[[Any, Tensor], Tensor] = _convolution_frames
+    # (config, (B, N) samples, (B,) lengths) -> the arguments of the model's forward
     inputs: Callable[[PreTrainedConfig, Tensor, Tensor], dict[str, Tensor]] = _waveform
+    # changes the model in place where padding would reach an utterance; the masks that wait for lengths
     prepare: Callable[[Any], Sequence[FrameMask]] = lambda model: ()
-    settings: Mapping[str, Any] = field(default_factory=lambda: _AFTER_NORM)
+    settings: Mapping[str, Any] = field(default_factory=lambda: _AFTER_NORM)  # set in the config
+    # what preprocessor_config.json says of the features, as they are computed here
     features: Mapping[str, Any] = field(default_factory=dict)
-    max_seconds: Callable[[PreTrainedConfig], float] = lambda config: math.inf
+    max_seconds: Callable[[PreTrainedConfig], float] = lambda config: math.inf  # config -> the longest utterance
+    # the class to make, where transformers' base model has more than an encoder
     encoder: type[PreTrainedModel] | None = None
+    # pattern -> replacement in a checkpoint's names, from the base model's to the encoder's
     key_mapping: dict[str, str] | None = None
+    # dotted names of the convolutions before the first block; none if the input is filterbanks
     front_end: tuple[str, ...] = ("feature_extractor",)
-    blocks: str = "encoder.layers"
+    blocks: str = "encoder.layers"  # dotted name of the list of transformer blocks, the first one first
+    # last names of the query and value projections, which LoRA (Hu et al., 2021) adapts
     lora_targets: tuple[str, ...] = ("q_proj", "v_proj")
 
     @property
@@ -223,11 +217,7 @@ FAMILIES = {
 
 
 def find_family(model_type: str, name: str) -> Family:
-    """The family of the upstream `name`, whose config says `model_type`.
-
-    Raises:
-        ValueError: it is none of `FAMILIES`: a text or image model, or an unknown kind of speech model.
-    """
+    """The family of the upstream `name`, whose config says `model_type`."""
     if model_type not in FAMILIES:
         raise ValueError(
             f"{name!r} is a {model_type!r} model, not a speech upstream of a known family."

@@ -20,11 +20,7 @@ SAMPLE_RATES = (1_000, 768_000)  # Hz
 
 
 def check_settings(name: str, settings: Mapping[str, Any]) -> None:
-    """Refuse settings of an upstream's config by which transformers would run code from elsewhere, or not end.
-
-    Raises:
-        ValueError: names the setting.
-    """
+    """Refuse settings of an upstream's config by which transformers would run code from elsewhere, or not end."""
     wrong = ", ".join(f"{key}={value!r}" for key, value in settings.items() if not _is_allowed(key, value))
     if wrong:
         raise ValueError(
@@ -42,11 +38,7 @@ def _is_allowed(key: str, value: Any) -> bool:
 
 
 def check_sample_rate(name: str, sample_rate: object) -> int:
-    """The sample rate in Hz of a config, refused if it is none.
-
-    Raises:
-        ValueError: it is no whole number of Hz from 1,000 to 768,000.
-    """
+    """The sample rate in Hz of a config, refused if it is none."""
     low, high = SAMPLE_RATES
     if not isinstance(sample_rate, int) or not low <= sample_rate <= high:
         raise ValueError(
@@ -57,21 +49,13 @@ def check_sample_rate(name: str, sample_rate: object) -> int:
 
 
 def check_size(name: str, model_class: type[PreTrainedModel], config: PreTrainedConfig, num_weights: int) -> None:
-    """Refuse an architecture of more weights than there are, before any memory is taken for them.
-
-    Raises:
-        ValueError: says both numbers.
-    """
+    """Refuse an architecture of more weights than there are, before any memory is taken for them."""
     with torch.device("meta"):
         refuse_larger(name, model_class(config), num_weights)
 
 
 def refuse_larger(name: str, module: nn.Module, num_weights: int) -> None:
-    """Refuse a module, made on torch's device `meta`, of more weights than there are.
-
-    Raises:
-        ValueError: says both numbers.
-    """
+    """Refuse a module, made on torch's device `meta`, of more weights than there are."""
     wanted = sum(weight.numel() for weight in module.parameters())
     if wanted > num_weights:
         raise ValueError(
@@ -81,11 +65,7 @@ def refuse_larger(name: str, module: nn.Module, num_weights: int) -> None:
 
 
 def count_weights(path: Path) -> int:
-    """The numbers in a safetensors file, by its header, which safetensors has checked against the file's size.
-
-    Raises:
-        SafetensorError: the header cannot be read.
-    """
+    """The numbers in a safetensors file, by its header, which safetensors has checked against the file's size."""
     with safe_open(path, framework="pt") as file:
         return sum(torch.Size(file.get_slice(name).get_shape()).numel() for name in file.keys())  # noqa: SIM118
 

@@ -24,21 +24,14 @@ from undertone.upstream.types import length_mask
 
 
 class MaskedGroupNorm(nn.GroupNorm):
-    """`nn.GroupNorm` with one channel a group, its statistics over the valid frames. Parameters and keys are the same.
+    """`nn.GroupNorm` with one channel a group, its statistics over the valid frames; the same parameters and keys."""
 
-    Attributes:
-        lengths: (B,) int64 valid frames of the next input, or None when all are valid. Set before each forward.
-    """
-
+    # (B,) int64 valid frames of the next input, or None when all are valid. Set before each forward
     lengths: Tensor | None = None
 
     @classmethod
     def like(cls, norm: nn.GroupNorm) -> MaskedGroupNorm:
-        """The masked twin of `norm`, which shares its parameters.
-
-        Raises:
-            ValueError: the norm has several channels a group, or no affine parameters.
-        """
+        """The masked twin of `norm`, which shares its parameters."""
         if norm.num_groups != norm.num_channels or not norm.affine:
             raise ValueError(
                 f"Only an affine group norm with one channel a group can be masked, got {norm}. "
@@ -75,12 +68,9 @@ class MaskedGroupNorm(nn.GroupNorm):
 
 
 class RunningBatchNorm(nn.BatchNorm1d):
-    """`nn.BatchNorm1d` by its running statistics in every mode, with zeros in the padding frames; the same keys.
+    """`nn.BatchNorm1d` by its running statistics in every mode, with zeros in the padding frames; the same keys."""
 
-    Attributes:
-        lengths: (B,) int64 valid frames of the next input, or None when all are valid. Set before each forward.
-    """
-
+    # (B,) int64 valid frames of the next input, or None when all are valid. Set before each forward
     lengths: Tensor | None = None
 
     @classmethod
@@ -125,12 +115,9 @@ def mask_norms(module: nn.Module) -> tuple[list[MaskedGroupNorm], list[RunningBa
 
 
 class MaskedConv1d(nn.Conv1d):
-    """`nn.Conv1d` that reads zeros from the padding frames of its input. Parameters and keys are the same.
+    """`nn.Conv1d` that reads zeros from the padding frames of its input. Parameters and keys are the same."""
 
-    Attributes:
-        lengths: (B,) int64 valid frames of the next input, or None when all are valid. Set before each forward.
-    """
-
+    # (B,) int64 valid frames of the next input, or None when all are valid. Set before each forward
     lengths: Tensor | None = None
 
     def forward(self, input: Tensor) -> Tensor:
@@ -158,11 +145,9 @@ class SqueezedMask:
 
     An odd last frame is dropped when an utterance is alone. transformers counts it when there is padding behind it,
     and every frame of the utterance then attends to one more.
-
-    Attributes:
-        lengths: (B,) int64 squeezed frames of the next input, or None when all are valid. Set before each forward.
     """
 
+    # (B,) int64 squeezed frames of the next input, or None when all are valid. Set before each forward
     lengths: Tensor | None = None
 
     def __call__(

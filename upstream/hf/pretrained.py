@@ -64,11 +64,7 @@ def prepare_config(config: PreTrainedConfig) -> PreTrainedConfig:
 
 
 def read_config(name: str, revision: str | None) -> PreTrainedConfig:
-    """The prepared config of a known speech family.
-
-    Raises:
-        ValueError: nothing there, no `model_type`, or a model of no known speech family.
-    """
+    """The prepared config of a known speech family."""
     if not os.path.isdir(name):
         limit_waiting()
     if os.path.isdir(name):  # of a Hub id only once it answers
@@ -88,11 +84,7 @@ def read_config(name: str, revision: str | None) -> PreTrainedConfig:
 
 
 def _refuse_adapters(name: str, revision: str | None) -> None:
-    """Refuse PEFT adapters: transformers puts those that lie beside a model into it, where its weights get other names.
-
-    Raises:
-        ValueError: how to merge them.
-    """
+    """Refuse PEFT adapters: transformers would put those beside a model into it, and rename its weights."""
     found, settings = None, {}
     with quiet_transformers(), suppress(Exception):  # a Hub that does not answer; a file that is not JSON
         found = find_adapter_config_file(name, revision=revision)
@@ -120,11 +112,7 @@ def find_commit(name: str, revision: str | None) -> str | None:
 
 
 def read_model(name: str, revision: str | None, config: PreTrainedConfig) -> PreTrainedModel:
-    """The base model of a checkpoint in float32 and eval mode, whatever head it was saved with.
-
-    Raises:
-        ValueError: unreadable weights, a weight that is missing, of another shape, or that the architecture lacks.
-    """
+    """The base model of a checkpoint in float32 and eval mode, whatever head it was saved with."""
     family = find_family(config.model_type, name)
     with _reading(name, "the weights"):
         model_class: Any = family.model_class(config)
@@ -149,11 +137,7 @@ def read_model(name: str, revision: str | None, config: PreTrainedConfig) -> Pre
 
 
 def check_weights(name: str, model: PreTrainedModel, info: dict[str, Any]) -> None:
-    """Refuse weights that do not fit; a head's are left out, and a missing SpecAugment vector is zero and said.
-
-    Raises:
-        ValueError: names the weights.
-    """
+    """Refuse weights that do not fit; a head's are left out, and a missing SpecAugment vector is zero and said."""
     own = {child for child, _ in model.named_children()}
     unexpected = {key.removeprefix(f"{model.base_model_prefix}.") for key in info["unexpected_keys"]}
     problems = {
@@ -176,9 +160,6 @@ def read_preprocessing(name: str, revision: str | None, config: PreTrainedConfig
     """Whether the model is fed normalised utterances, and its sample rate in Hz, by its preprocessor_config.json.
 
     Without that file: the family's default, and a warning says so.
-
-    Raises:
-        ValueError: it asks for other features than those that are computed here.
     """
     family = find_family(config.model_type, name)
     try:

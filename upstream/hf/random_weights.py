@@ -96,9 +96,6 @@ def save_random(architecture: str, folder: Path | str, seed: int = 0) -> Path:
         architecture: a key of `ARCHITECTURES`.
         folder: where to; made if missing.
         seed: of the weights; the global generator is left as it was.
-
-    Raises:
-        ValueError: unknown architecture.
     """
     if architecture not in ARCHITECTURES:
         raise ValueError(f"Unknown architecture {architecture!r}.{nearest(architecture, ARCHITECTURES)}")

@@ -57,25 +57,17 @@ class HFUpstream(Upstream):
 
     Attributes:
         family: what is particular to its kind, such as the names of its blocks; see `Family`.
-
-    Args:
-        model: the base model, its config prepared by `prepare_config`.
-        name: Hub id or folder it came from.
-        do_normalize: feed each utterance at zero mean and unit variance.
-        sample_rate: Hz.
-        revision: what was asked of the Hub.
-        commit: the Hub's commit that was read.
     """
 
     def __init__(
         self,
-        model: PreTrainedModel,
-        name: str,
+        model: PreTrainedModel,  # the base model, its config prepared by `prepare_config`
+        name: str,  # Hub id or folder it came from
         *,
-        do_normalize: bool,
-        sample_rate: int,
-        revision: str | None = None,
-        commit: str | None = None,
+        do_normalize: bool,  # feed each utterance at zero mean and unit variance
+        sample_rate: int,  # Hz
+        revision: str | None = None,  # what was asked of the Hub
+        commit: str | None = None,  # the Hub's commit that was read
     ) -> None:
         super().__init__()
         self.family = find_family(model.config.model_type, name)
@@ -98,11 +90,7 @@ class HFUpstream(Upstream):
 
     @classmethod
     def from_pretrained(cls, name: str, revision: str | None = None) -> HFUpstream:
-        """Config, weights and preprocessing of a Hub id or folder.
-
-        Raises:
-            ValueError: see `undertone.upstream.hf.pretrained`.
-        """
+        """Config, weights and preprocessing of a Hub id or folder."""
         config = read_config(name, revision)
         commit = find_commit(name, revision)
         do_normalize, sample_rate = read_preprocessing(name, commit or revision, config)

@@ -16,7 +16,7 @@ from torch import Tensor
 from undertone.audio.batches import ahead, plan_batches
 from undertone.audio.read import AudioError
 from undertone.upstream.base import Upstream, read_clip
-from undertone.upstream.execution import in_halves, packed, side_by_side, too_little
+from undertone.upstream.execution import in_halves, packed, side_by_side
 from undertone.upstream.precision import autocast, check_precision
 from undertone.upstream.store.store import Store
 from undertone.upstream.types import HiddenStates, WaveBatch
@@ -51,21 +51,13 @@ class Clip(Protocol):
 
 @dataclass(frozen=True)
 class ExtractionReport:
-    """What an extraction did.
+    """What an extraction did."""
 
-    Attributes:
-        audio_seconds: of the clips that were computed.
-        seconds: wall clock.
-        computed: distinct clips that went through the upstream.
-        reused: distinct clips that were in the store.
-        broken: (path, reason) of the clips that were skipped.
-    """
-
-    audio_seconds: float
-    seconds: float
-    computed: int
-    reused: int
-    broken: list[tuple[str, str]]
+    audio_seconds: float  # of the clips that were computed
+    seconds: float  # wall clock
+    computed: int  # distinct clips that went through the upstream
+    reused: int  # distinct clips that were in the store
+    broken: list[tuple[str, str]]  # (path, reason) of the clips that were skipped
 
 
 def extract(
@@ -141,10 +133,6 @@ class _Computed:
 Waves = list[tuple[Clip, Tensor]]  # the clips of a batch that can be read, with their waves
 
 
-def _refuse(pair: tuple[Clip, Tensor], error: Exception) -> _Computed:
-    raise too_little(f"{pair[0].path} ({pair[0].duration:.1f} s)", error) from error
-
-
 class _Job:
     """One extraction: counts, and the stream of states that the store takes."""
 
@@ -186,7 +174,7 @@ class _Job:
         if not waves:
             return unread
         compute = partial(self._forward, upstream)
-        return sum(in_halves(compute, waves, _refuse), unread)
+        return sum(in_halves(compute, waves, lambda pair: f"{pair[0].path} ({pair[0].duration:.1f} s)"), unread)
 
     def _forward(self, upstream: Upstream, batch: Sequence[tuple[Clip, Tensor]]) -> list[_Computed]:
         """What is stored of each clip; of one whose states are not finite nothing, and it is skipped."""

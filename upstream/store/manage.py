@@ -54,29 +54,17 @@ OLD_FORMAT = "it was written by another version of undertone"
 
 @dataclass(frozen=True)
 class StoreInfo:
-    """A store as people want to know of it.
+    """A store as people want to know of it."""
 
-    Attributes:
-        folder: where it lies; its name is long, the first letters do.
-        upstream: name of the upstream.
-        kind: `frames` or `mean`.
-        dtype: of the stored states.
-        precision: of the upstream's arithmetic.
-        utterances: distinct clips.
-        num_bytes: of its files.
-        last_used: s since 1970.
-        current: whether this version of the package reads it.
-    """
-
-    folder: Path
-    upstream: str
-    kind: str
-    dtype: str
-    precision: str
-    utterances: int
-    num_bytes: int
-    last_used: float
-    current: bool
+    folder: Path  # where it lies; its name is long, the first letters do
+    upstream: str  # name of the upstream
+    kind: str  # `frames` or `mean`
+    dtype: str  # of the stored states
+    precision: str  # of the upstream's arithmetic
+    utterances: int  # distinct clips
+    num_bytes: int  # of its files
+    last_used: float  # s since 1970
+    current: bool  # whether this version of the package reads it
 
 
 def list_stores(root: Path) -> list[StoreInfo]:

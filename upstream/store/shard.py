@@ -46,11 +46,7 @@ def encode(states: Tensor, dtype: str) -> tuple[Tensor, ...]:
 
 
 def write_shard(folder: Path, entries: Mapping[str, tuple[Tensor, ...]]) -> Path:
-    """Write {key: encoded states} as one shard of the store in `folder`; it is there whole or not at all.
-
-    Raises:
-        OSError: the disk is full, or the folder cannot be written.
-    """
+    """Write {key: encoded states} as one shard of the store in `folder`; it is there whole or not at all."""
     tensors = {key: encoded[0] for key, encoded in entries.items()}
     tensors |= {_SCALE + key: encoded[1] for key, encoded in entries.items() if len(encoded) > 1}
     content = save(tensors, {"store": folder.name})
