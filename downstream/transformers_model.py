@@ -134,7 +134,7 @@ class TransformersModel(nn.Module):
         return cls(model, extractor, name, _card(name, revision))
 
     @property
-    def upstream(self) -> TransformersModel:
+    def upstream(self) -> Any:
         """Itself: it has the name, the rate and the longest clip that a file is read by."""
         return self
 

@@ -34,7 +34,7 @@ def predict_clips(
     def compute(used: TransformersModel, batch: Sequence[Utterance]) -> dict[str, Tensor]:
         waves = []
         for item in batch:
-            wave = read_clip(used, item.path, item.start, item.end)  # type: ignore[arg-type]  # has what is asked
+            wave = read_clip(used.upstream, item.path, item.start, item.end)
             if isinstance(wave, AudioError):
                 raise wave
             waves.append(wave)

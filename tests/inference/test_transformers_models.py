@@ -32,6 +32,7 @@ from undertone.experiments.evaluate_model import evaluate_model
 from undertone.hub.to_transformers import to_transformers
 from undertone.inference.predict import Predictor, load_model
 from undertone.scoring.compare import compare_runs
+from undertone.tests.cli.commands import undertone
 from undertone.tests.hub.test_to_transformers import TASKS, make_model
 from undertone.upstream.hf.random_weights import save_random
 
@@ -245,6 +246,20 @@ def test_a_label_that_the_model_has_not_is_refused(native, small_corpus):
         evaluate_model(model, str(small_corpus), None, "cpu", QUIET, label_map={"agnry": "ang"})
     with pytest.raises(ValueError, match="one name"):
         model.renamed({"ang": "sad"})
+
+
+def test_the_commands_take_it_too(native, small_corpus, clips, tmp_path):
+    pairs = ",".join(f"{ours}={theirs}" for ours, theirs in MAP.items())
+    done = undertone("predict", native, clips[0], "--map", pairs, "--json")
+    assert done.status == 0, done.err
+    scores = json.loads(done.out)[0]["emotion"]["scores"]
+    assert list(scores) == ["angry", "happy", "neutral", "sad"]
+    assert scores["angry"] == pytest.approx(load_model(native).predict(clips[:1])[0]["emotion"]["scores"]["ang"])
+    done = undertone("evaluate", native, small_corpus, "--map", pairs, "--out", tmp_path / "out", "--device", "cpu")
+    assert done.status == 0 and (tmp_path / "out" / "predictions.parquet").is_file(), done.err
+    assert undertone("export", native, "--to", "onnx", "--out", tmp_path / "x").fails_with(
+        "is a WavLMForSequenceClassification, which transformers reads as it is."
+    )
 
 
 CARDS = {
