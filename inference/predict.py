@@ -248,7 +248,7 @@ class Predictor:
             return
         at_work = Semaphore(MOST)
 
-        def work(twin: UndertoneModel, batch: Sequence[Job]) -> list[Result]:
+        def work(twin: UndertoneModel | TransformersModel, batch: Sequence[Job]) -> list[Result]:
             with at_work:
                 return Predictor(twin)._predict_read(self._read(batch), extras)
 
