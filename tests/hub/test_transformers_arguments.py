@@ -122,8 +122,8 @@ def test_all_tasks_in_one_pipeline(tmp_path):
         for row, entry in zip(rows, found, strict=True):
             assert list(entry) == ["emotion", "arousal", "valence"]
             assert entry["emotion"]["label"] == row["emotion"]["label"]
-            assert entry["emotion"]["scores"] == pytest.approx(row["emotion"]["scores"], abs=1e-5)
-            assert [entry["arousal"], entry["valence"]] == pytest.approx([row["arousal"], row["valence"]], abs=1e-5)
+            assert entry["emotion"]["scores"] == pytest.approx(row["emotion"]["scores"], abs=1e-4)
+            assert [entry["arousal"], entry["valence"]] == pytest.approx([row["arousal"], row["valence"]], abs=1e-4)
     raw = [model.predict_batch(WaveBatch.collate([torch.from_numpy(wave)], 16000)).logits for wave in waves]
     values = torch.stack([torch.cat([one["arousal"], one["valence"]]) for one in raw])
     assert ((values < 0) | (values > 1)).any(), "else nothing is shown"
