@@ -41,9 +41,8 @@ def main() -> None:
         first = seconds_of(lambda: compiled(wave).logits)
         work = sum(after - then for then, after in zip(before[:4], os.times()[:4], strict=True))
         difference = float((compiled(wave).logits - expected).abs().max())
-        print(
-            f"first call, with the compilation: {first:.1f} s, {work:.1f} s of processors; largest difference of a logit {difference:.1e}"
-        )
+        took = f"{first:.1f} s, {work:.1f} s of processors"
+        print(f"first call, with the compilation: {took}; largest difference of a logit {difference:.1e}")
         pairs = [
             (seconds_of(lambda: model(wave).logits), seconds_of(lambda: compiled(wave).logits))
             for _ in range(options.calls)
