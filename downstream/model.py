@@ -221,7 +221,7 @@ class UndertoneModel(PreTrainedModel):
     def _set_gradient_checkpointing(self, enable: bool = True, *args: Any, **kwargs: Any) -> None:
         """What `gradient_checkpointing_enable` of transformers calls, with a function that repeats the dropout."""
         self._hf_upstream("Gradient checkpointing")
-        super()._set_gradient_checkpointing(enable, *args, **kwargs)  # type: ignore[no-untyped-call]
+        super()._set_gradient_checkpointing(enable, *args, **kwargs)
 
     def _hf_upstream(self, what: str) -> HFUpstream:
         if not isinstance(self.upstream, HFUpstream):
@@ -363,9 +363,9 @@ def _as_dtype(dtype: torch.dtype | str | None) -> torch.dtype:
 
 def _one_device(device_map: Any) -> torch.device | None:
     """The device that a `device_map` of transformers names; None where none was given."""
-    place = device_map.get("") if isinstance(device_map, Mapping) and len(device_map) == 1 else device_map
-    if place is None and device_map is None:
+    if device_map is None:
         return None
+    place: Any = device_map.get("") if isinstance(device_map, Mapping) and len(device_map) == 1 else device_map
     if place in ("auto", "balanced", "balanced_low_0", "sequential"):
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:

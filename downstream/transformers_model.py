@@ -58,13 +58,13 @@ def with_dense_head(native: type[PreTrainedModel], config: PreTrainedConfig) -> 
         raise ValueError(f"pooling_mode={pooling!r} in config.json; the known ones are {', '.join(POOLINGS)}.")
     base: Any = native
 
-    class WithDenseHead(base):  # type: ignore[misc]  # of a class that is chosen here
+    class WithDenseHead(base):
         """See `with_dense_head`."""
 
         def __init__(self, config: PreTrainedConfig) -> None:
             super().__init__(config)
             del self.projector
-            self.classifier = DenseHead(config.hidden_size, config.num_labels)
+            self.classifier = DenseHead(config.hidden_size, int(config.num_labels or 0))
 
         def forward(self, input_values: Tensor, attention_mask: Tensor | None = None) -> SequenceClassifierOutput:
             """(B, N) -> (B, C); clips come without padding."""
@@ -141,7 +141,8 @@ class TransformersModel(nn.Module):
     @property
     def device(self) -> torch.device:
         """Where the weights are."""
-        return self.model.device
+        device: torch.device = self.model.device
+        return device
 
     @torch.inference_mode()
     def predict_batch(self, batch: WaveBatch) -> HeadOutput:
@@ -259,7 +260,7 @@ def _max_seconds(extractor: Any) -> float:
     return math.inf
 
 
-def _tasks(name: str, config: PreTrainedConfig) -> tuple[tuple[Task, ...], dict[str, list[int]]]:
+def _tasks(name: str, config: Any) -> tuple[tuple[Task, ...], dict[str, list[int]]]:
     """The tasks of a config, and which outputs are theirs."""
     labels = [str(config.id2label[index]) for index in range(config.num_labels)]
     if config.problem_type == "multi_label_classification":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -38,23 +38,26 @@ class SpeechEmotionPipeline(AudioClassificationPipeline):
                 f"Use pipeline('audio-classification')."
             )
 
-    def _sanitize_parameters(self, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+    def _sanitize_parameters(  # type: ignore[override]  # without theirs
+        self, **kwargs: Any
+    ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
         for name in ("top_k", "function_to_apply"):
             if kwargs.get(name) is not None:
                 raise ValueError(f"pipeline({TASK!r}) gives every score and takes no {name}.")
         return {}, {}, {}
 
-    def _forward(self, model_inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def _forward(self, model_inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:  # type: ignore[override]
         """{task: (B, C) probabilities or values}."""
+        model = cast(UndertoneModel, self.model)
         samples, mask = model_inputs["input_values"].float(), model_inputs.get("attention_mask")
         lengths = torch.full(samples.shape[:1], samples.shape[1]) if mask is None else mask.sum(1)
-        output = self.model.head_output(WaveBatch(samples, lengths.to(samples.device), self.model.sample_rate))
-        return {task.name: task_output(task, utterance_logits(output, task.name)) for task in self.model.tasks}
+        output = model.head_output(WaveBatch(samples, lengths.to(samples.device), model.sample_rate))
+        return {task.name: task_output(task, utterance_logits(output, task.name)) for task in model.tasks}
 
-    def postprocess(self, model_outputs: Mapping[str, Tensor]) -> dict[str, Any]:
+    def postprocess(self, model_outputs: Mapping[str, Tensor]) -> dict[str, Any]:  # type: ignore[override]
         """One recording's entry of every task."""
         found: dict[str, Any] = {}
-        for task in self.model.tasks:
+        for task in cast(UndertoneModel, self.model).tasks:
             scores = model_outputs[task.name][0].tolist()
             if task.has_classes:
                 best = max(range(len(scores)), key=scores.__getitem__)
