@@ -8,13 +8,13 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from undertone.common.console import no_formula
 from undertone.downstream.task import free_name
 
 if TYPE_CHECKING:
     from rich.table import Table
 FIXED = ("file", "duration", "error")
 """Keys of a prediction that are not tasks; a task with such a name gets a trailing `_`."""
-FORMULA = ("=", "+", "-", "@", "\t", "\r", "'")
 _CONTROL = {code: f"\\u{code:04x}" for code in range(127, 160)}  # JSON escapes those below 32 itself
 
 
@@ -38,7 +38,7 @@ def as_csv(rows: Sequence[Mapping[str, Any]]) -> str:
     columns = [*(name for name in names if name != "error"), *(["error"] if "error" in names else [])]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(map(_no_formula, columns))
+    writer.writerow(map(no_formula, columns))
     writer.writerows([row.get(name, "") for name in columns] for row in flat)
     return text.getvalue()
 
@@ -73,16 +73,12 @@ def _flat(row: Mapping[str, Any]) -> dict[str, str]:
             continue
         value, name = _mean_if_over_time(value), free_name(name, *flat)
         if isinstance(value, Mapping):
-            flat[name] = _no_formula(value["label"])
+            flat[name] = no_formula(value["label"])
             for label, score in value["scores"].items():
                 flat[free_name(f"{name}_{label}", *FIXED, *flat)] = f"{score:.6f}"
         else:
-            flat[name] = f"{value:.6f}" if isinstance(value, float) else _no_formula(str(value))
+            flat[name] = f"{value:.6f}" if isinstance(value, float) else no_formula(str(value))
     return flat
-
-
-def _no_formula(text: str) -> str:
-    return f"'{text}" if text.startswith(FORMULA) else text
 
 
 def _cell(value: Any) -> str:

@@ -38,7 +38,7 @@ MAY_IMPORT = {
     "scoring": {"downstream"},
     "training": {"audio", "corpora", "upstream", "downstream", "scoring"},
     "experiments": {"audio", "corpora", "upstream", "downstream", "scoring", "training"},
-    "report": {"audio", "corpora", "upstream", "downstream", "scoring", "training", "experiments"},
+    "report": {"audio", "corpora", "upstream", "downstream", "scoring", "training", "experiments", "inference"},
     "hub": {"audio", "upstream", "downstream", "scoring"},
     "inference": {"audio", "upstream", "downstream"},
     "recipes": FOLDERS,
