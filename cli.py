@@ -36,6 +36,7 @@ for verb in (
     models.predict,
     models.evaluate,
     models.explain,
+    models.demo,
     models.push,
     models.export,
     runs.report,

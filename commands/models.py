@@ -1,4 +1,4 @@
-"""Commands on trained models: predict, evaluate, explain, push, export."""
+"""Commands on trained models: predict, evaluate, explain, demo, push, export."""
 
 from __future__ import annotations
 
@@ -125,6 +125,21 @@ def explain(
     if found.reason:
         say(f"note: no attribution. {found.reason}")
     say(f"page     {html}\npicture  {png}")
+
+
+def demo(
+    model: ModelArg,
+    host: Annotated[str, typer.Option(help="the default can be reached from this machine alone")] = "127.0.0.1",
+    port: Annotated[int | None, typer.Option(help="default: the first free one from 7860")] = None,
+    allow: AllowOption = None,
+) -> None:
+    """Serve a page that takes a recording and shows what the model hears in it; Ctrl-C ends it."""
+    from undertone.inference.predict import load_model
+    from undertone.report.demo_page import make_demo, serve
+
+    page = make_demo(load_model(model, allow=tuple(allow or ())), Path(model).name)
+    say(f"page     {serve(page, host, port)}\nCtrl-C ends it.")
+    page.block_thread()
 
 
 def push(

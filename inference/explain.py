@@ -14,11 +14,11 @@ from undertone.audio.read import AudioError
 from undertone.common.discovery import nearest
 from undertone.downstream.model import UndertoneModel, utterance_logits
 from undertone.downstream.task import Task
-from undertone.inference.predict import Predictor
+from undertone.inference.waves import predict_waves
 from undertone.upstream.base import read_clip
 from undertone.upstream.types import HiddenStates, WaveBatch
 
-STEPS = 50  # of the integral
+STEPS = 100  # of the integral
 CHUNK_BYTES = 256_000_000  # of hidden states whose gradients are computed at once
 
 
@@ -92,7 +92,9 @@ def explain(
     if isinstance(wave, AudioError):
         raise wave
     model.eval()
-    prediction = Predictor(model).predict_wave(wave, model.sample_rate)
+    (prediction,) = predict_waves(model, [wave])
+    if isinstance(prediction, ValueError):  # the memory does not hold it
+        raise prediction
     batch = WaveBatch.collate([wave], model.sample_rate).to(model.device)
     with torch.no_grad():
         states: Tensor = model.upstream(batch).states  # (1, L, T, D)

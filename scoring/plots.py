@@ -314,9 +314,9 @@ def explanation_png(
         places = np.arange(len(scores))[::-1]
         bars.barh(places, [value for _, value in scores], color=PNG_ACCENT, height=0.7)
         for place, (_, value) in zip(places, scores, strict=True):
-            bars.text(min(value, 0.9) + 0.01, place, f"{value:.2f}", va="center", fontsize=8)
+            bars.text(value + 0.01, place, f"{value:.2f}", va="center", fontsize=8)
         bars.set_yticks(places, [name for name, _ in scores])
-        bars.set(xlim=(0, 1), xlabel="score")
+        bars.set(xlim=(0, 1.08), xlabel="score")
         if weights is not None:
             layers = figure.add_subplot(grid[-1, 1])
             _draw_layer_weights(layers, weights[None], PNG_ACCENT, PNG_INK, PNG_INK)
