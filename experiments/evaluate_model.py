@@ -16,9 +16,9 @@ from undertone.common.files import read_json, write_json
 from undertone.corpora import corpus_names, load_corpus
 from undertone.corpora.manifest import Manifest, Utterance, listed
 from undertone.corpora.prepare import prepare_corpus
-from undertone.downstream.config import hash_speakers
 from undertone.downstream.model import UndertoneModel
 from undertone.downstream.network import needed_states
+from undertone.downstream.speaker_hashes import hash_speakers
 from undertone.downstream.task import Task
 from undertone.experiments.hidden_states import fill_store, store_folder
 from undertone.experiments.run import weights_of

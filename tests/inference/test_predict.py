@@ -190,7 +190,7 @@ MAY_BE_IMPORTED = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("kind", ["fbank", "tiny-wav2vec2"])
+@pytest.mark.parametrize("kind", [pytest.param("fbank", marks=pytest.mark.slow), "tiny-wav2vec2"])
 def test_predicting_imports_nothing_outside_a_written_list(kind, model_folder, files, tmp_path):
     folder = model_folder
     if kind != "fbank":
