@@ -41,7 +41,7 @@ from undertone.upstream.types import WaveBatch
 
 BATCH_SIZE = 16
 SNRS = (20.0, 10.0, 5.0, 0.0)  # dB
-BANDS = {"telephone, 300 to 3400 Hz": (300, 3400), "to 4 kHz": (0, 4000), "to 2 kHz": (0, 2000), "to 1 kHz": (0, 1000)}
+BANDS = {"300 to 3400 Hz": (300, 3400), "to 4 kHz": (0, 4000), "to 2 kHz": (0, 2000), "to 1 kHz": (0, 1000)}
 GAINS = (-20, -10, 10, 20)  # dB
 SPEEDS = (0.8, 0.9, 1.1, 1.25)
 REVERBS = (0.3, 0.6, 1.0)  # s

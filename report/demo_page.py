@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import io
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -26,7 +24,7 @@ HINT = "<p class='hint'>Upload a recording, or record one. It stays on this mach
 
 
 def answer(predictor: Predictor, file: str | None) -> str:
-    """HTML of the answers for a recording: bars of every task, waveform and attention, a timeline of a longer one.
+    """HTML of the answers for a recording: bars of every task, waveform and attention.
 
     Args:
         predictor: the model.
@@ -47,7 +45,6 @@ def answer(predictor: Predictor, file: str | None) -> str:
         row=row,
         tasks=tasks,
         picture=picture,
-        timeline=_timeline(predictor, file),
     )
 
 
@@ -60,16 +57,6 @@ def _picture(predictor: Predictor, file: str, row: Mapping[str, Any]) -> str:
     attention = row.get(ATTENTION)
     weights = np.array(attention["weights"]) if isinstance(attention, Mapping) else None
     return plots.explanation_svg(samples, predictor.model.sample_rate, None, weights, "recording", True)
-
-
-def _timeline(predictor: Predictor, file: str) -> str:
-    """The picture of the windows of a recording that has several, base64 of a PNG; "" of any other."""
-    timeline = predictor.predict_long(file)
-    if len(timeline) < 2:
-        return ""
-    buffer = io.BytesIO()
-    timeline.plot().savefig(buffer, format="png", dpi=110)
-    return base64.b64encode(buffer.getvalue()).decode()
 
 
 def make_demo(predictor: Predictor, name: str) -> Blocks:

@@ -42,11 +42,7 @@ def test_a_smaller_bit_rate_is_worse() -> None:
 def test_nothing_is_left_outside_a_band() -> None:
     limited = band_limited(tones(100, 1000, 5000), 16000, 300, 3400)
     assert power(limited, 100) < 1e-6 and power(limited, 5000) < 1e-6
-    assert torch.allclose(
-        limited,
-        tones(100, 1000, 5000) * 0 + torch.sin(2 * math.pi * 1000 * torch.arange(16000) / 16000) / 12,
-        atol=1e-4,
-    )
+    assert torch.allclose(limited, tones(1000) / 3, atol=1e-3)
 
 
 def test_a_level_clips_at_full_scale() -> None:

@@ -4,6 +4,7 @@ import re
 import shlex
 import shutil
 from dataclasses import replace
+from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -270,7 +271,7 @@ def test_the_data_section_counts_the_manifest(tmp_path: Path, run: Path, html: s
 
 
 def test_every_table_can_be_copied(run: Path, html: str) -> None:
-    blocks = re.findall(r"<pre>(.*?)</pre>", html, flags=re.DOTALL)
+    blocks = [unescape(found) for found in re.findall(r"<pre>(.*?)</pre>", html, flags=re.DOTALL)]
     latex = [block for block in blocks if r"\begin{tabular}" in block]
     assert len(latex) == html.count('<details class="copy">') == 5  # results, two confusions, folds, gender
     row = read_json(run / "results.json")["confusion"]["emotion"][0]
