@@ -264,6 +264,8 @@ class SpeakerIndex:
 
         corpus = column("corpus")
         self.ids = manifest.ids
+        self.corpus = {key: str(name) for key, name in corpus.items()}
+        self.text = {key: sentence_key(text) for key, text in column("text").items()}
         self.speaker, self.session = in_corpus("speaker"), in_corpus("session")
         self.gender, self.emotion, self.split = column("gender"), column("emotion"), column("split")
         self.audio_hash, self.overlap = column("audio_hash"), column("overlap")
@@ -330,6 +332,11 @@ def _features() -> Any:
     types |= dict.fromkeys(("start", "end", "duration", *DIMENSIONS), "float64")
     types |= dict.fromkeys(("size", "mtime_ns"), "int64")
     return Features({name: Value(kind) for name, kind in types.items()})
+
+
+def sentence_key(text: str | None) -> str:
+    """What all spellings of a sentence share, its letters and digits: `Don't go!` -> `don t go`; "" without any."""
+    return " ".join("".join(letter if letter.isalnum() else " " for letter in (text or "").casefold()).split())
 
 
 def listed(names: Sequence[str], most: int = 10) -> str:
