@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -47,7 +48,7 @@ def through_codec(wave: Tensor, sample_rate: int, codec: Codec) -> Tensor:
     rate = codec.sample_rate or sample_rate
     sent = resampled(wave, sample_rate, rate).clamp(-1, 1)
     file = io.BytesIO()
-    options = {} if codec.compression is None else {"compression_level": codec.compression}
+    options: dict[str, Any] = {} if codec.compression is None else {"compression_level": codec.compression}
     if codec.container == "MP3":
         options["bitrate_mode"] = "CONSTANT"
     soundfile.write(file, sent.numpy(), rate, format=codec.container, subtype=codec.subtype, **options)
@@ -60,7 +61,8 @@ def band_limited(wave: Tensor, sample_rate: int, low: float, high: float) -> Ten
     """(N,) with nothing below `low` or above `high` Hz."""
     spectrum = torch.fft.rfft(wave)
     hertz = torch.fft.rfftfreq(len(wave), 1 / sample_rate)
-    return torch.fft.irfft(spectrum * ((hertz >= low) & (hertz <= high)), n=len(wave))
+    limited: Tensor = torch.fft.irfft(spectrum * ((hertz >= low) & (hertz <= high)), n=len(wave))
+    return limited
 
 
 def clipped_level(wave: Tensor, gain_db: float) -> Tensor:

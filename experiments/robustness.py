@@ -20,7 +20,7 @@ from undertone.audio.augment import (
     room_response,
     white_noise,
 )
-from undertone.audio.channel import CODECS, band_limited, clipped_level, through_codec
+from undertone.audio.channel import CODECS, Codec, band_limited, clipped_level, through_codec
 from undertone.audio.read import read_audio
 from undertone.common.console import Display
 from undertone.corpora.manifest import Manifest, Utterance
@@ -110,24 +110,15 @@ def changes(
             for name, some in noises.items()
             for snr in snrs
         },
-        "codec": {
-            name: lambda wave, _, codec=codec: through_codec(wave, sample_rate, codec) for name, codec in CODECS.items()
-        },
+        "codec": {name: partial(_coded, sample_rate=sample_rate, codec=codec) for name, codec in CODECS.items()},
         "band": {
-            name: lambda wave, _, ends=ends: band_limited(wave, sample_rate, *ends)
-            for name, ends in BANDS.items()
-            if ends[1] < sample_rate / 2
+            name: partial(_limited, sample_rate=sample_rate, low=low, high=high)
+            for name, (low, high) in BANDS.items()
+            if high < sample_rate / 2
         },
-        "gain": {f"{gain:+d} dB": lambda wave, _, gain=gain: clipped_level(wave, gain) for gain in GAINS},
-        "speed": {
-            f"x {factor:g}": lambda wave, _, factor=factor: change_speed(wave, factor, sample_rate) for factor in SPEEDS
-        },
-        "reverb": {
-            f"{seconds:g} s": lambda wave, generator, seconds=seconds: reverberate(
-                wave, room_response(seconds, sample_rate, generator)
-            )
-            for seconds in REVERBS
-        },
+        "gain": {f"{gain:+d} dB": partial(_gained, gain_db=gain) for gain in GAINS},
+        "speed": {f"x {factor:g}": partial(_faster, sample_rate=sample_rate, factor=factor) for factor in SPEEDS},
+        "reverb": {f"{one:g} s": partial(_reverberant, sample_rate=sample_rate, reverb_s=one) for one in REVERBS},
     }
     return {(kind, name): change for kind in KINDS if kind in kinds for name, change in found[kind].items()}
 
@@ -137,6 +128,26 @@ def _noisy(wave: Tensor, generator: torch.Generator, noises: Sequence[Tensor], s
         return add_noise(wave, white_noise(len(wave), generator), snr_db)
     chosen = noises[int(torch.randint(len(noises), (1,), generator=generator))]
     return add_noise(wave, noise_of_length(chosen, len(wave), generator), snr_db)
+
+
+def _coded(wave: Tensor, _: torch.Generator, sample_rate: int, codec: Codec) -> Tensor:
+    return through_codec(wave, sample_rate, codec)
+
+
+def _limited(wave: Tensor, _: torch.Generator, sample_rate: int, low: float, high: float) -> Tensor:
+    return band_limited(wave, sample_rate, low, high)
+
+
+def _gained(wave: Tensor, _: torch.Generator, gain_db: float) -> Tensor:
+    return clipped_level(wave, gain_db)
+
+
+def _faster(wave: Tensor, _: torch.Generator, sample_rate: int, factor: float) -> Tensor:
+    return change_speed(wave, factor, sample_rate)
+
+
+def _reverberant(wave: Tensor, generator: torch.Generator, sample_rate: int, reverb_s: float) -> Tensor:
+    return reverberate(wave, room_response(reverb_s, sample_rate, generator))
 
 
 def robustness(

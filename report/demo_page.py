@@ -33,7 +33,7 @@ def answer(predictor: Predictor, file: str | None) -> str:
     if file is None:
         return HINT
     (row,) = predictor.predict([file])
-    picture = "" if "error" in row else _picture(predictor, file, row)
+    wide, narrow = ("", "") if "error" in row else _pictures(predictor, file, row)
     tasks = [
         {"name": task.name, "entry": row[key], "has_classes": task.has_classes}
         for task in predictor.tasks
@@ -44,19 +44,21 @@ def answer(predictor: Predictor, file: str | None) -> str:
         Path(__file__).with_name("demo.html.j2"),
         row=row,
         tasks=tasks,
-        picture=picture,
+        wide=wide,
+        narrow=narrow,
     )
 
 
-def _picture(predictor: Predictor, file: str, row: Mapping[str, Any]) -> str:
-    """SVG of waveform, spectrogram and, where the head has one, attention."""
+def _pictures(predictor: Predictor, file: str, row: Mapping[str, Any]) -> tuple[str, str]:
+    """SVG of waveform, spectrogram and, where the head has one, attention: for a wide screen and for a phone."""
     try:
         samples = read_audio(file, predictor.model.sample_rate).numpy()
     except AudioError:
-        return ""
+        return "", ""
     attention = row.get(ATTENTION)
     weights = np.array(attention["weights"]) if isinstance(attention, Mapping) else None
-    return plots.explanation_svg(samples, predictor.model.sample_rate, None, weights, "recording", True)
+    given = (samples, predictor.model.sample_rate, None, weights)
+    return plots.explanation_svg(*given, "wide", True), plots.explanation_svg(*given, "narrow", False)
 
 
 def make_demo(predictor: Predictor, name: str) -> Blocks:
@@ -74,11 +76,12 @@ def make_demo(predictor: Predictor, name: str) -> Blocks:
         import gradio
     except ModuleNotFoundError as error:
         raise ValueError("`undertone demo` needs gradio: pip install 'undertone[demo]'.") from error
+    page: Blocks
     with gradio.Blocks(title=f"{name} · Undertone", analytics_enabled=False, delete_cache=(60, 600)) as page:
         gradio.Markdown(f"# {_plain(name)}\n{', '.join(_plain(task.name) for task in predictor.tasks)} from speech")
         with gradio.Row():
             with gradio.Column(scale=2, min_width=300):
-                sound = gradio.Audio(sources=["upload", "microphone"], type="filepath", label="recording")
+                sound = gradio.Audio(sources=["upload", "microphone"], type="filepath", label="recording", buttons=[])
             with gradio.Column(scale=3, min_width=300):
                 shown = gradio.HTML(HINT)
         sound.change(lambda file: answer(predictor, file), sound, shown, api_name="predict")

@@ -54,8 +54,8 @@ def test_it_is_the_integral_of_the_gradients(
     assert target in (None, found.target)
     if target is None and found.target:
         assert found.target == found.prediction[name]["label"]
-    assert found.score == pytest.approx(float(score(model, states, name, place)), abs=1e-5)
-    none = float(score(model, torch.zeros_like(states), name, place))
+    assert found.score == pytest.approx(float(score(model, states, name, place).detach()), abs=1e-5)
+    none = float(score(model, torch.zeros_like(states), name, place).detach())
     assert found.attributions.sum() == pytest.approx(found.score - none - found.gap, abs=1e-4)
     assert abs(found.gap) < 0.05 * max(1, abs(found.score - none))
     total, steps = torch.zeros_like(states), 200
