@@ -174,9 +174,6 @@ def robustness(
         `task` and `metric`, of the first task; `seed`; `conditions`, the clean one first: each `kind`, `name`,
         `metrics`, `per_gender` {gender: value}, and (not of the clean one) `difference` from it with `ci95` and `p`,
         paired over speakers. All are pooled over the folds.
-
-    Raises:
-        ValueError: no run, an unknown kind, no noise, or files of the corpus that have changed.
     """
     folder = RunFolder.finished(run)
     if not folder.config:
