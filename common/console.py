@@ -10,7 +10,6 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 _CONTROL = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\t"}
-FORMULA = ("=", "+", "-", "@", "\t", "\r", "'")
 
 Advance = Callable[[float, float, str], None]  # done, total, note
 
@@ -23,11 +22,6 @@ def is_first_process() -> bool:
 def printable(text: str) -> str:
     """The text with control characters escaped: a file name must not control the terminal."""
     return text.translate(_CONTROL)
-
-
-def no_formula(text: str) -> str:
-    """The text for a spreadsheet: ' before what it would take for a formula or before a ', as OWASP advises."""
-    return f"'{text}" if text.startswith(FORMULA) else text
 
 
 class Display:

@@ -14,7 +14,7 @@ from undertone.audio.read import AudioError
 from undertone.common.discovery import nearest
 from undertone.downstream.model import UndertoneModel, utterance_logits
 from undertone.downstream.task import Task
-from undertone.inference.waves import predict_waves
+from undertone.inference.waves import Extras, predict_waves
 from undertone.upstream.base import read_clip
 from undertone.upstream.types import HiddenStates, WaveBatch
 
@@ -92,8 +92,8 @@ def explain(
     if isinstance(wave, AudioError):
         raise wave
     model.eval()
-    (prediction,) = predict_waves(model, [wave])
-    if isinstance(prediction, ValueError):  # the memory does not hold it
+    (prediction,) = predict_waves(model, [wave], Extras(attention=True))
+    if isinstance(prediction, ValueError):  # the memory does not hold it, or its scores are not finite
         raise prediction
     batch = WaveBatch.collate([wave], model.sample_rate).to(model.device)
     with torch.no_grad():

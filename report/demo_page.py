@@ -32,7 +32,7 @@ def answer(predictor: Predictor, file: str | None) -> str:
     """
     if file is None:
         return HINT
-    (row,) = predictor.predict([file])
+    (row,) = predictor.predict([file], attention=True)
     wide, narrow = ("", "") if "error" in row else _pictures(predictor, file, row)
     tasks = [
         {"name": task.name, "entry": row[key], "has_classes": task.has_classes}

@@ -8,7 +8,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from undertone.common.console import no_formula
+from undertone.inference.format import no_formula
 
 _LATEX = {
     "\\": r"\textbackslash{}",
