@@ -155,13 +155,14 @@ def find_model(where: str | Path, *, fold: str | None = None, revision: str | No
 
 
 def model_settings(where: str | Path, revision: str | None = None) -> Any:
-    """The content of the config.json of a folder or Hub id; None where there is none.
+    """The content of the config.json of a model's folder or Hub id; None of a run, and where there is none.
 
     Raises:
         HubError: the Hub refused, or could not be reached.
     """
     if (path := Path(where)).exists() or not REPO_ID.fullmatch(str(where)):
-        return read_json(path / "config.json") if (path / "config.json").is_file() else None
+        is_run = (path / "model" / "config.json").is_file()
+        return read_json(path / "config.json") if (path / "config.json").is_file() and not is_run else None
     with _pulling(str(where)):
         try:
             return read_json(Path(hf_hub_download(str(where), "config.json", revision=revision)))
