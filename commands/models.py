@@ -72,11 +72,17 @@ def explain(
     allow: AllowOption = None,
 ) -> None:
     """Show what a prediction rests on: attribution and attention over time, scores, layer weights."""
+    from undertone.downstream.model import UndertoneModel
     from undertone.inference.explain import explain as explain_file
     from undertone.inference.predict import load_model
     from undertone.report.explain_page import write_explanation
 
-    found = explain_file(load_model(model, allow=tuple(allow or ())).model, file, task, target)
+    loaded = load_model(model, allow=tuple(allow or ())).model
+    if not isinstance(loaded, UndertoneModel):
+        raise ValueError(
+            f"{model} is a {type(loaded.model).__name__}; only models that Undertone trained are explained."
+        )
+    found = explain_file(loaded, file, task, target)
     html, png = write_explanation(found, out or Path(f"{file.stem}-explained"))
     said = found.target if found.target is not None else f"{found.score:.2f}"
     say(f"{found.task.name}  {said}")
