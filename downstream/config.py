@@ -29,6 +29,8 @@ class UndertoneConfig(PreTrainedConfig):
             that trained) or, of a published model, `num_speakers` and `speaker_hashes`, and `unknown_speakers`, the
             number of utterances without a speaker.
         mode: how the upstream was trained: `frozen`, `finetune`, `lora`; empty where it is not known.
+        calibration: {task: {`temperature`, by which the logits are divided, `unsure_below`, the probability of the
+            predicted class below which it is unsure, `num_dev`}}, see `undertone.scoring.calibration`.
     """
 
     model_type = "undertone"
@@ -44,6 +46,7 @@ class UndertoneConfig(PreTrainedConfig):
         head_only: bool = False,
         trained_on: dict[str, Any] | None = None,
         mode: str = "",
+        calibration: dict[str, dict[str, float]] | None = None,
         **kwargs: Any,
     ) -> None:
         self.upstream = upstream or {}
@@ -54,6 +57,7 @@ class UndertoneConfig(PreTrainedConfig):
         self.layer_norm = layer_norm
         self.head_only = head_only
         self.trained_on = trained_on or {}
+        self.calibration = calibration or {}
         self.mode = mode
         shown = next((task for task in self.tasks if task["name"] == self.shown_task), None)
         if shown is not None:
@@ -89,6 +93,15 @@ class _SavedUpstream(BaseModel):
     commit: str | None = None
     do_normalize: bool = False
     sample_rate: int = Field(SAMPLE_RATES[0], ge=SAMPLE_RATES[0], le=SAMPLE_RATES[1])
+
+
+class _SavedCalibration(BaseModel):
+    """What dev said about the confidence of a task."""
+
+    model_config = ConfigDict(strict=True, extra="allow")
+
+    temperature: float = Field(gt=0, allow_inf_nan=False)
+    unsure_below: float = Field(ge=0, le=1)
 
 
 class _Saved(BaseModel):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import statistics
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
@@ -168,7 +169,12 @@ class Training:
             return None
         return UnlabelledStream(self.run.unlabelled, self.config.batch_size, self.config.seed)
 
-    def model(self, module: Downstream | LiveModel, trained_on: list[Utterance]) -> UndertoneModel:
+    def model(
+        self,
+        module: Downstream | LiveModel,
+        trained_on: list[Utterance],
+        calibration: dict[str, dict[str, Any]] | None = None,
+    ) -> UndertoneModel:
         """Upstream and trained downstream as one model that says what it was trained on; adapters are merged."""
         run, upstream = self.run, self.run.upstream
         if module.upstream is not None:
@@ -187,7 +193,12 @@ class Training:
                 "manifest_hash": run.manifest.hash,
                 "speakers": sorted({str(item.speaker) for item in trained_on if item.speaker is not None}),
                 "unknown_speakers": sum(item.speaker is None for item in trained_on),
+                "clip_seconds": {
+                    "median": round(statistics.median(item.duration for item in trained_on), 2),
+                    "longest": round(max(item.duration for item in trained_on), 2),
+                },
             },
+            calibration=calibration,
         )
         model = UndertoneModel(config, upstream, allow=(self.config.head, self.config.upstream))
         model.downstream.layer_sum, model.downstream.head = module.downstream.layer_sum, module.downstream.head

@@ -12,28 +12,41 @@ from undertone.downstream.head import HeadOutput
 from undertone.downstream.model import UndertoneModel, utterance_logits
 from undertone.downstream.task import Task, free_name
 from undertone.inference.format import FIXED
+from undertone.inference.speech import no_speech
 from undertone.upstream.execution import TooLittleMemory, in_halves
 from undertone.upstream.types import WaveBatch
 
 Prediction = dict[str, Any]
 
 ATTENTION = "attention"  # key of the frames' weights
+NO_SPEECH = "no_speech"  # key of the reason for which there is no prediction
 
 
-def predict_waves(model: UndertoneModel, waves: Sequence[Tensor]) -> list[Prediction | TooLittleMemory]:
+def predict_waves(
+    model: UndertoneModel, waves: Sequence[Tensor], any_sound: bool = True
+) -> list[Prediction | TooLittleMemory]:
     """A prediction for each wave, in one batch, or in parts where the memory is short.
 
     Args:
         model: in eval mode.
-        waves: (N_i,) float32 samples at the model's rate.
+        waves: (N_i,) float32 samples at the model's rate, on the CPU.
+        any_sound: predict what is no speech too.
 
     Returns:
-        `{"duration": seconds, task: prediction, ...}`, see `Predictor.predict`; the error of a wave that the memory
-        does not hold alone, which no other wave suffers from.
+        `{"duration": seconds, task: prediction, ...}`, see `Predictor.predict`, or `{"duration", "no_speech": reason}`;
+        the error of a wave that the memory does not hold alone, which no other wave suffers from.
     """
     rate = model.sample_rate
     if not waves:
         return []
+    if not any_sound:
+        reasons = [no_speech(wave, rate) for wave in waves]
+        spoken = [wave for wave, reason in zip(waves, reasons, strict=True) if reason is None]
+        found_in = iter(predict_waves(model, spoken))
+        return [
+            next(found_in) if reason is None else {"duration": len(wave) / rate, NO_SPEECH: reason}
+            for wave, reason in zip(waves, reasons, strict=True)
+        ]
     try:
         found = in_halves(partial(_predict_batch, model), waves, lambda wave: f"{len(wave) / rate:.1f} s of audio")
         return [*found]
@@ -51,8 +64,11 @@ def _predict_batch(model: UndertoneModel, waves: Sequence[Tensor]) -> list[Predi
         values = utterance_logits(output, task.name).float()  # (B, C)
         if task.has_classes:
             values = values.softmax(-1)
+        calibration = model.config.calibration.get(task.name)
         for number, (row, scores) in enumerate(zip(rows, values.tolist(), strict=True)):
             entry = _entry(task, scores)
+            if calibration is not None and isinstance(entry, dict):
+                entry["unsure"] = max(scores) < calibration["unsure_below"]
             if task.level == "frame":
                 entry = _over_time(output, task.name, number, row["duration"], scores[0])
             row[free_name(task.name, *FIXED)] = entry

@@ -172,6 +172,9 @@ def results_table(results: Mapping[str, Any]) -> tuple[list[str], list[str], lis
                     number(metric, results["chance"][task].get(metric)),
                 ]
             )
+        if calibrated := results.get("calibration", {}).get(task):
+            after = number("ece", calibrated["ece_after"])
+            rows.append([task, "ECE, calibrated", *([] if one_fold else ["–"]), after, "–", "–"])
     return title_lines(results), list(ONE_FOLD_HEADER if one_fold else HEADER), rows
 
 
