@@ -107,7 +107,7 @@ class Stream:
             found: Any = AudioError("stream", f"{np.count_nonzero(~np.isfinite(samples))} samples are NaN or infinite.")
         else:
             wave = resampled(torch.from_numpy(samples), self.sample_rate, self.model.sample_rate)
-            (found,) = predict_waves(self.model, [wave], self.any_sound)
+            (found,) = predict_waves(self.model, [wave], any_sound=self.any_sound)
         return window_row(first, self._given, self.sample_rate, found)
 
 

@@ -153,7 +153,7 @@ def _batches(spans: Iterator[_Read], most: float) -> Iterator[list[_Read]]:
 def _predict(model: UndertoneModel, waves: list[list[Tensor] | AudioError], any_sound: bool) -> list[list[_Result]]:
     """The results of each span, one a channel."""
     flat = [wave for channels in waves if not isinstance(channels, AudioError) for wave in channels]
-    results = iter(predict_waves(model, flat, any_sound))
+    results = iter(predict_waves(model, flat, any_sound=any_sound))
     return [[found] if isinstance(found, AudioError) else [next(results) for _ in found] for found in waves]
 
 
