@@ -12,7 +12,7 @@ from pathlib import Path
 
 import typer
 
-from undertone.commands import ablate, corpora, listing, models, new, runs, store
+from undertone.commands import ablate, corpora, listen, listing, models, new, runs, store
 from undertone.commands.terminal import fail
 from undertone.common.files import full_disk
 from undertone.common.interrupt import raise_on_sigterm
@@ -45,6 +45,7 @@ for verb in (
     new.new,
 ):
     app.command()(verb)  # check_split is check-split
+app.command()(listen.listen)
 app.command(name="list")(listing.list_names)
 app.add_typer(store.stores, name="store")
 

@@ -12,7 +12,7 @@ from undertone.downstream.task import free_name
 
 if TYPE_CHECKING:
     from rich.table import Table
-FIXED = ("file", "duration", "error")
+FIXED = ("file", "start", "end", "channel", "speaker", "duration", "no_speech", "error")
 """Keys of a prediction that are not tasks; a task with such a name gets a trailing `_`."""
 FORMULA = ("=", "+", "-", "@", "\t", "\r", "'")
 _CONTROL = {code: f"\\u{code:04x}" for code in range(127, 160)}  # JSON escapes those below 32 itself

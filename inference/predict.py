@@ -19,7 +19,10 @@ from undertone.audio.read import AudioError, audio_info, loudness_warning, resam
 from undertone.common.hub_client import find_model
 from undertone.downstream.model import UndertoneModel
 from undertone.downstream.task import Task
+from undertone.inference.stream import Stream
+from undertone.inference.timeline import Timeline
 from undertone.inference.waves import Prediction, predict_waves
+from undertone.inference.windows import predict_windows
 from undertone.upstream.base import read_clip
 from undertone.upstream.execution import TooLittleMemory, packed, side_by_side
 
@@ -34,6 +37,7 @@ def load_model(
     revision: str | None = None,
     device: str | torch.device | None = None,
     allow: tuple[str, ...] = (),
+    any_sound: bool = False,
 ) -> Predictor:
     """Load a trained model.
 
@@ -43,6 +47,7 @@ def load_model(
         revision: for a Hub id, the branch, tag or commit.
         device: None: a GPU if there is one.
         allow: packages whose classes the model's config may name (`my_pkg` for the head `my_pkg.heads:MyHead`).
+        any_sound: predict what is no speech too, instead of giving a reason (`undertone.inference.speech`).
 
     Raises:
         ValueError: no model, or one that does not load; the message says what to do.
@@ -52,7 +57,7 @@ def load_model(
     folder = find_model(where, fold=fold, revision=revision)
     model = UndertoneModel.from_pretrained(folder, allow=allow)
     model.to(chosen)  # type: ignore[arg-type]  # wraps
-    return Predictor(model)
+    return Predictor(model, any_sound=any_sound)
 
 
 def _device(device: str | torch.device | None) -> torch.device:
@@ -70,14 +75,16 @@ class Predictor:
 
     Attributes:
         model: the `UndertoneModel`, in eval mode.
+        any_sound: whether what is no speech is predicted too.
 
     Example:
         >>> load_model("runs/emodb").predict(["call.wav"])  # doctest: +SKIP
         [{'file': 'call.wav', 'duration': 2.1, 'emotion': {'label': 'angry', 'scores': {'angry': 0.83, ...}}}]
     """
 
-    def __init__(self, model: UndertoneModel) -> None:
+    def __init__(self, model: UndertoneModel, any_sound: bool = False) -> None:
         self.model = model.eval()
+        self.any_sound = any_sound
 
     @property
     def tasks(self) -> tuple[Task, ...]:
@@ -140,7 +147,9 @@ class Predictor:
             return [read_clip(self.model.upstream, paths[index]) for index in batch]
 
         if self.model.device.type == "cpu" and len(batches) > 1:
-            done = side_by_side(self.model, batches, lambda twin, batch: Predictor(twin)._predict_read(read(batch)))
+            done = side_by_side(
+                self.model, batches, lambda twin, batch: Predictor(twin, self.any_sound)._predict_read(read(batch))
+            )
         else:
             done = ((batch, self._predict_read(found)) for batch, found in ahead(batches, read))
         for batch, results in done:
@@ -148,7 +157,9 @@ class Predictor:
 
     def _predict_read(self, waves: list[Tensor | AudioError]) -> list[Prediction | AudioError | TooLittleMemory]:
         """A prediction for each wave of a batch; errors stay."""
-        predictions = iter(predict_waves(self.model, [wave for wave in waves if isinstance(wave, Tensor)]))
+        predictions = iter(
+            predict_waves(self.model, [wave for wave in waves if isinstance(wave, Tensor)], any_sound=self.any_sound)
+        )
         return [next(predictions) if isinstance(wave, Tensor) else wave for wave in waves]
 
     def predict_wave(self, samples: np.ndarray | Tensor | Sequence[float], sample_rate: int) -> Prediction:
@@ -182,10 +193,52 @@ class Predictor:
             raise ValueError(f"{int((~wave.isfinite()).sum())} of {len(wave)} samples are NaN or infinite.")
         if loud := loudness_warning(float(wave.abs().max())):
             warnings.warn(f"The wave has {loud}. Divide it by its largest value.", stacklevel=2)
-        (found,) = predict_waves(self.model, [resampled(wave.float().cpu(), int(sample_rate), self.model.sample_rate)])
+        (found,) = predict_waves(
+            self.model,
+            [resampled(wave.float().cpu(), int(sample_rate), self.model.sample_rate)],
+            any_sound=self.any_sound,
+        )
         if isinstance(found, TooLittleMemory):
             raise found
         return found
+
+    def predict_long(
+        self,
+        file: str | PathLike[str],
+        *,
+        window: float | None = None,
+        hop: float | None = None,
+        channels: str = "mean",
+        segments: str | PathLike[str] | Iterable[Any] | None = None,
+        batch_seconds: float | None = None,
+        any_sound: bool | None = None,
+    ) -> Timeline:
+        """Predictions over the time of a recording of any length, in bounded memory: a row for each window.
+
+        Args and errors are those of `predict_windows`, which gives the rows one by one.
+
+        Example:
+            >>> timeline = model.predict_long("call.mp3", window=5, hop=1)  # doctest: +SKIP
+            >>> timeline.save("call.html")  # doctest: +SKIP
+        """
+        rows = predict_windows(
+            self.model,
+            file,
+            window=window,
+            hop=hop,
+            channels=channels,
+            segments=segments,
+            batch_seconds=batch_seconds,
+            any_sound=self.any_sound if any_sound is None else any_sound,
+        )
+        return Timeline(str(file), self.tasks, list(rows))
+
+    def stream(
+        self, sample_rate: int, *, window: float | None = None, hop: float | None = None, any_sound: bool | None = None
+    ) -> Stream:
+        """A `Stream`: push samples as they come, get the windows of `predict_long`."""
+        anything = self.any_sound if any_sound is None else any_sound
+        return Stream(self.model, sample_rate, window=window, hop=hop, any_sound=anything)
 
 
 def _paths(files: Any) -> list[str | PathLike[str]]:
