@@ -108,7 +108,7 @@ class Stream:
         else:
             wave = resampled(torch.from_numpy(samples), self.sample_rate, self.model.sample_rate)
             (found,) = predict_waves(self.model, [wave], any_sound=self.any_sound)
-        return window_row(first, self._given, self.sample_rate, found)
+        return window_row(first, self._given, self.sample_rate, found, {})
 
 
 def _mono(samples: Any) -> np.ndarray:

@@ -99,7 +99,7 @@ class Timeline:
         lines = []
         task = next((task for task in self.tasks if task.has_classes), None)
         for row in self.rows:
-            if "speaker" not in row:
+            if row.get("speaker") is None:
                 continue
             label, score = "<NA>", "<NA>"
             if task is not None and (entry := row.get(_key(task))) is not None:
@@ -161,7 +161,7 @@ class Timeline:
         classes = [task for task in self.tasks if task.has_classes]
         values = [task for task in self.tasks if not task.has_classes]
         panels = [*((task,) for task in classes), *([tuple(values)] if values else [])]
-        speakers = sorted({row["speaker"] for row in self.rows if "speaker" in row})
+        speakers = sorted({row["speaker"] for row in self.rows if row.get("speaker") is not None})
         heights = ([0.35] if speakers else []) + [1.0] * len(panels)
         height = 1.0 + len(channels) * sum(1.9 * one for one in heights)
         figure = Figure(figsize=(11, height), layout="constrained")

@@ -91,8 +91,8 @@ def predict_windows(
         any_sound: predict what is no speech too.
 
     Yields:
-        `{"start", "end": seconds, "channel": 1, 2, ... with "split", "speaker": name if given, task: prediction}`; in
-        place of predictions `no_speech` or `error`, a reason. Values per frame are their mean.
+        `{"start", "end": seconds, "channel": 1, 2, ... with `split`, "speaker": name or None where any segment has one,
+        task: prediction}`; in place of predictions `no_speech` or `error`, a reason. Values per frame are their mean.
 
     Raises:
         AudioError: the file cannot be opened. What is damaged further on is an `error` of its rows.
@@ -107,11 +107,11 @@ def predict_windows(
     lengths = max(1, round(seconds * rate)), max(1, round(step * rate))
     parts = ([span] if span.last - span.first <= longest * rate else windows(span, *lengths) for span in whole)
     spans = heapq.merge(*parts, key=lambda span: span.first)
-    split = channels == "split"
+    split, named = channels == "split", any(span.speaker is not None for span in whole)
     on_cpu = model.device.type == "cpu"
     limit = batch_seconds if batch_seconds is not None else 0.0 if on_cpu else BATCH_SECONDS
     batches = _batches(read_spans(path, spans, split), limit * rate)
-    to_rate = model.sample_rate
+    to_rate, rows = model.sample_rate, info.channels if split else 1
 
     def prepare(batch: Sequence[_Read]) -> list[list[Tensor] | AudioError]:
         return [
@@ -123,12 +123,15 @@ def predict_windows(
 
     with packed(model) if on_cpu and info.duration >= PACKED_FROM else nullcontext():
         if on_cpu:
-            done = side_by_side(model, batches, lambda twin, batch: _predict(twin, prepare(batch), any_sound))
+            done = side_by_side(model, batches, lambda twin, batch: _predict(twin, prepare(batch), any_sound, rows))
         else:
-            done = ((batch, _predict(model, waves, any_sound)) for batch, waves in ahead(batches, prepare))
+            done = ((batch, _predict(model, waves, any_sound, rows)) for batch, waves in ahead(batches, prepare))
         for batch, results in done:
             for (span, _), found in zip(batch, results, strict=True):
-                yield from _rows(span, rate, found, split)
+                speaker = {"speaker": span.speaker} if named else {}
+                for channel, result in enumerate(found, 1):
+                    facts = {"channel": channel, **speaker} if split else speaker
+                    yield window_row(span.first, span.last, rate, result, facts)
 
 
 _Read = tuple[Span, np.ndarray | AudioError]
@@ -150,27 +153,18 @@ def _batches(spans: Iterator[_Read], most: float) -> Iterator[list[_Read]]:
         yield batch
 
 
-def _predict(model: UndertoneModel, waves: list[list[Tensor] | AudioError], any_sound: bool) -> list[list[_Result]]:
+def _predict(
+    model: UndertoneModel, waves: list[list[Tensor] | AudioError], any_sound: bool, channels: int
+) -> list[list[_Result]]:
     """The results of each span, one a channel."""
     flat = [wave for channels in waves if not isinstance(channels, AudioError) for wave in channels]
     results = iter(predict_waves(model, flat, any_sound=any_sound))
-    return [[found] if isinstance(found, AudioError) else [next(results) for _ in found] for found in waves]
+    return [[found] * channels if isinstance(found, AudioError) else [next(results) for _ in found] for found in waves]
 
 
-def _rows(span: Span, rate: int, results: Sequence[_Result], split: bool) -> Iterator[Prediction]:
-    for channel, found in enumerate(results, 1):
-        yield window_row(span.first, span.last, rate, found, channel if split else None, span.speaker)
-
-
-def window_row(
-    first: int, last: int, rate: int, found: _Result, channel: int | None = None, speaker: str | None = None
-) -> Prediction:
-    """The row of a window, from sample `first` to before `last`."""
-    row: Prediction = {"start": first / rate, "end": last / rate}
-    if channel is not None:
-        row["channel"] = channel
-    if speaker is not None:
-        row["speaker"] = speaker
+def window_row(first: int, last: int, rate: int, found: _Result, facts: Mapping[str, Any]) -> Prediction:
+    """The row of a window, from sample `first` to before `last`; `facts` are its channel and speaker."""
+    row: Prediction = {"start": first / rate, "end": last / rate, **facts}
     if isinstance(found, ValueError):
         return row | {"error": found.reason if isinstance(found, AudioError) else str(found)}
     return row | {key: _mean(value) for key, value in found.items() if key not in ("duration", ATTENTION)}

@@ -45,8 +45,8 @@ def scaled(probabilities: np.ndarray, temperature: float) -> np.ndarray:
 def fit_temperature(target: np.ndarray, probabilities: np.ndarray) -> float:
     """The temperature, 0.05 to 20, with the least cross-entropy (Guo et al. 2017, section 4.2).
 
-    The true class has the target (N + 1) / (N + C), the others 1 / (N + C), as in Platt 1999, "Probabilistic outputs for
-    support vector machines": a few dev utterances that are all right would otherwise ask for the smallest temperature.
+    The true class has the target (N + 1) / (N + C), the others 1 / (N + C) (Platt 1999, "Probabilistic outputs for
+    support vector machines"): a few dev utterances that are all right would otherwise ask for the smallest temperature.
 
     Args:
         target: (N,) class indices.
