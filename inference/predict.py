@@ -231,7 +231,8 @@ class Predictor:
             batch_seconds=batch_seconds,
             any_sound=self.any_sound if any_sound is None else any_sound,
         )
-        return Timeline(str(file), self.tasks, list(rows))
+        with packed(self.model) if self.model.device.type == "cpu" else nullcontext():
+            return Timeline(str(file), self.tasks, list(rows))
 
     def stream(
         self, sample_rate: int, *, window: float | None = None, hop: float | None = None, any_sound: bool | None = None

@@ -6,7 +6,6 @@ import csv
 import heapq
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import nullcontext
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -21,13 +20,12 @@ from undertone.audio.spans import Span, read_spans, windows
 from undertone.common.discovery import nearest
 from undertone.downstream.model import UndertoneModel
 from undertone.inference.waves import ATTENTION, Prediction, predict_waves
-from undertone.upstream.execution import TooLittleMemory, packed, side_by_side
+from undertone.upstream.execution import TooLittleMemory, side_by_side
 
 WINDOW = 5.0  # seconds, of a model that does not say how long its training clips were
 LONGEST = 30.0  # seconds that such a model takes whole
 CHANNELS = ("mean", "split")
 BATCH_SECONDS = 60.0  # audio in a batch on an accelerator
-PACKED_FROM = 60.0  # seconds of audio from which packing the weights saves more time than it takes
 _COLUMNS = ("start", "end", "speaker")
 _SLACK = 0.01  # seconds that a table may reach past the end of its file
 
@@ -121,17 +119,16 @@ def predict_windows(
             for _, found in batch
         ]
 
-    with packed(model) if on_cpu and info.duration >= PACKED_FROM else nullcontext():
-        if on_cpu:
-            done = side_by_side(model, batches, lambda twin, batch: _predict(twin, prepare(batch), any_sound, rows))
-        else:
-            done = ((batch, _predict(model, waves, any_sound, rows)) for batch, waves in ahead(batches, prepare))
-        for batch, results in done:
-            for (span, _), found in zip(batch, results, strict=True):
-                speaker = {"speaker": span.speaker} if named else {}
-                for channel, result in enumerate(found, 1):
-                    facts = {"channel": channel, **speaker} if split else speaker
-                    yield window_row(span.first, span.last, rate, result, facts)
+    if on_cpu:
+        done = side_by_side(model, batches, lambda twin, batch: _predict(twin, prepare(batch), any_sound, rows))
+    else:
+        done = ((batch, _predict(model, waves, any_sound, rows)) for batch, waves in ahead(batches, prepare))
+    for batch, results in done:
+        for (span, _), found in zip(batch, results, strict=True):
+            speaker = {"speaker": span.speaker} if named else {}
+            for channel, result in enumerate(found, 1):
+                facts = {"channel": channel, **speaker} if split else speaker
+                yield window_row(span.first, span.last, rate, result, facts)
 
 
 _Read = tuple[Span, np.ndarray | AudioError]
