@@ -119,6 +119,14 @@ class _Saved(BaseModel):
     head_only: bool = False
     trained_on: dict[str, Any] = {}
     mode: str = ""
+    calibration: dict[str, _SavedCalibration] = {}
+
+    @model_validator(mode="after")
+    def _known_tasks(self) -> _Saved:
+        classified = {task.name for task in self.tasks if task.has_classes}
+        if unknown := sorted(self.calibration.keys() - classified):
+            raise ValueError(f"calibration of {unknown[0]!r}, which is no task with classes")
+        return self
 
 
 def read_config(folder: Path) -> UndertoneConfig:
