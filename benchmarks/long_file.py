@@ -67,7 +67,7 @@ def measure(name: str, path: Path, live: bool, window: float, hop: float, thread
     import soundfile
     import torch
 
-    from undertone.inference.speech import no_speech
+    from undertone.audio.speech import no_speech
     from undertone.inference.stream import Stream
     from undertone.inference.windows import predict_windows
 

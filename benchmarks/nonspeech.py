@@ -158,7 +158,7 @@ def main() -> None:
     import torch
 
     from undertone.audio.read import read_audio
-    from undertone.inference.speech import no_speech
+    from undertone.audio.speech import no_speech
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--clips", type=int, default=1000)

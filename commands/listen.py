@@ -27,7 +27,12 @@ def listen(
     ] = None,
     hop: Annotated[float | None, typer.Option(help="seconds to the next window; default: half a window")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="print JSON Lines")] = False,
-    any_sound: Annotated[bool, typer.Option("--any-sound", help="predict what is no speech too")] = False,
+    any_sound: Annotated[
+        bool | None,
+        typer.Option(
+            "--any-sound/--speech-only", help="whether to predict what is no speech; default: as the model says"
+        ),
+    ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1")] = "auto",
     allow: AllowOption = None,
 ) -> None:

@@ -31,6 +31,8 @@ class UndertoneConfig(PreTrainedConfig):
         mode: how the upstream was trained: `frozen`, `finetune`, `lora`; empty where it is not known.
         calibration: {task: {`temperature`, by which the logits are divided, `unsure_below`, the probability of the
             predicted class below which it is unsure, `num_dev`}}, see `undertone.scoring.calibration`.
+        speech_only: whether predictions are refused where the detector of `undertone.audio.speech` finds no speech: it
+            recognised the clips that the model was trained on.
     """
 
     model_type = "undertone"
@@ -47,6 +49,7 @@ class UndertoneConfig(PreTrainedConfig):
         trained_on: dict[str, Any] | None = None,
         mode: str = "",
         calibration: dict[str, dict[str, float]] | None = None,
+        speech_only: bool = False,
         **kwargs: Any,
     ) -> None:
         self.upstream = upstream or {}
@@ -58,6 +61,7 @@ class UndertoneConfig(PreTrainedConfig):
         self.head_only = head_only
         self.trained_on = trained_on or {}
         self.calibration = calibration or {}
+        self.speech_only = speech_only
         self.mode = mode
         shown = next((task for task in self.tasks if task["name"] == self.shown_task), None)
         if shown is not None:
@@ -120,6 +124,7 @@ class _Saved(BaseModel):
     trained_on: dict[str, Any] = {}
     mode: str = ""
     calibration: dict[str, _SavedCalibration] = {}
+    speech_only: bool = False
 
     @model_validator(mode="after")
     def _known_tasks(self) -> _Saved:

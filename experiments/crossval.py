@@ -31,7 +31,7 @@ from undertone.scoring.calibration import combined, report
 from undertone.scoring.predictions import Predictions
 from undertone.scoring.results import only_fold, summarise, to_json
 from undertone.training.accelerator import accelerator_of, first_decides
-from undertone.training.config import RunConfig
+from undertone.training.config import RunConfig, trials
 from undertone.training.targets import label_warnings
 from undertone.training.trainer import total_steps
 
@@ -95,6 +95,7 @@ def train(config: RunConfig, out: Path, fold_name: str | None = None, display: D
     results = pool(run, [fold], {**model_cost(model), "trained_parameters": weights})
     if accelerator.is_main_process:
         (model.config.calibration,) = _calibrations(run, [fold])
+        model.config.speech_only = run.training(fold, trials(run.config)[0]).is_speech()
         model.save_pretrained(path / "model")
         if config.mode == "lora":
             shutil.copytree(trained, path / "adapter", dirs_exist_ok=True)
@@ -123,7 +124,7 @@ def _refit(run: Run, accelerator: Accelerator) -> dict[str, Any]:
     else:
         module, _ = fit(training, accelerator, training.folder, training.train, [], total, best_step)
     calibration = combined(_calibrations(run, run.folds))
-    model, path = training.model(module, training.train, calibration), run.folder.path
+    model, path = training.model(module, training.train, calibration, training.is_speech()), run.folder.path
     if accelerator.is_main_process:
         model.save_pretrained(path / "model")
         if config.mode == "lora":  # also with the adapters apart, for a push without the upstream

@@ -37,7 +37,7 @@ def load_model(
     revision: str | None = None,
     device: str | torch.device | None = None,
     allow: tuple[str, ...] = (),
-    any_sound: bool = False,
+    any_sound: bool | None = None,
 ) -> Predictor:
     """Load a trained model.
 
@@ -47,7 +47,8 @@ def load_model(
         revision: for a Hub id, the branch, tag or commit.
         device: None: a GPU if there is one.
         allow: packages whose classes the model's config may name (`my_pkg` for the head `my_pkg.heads:MyHead`).
-        any_sound: predict what is no speech too, instead of giving a reason (`undertone.inference.speech`).
+        any_sound: predict what is no speech too, instead of giving a reason (`undertone.audio.speech`); None: as the
+            model's `config.speech_only` says.
 
     Raises:
         ValueError: no model, or one that does not load; the message says what to do.
@@ -82,9 +83,9 @@ class Predictor:
         [{'file': 'call.wav', 'duration': 2.1, 'emotion': {'label': 'angry', 'scores': {'angry': 0.83, ...}}}]
     """
 
-    def __init__(self, model: UndertoneModel, any_sound: bool = False) -> None:
+    def __init__(self, model: UndertoneModel, any_sound: bool | None = None) -> None:
         self.model = model.eval()
-        self.any_sound = any_sound
+        self.any_sound = not model.config.speech_only if any_sound is None else any_sound
 
     @property
     def tasks(self) -> tuple[Task, ...]:

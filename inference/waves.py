@@ -8,11 +8,11 @@ from typing import Any
 
 from torch import Tensor
 
+from undertone.audio.speech import no_speech
 from undertone.downstream.head import HeadOutput
 from undertone.downstream.model import UndertoneModel, utterance_logits
 from undertone.downstream.task import Task, free_name
 from undertone.inference.format import FIXED
-from undertone.inference.speech import no_speech
 from undertone.upstream.execution import TooLittleMemory, in_halves
 from undertone.upstream.types import WaveBatch
 

@@ -35,7 +35,11 @@ def test_a_pipe_gives_the_windows_of_a_file(trained, tmp_path):
     for row, other in zip(rows, expected, strict=True):
         assert row["emotion"]["label"] == other["emotion"]["label"]
         assert row["emotion"]["scores"] == pytest.approx(other["emotion"]["scores"], abs=1e-5)
-    lines = listen(model_folder, "-", "--window", "1", "--hop", "1", pcm=bytes(2 * 16_000)).stdout.decode().splitlines()
+    lines = (
+        listen(model_folder, "-", "--window", "1", "--hop", "1", "--speech-only", pcm=bytes(2 * 16_000))
+        .stdout.decode()
+        .splitlines()
+    )
     assert lines == ["   0.0 -    1.0 s  silence"]
 
 

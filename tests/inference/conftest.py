@@ -40,7 +40,7 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def predictor(model_folder: Path) -> Predictor:
-    return load_model(model_folder, device="cpu", any_sound=True)
+    return load_model(model_folder, device="cpu")
 
 
 @pytest.fixture(scope="session")

@@ -7,6 +7,8 @@ frames of 32 ms. `silero_vad` itself is not imported: that would set the number 
 
 from __future__ import annotations
 
+import statistics
+from collections.abc import Iterable
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -21,6 +23,7 @@ SHORTEST = 0.2  # seconds; a syllable takes about as much
 SILENT = 1e-4  # peak, -80 dB: less than 4 steps of 16 bits
 SPEECH = 0.4  # probability, see benchmarks/nonspeech.py
 SPOKEN = 0.19  # seconds
+CERTAIN = 0.99  # probability, of nearly every clip of acted or read speech
 RATE = 16_000  # Hz
 _FRAME, _CONTEXT = 512, 64  # samples
 _AT_ONCE = 2000  # frames, a minute: what the memory holds of a long clip
@@ -72,7 +75,7 @@ def detector() -> SpeechDetector:
     if not path.is_file():
         raise ValueError(
             f"The weights of the speech detector are missing ({path.name}). Install them with `pip install "
-            f"silero-vad`, or predict without it: --any-sound, or any_sound=True."
+            f"silero-vad`, or predict without it: --any-sound, any_sound=True."
         )
     state = {_name(name): value for name, value in load_file(path).items()}
     model = SpeechDetector().eval()
@@ -88,9 +91,6 @@ def _name(name: str) -> str:
 def no_speech(wave: Tensor, rate: int) -> str | None:
     """Why a clip gets no prediction: it is too short, silent, or holds no speech. None: it is speech.
 
-    Speech is what the detector gives a probability of at least `SPEECH` in `SPOKEN` seconds of the clip, in one piece
-    or not.
-
     Args:
         wave: (N,) float32 samples, on the CPU.
         rate: Hz.
@@ -100,7 +100,23 @@ def no_speech(wave: Tensor, rate: int) -> str | None:
         return f"too short: {seconds:.2f} s of audio; at least {SHORTEST:g} s are needed"
     if float(wave.abs().max()) < SILENT:
         return "silence"
+    found = speech_probability(wave, rate)
+    return None if found >= SPEECH else f"no speech found (probability {found:.2f})"
+
+
+def speech_probability(wave: Tensor, rate: int) -> float:
+    """The probability of speech that `SPOKEN` seconds of the clip reach, in one piece or not.
+
+    Args:
+        wave: (N,) float32 samples, N >= 1, on the CPU.
+        rate: Hz.
+    """
     probabilities = detector()(resampled(wave, rate, RATE))  # (T,)
     frames = min(len(probabilities), round(SPOKEN * RATE / _FRAME))
-    found = float(probabilities.topk(frames).values[-1])
-    return None if found >= SPEECH else f"no speech found (probability {found:.2f})"
+    return float(probabilities.topk(frames).values[-1])
+
+
+def is_speech_corpus(waves: Iterable[Tensor], rate: int) -> bool:
+    """Whether the detector knows this kind of audio: it is certain of the median clip, or there is none."""
+    found = [speech_probability(wave, rate) for wave in waves]
+    return bool(found) and statistics.median(found) >= CERTAIN

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from undertone.audio.read import read_audio
-from undertone.inference.speech import SpeechDetector, detector, no_speech
+from undertone.audio.speech import SpeechDetector, detector, no_speech
 from undertone.inference.waves import predict_waves
 
 RATE = 16_000
