@@ -10,7 +10,8 @@ import torch
 
 from undertone.audio.read import AudioError, resampled
 from undertone.downstream.model import UndertoneModel
-from undertone.inference.waves import Prediction, predict_waves
+from undertone.inference.format import Prediction
+from undertone.inference.waves import predict_waves
 from undertone.inference.windows import window_row, window_seconds
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import html
 import io
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from undertone.common.discovery import nearest
 from undertone.common.files import atomic_path
 from undertone.downstream.task import Task, free_name
-from undertone.inference.format import FIXED, as_csv
+from undertone.inference.format import FIXED, as_csv, flat, to_json
 
 if TYPE_CHECKING:
     import pandas
@@ -64,20 +63,7 @@ class Timeline:
         """
         import pandas
 
-        return pandas.DataFrame([self._flat(row) for row in self.rows])
-
-    def _flat(self, row: Mapping[str, Any]) -> dict[str, Any]:
-        flat: dict[str, Any] = {}
-        for name, value in row.items():
-            if isinstance(value, Mapping):
-                flat[name] = value["label"]
-                for label, score in value["scores"].items():
-                    flat[free_name(f"{name}_{label}", *FIXED, *flat)] = score
-                if "unsure" in value:
-                    flat[free_name(f"{name}_unsure", *FIXED, *flat)] = value["unsure"]
-            else:
-                flat[name] = value
-        return flat
+        return pandas.DataFrame([flat(row) for row in self.rows])
 
     def to_csv(self) -> str:
         """A line for each window, with the columns of `to_pandas`."""
@@ -85,7 +71,7 @@ class Timeline:
 
     def to_jsonl(self) -> str:
         """A JSON object a line, with `file` and a row's entries."""
-        return "".join(json.dumps({"file": self.file} | row, ensure_ascii=False) + "\n" for row in self.rows)
+        return "".join(to_json({"file": self.file} | row) + "\n" for row in self.rows)
 
     def to_rttm(self) -> str:
         """NIST's Rich Transcription Time Marked: a line for each window with a speaker.
@@ -115,7 +101,7 @@ class Timeline:
         """A page that needs no other file: the picture, and the table of all windows below it."""
         picture = io.BytesIO()
         self.plot().savefig(picture, format="png", dpi=120)
-        columns, lines = _cells([self._flat(row) for row in self.rows])
+        columns, lines = _cells([flat(row) for row in self.rows])
         head = "".join(f"<th>{html.escape(name)}</th>" for name in columns)
         body = "\n".join("<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in line) + "</tr>" for line in lines)
         title = html.escape(Path(self.file).name)

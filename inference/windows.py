@@ -19,7 +19,8 @@ from undertone.audio.read import AudioError, AudioInfo, audio_info, resampled
 from undertone.audio.spans import Span, read_spans, windows
 from undertone.common.discovery import nearest
 from undertone.downstream.model import UndertoneModel
-from undertone.inference.waves import ATTENTION, Prediction, predict_waves
+from undertone.inference.format import Prediction
+from undertone.inference.waves import ATTENTION, predict_waves
 from undertone.upstream.execution import TooLittleMemory, side_by_side
 
 WINDOW = 5.0  # seconds, of a model that does not say how long its training clips were
