@@ -105,7 +105,7 @@ def _width(value: Any, length: Callable[[str], int]) -> int:
 
 
 class CsvWriter(_WithHeader):
-    """As `format.as_csv`, with columns `no_speech` and `error` in every case; the table's own cells come back as they were."""
+    """As `format.as_csv`, always with columns `no_speech` and `error`; the table's own cells come back as they were."""
 
     def begin(self, row: Mapping[str, Any], cells: Mapping[str, Any]) -> None:
         """See `_WithHeader`."""
