@@ -11,8 +11,7 @@ import pytest
 import torch
 
 from undertone.audio.read import read_audio
-from undertone.audio.speech import SpeechDetector, detector, no_speech
-from undertone.inference.waves import predict_waves
+from undertone.audio.speech import SpeechDetector, detector, is_speech_corpus, no_speech
 
 RATE = 16_000
 TIMES = np.arange(2 * RATE) / RATE
@@ -74,12 +73,12 @@ def test_emotional_speech_is_speech(data, rate):
     assert [no_speech(read_audio(file, rate), rate) for file in files] == [None] * len(files)
 
 
-def test_reasons_stand_in_place_of_predictions_and_batches_change_nothing(predictor):
-    waves = [wave(samples) for samples, _ in NO_SPEECH.values()]
-    rows = predict_waves(predictor.model, waves, any_sound=False)
-    assert all(list(row) == ["duration", "no_speech"] for row in rows)
-    assert [row["no_speech"] for row in rows] == [no_speech(one, RATE) for one in waves]
-    assert all("emotion" in row for row in predict_waves(predictor.model, waves))
+@pytest.mark.data
+def test_the_detector_knows_speech_and_not_noise(data):
+    files = sorted((data / "emodb" / "wav").glob("*.wav"))[::100]
+    assert is_speech_corpus([read_audio(file, RATE) for file in files], RATE)
+    assert not is_speech_corpus([wave(samples) for samples, _ in NO_SPEECH.values()], RATE)
+    assert not is_speech_corpus([], RATE)
 
 
 def test_the_detector_is_loaded_once_and_leaves_torchs_threads():

@@ -8,6 +8,7 @@ import soundfile
 import torch
 
 from undertone.audio.read import AudioError, read_audio
+from undertone.audio.speech import no_speech
 from undertone.inference.stream import Stream
 from undertone.inference.waves import predict_waves
 from undertone.inference.windows import predict_windows, read_segments, window_seconds
@@ -185,3 +186,11 @@ def test_a_stream_refuses_what_is_no_audio_and_ends_once(model):
     assert stream.close() == [] and stream.seconds == 1.0
     with pytest.raises(ValueError, match="This stream is closed"):
         stream.push(np.zeros(9))
+
+
+def test_reasons_stand_in_place_of_predictions_whatever_shares_the_batch(model):
+    waves = [torch.zeros(RATE), 0.1 * torch.randn(16_000, generator=torch.Generator().manual_seed(0)), torch.ones(99)]
+    rows = predict_waves(model, waves, any_sound=False)
+    assert [list(row) for row in rows] == [["duration", "no_speech"]] * 3
+    assert [row["no_speech"] for row in rows] == [no_speech(wave, 16_000) for wave in waves]
+    assert all("emotion" in row for row in predict_waves(model, waves))
