@@ -96,7 +96,8 @@ def _block(file: soundfile.SoundFile, count: int, split: bool) -> np.ndarray:
     samples = file.read(count, dtype="float32", always_2d=True)  # (n, channels)
     if not split:
         samples = samples if samples.shape[1] == 1 else samples.mean(axis=1, keepdims=True)  # (n, 1)
-    return samples.T  # (C, n)
+    channels: np.ndarray = samples.T  # (C, n)
+    return channels
 
 
 def _checked(path: str | PathLike[str], samples: np.ndarray, span: Span) -> np.ndarray | AudioError:
