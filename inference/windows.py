@@ -194,7 +194,7 @@ def read_segments(path: str | PathLike[str]) -> list[Segment]:
 
 def _segment(given: Any, where: str) -> Segment:
     """(start, end, speaker) of what a caller or a table gives."""
-    values = [given.get(name) for name in _COLUMNS] if isinstance(given, Mapping) else [*given, None][:3]
+    values: list[Any] = [given.get(name) for name in _COLUMNS] if isinstance(given, Mapping) else [*given, None][:3]
     try:
         start, end = float(values[0]), float(values[1])
     except (TypeError, ValueError, IndexError) as error:
