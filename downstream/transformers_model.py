@@ -22,6 +22,7 @@ from transformers import (
 from transformers.modeling_outputs import SequenceClassifierOutput
 
 from undertone.common.discovery import nearest
+from undertone.downstream.config import UndertoneConfig
 from undertone.downstream.head import HeadOutput
 from undertone.downstream.task import Task
 from undertone.upstream.hf.limits import as_sentence, check_sample_rate, check_settings, check_size
@@ -100,6 +101,7 @@ class TransformersModel(nn.Module):
     def __init__(self, model: PreTrainedModel, extractor: Any, name: str, card: ModelCard | None = None) -> None:
         super().__init__()
         self.model, self.extractor, self.name, self.card = model.eval(), extractor, name, card
+        self.config = UndertoneConfig()  # nothing is known of its training: no calibration, no limit to speech
         self.sample_rate = check_sample_rate(name, extractor.sampling_rate)
         self.max_seconds = _max_seconds(extractor)
         self.tasks, self._columns = _tasks(name, model.config)
