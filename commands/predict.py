@@ -67,7 +67,7 @@ def predict(
     threads: Annotated[int | None, typer.Option(min=1, help="of the CPU; default: all cores")] = None,
     label_map: Annotated[
         str | None,
-        typer.Option("--map", help="names for a published model's labels, OURS=MODEL_LABEL,...: angry=ang"),
+        typer.Option("--map", help="names for a published model's labels, OURS=MODEL_LABEL,...: joy=happy"),
     ] = None,
     fold: Annotated[str | None, typer.Option(help="of a run: the model of this fold")] = None,
     revision: Annotated[str | None, typer.Option(help="of a Hub id: branch, tag or commit")] = None,
