@@ -55,8 +55,7 @@ class Reduced:
 
     def standardise(self, features: np.ndarray) -> np.ndarray:
         """(M, D) -> (M, D) float64, by the training utterances' mean and standard deviation."""
-        standardised: np.ndarray = (features.astype(np.float64, copy=False) - self.mean) / self.scale
-        return standardised
+        return (features.astype(np.float64, copy=False) - self.mean) / self.scale
 
     def back(self, coefficients: np.ndarray) -> np.ndarray:
         """(C, R) coefficients on `rows` -> (C, D), those on the standardised features."""
@@ -65,8 +64,7 @@ class Reduced:
         if self.rows is self._standardised:
             return coefficients
         dual = solve_triangular(self.rows, coefficients.T, trans="T", lower=True)  # (N, C)
-        found: np.ndarray = dual.T @ self._standardised  # (C, D)
-        return found
+        return dual.T @ self._standardised  # (C, D)
 
 
 class FittedHead(Head):

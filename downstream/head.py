@@ -121,5 +121,4 @@ def build_head(name: str, input_sizes: Mapping[str, int], tasks: tuple[Task, ...
     check_options("Head", name, head_class(name), options)
     check_head_tasks(name, tasks)
     cls: Any = head_class(name)
-    head: Head = cls(input_sizes, tasks, **options)
-    return head
+    return cls(input_sizes, tasks, **options)

@@ -48,8 +48,7 @@ class GaussianDenoiser(nn.Module):
         a1, a2, a3, a4, a5, a6, a7, a8, a9, a10 = self.coefficients
         mean = a1 * (a2 * above + a3).sigmoid() + a4 * above + a5  # (..., m)
         gain = a6 * (a7 * above + a8).sigmoid() + a9 * above + a10  # (..., m)
-        estimate: Tensor = (noisy - mean) * gain + mean
-        return estimate
+        return (noisy - mean) * gain + mean
 
 
 class MlpDenoiser(nn.Module):
@@ -65,8 +64,7 @@ class MlpDenoiser(nn.Module):
 
     def forward(self, noisy: Tensor, above: Tensor) -> Tensor:
         """z~ and u, (..., m) each -> (..., m)."""
-        estimate: Tensor = self.layers(torch.stack([above, noisy, above * noisy], -1)).squeeze(-1)
-        return estimate
+        return self.layers(torch.stack([above, noisy, above * noisy], -1)).squeeze(-1)
 
 
 DENOISERS: dict[Literal["gaussian", "mlp"], type[GaussianDenoiser] | type[MlpDenoiser]] = {
@@ -290,16 +288,14 @@ class LadderDownstream(Downstream):
         for testing.
         """
         if not self.training:
-            plain: HeadOutput = super().forward(hidden)
-            return plain
+            return super().forward(hidden)
         output, costs = self.ladder(self.head, self.layer_sum(hidden))
         passes = [costs]
         if unlabelled is not None:
             with batch_number(1):
                 passes.append(self.ladder(self.head, self.layer_sum(unlabelled), follow=False)[1])
         losses: dict[str, tuple[Tensor, Tensor]] = output.losses | self.ladder.losses(*passes)
-        joined: HeadOutput = replace(output, losses=losses)
-        return joined
+        return replace(output, losses=losses)
 
     def keep_layers(self) -> None:
         """From now on only the tasks' linear outputs learn; everything below is as in testing."""

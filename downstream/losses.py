@@ -238,8 +238,7 @@ class _Reversal(torch.autograd.Function):
 
 def reverse_gradient(values: Tensor, strength: float) -> Tensor:
     """The same values; their gradient is multiplied by -strength (Ganin & Lempitsky 2015, arXiv 1409.7495)."""
-    same: Tensor = _Reversal.apply(values, strength)
-    return same
+    return _Reversal.apply(values, strength)
 
 
 def reversal_strength(progress: float, maximum: float = 1.0) -> float:
@@ -265,5 +264,4 @@ class Adversary(nn.Module):
 
     def forward(self, embedding: Tensor, strength: float) -> dict[str, Tensor]:
         """(B, E) -> {task: (B, C)}."""
-        logits: dict[str, Tensor] = self.outputs(self.hidden(reverse_gradient(embedding, strength)).relu())
-        return logits
+        return self.outputs(self.hidden(reverse_gradient(embedding, strength)).relu())

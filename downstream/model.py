@@ -105,8 +105,7 @@ class UndertoneModel(PreTrainedModel):
 
     def head_output(self, batch: WaveBatch) -> HeadOutput:
         """(B, N) samples -> logits, embedding, attention."""
-        output: HeadOutput = self.downstream(self.upstream(batch))
-        return output
+        return self.downstream(self.upstream(batch))
 
     @torch.inference_mode()
     def predict_batch(self, batch: WaveBatch) -> HeadOutput:

@@ -46,8 +46,7 @@ class Downstream(nn.Module):
 
     def forward(self, hidden: HiddenStates) -> HeadOutput:
         """Logits, embedding and attention of a batch of hidden states."""
-        output: HeadOutput = self.head({"speech": self.layer_sum(hidden)})
-        return output
+        return self.head({"speech": self.layer_sum(hidden)})
 
     @torch.no_grad()
     def embedding_size(self) -> int:
@@ -85,8 +84,7 @@ class LiveModel(nn.Module):
 
     def forward(self, batch: WaveBatch, *unlabelled: WaveBatch) -> HeadOutput:
         """(B, N) samples -> logits, embedding, attention; a ladder's training takes an unlabelled batch as well."""
-        output: HeadOutput = self.downstream(*_in_turn(self.upstream, (batch, *unlabelled)))
-        return output
+        return self.downstream(*_in_turn(self.upstream, (batch, *unlabelled)))
 
     def train(self, mode: bool = True) -> LiveModel:
         """Train mode where something learns; a module whose every weight is frozen drops nothing out."""
@@ -117,8 +115,7 @@ class TopLayersModel(LiveModel):
             lambda states: replay_top(self.upstream, states, self.top),  # type: ignore[arg-type]
             (batch, *unlabelled),
         )
-        output: HeadOutput = self.downstream(*replayed)
-        return output
+        return self.downstream(*replayed)
 
 
 def _in_turn(upstream: Callable[[Any], HiddenStates], batches: Sequence[Any]) -> list[HiddenStates]:

@@ -367,8 +367,7 @@ class Trainer:
         if self.augmenter is None or weight == 1:
             return loss
         partners = self.objective(known[1], output, self.augmenter.partners(part.own), part.micro_batch)
-        mixed: Tensor = weight * loss + (1 - weight) * partners
-        return mixed
+        return weight * loss + (1 - weight) * partners
 
     def predict(self, utterances: Sequence[Utterance], fold: str = "") -> Predictions:
         """Score utterances with the current weights; several processes score each exactly once."""

@@ -214,5 +214,4 @@ def _zeroed(maps: Tensor, lengths: Tensor) -> Tensor:
 def _normed(norm: MaskedBatchNorm, vectors: Tensor) -> Tensor:
     """(B, D) batch-normalised; a batch of one, which has no statistics, by the running ones."""
     real = torch.ones(vectors.shape[0], 1, dtype=torch.bool, device=vectors.device)
-    normed: Tensor = norm(vectors.unsqueeze(1), real)[:, 0]  # (B, D)
-    return normed
+    return norm(vectors.unsqueeze(1), real)[:, 0]  # (B, D)
