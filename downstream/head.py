@@ -43,7 +43,8 @@ class HeadOutput:
 class Head(nn.Module, ABC):
     """Frames of one or more streams -> logits; a subclass in `downstream/heads/NAME.py` is found by that name.
 
-    The keyword arguments of its constructor are its options: `head.NAME=value` on the command line.
+    Its constructor takes `input_sizes`, {stream: D}, of one stream in every head of ours, and the tasks to predict; the
+    keyword arguments are its options: `head.NAME=value` on the command line.
     """
 
     # `frames`, or `mean` when the head is linear before its mean pooling: it is then trained and scored on the means

@@ -30,7 +30,7 @@ from undertone.experiments.sweep import TRIED, WEIGHTS, chosen_trials, combine
 from undertone.scoring.postprocess import postprocess
 from undertone.training.accelerator import accelerator_of, first_decides
 from undertone.training.config import trials
-from undertone.training.prediction_loop import predict, predict_and_embed, selected_by
+from undertone.training.prediction_loop import predict_and_embed, selected_by
 from undertone.training.targets import adversarial_tasks, scored_task
 from undertone.training.trainer import Follow, Trained, Trainer, total_steps
 
@@ -268,7 +268,7 @@ def write_fold(
     )
     predictions = replace(predictions, speakers=[run.manifest.speaker_names[name] for name in predictions.ids])
     if config.postprocess:
-        on_dev = predict(module, *settings, training.dev, accelerator, config.batch_size)
+        on_dev, _ = predict_and_embed(module, *settings, training.dev, accelerator, config.batch_size)
         predictions, found["postprocess"] = postprocess(config.postprocess, on_dev, predictions)
     for tracker in accelerator.trackers:
         tracker.finish()

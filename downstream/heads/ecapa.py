@@ -23,8 +23,6 @@ class EcapaHead(Head):
     0.1 to 0.4 points of accuracy with it.
 
     Args:
-        input_sizes: {stream: D}, one stream.
-        tasks: what is predicted.
         channels: C of the convolutions, a multiple of `scale`; three times as many are pooled.
         scale: groups of a Res2 convolution.
         attention_size: bottleneck of the attention and of squeeze-and-excitation.
