@@ -25,14 +25,14 @@ def finish(results: dict[str, Any] | None, out: Path, push_to: str | None) -> No
     say(f"results  {out / 'results.json'}\nmodel    {out / 'model'}")
     say(f"next     undertone report {out}\n         undertone predict {out} FILE.wav")
     if push_to is not None:
-        from undertone.hub.push import push as push_run
+        from undertone.publish.push import push as push_run
 
         say(f"pushed   {push_run(out, push_to)}")
 
 
 def _check_push(push_to: str | None) -> None:
     if push_to is not None and is_first_process():
-        from undertone.hub.push import check_target
+        from undertone.publish.push import check_target
 
         check_target(push_to)
 
@@ -113,7 +113,7 @@ def compare(
     runs: Annotated[list[Path], typer.Argument(help="folders of finished runs, the baseline first")],
     out: Annotated[Path | None, typer.Option(help="folder for compare.json and compare.html")] = None,
 ) -> None:
-    """Compare runs on the same folds: paired differences, confidence intervals, permutation p with Holm correction."""
+    """Compare runs on the same utterances: paired differences over speakers, 95 % intervals, p with Holm correction."""
     from undertone.report.compare_page import write_comparison
     from undertone.scoring.compare import compare_runs, comparison_table
 
