@@ -100,8 +100,11 @@ class UndertoneModel(PreTrainedModel):
         self.downstream = make_downstream(config, self.upstream)
         self.post_init()
 
-    def _init_weights(self, module: torch.nn.Module) -> None:
-        """Nothing: every part initialises itself, and transformers' default would draw the head's weights again."""
+    def initialize_weights(self) -> None:
+        """Nothing: every part comes with its weights, which transformers' defaults would draw again.
+
+        A copied upstream has lost transformers' marks of what is initialised; its batch norms would be reset.
+        """
 
     @property
     def sample_rate(self) -> int:
@@ -234,7 +237,9 @@ class UndertoneModel(PreTrainedModel):
 def make_downstream(config: UndertoneConfig, upstream: Upstream) -> Downstream:
     """The layer sum and the head that a config describes, with new weights."""
     size, settings = (upstream.num_layers, upstream.hidden_size), (config.head, config.head_options, config.layer_norm)
-    return Downstream(*size, config.make_tasks(), *settings)
+    downstream = Downstream(*size, config.make_tasks(), *settings)
+    downstream.temperatures = {task: one["temperature"] for task, one in config.calibration.items()}
+    return downstream
 
 
 def utterance_logits(output: HeadOutput, task: str) -> Tensor:
