@@ -10,9 +10,6 @@ from undertone.corpora import corpus_names, load_corpus
 from undertone.corpora.manifest import FILE_NAME, Manifest, listed
 from undertone.corpora.prepare import prepare
 
-Keys = list[str | None]
-"""One key per utterance, None without a label; utterances with the same key are the same in that respect."""
-
 
 @dataclass(frozen=True)
 class Shared:
@@ -37,11 +34,7 @@ class Shared:
 
 
 def read_side(path: str, progress: Callable[[int, int], None] | None = None) -> Manifest:
-    """The manifest of one side: what `undertone prepare` wrote, or made from a table or another corpus.
-
-    Raises:
-        ValueError: there is no such corpus, or it cannot be read.
-    """
+    """The manifest of one side: what `undertone prepare` wrote, or made from a table or another corpus."""
     if (Path(path) / FILE_NAME).is_file():
         return Manifest.load(path)
     return prepare(load_corpus(path), None, progress=progress).manifest
@@ -57,39 +50,30 @@ def check_split(train: Manifest, test: Manifest) -> tuple[list[Shared], list[str
         what is shared, by kind; and sentences about what could not be compared, because labels are missing.
     """
     shared, notes = [], []
-    for kind, keys_of in {"speaker": _speakers, "recording": _recordings, "sentence": _sentences}.items():
-        ours, theirs = keys_of(train), keys_of(test)
+    for kind in ("speaker", "recording", "sentence"):
+        ours, theirs = _keys(train, kind), _keys(test, kind)
         for side, keys in (("train", ours), ("test", theirs)):
             if missing := keys.count(None):
                 notes.append(
                     f"{missing} of {len(keys)} utterances of {side} have no {kind} and are not compared by it."
                 )
-        both = set(ours) & set(theirs) - {None}
-        if both:
-            names = tuple(sorted(_name(kind, str(key), (train, ours), (test, theirs)) for key in both))
-            shared.append(Shared(kind, names, *(sum(key in both for key in keys) for keys in (ours, theirs))))
+        if both := set(ours) & set(theirs) - {None}:
+            names = [str(key) for key in both]
+            if kind == "recording":  # named by the first utterance of each side that has it
+                names = [f"{train.ids[ours.index(key)]} = {test.ids[theirs.index(key)]}" for key in both]
+            counts = (sum(key in both for key in keys) for keys in (ours, theirs))
+            shared.append(Shared(kind, tuple(sorted(names)), *counts))
     return shared, notes
 
 
-def _speakers(manifest: Manifest) -> Keys:
+def _keys(manifest: Manifest, kind: str) -> list[str | None]:
+    """One key per utterance, None without a label; utterances with the same key are the same in that respect."""
+    if kind == "recording":
+        return [audio or None for audio in manifest.column("audio_hash")]
+    if kind == "sentence":  # `Don't go!` is `don t go`
+        texts = [(text or "").casefold() for text in manifest.column("text")]
+        kept = ("".join(letter if letter.isalnum() else " " for letter in text) for text in texts)
+        return [" ".join(text.split()) or None for text in kept]
     known = set(corpus_names())
     pairs = zip(manifest.column("corpus"), manifest.column("speaker"), strict=True)
     return [f"{corpus}/{speaker}" if corpus in known and speaker else speaker for corpus, speaker in pairs]
-
-
-def _recordings(manifest: Manifest) -> Keys:
-    return [audio or None for audio in manifest.column("audio_hash")]
-
-
-def _sentences(manifest: Manifest) -> Keys:
-    return [_words(text or "") or None for text in manifest.column("text")]
-
-
-def _words(text: str) -> str:
-    """`Don't go!` -> `don t go`."""
-    return " ".join("".join(letter if letter.isalnum() else " " for letter in text.casefold()).split())
-
-
-def _name(kind: str, key: str, *sides: tuple[Manifest, Keys]) -> str:
-    """The name of a shared key; for a recording, the first utterance of each side that has it."""
-    return " = ".join(manifest.ids[keys.index(key)] for manifest, keys in sides) if kind == "recording" else key

@@ -22,7 +22,8 @@ from undertone.experiments.fitted_heads import check_fitted
 from undertone.experiments.hidden_states import frozen_source, prepare_from_config
 from undertone.experiments.run import Run, adapted, new_downstream, trains_top_from_store
 from undertone.experiments.run_folder import RunFolder
-from undertone.experiments.start_record import check_start, record_start, save_start
+from undertone.experiments.start_record import FILE_NAME as STARTED
+from undertone.experiments.start_record import check_start, record_start
 from undertone.training.accelerator import accelerator_of, with_precision_of_device
 from undertone.training.augmenter import check_augmentation
 from undertone.training.config import RunConfig, trials
@@ -81,7 +82,7 @@ def open_run(config: RunConfig, out: Path, display: Display) -> Run:
         if started:
             warnings += check_start(out, found, config, corpora)
         else:
-            save_start(out, found)
+            write_json(out / STARTED, found)
         save_config(config, out / "config.json")
     display.say(_trainable_weights(resolved, upstream, tasks))
     if collapse := _may_collapse(config, upstream):
