@@ -31,7 +31,7 @@ def prepare(
     for line in [*prepared.warnings, *(f"skipped {path}: {reason}" for path, reason in prepared.broken)]:
         say(f"note: {line}")
     folder = out or Path("runs") / f"{Path(source.name).name}-manifest"
-    prepared.manifest.save(folder)
+    prepared.save(folder)
     say(f"manifest {folder} ({len(prepared.manifest)} utterances)")
 
 

@@ -8,13 +8,14 @@ import os
 import re
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from undertone.common.discovery import nearest
 from undertone.corpora.folds import PROTOCOLS, Fold, make_folds, protocol_used
 from undertone.corpora.manifest import Manifest
+from undertone.corpora.measured import Measured, Segment
 
 AUDIO_SUFFIXES = tuple(
     ".wav .wave .w64 .rf64 .flac .ogg .oga .opus .mp3 .aif .aiff .aifc .au .snd .caf .sph .nist .voc".split()
@@ -73,6 +74,10 @@ class Corpus(ABC):
         Raises:
             ValueError: the folder, a table or a label is missing or malformed; the message says what was expected.
         """
+
+    def measured(self) -> Mapping[Segment, Measured]:
+        """What reading its files gave before, where that was kept beside a manifest."""
+        return {}
 
     def folds(
         self, manifest: Manifest, protocol: str | None = None, num_folds: int | None = None, seed: int = 0
