@@ -92,7 +92,7 @@ def systems_table() -> str:
                 runs.setdefault(name, {})[corpus] = results
     scored = sorted(runs.items(), key=lambda run: [-_uar(run[1].get(corpus)) for corpus in CORPORA])
     names = ("EmoDB UAR", "95 % interval", "WA", "RAVDESS UAR", "95 % interval", "WA")
-    header = ["after `--system`", *names, "weights", "real-time factor", "training, s"]
+    header = ["after `--system`", *names, "weights"]
     lines = [header, ["---"] * len(header), *(system_row(name, both) for name, both in scored)]
     return "".join("| " + " | ".join(cells) + " |\n" for cells in lines)
 
@@ -102,7 +102,7 @@ def _uar(results: dict[str, Any] | None) -> float:
 
 
 def system_row(name: str, runs: dict[str, dict[str, Any]]) -> list[str]:
-    """The cells of a system: scores on both corpora, what it costs, seconds of training all folds of each."""
+    """The cells of a system: scores on both corpora, and its size."""
     cells = [f"`{SYSTEMS.get(name, name)}`"]
     for corpus in CORPORA:
         if corpus not in runs:
@@ -111,9 +111,8 @@ def system_row(name: str, runs: dict[str, dict[str, Any]]) -> list[str]:
         emotion = runs[corpus]["pooled"]["emotion"]
         uar, wa = (f"{100 * emotion[metric]:.1f}" for metric in ("uar", "wa"))
         cells += [f"**{uar}**", interval(runs[corpus]["ci95"]["emotion"]["uar"]), wa]
-    costs = [runs[corpus]["cost"] for corpus in CORPORA if corpus in runs]
-    seconds = [f"{runs[corpus]['cost']['training_seconds']:,.0f}" if corpus in runs else "–" for corpus in CORPORA]
-    return [*cells, f"{costs[0]['parameters']:,}", f"{costs[0]['real_time_factor']:.4f}", " + ".join(seconds)]
+    parameters = next(runs[corpus]["cost"]["parameters"] for corpus in CORPORA if corpus in runs)
+    return [*cells, f"{parameters:,}"]
 
 
 def best_table() -> str:

@@ -20,7 +20,7 @@ FLAGS: dict[str, tuple[Any, str, str]] = {
     "head": (str, "head", "attention, linear, ./my_head.py"),
     "mode": (str, "mode", "which weights of the upstream train: frozen, finetune, lora"),
     "tasks": (str, "tasks", "columns to predict, separated by commas: emotion,gender,arousal"),
-    "protocol": (str, "protocol", "speaker, session, groups, split, random, auto"),
+    "protocol": (str, "protocol", "speaker, session, groups, text, corpus, split, random, auto"),
     "ladder": (bool, "ladder", "add a ladder-network reconstruction loss; ladder.NAME=value sets its options"),
     "unlabelled": (str, "unlabelled", "folder of unlabelled speech for the ladder"),
     "seed": (int, "seed", "decides initial weights, order and dropout"),

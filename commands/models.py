@@ -118,7 +118,7 @@ def push(
     dry_run: Annotated[bool, typer.Option(help="write the upload to RUN-published and send nothing")] = False,
 ) -> None:
     """Upload a model with its scores, pictures and card to the Hub, in one commit."""
-    from undertone.hub import push as publishing
+    from undertone.publish import push as publishing
 
     if not dry_run:
         url = publishing.push(run, repo_id, private=not public, head_only=head_only, speaker_names=speaker_names)

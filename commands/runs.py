@@ -25,14 +25,14 @@ def finish(results: dict[str, Any] | None, out: Path, push_to: str | None) -> No
     say(f"results  {out / 'results.json'}\nmodel    {out / 'model'}")
     say(f"next     undertone report {out}\n         undertone predict {out} FILE.wav")
     if push_to is not None:
-        from undertone.hub.push import push as push_run
+        from undertone.publish.push import push as push_run
 
         say(f"pushed   {push_run(out, push_to)}")
 
 
 def _check_push(push_to: str | None) -> None:
     if push_to is not None and is_first_process():
-        from undertone.hub.push import check_target
+        from undertone.publish.push import check_target
 
         check_target(push_to)
 

@@ -36,9 +36,12 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 def available(package: str, base: type) -> list[str]:
     """Names of the modules of `package` that define a subclass of `base`."""
+    return sorted(name for name in _modules(package) if _classes(importlib.import_module(f"{package}.{name}"), base))
+
+
+def _modules(package: str) -> list[str]:
     paths = importlib.import_module(package).__path__
-    names = (info.name for info in pkgutil.iter_modules(paths) if not info.name.startswith("_"))
-    return sorted(name for name in names if _classes(importlib.import_module(f"{package}.{name}"), base))
+    return [info.name for info in pkgutil.iter_modules(paths) if not info.name.startswith("_")]
 
 
 def find_class(name: str, package: str, base: type[T]) -> type[T]:
@@ -58,8 +61,8 @@ def find_class(name: str, package: str, base: type[T]) -> type[T]:
         return cls
     if name.endswith(".py"):
         return _only_class(load_file(Path(name)), base, name)
-    known = available(package, base)
-    if name not in known:
+    if name not in _modules(package) or not _classes(importlib.import_module(f"{package}.{name}"), base):
+        known = available(package, base)
         kind = base.__name__.lower()
         raise ValueError(
             f"Unknown {kind} {name!r}.{nearest(name, known)} For your own {kind} give a path such as ./my_{kind}.py, "

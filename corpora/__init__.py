@@ -44,7 +44,7 @@ def load_corpus(name_or_path: str, options: Mapping[str, Any] | None = None) -> 
         kind, arguments = "hf_dataset", (name_or_path.removeprefix(HUGGING_FACE),)
     elif Path(name_or_path).suffix.lower() in TABLE_SUFFIXES:
         kind = "table"
-    elif name_or_path not in corpus_names() and os.path.isdir(name_or_path):  # also False for an invalid path
+    elif os.path.isdir(name_or_path) and name_or_path not in corpus_names():  # also False for an invalid path
         kind = "manifest_folder" if (Path(name_or_path) / "manifest.arrow").is_file() else "folder"
     else:
         kind, arguments = name_or_path, ()

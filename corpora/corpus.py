@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from undertone.common.discovery import nearest
-from undertone.corpora.folds import PROTOCOLS, Fold, make_folds, protocol_used
+from undertone.corpora.folds import PROTOCOLS, Fold, make_folds, protocol_used, split_by_speaker
 from undertone.corpora.manifest import Manifest
 from undertone.corpora.measured import Measured, Segment
 
@@ -45,6 +45,7 @@ class Corpus(ABC):
         expected: {column: {value: count}} of the complete release; a difference is a warning, never an error.
         default_protocol: of cross-validation; see `undertone.corpora.folds`.
         own_protocols: additional ones that its `folds` knows.
+        splits: {one of these: {dev or test: its speakers}}, of official splits by speaker; all others are train.
         default_root: where its files are if no root is given; None = a root is required.
         confined: whether paths come from a file that others may have written; all must then be inside a given root.
         notes: what the last `rows` changed or left out.
@@ -63,6 +64,7 @@ class Corpus(ABC):
     expected: dict[str, dict[Any, int]] = {}
     default_protocol: str = "auto"
     own_protocols: tuple[str, ...] = ()
+    splits: dict[str, dict[str, tuple[str, ...]]] = {}
     default_root: Path | None = None
     confined: bool = False
     notes: Sequence[str] = ()
@@ -83,6 +85,8 @@ class Corpus(ABC):
         self, manifest: Manifest, protocol: str | None = None, num_folds: int | None = None, seed: int = 0
     ) -> list[Fold]:
         """Train, dev and test ids of each fold; see `make_folds`. A corpus with an official protocol extends this."""
+        if protocol in self.splits and num_folds is None:
+            return split_by_speaker(protocol, self.splits[protocol], manifest, seed)
         return make_folds(manifest, protocol or self.default_protocol, num_folds, seed)
 
     def protocol_used(self, manifest: Manifest, protocol: str | None = None, num_folds: int | None = None) -> str:

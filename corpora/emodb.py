@@ -4,7 +4,8 @@
 root; FLAC copies are read too. If `erkennung.txt` is beside them, each utterance gets the scores of its listeners as
 extra columns: `recognised` (fraction of 20 listeners who named the emotion) and `naturalness`, both 0..1. All files are
 used. Emotions follow the letters W L E A F T N, genders the release's list of speakers (audb before 1.1.1 had some
-wrong). The licence is CC0 according to audb and CC BY 4.0 according to Zenodo.
+wrong). The protocol `audb` is audb's division: test 12, 14, 15 and 16. The licence is CC0 according to audb and CC BY
+4.0 according to Zenodo.
 """
 
 from __future__ import annotations
@@ -39,6 +40,8 @@ class EmoDB(Corpus):
     pitfalls = "A copy in wide use (audb before 1.1.1) has wrong genders."
     expected = {"emotion": dict(angry=127, bored=81, disgusted=46, fearful=69, happy=71, sad=62, neutral=79)}
     default_protocol = "speaker"
+    own_protocols = ("audb",)
+    splits = {"audb": {"test": ("12", "14", "15", "16")}}
 
     def rows(self, root: Path) -> Iterator[dict[str, Any]]:
         """See `Corpus.rows`."""

@@ -3,12 +3,16 @@
 Protocols
     `speaker`  leave one speaker out
     `session`  leave one session out
-    `groups`   k groups of speakers, balanced in utterances, emotions, and the speakers and utterances of each gender
+    `groups`   k groups of speakers, balanced in utterances, emotions, and the speakers and utterances of each gender;
+               of several corpora each is divided so
+    `text`     groups of speakers x groups of sentences: neither the speakers nor the sentences of test are in train
+    `corpus`   leave one corpus out, of several
     `split`    the corpus' own train / dev / test column: one fold
     `random`   k parts stratified by emotion, for corpora without speaker labels; marked speaker-dependent everywhere
     `auto`     split if it has a test part; else session; else speaker (up to 12), groups (more), random (none)
 
-Dev of fold i is the test part of fold i + 1, so that every choice is made on speakers outside train and test.
+Dev of fold i is the test part of fold i + 1, so that every choice is made on speakers outside train and test. Dev of
+`text` is what the next group of speakers say of the training sentences; of `corpus`, a fifth of the training speakers.
 """
 
 from __future__ import annotations
@@ -16,9 +20,10 @@ from __future__ import annotations
 import random
 import warnings
 from collections import defaultdict
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import combinations
+from itertools import combinations, product
+from typing import Any
 
 import numpy as np
 
@@ -26,6 +31,7 @@ from undertone.common.discovery import nearest
 from undertone.corpora.manifest import Manifest, Speaker, SpeakerIndex, listed
 
 NUM_FOLDS = 5
+NUM_TEXT_GROUPS = 3
 NUM_INNER_FOLDS = 3
 MOST_SPEAKERS_LEFT_OUT = 12
 DEV_FRACTION = 0.2
@@ -70,8 +76,9 @@ def make_folds(manifest: Manifest, protocol: str, num_folds: int | None = None, 
 
     Args:
         manifest: the utterances.
-        protocol: `speaker`, `session`, `groups`, `split`, `random` or `auto`.
-        num_folds: for `groups` and `random`, which `auto` then stands for; None = 5, or the number of speakers.
+        protocol: `speaker`, `session`, `groups`, `text`, `corpus`, `split`, `random` or `auto`.
+        num_folds: for `groups` and `random`, which `auto` then stands for, and of `text` the groups of speakers; None =
+            5, or the number of speakers.
         seed: for the groups, the random parts and dev parts that share speakers.
 
     Raises:
@@ -82,7 +89,7 @@ def make_folds(manifest: Manifest, protocol: str, num_folds: int | None = None, 
         protocol = _choose(index, num_folds)
     if protocol not in _PROTOCOLS and num_folds is None:
         raise ValueError(f"Unknown protocol {protocol!r}.{nearest(protocol, PROTOCOLS)}")
-    if num_folds is not None and protocol not in ("groups", "random"):
+    if num_folds is not None and protocol not in ("groups", "random", "text"):
         raise ValueError(f"Protocol {protocol!r} determines the number of folds; leave num_folds={num_folds} out.")
     if num_folds is not None and num_folds < 2:
         raise ValueError(f"num_folds must be 2 or more, got {num_folds}.")
@@ -104,6 +111,17 @@ def rotate_units(units: Mapping[str, Sequence[str]], manifest: Manifest, seed: i
     if len(units) < 2:
         raise ValueError(f"Folds need two or more parts with different speakers, got {', '.join(units)}. Add speakers.")
     return _rotate(units, manifest.speaker_index, seed)
+
+
+def split_by_speaker(name: str, parts: Mapping[str, Collection[str]], manifest: Manifest, seed: int = 0) -> list[Fold]:
+    """One fold from the speakers of `test` and, if given, `dev`; all others are train, some of them dev if none is."""
+    part_of = {speaker: part for part, some in parts.items() for speaker in some}
+    ids: dict[str, list[str]] = {"train": [], "dev": [], "test": []}
+    for one, speaker in zip(manifest.ids, manifest.column("speaker"), strict=True):
+        ids[part_of.get(speaker, "train")].append(one)
+    if "dev" not in parts:
+        return [split_off_dev(name, ids["train"], ids["test"], manifest.speaker_index, seed)]
+    return [Fold(name, tuple(ids["train"]), tuple(ids["dev"]), tuple(ids["test"]))]
 
 
 def _choose(index: SpeakerIndex, num_folds: int | None) -> str:
@@ -143,12 +161,46 @@ def _by_session(index: SpeakerIndex, num_folds: int | None, seed: int) -> list[F
 
 
 def _by_groups(index: SpeakerIndex, num_folds: int | None, seed: int) -> list[Fold]:
-    units = _known_speakers(index, "groups")
-    num_groups = min(NUM_FOLDS, len(units)) if num_folds is None else num_folds
-    if num_groups > len(units):
-        raise ValueError(f"Cannot make {num_groups} groups of {len(units)} speakers; use num_folds=2 to {len(units)}.")
-    groups = _deal(units, index, num_groups, seed)
+    groups = _speaker_groups(_known_speakers(index, "groups"), index, num_folds, seed)
     return _rotate({f"group{number}": ids for number, ids in enumerate(groups, 1)}, index, seed)
+
+
+def _by_text(index: SpeakerIndex, num_folds: int | None, seed: int) -> list[Fold]:
+    if unknown := [name for name, text in index.text.items() if not text]:
+        raise ValueError(
+            f"Protocol 'text' needs the sentence of every utterance; {len(unknown)} of {len(index.ids)} have none "
+            f"({listed(unknown)}). Fill the column text, or use protocol=groups, whose folds share sentences."
+        )
+    said: defaultdict[str, list[str]] = defaultdict(list)
+    for name in index.ids:
+        said[str(index.text[name])].append(name)
+    if len(said) < 2:
+        raise ValueError("Protocol 'text' needs two sentences or more; all utterances say one. Use protocol=groups.")
+    groups = _speaker_groups(_known_speakers(index, "text"), index, num_folds, seed)
+    texts = [set(part) for part in _deal(said, index, min(NUM_TEXT_GROUPS, len(said)), seed)]
+    folds = []
+    for (speaker, own), (number, same) in product(enumerate(groups), enumerate(texts, 1)):
+        name, next_group = f"group{speaker + 1}-text{number}", groups[(speaker + 1) % len(groups)]
+        test = [one for one in own if one in same]
+        if not test:  # these speakers say none of these sentences
+            continue
+        if len(groups) == 2:
+            folds.append(_share_dev(name, [one for one in next_group if one not in same], test, index, seed))
+            continue
+        rest = (ids for place, ids in enumerate(groups) if place not in (speaker, (speaker + 1) % len(groups)))
+        train = [one for ids in rest for one in ids if one not in same]
+        folds.append(Fold(name, tuple(train), tuple(one for one in next_group if one not in same), tuple(test)))
+    return folds
+
+
+def _by_corpus(index: SpeakerIndex, num_folds: int | None, seed: int) -> list[Fold]:
+    units: defaultdict[str, list[str]] = defaultdict(list)
+    for name in index.ids:
+        units[index.corpus[name]].append(name)
+    if len(units) < 2:
+        raise ValueError(f"Protocol 'corpus' needs two corpora or more, got {', '.join(units)}. Join them: A+B.")
+    rest = {left: [name for name in index.ids if index.corpus[name] != left] for left in sorted(units)}
+    return [split_off_dev(left, train, units[left], index, seed) for left, train in rest.items()]
 
 
 def _by_split(index: SpeakerIndex, num_folds: int | None, seed: int) -> list[Fold]:
@@ -162,7 +214,7 @@ def _by_split(index: SpeakerIndex, num_folds: int | None, seed: int) -> list[Fol
             raise ValueError(f"Protocol 'split' needs {part} utterances; the column split has none. Use protocol=auto.")
     if parts["dev"]:
         return [Fold("split", tuple(parts["train"]), tuple(parts["dev"]), tuple(parts["test"]))]
-    return [_split_off_dev("split", parts["train"], parts["test"], index, seed)]
+    return [split_off_dev("split", parts["train"], parts["test"], index, seed)]
 
 
 def _by_chance(index: SpeakerIndex, num_folds: int | None, seed: int) -> list[Fold]:
@@ -180,6 +232,8 @@ _PROTOCOLS: dict[str, Callable[[SpeakerIndex, int | None, int], list[Fold]]] = {
     "speaker": _by_speaker,
     "session": _by_session,
     "groups": _by_groups,
+    "text": _by_text,
+    "corpus": _by_corpus,
     "split": _by_split,
     "random": _by_chance,
 }
@@ -222,12 +276,12 @@ def _rotate(units: Mapping[str, Sequence[str]], index: SpeakerIndex, seed: int) 
     return folds
 
 
-def _split_off_dev(name: str, train: Sequence[str], test: Sequence[str], index: SpeakerIndex, seed: int) -> Fold:
+def split_off_dev(name: str, train: Sequence[str], test: Sequence[str], index: SpeakerIndex, seed: int) -> Fold:
     """Separate speakers as dev part if train has three or more, else shared ones."""
     units = index.by_speaker(train)
     if len(units) < 3:
         return _share_dev(name, train, test, index, seed)
-    dev = set(_deal(units, index, min(NUM_FOLDS, len(units)), seed)[0])
+    dev = set(_speaker_groups(units, index, None, seed)[0])
     return Fold(name, tuple(utterance for utterance in train if utterance not in dev), tuple(sorted(dev)), tuple(test))
 
 
@@ -249,12 +303,30 @@ def _stratified(ids: Iterable[str], index: SpeakerIndex, seed: int) -> list[str]
     return [name for emotion in sorted(strata) for name in strata[emotion]]
 
 
-def _deal(units: Mapping[Speaker, list[str]], index: SpeakerIndex, num_groups: int, seed: int) -> list[list[str]]:
-    """Deal shuffled speakers to the group with the fewest of their gender, then balance the groups."""
+def _speaker_groups(
+    units: Mapping[Speaker, list[str]], index: SpeakerIndex, num_groups: int | None, seed: int
+) -> list[list[str]]:
+    """Groups of speakers; those of each corpus are dealt apart, so that it is in as many groups as it can be."""
+    number = min(NUM_FOLDS, len(units)) if num_groups is None else num_groups
+    if number > len(units):
+        raise ValueError(f"Cannot make {number} groups of {len(units)} speakers; use num_folds=2 to {len(units)}.")
+    groups: list[list[str]] = [[] for _ in range(number)]
+    first = 0
+    for corpus in sorted({corpus for corpus, _ in units}):
+        own = {speaker: ids for speaker, ids in units.items() if speaker[0] == corpus}
+        dealt = _deal(own, index, min(number, len(own)), seed)
+        for place, ids in enumerate(dealt, first):
+            groups[place % number] += ids
+        first += len(dealt)
+    return groups
+
+
+def _deal(units: Mapping[Any, list[str]], index: SpeakerIndex, num_groups: int, seed: int) -> list[list[str]]:
+    """Deal shuffled speakers (or sentences) to the group with the fewest of their gender, then balance the groups."""
     order = list(units)
     random.Random(seed).shuffle(order)
     genders = {speaker: index.gender[units[speaker][0]] or "" for speaker in order}
-    groups: list[list[Speaker]] = [[] for _ in range(num_groups)]
+    groups: list[list[Any]] = [[] for _ in range(num_groups)]
     for speaker in order:
         same = [sum(genders[one] == genders[speaker] for one in group) for group in groups]
         smallest = min(zip(same, map(len, groups), range(num_groups), strict=True))[-1]

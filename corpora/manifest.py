@@ -8,7 +8,7 @@ import os
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -278,6 +278,9 @@ class SpeakerIndex:
             return ById(manifest._rows, [None if pair is None else shared.setdefault(pair, pair) for pair in found])
 
         self.ids = manifest.ids
+        self.corpus = column("corpus")
+        spelt = cache(sentence_key)
+        self.text = ById(manifest._rows, [spelt(text) for text in manifest.column("text")])
         self.speaker, self.session = in_corpus("speaker"), in_corpus("session")
         self.gender, self.emotion, self.split = column("gender"), column("emotion"), column("split")
         self.audio_hash, self.overlap = column("audio_hash"), column("overlap")
@@ -373,6 +376,11 @@ def sum_votes(votes: Mapping[str, float], names: Mapping[str, str]) -> dict[str,
     for label, count in votes.items():
         total[names.get(label, label)] += count
     return dict(total)
+
+
+def sentence_key(text: str | None) -> str:
+    """What all spellings of a sentence share, its letters and digits: `Don't go!` -> `don t go`; "" without any."""
+    return " ".join("".join(letter if letter.isalnum() else " " for letter in (text or "").casefold()).split())
 
 
 def listed(names: Sequence[str], most: int = 10) -> str:

@@ -7,7 +7,7 @@ hold the same audio in the release, and five files are stereo. Many copies conta
 below `audio_speech_actors_01-24`: give --root one of the two.
 
 There is no official split. The protocol `actors` is the default: six folds of four consecutive actors, two men and two
-women each, the same for every seed.
+women each, the same for every seed. `audb` is audb's division: dev 16, 17, 19 and 20, test 21 to 24.
 """
 
 from __future__ import annotations
@@ -59,7 +59,8 @@ class Ravdess(Corpus):
         "speaker": {f"{actor:02d}": 60 for actor in range(1, 25)},
     }
     default_protocol = "actors"
-    own_protocols = ("actors",)
+    own_protocols = ("actors", "audb")
+    splits = {"audb": {"dev": ("16", "17", "19", "20"), "test": ("21", "22", "23", "24")}}
 
     def rows(self, root: Path) -> Iterator[dict[str, Any]]:
         """See `Corpus.rows`."""

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -30,6 +28,7 @@ class UndertoneConfig(PreTrainedConfig):
         trained_on: what the weights have seen: `corpus`, `manifest_hash`, `speakers` (names, which stay on the machine
             that trained) or, of a published model, `num_speakers` and `speaker_hashes`, and `unknown_speakers`, the
             number of utterances without a speaker.
+        mode: how the upstream was trained: `frozen`, `finetune`, `lora`; empty where it is not known.
     """
 
     model_type = "undertone"
@@ -44,6 +43,7 @@ class UndertoneConfig(PreTrainedConfig):
         layer_norm: bool = False,
         head_only: bool = False,
         trained_on: dict[str, Any] | None = None,
+        mode: str = "",
         **kwargs: Any,
     ) -> None:
         self.upstream = upstream or {}
@@ -54,6 +54,7 @@ class UndertoneConfig(PreTrainedConfig):
         self.layer_norm = layer_norm
         self.head_only = head_only
         self.trained_on = trained_on or {}
+        self.mode = mode
         shown = next((task for task in self.tasks if task["name"] == self.shown_task), None)
         if shown is not None:
             kwargs["id2label"] = dict(enumerate(shown["labels"]))
@@ -70,16 +71,6 @@ class UndertoneConfig(PreTrainedConfig):
     def make_tasks(self) -> tuple[Task, ...]:
         """The tasks as `Task` objects."""
         return tuple(Task(**task) for task in self.tasks)
-
-
-def hash_speakers(names: Sequence[str], salt: str) -> list[str]:
-    """What a published model says of its training speakers instead of their names: 16 hex digits for each.
-
-    With the corpus one can tell whether its speakers are among them; no name can be read. The salt, the hash of
-    the manifest, is public, so a *guessed* name can be confirmed: scrypt (Percival 2009) makes each guess cost about a
-    twentieth of a second. Speakers whose names are a secret should have labels that tell nothing (`s01`).
-    """
-    return [hashlib.scrypt(name.encode(), salt=salt.encode(), n=2**14, r=8, p=1, dklen=8).hex() for name in names]
 
 
 AutoConfig.register("undertone", UndertoneConfig, exist_ok=True)
@@ -114,6 +105,7 @@ class _Saved(BaseModel):
     layer_norm: bool = False
     head_only: bool = False
     trained_on: dict[str, Any] = {}
+    mode: str = ""
 
 
 def read_config(folder: Path) -> UndertoneConfig:

@@ -13,6 +13,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from undertone.common.console import Display
 from undertone.common.files import remove_folder, write_json
+from undertone.corpora.fingerprint import split_fingerprint
 from undertone.corpora.folds import Fold
 from undertone.downstream.head import head_class
 from undertone.downstream.model import UndertoneModel
@@ -165,6 +166,7 @@ def pool(run: Run, folds: Sequence[Fold], cost: dict[str, Any]) -> dict[str, Any
         "num_utterances": len(run.manifest),
         "num_speakers": len(set(run.manifest.speaker_names.values()) - {None}),
         "manifest_hash": run.manifest.hash,
+        "split_fingerprint": split_fingerprint(folds, run.manifest),
         "licence": run.corpus.licence,
         "citation": run.corpus.citation,
         "warnings": [*run.warnings, *_split_batch_norms(run, records)],

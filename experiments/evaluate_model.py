@@ -14,11 +14,13 @@ from undertone.common.console import Display
 from undertone.common.discovery import nearest
 from undertone.common.files import read_json, write_json
 from undertone.corpora import corpus_names, load_corpus
+from undertone.corpora.fingerprint import split_fingerprint
+from undertone.corpora.folds import Fold
 from undertone.corpora.manifest import Manifest, Utterance, listed
 from undertone.corpora.prepare import prepare_corpus
-from undertone.downstream.config import hash_speakers
 from undertone.downstream.model import UndertoneModel
 from undertone.downstream.network import needed_states
+from undertone.downstream.speaker_hashes import hash_speakers
 from undertone.downstream.task import Task
 from undertone.experiments.hidden_states import fill_store, store_folder
 from undertone.experiments.run import weights_of
@@ -110,6 +112,7 @@ def evaluate_model(
         "num_utterances": len(prepared.manifest),
         "num_speakers": len(set(names.values()) - {None}),
         "manifest_hash": prepared.manifest.hash,
+        "split_fingerprint": split_fingerprint([Fold(ALL, (), (), prepared.manifest.ids)], prepared.manifest),
         "licence": source.licence,
         "citation": source.citation,
     } | ({"commands": [command]} if command else {})

@@ -1,4 +1,4 @@
-"""The Hugging Face Hub and transformers: push a model with its card, load it through the Auto classes, export it.
+"""transformers: load a model through the Auto classes and `pipeline`, export it.
 
 Importing this package registers the Auto classes:
 

@@ -17,17 +17,12 @@ from torch import Tensor
 from undertone.audio.batches import ahead, plan_batches
 from undertone.audio.read import AudioError, audio_info, loudness_warning, resampled
 from undertone.common.hub_client import find_model
-from undertone.downstream.head import HeadOutput
-from undertone.downstream.model import UndertoneModel, utterance_logits
-from undertone.downstream.task import Task, free_name
-from undertone.inference.format import FIXED
+from undertone.downstream.model import UndertoneModel
+from undertone.downstream.task import Task
+from undertone.inference.waves import Prediction, predict_waves
 from undertone.upstream.base import read_clip
-from undertone.upstream.execution import in_halves, packed, side_by_side
-from undertone.upstream.types import WaveBatch
+from undertone.upstream.execution import TooLittleMemory, packed, side_by_side
 
-Prediction = dict[str, Any]
-
-ATTENTION = "attention"  # key of the frames' weights
 BATCH_SECONDS = 60.0  # padded audio in a batch on an accelerator
 PACKED_FROM = 60.0  # seconds of audio from which packing the weights saves more time than it takes
 
@@ -103,17 +98,17 @@ class Predictor:
             files: paths of files of any sample rate, channel count and length, or a single path.
             batch_seconds: audio per batch, including padding; a longer file is a batch by itself. None: 60 on an
                 accelerator, one file on a CPU, which processes several batches in parallel.
-            strict: raise for a file that cannot be read, instead of returning the reason.
+            strict: raise for a file that cannot be predicted, instead of returning the reason.
 
         Returns:
             `{"file", "duration": seconds, task: prediction, ...}`. A prediction is `{"label", "scores": {label:
             probability}}` for classes, a value, or `{"mean", "times": seconds, "values"}` for values per frame. Heads
             with attention add `attention`, `{"times": seconds, "weights"}`, the weights of the frames, which sum to 1.
-            A file that cannot be read gives `{"file", "error": reason}`.
+            A file that cannot be read, or that the memory does not hold, gives `{"file", "error": reason}`.
 
         Raises:
-            AudioError: with `strict`, for the first unreadable file.
-            ValueError: an element of `files` is not a path, or a single file does not fit into the device's memory.
+            ValueError: an element of `files` is not a path; with `strict`, for the first file that has no prediction:
+                an `AudioError`, or `TooLittleMemory`.
         """
         paths = _paths(files)
         if batch_seconds is not None and not (isinstance(batch_seconds, int | float) and batch_seconds >= 0):
@@ -130,7 +125,7 @@ class Predictor:
         batches = plan_batches(durations, durations.__getitem__, limit)
         with packed(self.model) if on_cpu and sum(durations.values()) >= PACKED_FROM else nullcontext():
             for index, result in self._predict_files(batches, paths):
-                if isinstance(result, AudioError):
+                if isinstance(result, AudioError | TooLittleMemory):
                     _add_error(rows[index], result, strict)
                 else:
                     rows[index] |= result
@@ -138,7 +133,7 @@ class Predictor:
 
     def _predict_files(
         self, batches: list[list[int]], paths: Sequence[str | PathLike[str]]
-    ) -> Iterator[tuple[int, Prediction | AudioError]]:
+    ) -> Iterator[tuple[int, Prediction | AudioError | TooLittleMemory]]:
         """(index, prediction or error) of each file; threads read, and on a CPU compute, the next batches."""
 
         def read(batch: Sequence[int]) -> list[Tensor | AudioError]:
@@ -151,9 +146,9 @@ class Predictor:
         for batch, results in done:
             yield from zip(batch, results, strict=True)
 
-    def _predict_read(self, waves: list[Tensor | AudioError]) -> list[Prediction | AudioError]:
+    def _predict_read(self, waves: list[Tensor | AudioError]) -> list[Prediction | AudioError | TooLittleMemory]:
         """A prediction for each wave of a batch; errors stay."""
-        predictions = iter(self._predict_waves([wave for wave in waves if isinstance(wave, Tensor)]))
+        predictions = iter(predict_waves(self.model, [wave for wave in waves if isinstance(wave, Tensor)]))
         return [next(predictions) if isinstance(wave, Tensor) else wave for wave in waves]
 
     def predict_wave(self, samples: np.ndarray | Tensor | Sequence[float], sample_rate: int) -> Prediction:
@@ -164,7 +159,8 @@ class Predictor:
             sample_rate: Hz; resampled to the model's.
 
         Raises:
-            ValueError: not one row of finite floats, no samples, or a sample rate that is not allowed.
+            ValueError: not one row of finite floats, no samples, more than the memory holds, or a sample rate that is
+                not allowed.
 
         Warns:
             UserWarning: samples outside -2 to 2, as of 16 bit integers that were not divided.
@@ -186,30 +182,10 @@ class Predictor:
             raise ValueError(f"{int((~wave.isfinite()).sum())} of {len(wave)} samples are NaN or infinite.")
         if loud := loudness_warning(float(wave.abs().max())):
             warnings.warn(f"The wave has {loud}. Divide it by its largest value.", stacklevel=2)
-        return self._predict_waves([resampled(wave.float().cpu(), int(sample_rate), self.model.sample_rate)])[0]
-
-    def _predict_waves(self, waves: list[Tensor]) -> list[Prediction]:
-        """Predictions of (N_i,) waves at the model's rate, in one batch, or in parts where memory is short."""
-        rate = self.model.sample_rate
-        return in_halves(self._predict_batch, waves, lambda wave: f"{len(wave) / rate:.1f} s of audio") if waves else []
-
-    def _predict_batch(self, waves: Sequence[Tensor]) -> list[Prediction]:
-        rate = self.model.sample_rate
-        output = self.model.predict_batch(WaveBatch.collate(list(waves), rate))
-        rows: list[Prediction] = [{"duration": len(wave) / rate} for wave in waves]
-        for task in self.tasks:
-            values = utterance_logits(output, task.name).float()  # (B, C)
-            if task.has_classes:
-                values = values.softmax(-1)
-            for number, (row, scores) in enumerate(zip(rows, values.tolist(), strict=True)):
-                entry = _entry(task, scores)
-                if task.level == "frame":
-                    entry = _over_time(output, task.name, number, row["duration"], scores[0])
-                row[free_name(task.name, *FIXED)] = entry
-        if output.attention is not None and ATTENTION not in rows[0]:  # unless a task has that name
-            for number, row in enumerate(rows):
-                row[ATTENTION] = _attention(output, number, row["duration"])
-        return rows
+        (found,) = predict_waves(self.model, [resampled(wave.float().cpu(), int(sample_rate), self.model.sample_rate)])
+        if isinstance(found, TooLittleMemory):
+            raise found
+        return found
 
 
 def _paths(files: Any) -> list[str | PathLike[str]]:
@@ -230,32 +206,7 @@ def _kind(value: Any) -> str:
     return "None" if value is None else f"a {type(value).__name__}"
 
 
-def _add_error(row: Prediction, error: AudioError, strict: bool) -> None:
+def _add_error(row: Prediction, error: AudioError | TooLittleMemory, strict: bool) -> None:
     if strict:
         raise error
-    row["error"] = error.reason
-
-
-def _entry(task: Task, scores: list[float]) -> dict[str, Any] | float:
-    if task.kind == "regression":
-        return scores[0]
-    return {
-        "label": task.labels[max(range(len(scores)), key=scores.__getitem__)],
-        "scores": dict(zip(task.labels, scores, strict=True)),
-    }
-
-
-def _frame_times(num_frames: int, duration: float) -> list[float]:
-    """Seconds of the middle of each frame."""
-    return [(frame + 0.5) * duration / num_frames for frame in range(num_frames)]
-
-
-def _attention(output: HeadOutput, row: int, duration: float) -> dict[str, list[float]]:
-    weights = output.attention_of(row).tolist()
-    return {"times": _frame_times(len(weights), duration), "weights": weights}
-
-
-def _over_time(output: HeadOutput, task: str, row: int, duration: float, mean: float) -> dict[str, Any]:
-    values = output.logits[task][row]  # (T, 1)
-    length = len(values) if output.lengths is None else int(output.lengths[row])
-    return {"mean": mean, "times": _frame_times(length, duration), "values": values[:length, 0].tolist()}
+    row["error"] = error.reason if isinstance(error, AudioError) else str(error)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from undertone.experiments.crossval import crossval
-from undertone.hub.push import check_target, push
+from undertone.publish.push import check_target, push
 from undertone.report.report import write_report
 from undertone.training.settings import make_config
 

@@ -198,6 +198,8 @@ def title_lines(results: Mapping[str, Any]) -> list[str]:
         lines.append(f"RANDOM-WEIGHT UPSTREAM: {results['upstream']} was never trained; this run is a control.")
     if isinstance(results.get("layers"), int):
         lines.append(f"Layer {results['layers']} alone, of the layers 0 to {results['num_layers'] - 1}.")
+    if results.get("split_fingerprint"):
+        lines.append(f"Split fingerprint {results['split_fingerprint']}, of the audio in each part of the folds.")
     lines += [f"WARNING: {line}" for line in results.get("label_warnings", ())]
     lines += _leakage_lines(results) + _selection_lines(results) + _trial_lines(results)
     lines += results.get("ci_notes", [])

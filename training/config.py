@@ -159,9 +159,12 @@ class DataSettings(_Settings):
     soft_labels: bool = Field(False, description="train on the distribution of the raters' votes instead of one label")
     protocol: str | None = Field(
         None,
-        description="speaker, session, groups, split, random, auto or the corpus' own; null: the corpus' default",
+        description="speaker, session, groups, text, corpus, split, random, auto or the corpus' own; null: the corpus' "
+        "default",
     )
-    num_folds: int | None = Field(None, ge=2, description="number of folds of the protocols `groups` and `random`")
+    num_folds: int | None = Field(
+        None, ge=2, description="number of folds of the protocols `groups` and `random`, of speaker groups of `text`"
+    )
     allow_leak: bool = Field(
         False, description="allow folds that share speakers; every score is then marked speaker-dependent"
     )

@@ -82,5 +82,7 @@ def read_clip(
         wave = read_audio(path, upstream.sample_rate, start, end)
     except AudioError as error:
         return error
+    except MemoryError:
+        return AudioError(path, "the memory does not hold the decoded file. Cut it into shorter ones.")
     seconds, limit = len(wave) / upstream.sample_rate, upstream.max_seconds
     return wave if seconds <= limit else AudioError(path, f"{upstream.name} {too_long(seconds, limit)}")

@@ -44,10 +44,14 @@ def in_halves(
     return [*in_halves(compute, items[:half], describe), *in_halves(compute, items[half:], describe)]
 
 
-def too_little(what: str, error: RuntimeError) -> ValueError:
+class TooLittleMemory(ValueError):
+    """What the memory does not hold, and what to do."""
+
+
+def too_little(what: str, error: RuntimeError) -> TooLittleMemory:
     """The sentence about what does not fit."""
     reason = str(error).split("\n")[0]
-    return ValueError(
+    return TooLittleMemory(
         f"The memory does not hold {what}: {reason} Use shorter clips; a run also takes "
         f"mixed_precision=bf16, gradient_checkpointing=true where the upstream learns, or device=cpu."
     )

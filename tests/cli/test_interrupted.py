@@ -76,7 +76,9 @@ def test_a_run_killed_twice_ends_with_the_same_bytes(
     assert not list(killed.rglob("*.tmp")) and not (killed / "refit").exists()
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "SIGTERM"])
+@pytest.mark.parametrize(
+    "number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)], ids=["Ctrl-C", "SIGTERM"]
+)
 def test_asked_to_stop_it_saves_and_says_how_to_go_on(
     number: signal.Signals, begin: Begin, whole: Path, tmp_path: Path
 ) -> None:

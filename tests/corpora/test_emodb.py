@@ -11,7 +11,9 @@ import soundfile
 
 from undertone.audio.read import audio_info, read_samples
 from undertone.corpora import load_corpus
+from undertone.corpora.emodb import FEMALE, MALE
 from undertone.corpora.folds import check_folds
+from undertone.corpora.manifest import Manifest
 from undertone.corpora.prepare import prepare
 
 DATA = Path(__file__).parents[3] / "shared" / "data"
@@ -89,6 +91,14 @@ def test_a_bad_line_of_the_listeners_table_is_named(tree: Path) -> None:
     (tree / "erkennung.txt").write_text("Nr.\tSatz\terkannt\tnatuerlich\n1\t03a01Wa.wav\tmany\t35,00\n", "latin-1")
     with pytest.raises(ValueError, match=r"erkennung\.txt, line 2: expected"):
         prepare(load_corpus("emodb"), tree)
+
+
+def test_the_division_of_audb_has_a_dev_speaker_of_its_train() -> None:
+    rows = [{"id": name, "path": "x", "speaker": name} for name in (*FEMALE, *MALE)]
+    manifest = Manifest.from_rows("emodb", rows)
+    (fold,) = load_corpus("emodb").folds(manifest, "audb")
+    assert sorted(fold.test) == ["12", "14", "15", "16"]
+    assert sorted(fold.train + fold.dev) == ["03", "08", "09", "10", "11", "13"] and 1 <= len(fold.dev) <= 2
 
 
 @pytest.mark.data

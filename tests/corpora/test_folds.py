@@ -237,12 +237,71 @@ def test_the_same_sound_in_train_and_test_is_a_warning() -> None:
         (make(["a", "b"]), "split", None, "train, dev or test in the column split; u0_0 has None"),
         (make(["a", "b"], split=["train", "dev"]), "split", None, "needs test utterances"),
         (make(["a"], per_speaker=2), "random", 3, "Cannot make 3 parts of 2 utterances"),
+        (
+            make(["a", "b"]),
+            "text",
+            None,
+            r"needs the sentence of every utterance; 12 of 12 have none .*protocol=groups",
+        ),
+        (make(["a", "b"], text=["Yes.", "yes"]), "text", None, "two sentences or more"),
+        (make(["a", "b"]), "corpus", None, "two corpora or more, got toy. Join them"),
         (make(["a", "b"]), "speakers", None, "Unknown protocol 'speakers'. Did you mean 'speaker'"),
     ],
 )
 def test_refusals(manifest: Manifest, protocol: str, num_folds: int | None, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         make_folds(manifest, protocol, num_folds)
+
+
+def spoken(speakers: int, sentences: int, gaps: bool = False) -> Manifest:
+    """Every speaker says every sentence, in a spelling of their own; with gaps the last one only the first."""
+    rows = [
+        {"id": f"{speaker}-{number}", "path": "x", "speaker": str(speaker), "emotion": EMOTIONS[number % 3]}
+        | {"text": f"{'Say' if speaker % 2 else 'say'}, {number}!"}
+        for speaker in range(speakers)
+        for number in range(1 if gaps and speaker == speakers - 1 else sentences)
+    ]
+    return Manifest.from_rows("toy", rows)
+
+
+@pytest.mark.parametrize(
+    ("speakers_", "sentences", "num_folds", "count"), [(7, 6, None, 15), (3, 2, None, 6), (2, 5, None, 6), (6, 9, 3, 9)]
+)
+def test_text_shares_neither_speakers_nor_sentences(
+    speakers_: int, sentences: int, num_folds: int | None, count: int
+) -> None:
+    manifest = spoken(speakers_, sentences)
+    folds = make_folds(manifest, "text", num_folds)
+    assert len(folds) == count and check_folds(folds, manifest) == []
+    assert sorted(name for fold in folds for name in fold.test) == sorted(manifest.ids)
+    said = {utterance.id: str(utterance.text).casefold() for utterance in manifest}
+    for fold in folds:
+        tested = {said[name] for name in fold.test}
+        assert not tested & {said[name] for name in (*fold.train, *fold.dev)} and fold.train and fold.dev
+        assert not speakers(manifest, fold.test) & speakers(manifest, fold.train + fold.dev)
+        assert fold.dev_shares_speakers == (speakers_ == 2)
+
+
+def test_text_leaves_out_a_test_part_that_nobody_said() -> None:
+    manifest = spoken(3, 4, gaps=True)
+    folds = make_folds(manifest, "text")
+    assert len(folds) == 7 and sorted(name for fold in folds for name in fold.test) == sorted(manifest.ids)
+
+
+def test_corpus_leaves_out_one_corpus_and_dev_has_speakers_of_all_others() -> None:
+    manifest = make([f"{n}" for n in range(18)], corpus=["a"] * 6 + ["b"] * 5 + ["c"] * 7)
+    folds = make_folds(manifest, "corpus")
+    assert [fold.name for fold in folds] == ["a", "b", "c"] and check_folds(folds, manifest) == []
+    assert_sound(folds, manifest)
+    for fold in folds:
+        assert {corpus for corpus, _ in speakers(manifest, fold.test)} == {fold.name}
+        assert {corpus for corpus, _ in speakers(manifest, fold.dev)} == set("abc") - {fold.name}
+
+
+def test_groups_have_speakers_of_every_corpus() -> None:
+    manifest = make([f"{n}" for n in range(17)], corpus=["a"] * 5 + ["b"] * 10 + ["c"] * 2)
+    tested = [{corpus for corpus, _ in speakers(manifest, fold.test)} for fold in make_folds(manifest, "groups")]
+    assert all({"a", "b"} <= corpora for corpora in tested) and sum("c" in corpora for corpora in tested) == 2
 
 
 def test_empty_parts_and_unknown_ids_are_refused() -> None:

@@ -94,6 +94,16 @@ def test_other_protocols() -> None:
         corpus.folds(manifest_of(range(1, 4)))
 
 
+def test_the_division_of_audb() -> None:
+    corpus, manifest = load_corpus("ravdess"), manifest_of(range(1, 25))
+    corpus.check_protocol("audb")
+    (fold,) = corpus.folds(manifest, "audb")
+    speakers = {part: sorted({str(u.speaker) for u in manifest.select(ids)}) for part, ids in fold.parts.items()}
+    assert speakers["dev"] == ["16", "17", "19", "20"] and speakers["test"] == ["21", "22", "23", "24"]
+    assert speakers["train"] == [*(f"{n:02d}" for n in range(1, 16)), "18"]
+    assert fold.name == corpus.protocol_used(manifest, "audb") == "audb" and check_folds([fold], manifest) == []
+
+
 @pytest.mark.data
 @pytest.mark.skipif(not DATA.is_dir(), reason="RAVDESS is not in ../shared/data")
 def test_the_real_ravdess() -> None:

@@ -19,7 +19,7 @@ from undertone.downstream.model import UndertoneModel
 from undertone.downstream.task import Task
 from undertone.experiments.crossval import train
 from undertone.experiments.evaluate_model import evaluate_model, parse_labels, parse_map, relabel, restrict
-from undertone.hub.collect import _without_speakers
+from undertone.publish.collect import _without_speakers
 from undertone.report.report import write_report
 from undertone.scoring.compare import compare_runs
 from undertone.scoring.predictions import Predictions

@@ -213,7 +213,10 @@ def test_gradient_checkpointing_and_accumulation_give_the_same_gradient(opened, 
         (tmp_path / "run" / "config.json").unlink()
 
 
-@pytest.mark.parametrize("words", [["mode=lora"], ["mode=finetune", "top_layers=1", "mixed_precision=bf16"]])
+FINETUNE = ["mode=finetune", "top_layers=1", "mixed_precision=bf16"]
+
+
+@pytest.mark.parametrize("words", [["mode=lora"], pytest.param(FINETUNE, marks=pytest.mark.slow)])
 def test_a_whole_cross_validation(small_corpus, tiny, tmp_path, words):
     config = make_config({"corpus": str(small_corpus), "upstream": tiny}, [*SETTINGS, "max_steps=3", *words])
     results = crossval(config, tmp_path / "run", Display(quiet=True))

@@ -11,7 +11,7 @@ import pytest
 from undertone.common.console import Display
 from undertone.corpora.folds import LeakError
 from undertone.experiments.crossval import crossval
-from undertone.hub.card import make_card
+from undertone.publish.card import make_card
 from undertone.report.report import write_report
 from undertone.scoring.results import results_table
 from undertone.training.settings import make_config

@@ -101,6 +101,7 @@ def test_one_fold_alone_is_the_fold_of_the_cross_validation(
     assert (tmp_path / "run" / name).read_bytes() == (stacked / name).read_bytes()
 
 
+@pytest.mark.slow
 def test_a_killed_run_ends_with_the_same_bytes(small_corpus: Path, store: str, tmp_path: Path) -> None:
     words = (*WORDS, store, "max_epochs=60", "patience=60", "device=cpu", "sweep.lr=1e-3,1e-4")
     command = ("crossval", small_corpus, "--out", tmp_path / "killed", *words)

@@ -5,11 +5,14 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
+
 from undertone.tests.faults import kills
 
 MOMENTS = 2
 
 
+@pytest.mark.slow
 def test_killed_and_resumed() -> None:
     done = subprocess.run(
         [sys.executable, kills.__file__, "--moments", str(MOMENTS)], capture_output=True, text=True, timeout=300

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from undertone.hub.card import make_card
+from undertone.publish.card import make_card
 from undertone.tests.cli.commands import TINY, undertone
 from undertone.tests.faults.conftest import LABELS, SPEAKERS, STEM, write_sound
 

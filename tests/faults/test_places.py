@@ -84,6 +84,7 @@ def new_folder(path: Path) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_a_read_only_corpus_and_an_unwritable_hf_home(
     small_corpus: Path, closed: Callable[[Path], Path], tmp_path: Path
 ) -> None:

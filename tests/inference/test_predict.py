@@ -182,14 +182,15 @@ def test_nothing_there_says_what_was_looked_for(tmp_path):
 MAY_BE_IMPORTED = {
     "undertone", "torch", "torchaudio", "torchgen", "transformers", "accelerate", "safetensors", "tokenizers",
     "huggingface_hub", "numpy", "scipy", "soundfile", "cffi", "xxhash", "pydantic", "pydantic_core", "annotated_types",
-    "PIL", "anyio", "certifi", "charset_normalizer", "click", "cuda", "cython_runtime", "dill", "filelock", "fsspec",
-    "functorch", "google", "h11", "hf_xet", "httpcore", "httpcore2", "httpx", "httpx2", "idna", "jinja2", "markupsafe",
+    "PIL", "anyio", "brotli", "certifi", "charset_normalizer", "click", "cuda", "cython_runtime", "dill", "filelock",
+    "fsspec", "functorch", "google", "h11", "hf_xet", "httpcore", "httpcore2", "httpx", "httpx2", "idna", "jinja2",
+    "markupsafe",
     "mpmath", "networkx", "packaging", "psutil", "regex", "requests", "sniffio", "sympy", "tqdm", "triton",
     "truststore", "typing_extensions", "typing_inspection", "urllib3", "yaml",
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("kind", ["fbank", "tiny-wav2vec2"])
+@pytest.mark.parametrize("kind", [pytest.param("fbank", marks=pytest.mark.slow), "tiny-wav2vec2"])
 def test_predicting_imports_nothing_outside_a_written_list(kind, model_folder, files, tmp_path):
     folder = model_folder
     if kind != "fbank":
@@ -251,3 +252,19 @@ def test_what_other_libraries_call_a_rate_or_samples_is_taken(predictor):
 
 def test_no_paths_give_no_predictions(predictor):
     assert predictor.predict([]) == predictor.predict(iter(())) == []
+
+
+def test_a_file_that_the_memory_does_not_hold_spoils_nothing_else(predictor, files, monkeypatch):
+    """Files of over 2 s ask for more memory than there is; both lie in one batch."""
+    compute = UndertoneModel.predict_batch
+
+    def short_of_memory(model, batch):
+        if batch.samples.shape[1] > 2 * 16_000:
+            torch.empty(2**60)
+        return compute(model, batch)
+
+    monkeypatch.setattr(UndertoneModel, "predict_batch", short_of_memory)
+    long, short = predictor.predict(files[:2], batch_seconds=100)
+    assert "The memory does not hold 2.5 s of audio" in long["error"] and "emotion" in short
+    with pytest.raises(ValueError, match="The memory does not hold 2.5 s"):
+        predictor.predict(files[:2], strict=True)

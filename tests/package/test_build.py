@@ -51,6 +51,7 @@ def test_the_package_is_the_installed_one_and_whole(installed: Path, tmp_path: P
     assert ours == {path.relative_to(installed / "undertone") for path in (installed / "undertone").rglob("*.j2")}
 
 
+@pytest.mark.slow
 def test_it_trains_predicts_and_reports(installed: Path, tmp_path: Path) -> None:
     settings = ("corpus.num_speakers=4", "corpus.per_emotion=2", "--root", "audio", "max_steps=2", "head.hidden_size=4")
     verb = ("-m", "undertone.cli")

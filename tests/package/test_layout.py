@@ -22,6 +22,7 @@ FOLDERS = {
     "experiments",
     "hub",
     "inference",
+    "publish",
     "recipes",
     "report",
     "scoring",
@@ -39,7 +40,8 @@ MAY_IMPORT = {
     "training": {"audio", "corpora", "upstream", "downstream", "scoring"},
     "experiments": {"audio", "corpora", "upstream", "downstream", "scoring", "training"},
     "report": {"audio", "corpora", "upstream", "downstream", "scoring", "training", "experiments"},
-    "hub": {"audio", "upstream", "downstream", "scoring"},
+    "hub": {"audio", "upstream", "downstream"},
+    "publish": {"downstream", "scoring"},
     "inference": {"audio", "upstream", "downstream"},
     "recipes": FOLDERS,
     "commands": FOLDERS,
@@ -146,3 +148,5 @@ def test_the_command_answers_without_torch():
     help_text += "try:\n    undertone.cli.main()\nexcept SystemExit: pass"
     assert not modules_after(help_text) & heavy
     assert "torch" not in modules_after("import undertone")
+    pushing = "import undertone.publish.push, undertone.scoring.results, undertone.publish.card"
+    assert not modules_after(pushing) & {"torch", "transformers"}, "a model is pushed as files"

@@ -50,7 +50,7 @@ def test_the_own_data_section_from_the_table_to_the_prediction(calls, monkeypatc
     assert len(section) == 7
     for command in section:
         if command.startswith("undertone push") and not command.endswith("--dry-run"):
-            continue  # tests/hub pushes to a loopback hub
+            continue  # tests/publish pushes to a loopback hub
         # No pretrained weights offline, and no time: another upstream, two folds, one epoch.
         quick = " --upstream fbank --protocol groups num_folds=2 max_epochs=1"
         program, *words = shlex.split(re.sub(r" --upstream \S+", quick, command))

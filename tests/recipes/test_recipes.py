@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from undertone.corpora.synthetic import Synthetic
-from undertone.tests.hub.loopback import TOKEN, LoopbackHub
+from undertone.tests.publish.loopback import TOKEN, LoopbackHub
 from undertone.upstream.hf.random_weights import save_random
 
 ROOT = Path(__file__).parents[2]
@@ -31,6 +31,7 @@ def run(home: Path, *command: object, **changes: str) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 def test_synthetic(tmp_path: Path) -> None:
     words = ("--upstream", "mfcc", "--out", tmp_path / "run", "head=linear", "corpus.per_emotion=2", *TINY)
     out = run(tmp_path, sys.executable, ROOT / "recipes" / "synthetic.py", *words)
@@ -54,6 +55,7 @@ def emodb(tmp_path: Path) -> Path:
     return root
 
 
+@pytest.mark.slow
 def test_emodb_trains_and_pushes(emodb: Path, tmp_path: Path) -> None:
     upstream = save_random("tiny-wavlm", tmp_path / "tiny-wavlm")
     words = ("--root", emodb, "--upstream", upstream, "--out", tmp_path / "run", "--push", "tester/emodb", *TINY)

@@ -224,6 +224,7 @@ print(round(score(some)["arousal"]["ccc"], 6))
 """
 
 
+@pytest.mark.slow
 def test_metrics_need_neither_network_nor_a_writable_home(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     settings = {"HF_HOME": str(tmp_path / "file" / "home"), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}

@@ -145,6 +145,7 @@ def test_titles_say_what_the_results_are() -> None:
     dependent = title_lines(results | {"speaker_independent": False, "dev_shares_speakers": True})
     assert dependent[1].startswith("SPEAKER-DEPENDENT: ")
     assert title_lines(results | {"upstream_weights": "random"})[2].startswith("RANDOM-WEIGHT UPSTREAM: fbank ")
+    assert title_lines(results | {"split_fingerprint": "0f"})[2].startswith("Split fingerprint 0f, ")
     evaluated = title_lines(results | {"protocol": "evaluate"})
     assert evaluated[1] == "Speaker-independent: none of these speakers was in the model's training data."
     few = title_lines(summarise([fold("a", ["x", "y"])], INFO))

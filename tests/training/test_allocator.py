@@ -21,6 +21,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="the setting is glibc's")
 def test_memory_that_is_freed_is_taken_again_without_asking_the_system() -> None:
     faults = {}

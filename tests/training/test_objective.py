@@ -128,6 +128,7 @@ def test_batch_norms_that_see_micro_batches_are_said(small_corpus, store, tmp_pa
         assert len(notes) == said and ("2 parts" in notes[0] if said else True)
 
 
+@pytest.mark.slow
 def test_two_processes_give_the_weights_of_one(opened, small_corpus, store, tmp_path):
     """Micro-batches of 3, 3 and 1: of the last one the second process has nothing."""
     words = [*EVERYTHING, "tasks=emotion,arousal", "head.dropout=0.2", "accumulation=3", "max_epochs=2"]

@@ -75,6 +75,7 @@ def growth(store: Path, allowance: int) -> float:
     return float(done.stdout)
 
 
+@pytest.mark.slow
 def test_a_store_ten_times_the_allowance_takes_no_more_than_allowance_maps_and_a_batch(tmp_path: Path) -> None:
     store = Store(tmp_path, load_upstream("mfcc"))
     store.add((f"hash{n}", torch.randn(13, 210, 768).half()) for n in range(CLIPS))

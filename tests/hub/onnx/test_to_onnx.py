@@ -79,7 +79,14 @@ def test_padded_batches_have_pytorchs_scores(name, tmp_path):
     check_batches(onnxruntime.InferenceSession(made.folder / "model.onnx"), model)
 
 
-@pytest.mark.parametrize("head", [*available("undertone.downstream.heads", Head), "jiang2022 resized"])
+LARGE = ("ecapa", "jiang2022")
+HEADS = [
+    pytest.param(name, marks=pytest.mark.slow if name in LARGE else [])
+    for name in (*available("undertone.downstream.heads", Head), "jiang2022 resized")
+]
+
+
+@pytest.mark.parametrize("head", HEADS)
 def test_every_head_can_be_exported(head, tmp_path):
     head, *resized = head.split()
     options = {"head_options": {"resize": 40}} if resized else {}

@@ -48,7 +48,9 @@ def training(small_corpus: Path, tmp_path: Path):
     process.communicate()
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL], ids=["Ctrl-C", "SIGKILL"])
+@pytest.mark.parametrize(
+    "number", [pytest.param(signal.SIGINT, marks=pytest.mark.slow), signal.SIGKILL], ids=["Ctrl-C", "SIGKILL"]
+)
 def test_no_process_stays_behind(
     training: tuple[subprocess.Popen[str], list[psutil.Process]], number: signal.Signals
 ) -> None:

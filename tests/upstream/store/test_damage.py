@@ -167,6 +167,7 @@ for i in range(60):
 """
 
 
+@pytest.mark.slow
 def test_two_processes_use_one_store_at_once(tmp_path, fbank) -> None:
     writers = [subprocess.Popen([sys.executable, "-c", WRITER, str(tmp_path)]) for _ in range(2)]
     assert [writer.wait(60) for writer in writers] == [0, 0]

@@ -10,7 +10,7 @@ from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError
 
 from undertone.common.files import read_json
 from undertone.common.hub_client import REPO_ID, find_model, hub_errors, local_model
-from undertone.hub.collect import collect, head_only_model, write_folder
+from undertone.publish.collect import collect, head_only_model, write_folder
 
 OURS = (".json", ".safetensors", ".png")  # types of files that a push replaces and removes
 
@@ -31,7 +31,7 @@ def push(
     matrices and layer weights, and a card as `README.md`, in one commit that also removes files of an earlier push.
     Not uploaded: predictions, checkpoints, audio, names of files and folders, and names of speakers. The number of
     speakers and slow salted hashes are, by which `undertone evaluate` recognises training speakers (see
-    `undertone.downstream.config.hash_speakers` for what these can and cannot hide); folds are numbered.
+    `undertone.downstream.speaker_hashes.hash_speakers` for what these can and cannot hide); folds are numbered.
 
     Args:
         run_or_model: a run (its `model/` and `results.json`), a model folder, or the Hub id of an Undertone model.

@@ -9,9 +9,9 @@ import pytest
 import yaml
 from huggingface_hub import ModelCard
 
-from undertone.hub.card import confusion_file, make_card
+from undertone.publish.card import confusion_file, make_card
 from undertone.scoring.results import results_table
-from undertone.tests.hub.example import make_results, write_model
+from undertone.tests.publish.example import make_results, write_model
 
 NOT_TESTED = "The model in this repository was trained on all speakers; it was not\ntested itself."
 

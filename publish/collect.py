@@ -10,8 +10,8 @@ from typing import Any
 
 from undertone.common.files import atomic_path, read_record
 from undertone.common.hub_client import PUBLISHED, local_model
-from undertone.downstream.config import hash_speakers
-from undertone.hub.card import confusion_file, make_card, only_layer, upstream_name
+from undertone.downstream.speaker_hashes import hash_speakers
+from undertone.publish.card import confusion_file, make_card, only_layer, upstream_name
 from undertone.scoring.plots import confusion_png, layer_weights_png
 
 WEIGHTS = "model.safetensors"

@@ -16,7 +16,7 @@ from urllib.parse import unquote, urlsplit
 
 import yaml
 
-from undertone.tests.hub.repository import Blob, Commit, Repo
+from undertone.tests.publish.repository import Blob, Commit, Repo
 
 TOKEN = "hf_loopback"
 USER = "tester"

@@ -11,11 +11,11 @@ from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id
 
 from undertone.common.hub_client import REPO_ID
-from undertone.hub.push import push
-from undertone.tests.hub.example import write_model, write_run
+from undertone.publish.push import push
+from undertone.tests.publish.example import write_model, write_run
 
 CODE = """
-from undertone.hub.push import push
+from undertone.publish.push import push
 try:
     print(push({folder!r}, {repo!r}, private={private}, token={token!r}, message={message!r}))
 except (ValueError, OSError) as error:

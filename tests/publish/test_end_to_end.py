@@ -20,7 +20,7 @@ from undertone.upstream import load_upstream
 from undertone.upstream.hf.random_weights import save_random
 
 torch.set_num_threads(1)  # as in the client's processes: the same sums in the same order
-PUSH = "from undertone.hub.push import push; print(push({!r}, 'tester/tiny'))"
+PUSH = "from undertone.publish.push import push; print(push({!r}, 'tester/tiny'))"
 FIND = """
 from undertone.common.hub_client import find_model
 try:

@@ -7,7 +7,7 @@ from fnmatch import fnmatch
 
 import pytest
 
-from undertone.tests.hub.repository import INITIAL, Blob, Commit, Repo
+from undertone.tests.publish.repository import INITIAL, Blob, Commit, Repo
 
 MAKE = """
 import json, sys, torch
@@ -16,7 +16,7 @@ from huggingface_hub import HfApi
 from undertone.downstream.config import UndertoneConfig
 from undertone.downstream.model import UndertoneModel
 from undertone.inference.predict import Predictor
-from undertone.hub.push import push
+from undertone.publish.push import push
 from undertone.upstream import load_upstream
 from undertone.upstream.hf.adapt import add_lora, merge_lora
 from undertone.upstream.hf.random_weights import save_random

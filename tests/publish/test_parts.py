@@ -6,17 +6,17 @@ import hashlib
 import json
 import re
 
+import numpy as np
 import pytest
-import torch
-from safetensors.torch import load_file, save_file
+from safetensors.numpy import load_file, save_file
 
-from undertone.hub.push import dry_run
-from undertone.tests.hub.example import make_results, write_model, write_run
+from undertone.publish.push import dry_run
+from undertone.tests.publish.example import make_results, write_model, write_run
 
 CODE = """
 import time
 time.sleep = lambda seconds: None  # between the client's own attempts
-from undertone.hub.push import check_target, push
+from undertone.publish.push import check_target, push
 try:
     print({call})
 except (ValueError, OSError) as error:
@@ -42,8 +42,8 @@ CONFUSION = {"emotion": [[9, 1, 0], [2, 3, 5], [0, 0, 0]], "gender": [[5, 5], [1
 @pytest.fixture
 def run(tmp_path):
     folder = write_run(tmp_path / "emodb", confusion=CONFUSION)
-    weights = {"downstream.layer_sum.logits": torch.tensor([0.0, 1.0, 2.0]), "downstream.head.w": torch.ones(2)}
-    save_file(weights | {"upstream.model.w": torch.ones(1000)}, folder / "model" / "model.safetensors")
+    weights = {"downstream.layer_sum.logits": np.array([0.0, 1.0, 2.0], np.float32), "downstream.head.w": np.ones(2)}
+    save_file(weights | {"upstream.model.w": np.ones(1000)}, folder / "model" / "model.safetensors")
     return folder
 
 
@@ -169,7 +169,7 @@ def test_the_adapters_of_a_lora_run_go_without_its_upstream(run):
     (run / "adapter" / "config.json").write_text(json.dumps(config | {"head_only": True}))
     adapter.mkdir()
     (adapter / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": "/home/someone/base"}))
-    save_file({"lora_A": torch.ones(2)}, adapter / "adapter_model.safetensors")
+    save_file({"lora_A": np.ones(2)}, adapter / "adapter_model.safetensors")
     folder, _ = dry_run(run, "tester/lora", head_only=True)
     assert json.loads((folder / "adapter" / "adapter_config.json").read_text()) == {
         "base_model_name_or_path": "tester/base",

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from undertone.tests.hub.loopback import TOKEN, LoopbackHub
+from undertone.tests.publish.loopback import TOKEN, LoopbackHub
 
 Client = Callable[..., "subprocess.CompletedProcess[str]"]
 
