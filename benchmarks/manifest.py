@@ -94,9 +94,11 @@ def measure(step: str, folder: Path) -> dict[str, float]:
     from undertone.corpora.manifest import Manifest
     from undertone.corpora.own.table import Table
     from undertone.corpora.prepare import prepare
-    from undertone.training.targets import choose_tasks
 
-    found = {"import_s": time.process_time()}
+    if step == "start":
+        from undertone.training.targets import choose_tasks
+
+    found = {"import_s": time.process_time(), "import_GB": peak()}
     began = time.process_time()
     if step == "prepare":
         prepare(Table(folder / "table.csv"), None, trusted=folder / "trusted").save(folder / "manifest")
@@ -108,10 +110,12 @@ def measure(step: str, folder: Path) -> dict[str, float]:
             check_folds(folds, manifest)
             choose_tasks(manifest, (), {})
             manifest.select(folds[0].train)
-    return found | {
-        "cpu_s": time.process_time() - began,
-        "peak_GB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6,
-    }
+    return found | {"cpu_s": time.process_time() - began, "peak_GB": peak()}
+
+
+def peak() -> float:
+    """The largest resident size of this process so far, GB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
 
 
 def main() -> None:
@@ -139,7 +143,9 @@ def main() -> None:
             command = [sys.executable, __file__, "--measure", step, str(folder / place)]
             done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, env=os.environ)
             rows.append({"step": step, "rows": count} | json.loads(done.stdout.splitlines()[-1]))
-            print(f"{step} of {count:,}: {rows[-1]['cpu_s']:.1f} s, {rows[-1]['peak_GB']:.2f} GB", flush=True)
+            row = rows[-1]
+            print(f"{step} of {count:,}: {row['cpu_s']:.1f} s, {row['peak_GB']:.2f} GB "
+                  f"(before it, imports: {row['import_s']:.1f} s, {row['import_GB']:.2f} GB)", flush=True)  # fmt: skip
     if arguments.out:
         arguments.out.write_text(json.dumps(rows, indent=2) + "\n")
 

@@ -35,6 +35,7 @@ class Corpus(ABC):
         name: as in `undertone prepare NAME`.
         variant: which labels or part of the corpus, if it has several; shown after the name in results.
         licence: of the recordings.
+        hub_licence: the Hub's name of the licence under which others may publish the recordings; "" = none allows it.
         url: where to get it.
         citation: what to cite.
         language: of the speech, in English.
@@ -54,6 +55,7 @@ class Corpus(ABC):
     name: str
     variant: str = ""
     licence: str
+    hub_licence: str = ""
     url: str
     citation: str
     language: str = ""

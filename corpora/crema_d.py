@@ -58,6 +58,7 @@ class CremaD(Corpus):
 
     name = "crema_d"
     licence = "ODbL 1.0"
+    hub_licence = "odbl"
     url = "https://github.com/CheyneyComputerScience/CREMA-D"
     citation = (
         "H. Cao, D. G. Cooper, M. K. Keutmann, R. C. Gur, A. Nenkova, R. Verma: CREMA-D: Crowd-sourced Emotional "

@@ -28,6 +28,7 @@ class EmoDB(Corpus):
 
     name = "emodb"
     licence = "CC0 1.0 (audb) or CC BY 4.0 (Zenodo)"
+    hub_licence = "cc-by-4.0"
     url = "http://emodb.bilderbar.info"
     citation = (
         "F. Burkhardt, A. Paeschke, M. Rolfes, W. Sendlmeier, B. Weiss: "

@@ -12,6 +12,8 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from undertone.common.files import atomic_path
 
 if TYPE_CHECKING:
@@ -232,7 +234,8 @@ class Manifest:
         ids = list(ids)
         if unknown := [name for name in ids if name not in self._rows]:
             raise ValueError(f"{len(unknown)} of {len(ids)} ids are not in the manifest: {listed(unknown)}.")
-        return list(_utterances(self.dataset.data.table.take([self._rows[name] for name in ids])))
+        rows = np.array([self._rows[name] for name in ids], np.int64)
+        return list(_utterances(self.dataset.data.table.take(rows)))
 
     @cached_property
     def hash(self) -> str:

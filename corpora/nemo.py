@@ -30,6 +30,7 @@ class Nemo(Corpus):
 
     name = "nemo"
     licence = "CC BY-NC-SA 4.0"
+    hub_licence = "cc-by-nc-sa-4.0"
     url = "https://github.com/amu-cai/nEMO"
     citation = "I. Christop: nEMO: Dataset of Emotional Speech in Polish. LREC-COLING 2024, 12111-12116."
     language = "Polish"

@@ -150,6 +150,21 @@ def risk_coverage(coverage: np.ndarray, risk: np.ndarray) -> str:
         return _svg(figure, "risk", "Error rate on the most confident predictions")
 
 
+def histogram(values: Sequence[float], unit: str, name: str) -> str:
+    """Bars of how many of the values lie in each of 30 equal steps.
+
+    Args:
+        values: at least one.
+        unit: the label of the horizontal axis.
+        name: of the picture, unique in the page.
+    """
+    with _drawing(height=2.4) as (figure, axes):
+        axes.hist(values, bins=30, color=ACCENT, linewidth=0)
+        axes.grid(False, axis="x")
+        axes.set(xlabel=unit, ylabel="utterances")
+        return _svg(figure, name, f"Histogram of the {name}")
+
+
 def attention(weights: np.ndarray, level: np.ndarray, duration: float, name: str) -> str:
     """The weight of each frame, relative to equal weights, over the level of the audio.
 

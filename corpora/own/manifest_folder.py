@@ -22,6 +22,7 @@ class ManifestFolder(Corpus):
     """A prepared manifest, used in place of its corpus."""
 
     licence = "see its corpora"
+    hub_licence = "unknown"  # each of its corpora is asked
     citation = "see its corpora"
     confined = True
 
@@ -36,6 +37,7 @@ class ManifestFolder(Corpus):
         self.source = load_corpus(self.name) if self.name in corpus_names() else None
         if self.source is not None:
             self.licence, self.citation, self.url = self.source.licence, self.source.citation, self.source.url
+            self.hub_licence = self.source.hub_licence
             self.default_protocol, self.own_protocols = self.source.default_protocol, self.source.own_protocols
 
     def rows(self, root: Path) -> Iterator[dict[str, Any]]:

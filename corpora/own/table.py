@@ -45,6 +45,7 @@ class Table(Corpus):
     """Your own data: file, speaker, emotion, ..., one row per utterance."""
 
     licence = "your own"
+    hub_licence = "unknown"
     citation = "your own"
     default_protocol = "auto"
     confined = True
@@ -84,7 +85,7 @@ class Table(Corpus):
             series = cells.get("series")
             yield {
                 **{name: values[row] for name, values in read.items()},
-                "id": _id(name, start, end),
+                "id": id_of(name, start, end),
                 "path": path,
                 "start": start,
                 "end": end,
@@ -210,6 +211,6 @@ class _Located:
         return below.as_posix(), str(self.root / path)
 
 
-def _id(name: str, start: float | None, end: float | None) -> str:
+def id_of(name: str, start: float | None, end: float | None) -> str:
     """The file, and the span if there is one: `calls/01.wav`, `calls/01.wav#1.5-3.2`."""
     return name if start is None and end is None else f"{name}#{start or 0:.10g}-{'' if end is None else f'{end:.10g}'}"
