@@ -1,4 +1,4 @@
-"""Commands on trained models: predict, evaluate, push, export."""
+"""Commands on trained models: evaluate, push, export."""
 
 from __future__ import annotations
 
@@ -12,52 +12,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from undertone.commands.flags import CorpusArg
-from undertone.commands.terminal import AllowOption, CorpusOptions, ModelArg, Root, console, fail, say, show
-from undertone.common.console import printable
+from undertone.commands.terminal import AllowOption, CorpusOptions, ModelArg, Root, say, show
 
 if TYPE_CHECKING:
     from undertone.downstream.model import UndertoneModel
-
-
-def predict(
-    model: ModelArg,
-    files: Annotated[list[Path], typer.Argument(help="audio files and folders of them")],
-    as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
-    as_csv: Annotated[bool, typer.Option("--csv", help="print CSV")] = False,
-    allow: AllowOption = None,
-) -> None:
-    """Predict emotion, gender, ... of audio files."""
-    from undertone.inference import format as formats
-    from undertone.inference.predict import load_model
-
-    audio = [file for path in files for file in _audio_files(path, alone=len(files) == 1)]
-    rows = load_model(model, allow=tuple(allow or ())).predict(audio)
-    if as_json:
-        sys.stdout.write(formats.as_json(rows))
-    elif as_csv:
-        text = formats.as_csv(rows)
-        sys.stdout.write(printable(text) if sys.stdout.isatty() else text)
-    else:
-        console.print(formats.as_table(rows))
-    if all("error" in row for row in rows):
-        fail("no file could be read.", 1)
-
-
-def _audio_files(path: Path, alone: bool) -> list[Path]:
-    """A file, or the audio files of a folder; beside other paths an empty folder is reported as an unreadable file."""
-    if not path.is_dir():
-        return [path]
-    from undertone.corpora.own.audio_folder import audio_files
-
-    try:
-        found, left_out = audio_files(path)
-        for line in left_out:
-            sys.stderr.write(printable(f"note: {path}: {line}") + "\n")
-        return found
-    except ValueError:
-        if alone:
-            raise
-        return [path]
 
 
 def evaluate(

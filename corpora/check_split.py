@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from undertone.corpora import corpus_names, load_corpus
-from undertone.corpora.manifest import FILE_NAME, Manifest, listed
+from undertone.corpora.manifest import FILE_NAME, Manifest, listed, sentence_key
 from undertone.corpora.prepare import prepare
 
 
@@ -70,10 +70,8 @@ def _keys(manifest: Manifest, kind: str) -> list[str | None]:
     """One key per utterance, None without a label; utterances with the same key are the same in that respect."""
     if kind == "recording":
         return [audio or None for audio in manifest.column("audio_hash")]
-    if kind == "sentence":  # `Don't go!` is `don t go`
-        texts = [(text or "").casefold() for text in manifest.column("text")]
-        kept = ("".join(letter if letter.isalnum() else " " for letter in text) for text in texts)
-        return [" ".join(text.split()) or None for text in kept]
+    if kind == "sentence":
+        return [sentence_key(text) or None for text in manifest.column("text")]
     known = set(corpus_names())
     pairs = zip(manifest.column("corpus"), manifest.column("speaker"), strict=True)
     return [f"{corpus}/{speaker}" if corpus in known and speaker else speaker for corpus, speaker in pairs]

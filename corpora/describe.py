@@ -52,8 +52,8 @@ def listen(samples: np.ndarray, sample_rate: int) -> Sound:
     """Describe (N,) float32 samples.
 
     The bandwidth is the highest frequency whose power, averaged over frames of 1,024 samples, is within 60 dB of the
-    strongest one. In EmoDB, RAVDESS and nEMO that is nearly all that the rate can hold; brought to 8 kHz and back, at most
-    4.6 kHz.
+    strongest one. In EmoDB, RAVDESS and nEMO that is nearly all that the rate can hold; brought to 8 kHz and back, at
+    most 4.6 kHz.
     """
     loud = np.abs(samples) >= FULL_SCALE
     edges = np.flatnonzero(np.diff(np.concatenate([[0], loud.view(np.int8), [0]])))
