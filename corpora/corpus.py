@@ -40,6 +40,7 @@ class Corpus(ABC):
         citation: what to cite.
         language: of the speech, in English.
         num_clips: of the complete release; None = it differs by release.
+        hours: of audio in the complete release; None = not known here.
         num_speakers: of the complete release; None = it differs by release.
         num_classes: emotions, by default; None = it has none.
         pitfalls: of the release, of copies and of other tools; sentences.
@@ -60,6 +61,7 @@ class Corpus(ABC):
     citation: str
     language: str = ""
     num_clips: int | None = None
+    hours: float | None = None
     num_speakers: int | None = None
     num_classes: int | None = None
     pitfalls: str = ""

@@ -66,6 +66,7 @@ class CremaD(Corpus):
     )
     language = "English"
     num_clips = 7442
+    hours = 5.26
     num_speakers = 91
     num_classes = 6
     pitfalls = "Intended and perceived labels differ: a figure must say which. One file is silent."

@@ -36,6 +36,7 @@ class EmoDB(Corpus):
     )
     language = "German"
     num_clips = 535
+    hours = 0.41
     num_speakers = 10
     num_classes = 7
     pitfalls = "A copy in wide use (audb before 1.1.1) has wrong genders."

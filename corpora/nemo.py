@@ -35,6 +35,7 @@ class Nemo(Corpus):
     citation = "I. Christop: nEMO: Dataset of Emotional Speech in Polish. LREC-COLING 2024, 12111-12116."
     language = "Polish"
     num_clips = 4481
+    hours = 3.07
     num_speakers = 9
     num_classes = 6
     pitfalls = "Its table pads speaker ids with blanks, so that ids read as they are do not match the files'."

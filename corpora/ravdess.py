@@ -50,6 +50,7 @@ class Ravdess(Corpus):
     )
     language = "English"
     num_clips = 1440
+    hours = 1.48
     num_speakers = 24
     num_classes = 8
     pitfalls = (
