@@ -117,8 +117,9 @@ class Manifest:
         Raises:
             ValueError: there are no rows, ids repeat, or a row has an unknown field or a value of another type.
         """
-        from datasets import Dataset
-        from pyarrow import ArrowException
+        from datasets import Dataset, DatasetInfo
+        from datasets.table import InMemoryTable
+        from pyarrow import ArrowException, Table
 
         rows = list(rows)
         if not rows:
@@ -134,7 +135,9 @@ class Manifest:
             columns["path"] = [str(path) for path in columns["path"]]
             for name in _JSON_COLUMNS:
                 columns[name] = [_json(value) for value in columns[name]]
-            return cls(Dataset.from_dict(columns, features=_features()))
+            arrays = [_array(columns[field.name], field.type) for field in _features().arrow_schema]
+            table = InMemoryTable(Table.from_arrays(arrays, COLUMNS))
+            return cls(Dataset(table, info=DatasetInfo(features=_features())))
         except (ArrowException, TypeError, ValueError, OverflowError, RecursionError) as error:
             raise ValueError(f"The manifest of {corpus!r} cannot hold a value: {error}. Correct its labels.") from error
 
@@ -340,6 +343,17 @@ def _wrong(row: Mapping[str, Any]) -> str:
 def _json(value: Any) -> str:
     """JSON of an object; of the two values that most rows have without the encoder, whose call takes 4 us."""
     return "null" if value is None else json.dumps(value, sort_keys=True, default=str) if value else "{}"
+
+
+def _array(values: list[Any], kind: Any) -> Any:
+    """An Arrow array of a type; a value of another one is converted, so that speaker 3 is `3`."""
+    import pyarrow
+
+    try:
+        return pyarrow.array(values, kind)
+    except (pyarrow.ArrowException, TypeError):
+        convert = str if pyarrow.types.is_string(kind) else float if pyarrow.types.is_floating(kind) else int
+        return pyarrow.array([None if value is None else convert(value) for value in values], kind)
 
 
 def _from_arrow(row: Mapping[str, Any]) -> Utterance:

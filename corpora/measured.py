@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -40,9 +40,10 @@ class Measured(NamedTuple):
     landmarks: np.ndarray
 
 
-def segment_of(row: Mapping[str, Any]) -> Segment:
-    """The segment of a row of a corpus."""
-    return os.path.join(os.getcwd(), row["path"]), row.get("start"), row.get("end")
+def segments_of(rows: Iterable[Mapping[str, Any]]) -> list[Segment]:
+    """The segments of rows of a corpus."""
+    here = os.getcwd()
+    return [(os.path.join(here, row["path"]), row.get("start"), row.get("end")) for row in rows]
 
 
 def save_measured(path: Path, found: Mapping[Segment, Measured]) -> None:

@@ -20,7 +20,7 @@ from undertone.common.console import Display
 from undertone.common.files import remove_drafts
 from undertone.corpora.corpus import Corpus
 from undertone.corpora.manifest import Manifest
-from undertone.corpora.measured import MEASURED_FILE, Measured, Segment, load_measured, save_measured, segment_of
+from undertone.corpora.measured import MEASURED_FILE, Measured, Segment, load_measured, save_measured, segments_of
 from undertone.corpora.overlap import landmarks, overlaps
 
 FAINT_PEAK = 10 ** (-60 / 20)
@@ -86,7 +86,7 @@ def prepare(
     rows = list(corpus.rows(root))
     if given is not None and corpus.confined:
         _check_inside(corpus, rows, given)
-    segments = [segment_of(row) for row in rows]
+    segments = segments_of(rows)
     record: Path | None = None
     known: Mapping[Segment, Measured] = {}
     if trusted is not None:
