@@ -12,7 +12,7 @@ from pathlib import Path
 
 import typer
 
-from undertone.commands import ablate, corpora, describe, listing, models, new, predict, runs, store
+from undertone.commands import ablate, corpora, describe, listen, listing, models, new, predict, runs, store
 from undertone.commands.terminal import fail
 from undertone.common.files import full_disk
 from undertone.common.interrupt import raise_on_sigterm
@@ -35,12 +35,15 @@ for verb in (
     runs.crossval,
     runs.train,
     ablate.ablate,
-    ablate.noise_test,
     predict.predict,
+    listen.listen,
     models.evaluate,
+    models.explain,
+    models.demo,
     models.push,
     models.export,
     runs.report,
+    runs.robustness,
     runs.compare,
     runs.rerun,
     corpora.check_split,

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from undertone.common.files import atomic_path, write_json
 from undertone.corpora.describe import Sound, rows
 from undertone.scoring import plots
@@ -26,9 +28,12 @@ def write_description(name: str, facts: Mapping[str, Any], sounds: Sequence[Soun
         most=max(most, 1),
         speakers=sorted(facts["speakers"].items(), key=lambda item: (-item[1], item[0])),
         pictures=[
-            ("Duration", plots.histogram([sound.duration for sound in sounds], "s", "duration")),
-            ("Level", plots.histogram([sound.level for sound in sounds], "dBFS (root mean square)", "level")),
-            ("Bandwidth", plots.histogram([sound.bandwidth / 1000 for sound in sounds], "kHz", "bandwidth")),
+            (title, plots.histogram(np.array([getattr(sound, name) for sound in sounds]), name, unit, "utterances"))
+            for title, name, unit in (
+                ("Duration", "duration", "s"),
+                ("Level", "level", "root mean square, dBFS"),
+                ("Bandwidth", "bandwidth", "Hz"),
+            )
         ],
     )
     with atomic_path(out / "describe.html") as draft:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from undertone.downstream.task import Task
 from undertone.experiments.attention import CLIPS, load_attention
 from undertone.experiments.embeddings import MOST, embedding_map, load_embeddings
 from undertone.experiments.run_folder import RunFolder
@@ -18,7 +19,7 @@ from undertone.scoring.results import MAIN, METRICS, number
 
 def figures(files: RunFolder) -> list[dict[str, Any]]:
     """Title, SVG and caption of each figure that the run has data for."""
-    return [*_layer_figures(files), *_confidence_figures(files), *_training_figures(files)]
+    return [*_value_figures(files), *_layer_figures(files), *_confidence_figures(files), *_training_figures(files)]
 
 
 def embedding_maps(files: RunFolder) -> dict[str, Any] | None:
@@ -91,6 +92,26 @@ def _map(points: np.ndarray, values: list[str | None], title: str, place: int) -
     return {"title": title, "svg": plots.scatter(points, categories, f"map{place}"), "legend": legend}
 
 
+def _value_figures(files: RunFolder) -> list[dict[str, Any]]:
+    """True against predicted, of each task with values."""
+    found = []
+    for place, task in enumerate(task for task in files.tasks if task.kind == "regression"):
+        rows = files.predictions.known(task)
+        if not rows.any():
+            continue
+        target, predicted = files.predictions.targets[task.name][rows], files.predictions.predicted(task)[rows]
+        shown = f"{plots.MOST_DOTS:,} of the " if len(target) > plots.MOST_DOTS else ""
+        pooled = files.results["pooled"][task.name]
+        text = (
+            f"Predicted against true {task.name}, a dot for each of {shown or 'the '}{len(target):,} test values. On "
+        )
+        text += f"the dashed line both are equal. CCC {number('ccc', pooled['ccc'])}, "
+        text += f"RMSE {number('rmse', pooled['rmse'])}."
+        svg = plots.true_predicted(target, predicted, f"values{place}")
+        found.append({"title": f"True and predicted {task.name}", "svg": svg, "text": text})
+    return found
+
+
 def _layer_figures(files: RunFolder) -> list[dict[str, Any]]:
     """The dev score of each layer if layers were swept, else the learned layer weights, if any."""
     results = files.results
@@ -142,7 +163,7 @@ def _confidence_figures(files: RunFolder) -> list[dict[str, Any]]:
             "title": "Calibration",
             "svg": plots.reliability(*calibration_bins(target, scores)),
             "text": f"Accuracy of {task.name} against the model's confidence. On the dashed line the model is "
-            f"perfectly calibrated. ECE {ece} %.",
+            f"perfectly calibrated. ECE {ece} %.{_calibrated(files, task)}",
         },
         {
             "title": "Risk and coverage",
@@ -151,6 +172,22 @@ def _confidence_figures(files: RunFolder) -> list[dict[str, Any]]:
             f"the error rate of all predictions. Area under the curve {100 * risk_area(coverage, risk):.1f} %.",
         },
     ]
+
+
+def _calibrated(files: RunFolder, task: Task) -> str:
+    """What temperature and threshold, learned on dev, do on test."""
+    found = files.results.get("calibration", {}).get(task.name)
+    if not found:
+        return ""
+    sure = f" of which {number('wa', found['accuracy_sure'])} % are right" if found["accuracy_sure"] is not None else ""
+    after, coverage, right = (
+        number(*pair) for pair in (("ece", found["ece_after"]), ("wa", found["coverage"]), ("wa", found["accuracy"]))
+    )
+    return (
+        f" With the temperature that fits dev (median {found['temperature']:.2f}): {after} %. Below a probability of "
+        f"{found['unsure_below']:.2f} (median), chosen on dev, the model is unsure. On test it is sure of {coverage} "
+        f"%{sure}; of all predictions {right} % are."
+    )
 
 
 def _training_figures(files: RunFolder) -> list[dict[str, Any]]:
@@ -168,11 +205,11 @@ def _training_figures(files: RunFolder) -> list[dict[str, Any]]:
         for history in files.histories
     ]
     found = []
-    if any(dev):
+    if any(len(points) > 1 for points in dev):  # a head that is fitted once has a single one
         text = f"{METRICS[metric]} of {task.name} on dev; {lines}the dot marks the step whose weights were kept."
         svg = plots.curves(dev, marks, f"dev {METRICS[metric]}{unit}", "dev")
         found.append({"title": "Dev score", "svg": svg, "text": text})
-    if any(loss):
+    if any(len(points) > 1 for points in loss):
         svg = plots.curves(loss, [None] * len(loss), "train loss", "loss")
         text = "Mean loss on train." if one else "Mean loss on train, one line per fold."
         found.append({"title": "Training loss", "svg": svg, "text": text})
