@@ -131,6 +131,7 @@ def test_every_requirement_is_pinned_and_no_index_is_named():
     extras = PROJECT["project"]["optional-dependencies"]
     wanted = [
         *PROJECT["project"]["dependencies"],
+        *extras["audformat"],
         *extras["onnx"],
         *extras["explain"],
         *extras["demo"],
