@@ -243,7 +243,7 @@ class UndertoneModel(PreTrainedModel):
 
 def make_downstream(config: UndertoneConfig, upstream: Upstream) -> Downstream:
     """The layer sum and the head that a config describes, with new weights."""
-    return Downstream(
+    downstream = Downstream(
         upstream.num_layers,
         upstream.hidden_size,
         config.make_tasks(),
@@ -251,6 +251,8 @@ def make_downstream(config: UndertoneConfig, upstream: Upstream) -> Downstream:
         config.head_options,
         config.layer_norm,
     )
+    downstream.temperatures = {task: one["temperature"] for task, one in config.calibration.items()}
+    return downstream
 
 
 def utterance_logits(output: HeadOutput, task: str) -> Tensor:

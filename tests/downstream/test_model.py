@@ -140,3 +140,28 @@ def test_linear_head_equals_transformers_sequence_classification(tiny):
         with torch.inference_mode():
             expected = reference(normalised if upstream.spec()["do_normalize"] else samples).logits
         torch.testing.assert_close(ours.predict_batch(waves(length)).logits["emotion"], expected, atol=1e-5, rtol=0)
+
+
+def test_a_temperature_divides_the_logits_and_is_saved(tmp_path):
+    torch.manual_seed(0)
+    upstream = load_upstream("fbank")
+    tasks = [Task("emotion", "classification", ("a", "b", "c")).to_dict()]
+    settings = {"upstream": upstream.spec(), "upstream_hash": upstream.weights_hash(), "tasks": tasks}
+    plain = UndertoneModel(UndertoneConfig(**settings), upstream).eval()
+    calibration = {"emotion": {"temperature": 2.5, "unsure_below": 0.4, "num_dev": 30}}
+    model = UndertoneModel(UndertoneConfig(**settings, calibration=calibration), upstream).eval()
+    model.load_state_dict(plain.state_dict())
+    model.save_pretrained(tmp_path / "model")
+    loaded = UndertoneModel.from_pretrained(tmp_path / "model")
+    assert loaded.config.calibration == calibration
+    wave = torch.randn(1, 16_000) * 0.1
+    torch.testing.assert_close(loaded(wave).logits, plain(wave).logits / 2.5)
+    path = tmp_path / "model" / "config.json"
+    good = path.read_text()
+    for bad in ('"temperature": 0', '"temperature": "x"'):
+        path.write_text(good.replace('"temperature": 2.5', bad))
+        with pytest.raises(ValueError, match="calibration.emotion.temperature"):
+            UndertoneModel.from_pretrained(tmp_path / "model")
+    path.write_text(good.replace('"calibration": {\n    "emotion"', '"calibration": {\n    "other"'))
+    with pytest.raises(ValueError, match="calibration of 'other'"):
+        UndertoneModel.from_pretrained(tmp_path / "model")
