@@ -95,8 +95,11 @@ class UndertoneModel(PreTrainedModel):
         self.downstream = make_downstream(config, self.upstream)
         self.post_init()
 
-    def _init_weights(self, module: torch.nn.Module) -> None:
-        """Nothing: every part initialises itself, and transformers' default would draw the head's weights again."""
+    def initialize_weights(self) -> None:
+        """Nothing: every part comes with its weights, which transformers' defaults would draw again.
+
+        A copied upstream has lost transformers' marks of what is initialised; its batch norms would be reset.
+        """
 
     @property
     def sample_rate(self) -> int:

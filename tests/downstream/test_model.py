@@ -1,5 +1,6 @@
 """The saved model: round trips, refusals, transformers' interfaces, and transformers' own head as reference."""
 
+import copy
 import json
 import shutil
 
@@ -165,3 +166,20 @@ def test_a_temperature_divides_the_logits_and_is_saved(tmp_path):
     path.write_text(good.replace('"calibration": {\n    "emotion"', '"calibration": {\n    "other"'))
     with pytest.raises(ValueError, match="calibration of 'other'"):
         UndertoneModel.from_pretrained(tmp_path / "model")
+
+
+@pytest.mark.parametrize("name", ["tiny-conformer", "tiny-hubert-batch"])
+def test_a_copy_of_an_upstream_keeps_its_batch_norms(name, tmp_path):
+    """As a fine-tuned upstream is copied before it is saved; transformers would draw its norms again."""
+    upstream = copy.deepcopy(load_upstream(str(save_random(name, tmp_path / "upstream"))))
+    for norm in upstream.modules():
+        if isinstance(norm, torch.nn.BatchNorm1d):
+            for tensor in (norm.weight.data, norm.bias.data, norm.running_mean):
+                tensor.normal_()
+    before = copy.deepcopy(upstream.state_dict())
+    assert any(key.endswith("running_mean") for key in before)
+    tasks = [Task("emotion", "classification", ("angry", "sad")).to_dict()]
+    config = UndertoneConfig(upstream=upstream.spec(), upstream_hash=upstream.weights_hash(), tasks=tasks)
+    UndertoneModel(config, upstream).save_pretrained(tmp_path / "model")
+    saved = UndertoneModel.from_pretrained(tmp_path / "model").upstream.state_dict()
+    assert [key for key in before if not torch.equal(before[key], saved[key])] == []
