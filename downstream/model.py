@@ -44,7 +44,9 @@ def named_upstream(config: UndertoneConfig, allow: tuple[str, ...] = ()) -> Upst
         )
     except ValueError as error:
         raise ValueError(f"This folder holds a head alone, which needs its upstream. {error}") from error
-    differing = _differences(spec, upstream.spec())
+    then, now = _settings(spec), _settings(upstream.spec())  # a later transformers may know more settings
+    common = then.keys() & now.keys()
+    differing = [f"{key} {then[key]!r}, not {now[key]!r}" for key in common if then[key] != now[key]]
     if config.upstream_hash != upstream.weights_hash():
         differing.append(f"weights {config.upstream_hash[:12] or 'without a hash'}, not {upstream.weights_hash()[:12]}")
     if differing:
@@ -55,21 +57,24 @@ def named_upstream(config: UndertoneConfig, allow: tuple[str, ...] = ()) -> Upst
     return upstream
 
 
-def _differences(trained_on: Mapping[str, Any], found: Mapping[str, Any]) -> list[str]:
-    """`key trained, not found` of every setting that both record; a later transformers may know more of them."""
-    then, now = (_settings(spec) for spec in (trained_on, found))
-    return [f"{key} {then[key]!r}, not {now[key]!r}" for key in then.keys() & now.keys() if then[key] != now[key]]
-
-
 def _settings(spec: Mapping[str, Any]) -> dict[str, Any]:
     config = {key: value for key, value in spec.get("config", {}).items() if key not in NOT_COMPUTED}
     return config | {key: spec[key] for key in SETTINGS if key in spec}
 
 
-# ---- Upstream + layer sum + head as one model that is saved, loaded and published.
+# ---- The model.
 
 WEIGHTS = "model.safetensors"
 ADAPTER = "adapter"
+PREPROCESSOR = {
+    "feature_extractor_type": "Wav2Vec2FeatureExtractor",
+    "feature_size": 1,
+    "sampling_rate": 16_000,  # replaced by the model's
+    "padding_side": "right",
+    "padding_value": 0.0,
+    "do_normalize": False,  # the model normalises what it is given, utterance by utterance
+    "return_attention_mask": True,
+}
 OWN_FILES = ("config.json", WEIGHTS, "preprocessor_config.json", ADAPTER)
 
 
@@ -108,8 +113,7 @@ class UndertoneModel(PreTrainedModel):
 
     def head_output(self, batch: WaveBatch) -> HeadOutput:
         """(B, N) samples -> logits, embedding, attention."""
-        output: HeadOutput = self.downstream(self.upstream(batch))
-        return output
+        return self.downstream(self.upstream(batch))
 
     @torch.inference_mode()
     def predict_batch(self, batch: WaveBatch) -> HeadOutput:
@@ -176,7 +180,7 @@ class UndertoneModel(PreTrainedModel):
         folder = Path(save_directory)
         with _own_files(folder) as draft:
             save_file(state, draft / WEIGHTS, metadata={"format": "pt"})
-            write_json(draft / "preprocessor_config.json", self._preprocessor_config())
+            write_json(draft / "preprocessor_config.json", PREPROCESSOR | {"sampling_rate": self.sample_rate})
             if adapter is not None:
                 from undertone.upstream.hf.adapt import save_lora
 
@@ -184,17 +188,6 @@ class UndertoneModel(PreTrainedModel):
             config.save_pretrained(draft)
         if kwargs.pop("push_to_hub", False):
             self.push_to_hub(kwargs.pop("repo_id", folder.name), **kwargs)
-
-    def _preprocessor_config(self) -> dict[str, Any]:
-        return {
-            "feature_extractor_type": "Wav2Vec2FeatureExtractor",
-            "feature_size": 1,
-            "sampling_rate": self.sample_rate,
-            "padding_side": "right",
-            "padding_value": 0.0,
-            "do_normalize": False,  # the model normalises what it is given, utterance by utterance
-            "return_attention_mask": True,
-        }
 
     @classmethod
     def from_pretrained(  # type: ignore[override]
@@ -216,12 +209,9 @@ class UndertoneModel(PreTrainedModel):
                 of a package that is not in `allow`.
         """
         folder = find_model(
-            pretrained_model_name_or_path,
-            revision=revision,
-            token=token,
-            cache_dir=cache_dir,
+            pretrained_model_name_or_path, revision=revision, token=token, cache_dir=cache_dir,
             local_files_only=local_files_only,
-        )
+        )  # fmt: skip
         config = config or read_config(folder)
         check_allowed("head", config.head, allow)
         if config.upstream.get("kind") == "class":
@@ -246,14 +236,8 @@ class UndertoneModel(PreTrainedModel):
 
 def make_downstream(config: UndertoneConfig, upstream: Upstream) -> Downstream:
     """The layer sum and the head that a config describes, with new weights."""
-    downstream = Downstream(
-        upstream.num_layers,
-        upstream.hidden_size,
-        config.make_tasks(),
-        config.head,
-        config.head_options,
-        config.layer_norm,
-    )
+    size, settings = (upstream.num_layers, upstream.hidden_size), (config.head, config.head_options, config.layer_norm)
+    downstream = Downstream(*size, config.make_tasks(), *settings)
     downstream.temperatures = {task: one["temperature"] for task, one in config.calibration.items()}
     return downstream
 

@@ -27,7 +27,7 @@ from undertone.experiments.run import weights_of
 from undertone.scoring.predictions import Predictions
 from undertone.scoring.results import EVALUATE, is_evaluation, summarise
 from undertone.training.accelerator import make_accelerator
-from undertone.training.prediction_loop import predict
+from undertone.training.prediction_loop import predict_and_embed
 from undertone.training.sources import StoreSource
 from undertone.training.targets import annotation, scored_targets, scored_task
 from undertone.upstream.store.store import Store
@@ -127,7 +127,7 @@ def _predictions(
     store = Store(store_folder(None), model.upstream, needed_states(model.config.head, model.config.layer_norm))
     fill_store(model.upstream, utterances, store, accelerator, display)
     states = StoreSource(store, device=accelerator.device)
-    return predict(model.downstream, tasks, states, utterances, accelerator, BATCH_SIZE, ALL)
+    return predict_and_embed(model.downstream, tasks, states, utterances, accelerator, BATCH_SIZE, ALL)[0]
 
 
 def _check_out(out: Path) -> None:

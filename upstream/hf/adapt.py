@@ -16,12 +16,10 @@ from undertone.upstream.hf.upstream import HFUpstream
 
 
 def finetune(upstream: Upstream, *, train_front_end: bool = False, top_layers: int | None = None) -> None:
-    """Let the upstream's weights learn, in place.
+    """Let the weights of a Hugging Face upstream learn, in place.
 
-    Args:
-        upstream: a Hugging Face upstream.
-        train_front_end: also the convolutional feature encoder; otherwise it runs without autograd.
-        top_layers: only this many transformer blocks, the last ones, and what follows them.
+    With `train_front_end` also those of the convolutional feature encoder, which otherwise runs without autograd; with
+    `top_layers` only this many transformer blocks, the last ones, and what follows them.
     """
     model, family = _open(upstream)
     model.requires_grad_(top_layers is None)

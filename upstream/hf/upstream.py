@@ -10,8 +10,7 @@ import transformers
 from torch import Tensor
 from transformers import AutoConfig, PreTrainedModel
 
-from undertone.upstream.base import Upstream
-from undertone.upstream.fingerprint import fingerprint, quick_digest
+from undertone.upstream.base import Upstream, fingerprint, quick_digest
 from undertone.upstream.hf.families import find_family
 from undertone.upstream.hf.limits import check_sample_rate, check_settings, check_size
 from undertone.upstream.hf.masking import mask_norms
@@ -30,16 +29,10 @@ NOT_COMPUTED = ("_name_or_path", "architectures", "auto_map", "dtype", "id2label
 
 
 def normalize(samples: Tensor, lengths: Tensor) -> Tensor:
-    """Zero mean and unit variance over each utterance's own samples: (x - mean) / sqrt(var + 1e-7).
+    """(B, N) -> (B, N): each utterance's own samples at zero mean and unit variance, (x - mean) / sqrt(var + 1e-7).
 
-    Population variance; the same as `Wav2Vec2FeatureExtractor(do_normalize=True)` utterance by utterance.
-
-    Args:
-        samples: (B, N), anything finite in the padding.
-        lengths: (B,) real samples.
-
-    Returns:
-        (B, N) with zeros in the padding.
+    Population variance; the same as `Wav2Vec2FeatureExtractor(do_normalize=True)` utterance by utterance. What stands
+    in the padding is ignored, and 0 afterwards.
     """
     mask = length_mask(lengths, samples.shape[1])  # (B, N)
     counts = lengths.clamp(min=1)[:, None]  # (B, 1)
@@ -113,15 +106,8 @@ class HFUpstream(Upstream):
         config = prepare_config(AutoConfig.for_model(model_type, **settings))
         if num_weights is not None:
             check_size(spec["name"], family.model_class(config), config, num_weights)
-        model = family.model_class(config)(config).float()
-        return cls(
-            model,
-            spec["name"],
-            do_normalize=spec["do_normalize"],
-            sample_rate=spec["sample_rate"],
-            revision=spec["revision"],
-            commit=spec["commit"],
-        )
+        settings = {key: spec[key] for key in ("name", "do_normalize", "sample_rate", "revision", "commit")}
+        return cls(family.model_class(config)(config).float(), **settings)
 
     @property
     def masks_padding(self) -> bool:
@@ -129,7 +115,7 @@ class HFUpstream(Upstream):
         return bool(self._group_norms or self._frame_masks)
 
     def frame_lengths(self, lengths: Tensor) -> Tensor:
-        """(B,) int64 samples -> (B,) int64 frames; shorter than one frame counts as one."""
+        """(B,) int64 samples -> (B,) int64 frames, one at least."""
         return self.family.frame_lengths(self.model, lengths.clamp(min=self.receptive_field))
 
     def forward(self, batch: WaveBatch) -> HiddenStates:
@@ -189,27 +175,19 @@ class HFUpstream(Upstream):
             "sample_rate": self.sample_rate,
         }
 
-    def _computing_state(self) -> dict[str, Tensor]:
-        return {name: tensor for name, tensor in self.model.state_dict().items() if name != MASK_EMBEDDING}
-
     def weights_hash(self) -> str:
         """Hex digest of the weights alone, but for SpecAugment's vector, which no hidden state needs."""
         return self._hash({})
 
     def fingerprint(self) -> str:
         """Hex digest of weights, config, preprocessing and transformers' version."""
+        settings = {"do_normalize": self.do_normalize, "sample_rate": self.sample_rate}
         config = {key: value for key, value in self.model.config.to_dict().items() if key not in NOT_COMPUTED}
-        settings = {
-            "config": config,
-            "do_normalize": self.do_normalize,
-            "sample_rate": self.sample_rate,
-            "transformers": transformers.__version__,
-        }
-        return self._hash(settings)
+        return self._hash(settings | {"config": config, "transformers": transformers.__version__})
 
     def _hash(self, settings: Mapping[str, Any]) -> str:
         """The digest of settings and weights; made again when either has changed, in whatever way."""
-        state = self._computing_state()
+        state = {name: tensor for name, tensor in self.model.state_dict().items() if name != MASK_EMBEDDING}
         key = quick_digest(settings, state)
         if key not in self._hashes:
             self._hashes[key] = fingerprint(settings, state)
