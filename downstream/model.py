@@ -130,8 +130,13 @@ class UndertoneModel(PreTrainedModel):
                 then the weighted sum of the tasks' means and of the head's own losses.
 
         Raises:
-            ValueError: labels of no task of the model, or of one that is predicted frame by frame.
+            ValueError: samples that are integers; labels of no task of the model, or of one that is predicted frame by
+                frame.
         """
+        if not input_values.is_floating_point():
+            raise ValueError(
+                f"input_values are floats in [-1, 1], got {input_values.dtype}. Divide 16 bit integers by 32768."
+            )
         if attention_mask is None:
             lengths = torch.full(input_values.shape[:1], input_values.shape[1], device=input_values.device)
         else:
