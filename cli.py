@@ -33,9 +33,9 @@ app = typer.Typer(
 PANELS = {
     "Train": (runs.quickstart, store.extract, runs.crossval, runs.train, ablate.ablate, runs.rerun),
     "Data": (corpora.prepare, corpora.check_split),
-    "Use": (predict.predict, models.evaluate),
+    "Use": (predict.predict, models.evaluate, models.explain, models.demo),
     "Publish": (models.push, models.export),
-    "Inspect": (runs.report, runs.compare, ablate.noise_test, listing.list_names),
+    "Inspect": (runs.report, runs.compare, runs.robustness, listing.list_names),
     "Extend": (new.new,),
 }
 for panel, verbs in PANELS.items():

@@ -60,9 +60,17 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "undertone compare runs/baseline runs/calls",
         "undertone compare runs/a runs/b runs/c --out comparison",
     ),
-    "noise-test": (
-        "undertone noise-test runs/calls",
-        "undertone noise-test runs/calls --noise street.wav --snr 20,10,0",
+    "explain": (
+        "undertone explain runs/calls call.wav",
+        "undertone explain runs/calls call.wav --task emotion --target angry --out pages/call",
+    ),
+    "demo": (
+        "undertone demo runs/calls",
+        "undertone demo user/name --port 8000",
+    ),
+    "robustness": (
+        "undertone robustness runs/calls",
+        "undertone robustness runs/calls --only noise,codec --noise street.wav --snr 20,10,0",
     ),
     "list": (
         "undertone list corpora",

@@ -1,4 +1,4 @@
-"""Commands on trained models: evaluate, push, export."""
+"""Commands on trained models: evaluate, explain, demo, push, export."""
 
 from __future__ import annotations
 
@@ -61,6 +61,43 @@ def evaluate(
     say(f"results  {out / 'results.json'}\nnext     undertone report {out}\n         undertone compare RUN {out}")
     if json_file is not None:
         write_json(json_file, results)
+
+
+def explain(
+    model: ModelArg,
+    file: Annotated[Path, typer.Argument(help="an audio file")],
+    task: Annotated[str | None, typer.Option(help="which task, of several; default: the first")] = None,
+    target: Annotated[str | None, typer.Option(help="explain this class instead of the predicted one")] = None,
+    out: Annotated[Path | None, typer.Option(help="OUT.html and OUT.png; default: FILE-explained here")] = None,
+    allow: AllowOption = None,
+) -> None:
+    """Show what a prediction rests on: attribution and attention over time, scores, layer weights."""
+    from undertone.inference.explain import explain as explain_file
+    from undertone.inference.predict import load_model
+    from undertone.report.explain_page import write_explanation
+
+    found = explain_file(load_model(model, allow=tuple(allow or ())).model, file, task, target)
+    html, png = write_explanation(found, out or Path(f"{file.stem}-explained"))
+    said = found.target if found.target is not None else f"{found.score:.2f}"
+    say(f"{found.task.name}  {said}")
+    if found.reason:
+        say(f"note: no attribution. {found.reason}")
+    say(f"page     {html}\npicture  {png}")
+
+
+def demo(
+    model: ModelArg,
+    host: Annotated[str, typer.Option(help="the default can be reached from this machine alone")] = "127.0.0.1",
+    port: Annotated[int | None, typer.Option(help="default: the first free one from 7860")] = None,
+    allow: AllowOption = None,
+) -> None:
+    """Serve a page that takes a recording and shows what the model hears in it; Ctrl-C ends it."""
+    from undertone.inference.predict import load_model
+    from undertone.report.demo_page import make_demo, serve
+
+    page = make_demo(load_model(model, allow=tuple(allow or ())), Path(model).name)
+    say(f"page     {serve(page, host, port)}\nCtrl-C ends it.")
+    page.block_thread()
 
 
 def push(
