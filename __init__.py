@@ -11,7 +11,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -26,9 +26,7 @@ if TYPE_CHECKING:
     from undertone.training.config import RunConfig as RunConfig
     from undertone.upstream import load_upstream as load_upstream
 
-    def report(run: str | Path) -> Path:
-        """Write RUN/report.html and RUN/report.md; see `undertone.report.report.write_report`."""
-
+    report: Callable[[str | Path], Path]
 
 __version__ = "0.1.0"
 __all__ = [

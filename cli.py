@@ -76,7 +76,7 @@ def main() -> None:
             f"variable. Give it a value, or remove it with its option."
         )
     try:
-        status = app(standalone_mode=False)
+        status = app(prog_name="undertone", standalone_mode=False)
     except ClickException as error:  # wrong use of the command line itself
         _wrong_use(error)
     except typer.Abort:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import atexit
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -16,6 +17,7 @@ import tempfile
 from collections import OrderedDict
 from pathlib import Path
 from threading import Lock
+from typing import Any
 
 import soundfile
 
@@ -24,6 +26,7 @@ SUFFIXES = tuple(".m4a .m4b .aac .mp4 .m4v .mov .webm .mkv .mka .avi .3gp .amr .
 
 KEPT_BYTES = 2 * 2**30  # of decoded files that are kept for further reading; the last one is kept whatever its size
 TRUNCATED_S = 1.0  # how much shorter than its header says a file may be
+_NO_LENGTH = ("aac", "amr")  # formats whose length is guessed from the first frames
 HEAD = 16  # bytes that tell the kind
 
 
@@ -142,13 +145,22 @@ def _with_av(path: Path, kind: str, out: Path) -> None:
             finally:
                 if file is not None:
                     file.close()
-            claimed = float(stream.duration * stream.time_base) if stream.duration and stream.time_base else 0.0
+            claimed = 0.0 if container.format.name in _NO_LENGTH else _claimed_seconds(stream)
     except av.FFmpegError as error:
         raise Undecodable(f"{kind}, damaged or cut off: {error.strerror}.") from error
     if not seconds:
         raise Undecodable("the file holds no samples.")
     if seconds < claimed - TRUNCATED_S:
         raise Undecodable(f"truncated: decoding stopped at {seconds:.1f} s of {claimed:.1f} s.")
+
+
+def _claimed_seconds(stream: Any) -> float:
+    """How long the file says that its audio is; 0 where it does not, as browsers leave it."""
+    if stream.duration and stream.time_base:
+        return float(stream.duration * stream.time_base)
+    if found := re.fullmatch(r"(\d+):(\d\d):(\d\d(?:\.\d+)?)", stream.metadata.get("DURATION", "")):  # Matroska
+        return 3600 * int(found[1]) + 60 * int(found[2]) + float(found[3])
+    return 0.0
 
 
 def _with_ffmpeg(program: str, path: Path, kind: str, out: Path) -> None:

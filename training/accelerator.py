@@ -83,9 +83,10 @@ def start_tracker(accelerator: Accelerator, config: RunConfig, folder: Path) -> 
     if config.log_with == "tensorboard":
         accelerator.init_trackers("tensorboard")
         return
+    folder.mkdir(parents=True, exist_ok=True)
     run, _, fold = str(folder).rpartition("/folds/")
     name = f"{Path(run).name}/{fold}"
-    options = {"wandb": {"name": name, "dir": str(folder), "reinit": "create_new"}, "mlflow": {"run_name": name}}
+    options = {"wandb": {"name": name, "dir": str(folder), "reinit": "finish_previous"}, "mlflow": {"run_name": name}}
     settings = {key: str(value) for key, value in config.model_dump(mode="json").items() if value is not None}
     accelerator.init_trackers("undertone", settings, options)
 
