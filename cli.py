@@ -31,8 +31,8 @@ app = typer.Typer(
     help=ABOUT,
 )
 PANELS = {
-    "Train": (runs.quickstart, store.extract, runs.crossval, runs.train, ablate.ablate, runs.rerun),
     "Data": (corpora.prepare, corpora.check_split),
+    "Train": (runs.quickstart, store.extract, runs.crossval, runs.train, ablate.ablate, runs.rerun),
     "Use": (predict.predict, models.evaluate, models.explain, models.demo),
     "Publish": (models.push, models.export),
     "Inspect": (runs.report, runs.compare, runs.robustness, listing.list_names),
@@ -99,7 +99,7 @@ def _wrong_use(error: Any) -> NoReturn:
         sys.exit(2)
     context = getattr(error, "ctx", None)
     see = f" {context.command_path} --help shows what there is." if context is not None else ""
-    said = " ".join(error.format_message().split())
+    said = " ".join(error.format_message().split()).replace("Value error, ", "")
     fail(f"{said}{'' if said.endswith(('.', '?', '!')) else '.'}{see}")
 
 

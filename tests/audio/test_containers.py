@@ -6,7 +6,6 @@ import os
 import shutil
 import sys
 import threading
-from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -35,22 +34,17 @@ def sound() -> np.ndarray:
 
 def write(path: Path, codec: str, video: str | None, samples: np.ndarray) -> None:
     with av.open(str(path), "w") as container:
-        picture = container.add_stream(video, rate=10) if video else None
-        if picture is not None:
+        stream = container.add_stream(codec, rate=RATE, layout="stereo")
+        if video:
+            picture = container.add_stream(video, rate=10)
             picture.width = picture.height = 32
             for number in range(10):
                 frame = av.VideoFrame.from_ndarray(np.full((32, 32, 3), 20 * number, "u1"), format="rgb24")
                 container.mux(picture.encode(frame))
             container.mux(picture.encode(None))
-        stream = container.add_stream(codec, rate=RATE)
-        stream.layout = "stereo"
-        frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(samples), format="fltp", layout="stereo")
-        frame.sample_rate, frame.pts, frame.time_base = RATE, 0, Fraction(1, RATE)
-        fifo = av.AudioFifo()
-        fifo.write(frame)
-        size = stream.codec_context.frame_size or 960
-        while part := fifo.read(size, partial=True):
-            container.mux(stream.encode(part))
+        sound = av.AudioFrame.from_ndarray(np.ascontiguousarray(samples), format="fltp", layout="stereo")
+        sound.sample_rate = RATE
+        container.mux(stream.encode(sound))
         container.mux(stream.encode(None))
 
 

@@ -65,10 +65,10 @@ def test_the_help_has_panels_and_says_how_to_complete() -> None:
     ("words", "said"),
     [
         (["predikt"], "No such command 'predikt'. Did you mean 'predict'?"),
-        (["crossval", "a.csv", "--hed", "x"], "No such option: --hed"),
-        (["predict"], "Missing argument 'MODEL'. undertone predict --help shows what there is."),
-        (["predict", "a", "b", "--format", "xml"], "'xml' is not one of"),
-        (["train", "a.csv", "--seed", "one"], "'one' is not a valid int"),
+        (["crossval", "a.csv", "--hed", "x"], "No such option: --hed (Possible options: --head"),
+        (["predict"], "Missing argument 'model'. undertone predict --help shows what there is."),
+        (["predict", "a", "b", "--format", "xml"], "Invalid value for '--format': 'xml' is not one of"),
+        (["train", "a.csv", "--seed", "one"], "Invalid value for '--seed': Input should be a valid integer"),
         (["store", "lost"], "No such command 'lost'."),
     ],
 )
