@@ -14,7 +14,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from undertone import __version__
-from undertone.commands import ablate, corpora, listing, models, new, predict, runs, store
+from undertone.commands import ablate, corpora, listen, listing, models, new, predict, runs, store
 from undertone.commands.examples import epilog
 from undertone.commands.terminal import fail
 from undertone.common.files import full_disk
@@ -33,7 +33,7 @@ app = typer.Typer(
 PANELS = {
     "Data": (corpora.prepare, corpora.check_split),
     "Train": (runs.quickstart, store.extract, runs.crossval, runs.train, ablate.ablate, runs.rerun),
-    "Use": (predict.predict, models.evaluate, models.explain, models.demo),
+    "Use": (predict.predict, listen.listen, models.evaluate, models.explain, models.demo),
     "Publish": (models.push, models.export),
     "Inspect": (runs.report, runs.compare, runs.robustness, listing.list_names),
     "Extend": (new.new,),

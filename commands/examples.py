@@ -40,6 +40,10 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "undertone predict user/name 'calls/**/*.m4a' --out predictions.csv",
         "find . -name '*.wav' | undertone predict runs/calls - --format jsonl",
     ),
+    "listen": (
+        "undertone listen runs/calls",
+        "arecord -t raw -f S16_LE -r 16000 | undertone listen runs/calls - --json",
+    ),
     "evaluate": (
         "undertone evaluate runs/calls other.csv --map joy=happy",
         "undertone evaluate user/name emodb --root EmoDB --out runs/name-on-emodb",

@@ -22,7 +22,8 @@ from undertone.commands.examples import EXAMPLES
 from undertone.tests.cli.commands import undertone
 from undertone.tests.cli.test_bad_input import rows_of
 
-PAGE = (Path(__file__).resolve().parents[2] / "docs" / "predict.md").read_text()
+DOCS = Path(__file__).resolve().parents[2] / "docs"
+PAGE = (DOCS / "predict.md").read_text().partition("## Long recordings")[0]
 BLOCKS = re.findall(r"```(\w+)\n(.*?)```", PAGE, re.DOTALL)
 COMMANDS = [line.split("  #")[0].strip() for kind, block in BLOCKS if kind == "bash" for line in block.splitlines()]
 ROOT = typer.main.get_command(app)
@@ -143,7 +144,8 @@ def test_the_page_on_prediction(place: Path, monkeypatch: pytest.MonkeyPatch, tm
 
 
 def test_what_the_page_names_is_there() -> None:
-    names = set(re.findall(r"`(--[a-z-]+)", PAGE)) | set(re.findall(r" (--[a-z-]+)", "\n".join(COMMANDS)))
+    shown = PAGE + (DOCS / "trackers.md").read_text()
+    names = set(re.findall(r"`(--[a-z-]+)", shown)) | set(re.findall(r" (--[a-z-]+)", "\n".join(COMMANDS)))
     known = {option for name in ("predict", "train") for param in commands(ROOT)[name].params for option in param.opts}
     assert names - {"--"} <= known, names - known
 
