@@ -14,7 +14,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from undertone import __version__
-from undertone.commands import ablate, corpora, listen, listing, models, new, predict, runs, store
+from undertone.commands import ablate, corpora, describe, listen, listing, models, new, predict, runs, store
 from undertone.commands.examples import epilog
 from undertone.commands.terminal import fail
 from undertone.common.files import full_disk
@@ -31,7 +31,7 @@ app = typer.Typer(
     help=ABOUT,
 )
 PANELS = {
-    "Data": (corpora.prepare, corpora.check_split),
+    "Data": (corpora.prepare, describe.describe, corpora.check_split),
     "Train": (runs.quickstart, store.extract, runs.crossval, runs.train, ablate.ablate, runs.rerun),
     "Use": (predict.predict, listen.listen, models.evaluate, models.explain, models.demo),
     "Publish": (models.push, models.export),

@@ -11,6 +11,10 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "undertone prepare calls.csv",
         "undertone prepare emodb --root EmoDB --strict",
     ),
+    "describe": (
+        "undertone describe calls.csv",
+        "undertone describe emodb --root EmoDB",
+    ),
     "check-split": (
         "undertone check-split train.csv test.csv",
         "undertone check-split runs/train-manifest runs/test-manifest",

@@ -80,6 +80,8 @@ def explain(
     html, png = write_explanation(found, out or Path(f"{file.stem}-explained"))
     said = found.target if found.target is not None else f"{found.score:.2f}"
     say(f"{found.task.name}  {said}")
+    if found.no_speech:
+        say(f"note: `predict` gives no answer here: {found.no_speech}.")
     if found.reason:
         say(f"note: no attribution. {found.reason}")
     say(f"page     {html}\npicture  {png}")

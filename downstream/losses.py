@@ -158,6 +158,8 @@ def ccc_slopes(predictions: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
 
 def _ccc_of_everyone(predictions: Tensor, targets: Tensor) -> Tensor:
     everyone_p, everyone_t = _gather(predictions), _gather(targets)
+    if not len(everyone_t):  # a batch whose recordings have no annotation over time
+        return everyone_p.sum()
     return torch.where(is_labelled(everyone_t).sum() < 2, 0.0, _ccc_loss(everyone_p, everyone_t))
 
 

@@ -112,6 +112,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _dispatch(self) -> None:
         path = unquote(urlsplit(self.path).path)
+        path = path.replace("/api/datasets/", "/api/models/", 1).removeprefix(
+            "/datasets"
+        )  # data sets live beside models
         size = int(self.headers.get("Content-Length", 0))
         self._breaks_off = self.hub.dropped(f"{self.command} {path}")
         self.hub.requests.append(f"{self.command} {path}")
