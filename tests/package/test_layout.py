@@ -132,6 +132,7 @@ def test_every_requirement_is_pinned_and_no_index_is_named():
     wanted = [
         *PROJECT["project"]["dependencies"],
         *extras["audformat"],
+        *extras["av"],
         *extras["onnx"],
         *extras["explain"],
         *extras["demo"],
