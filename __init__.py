@@ -125,6 +125,9 @@ def export(
     Example:
         >>> folder = undertone.export("runs/quickstart", "quickstart-onnx", to="onnx")  # doctest: +SKIP
     """
+    if to not in ("transformers", "onnx"):
+        raise ValueError(f"to={to!r} is not known: 'transformers' or 'onnx'.")
+
     from undertone.inference.predict import Predictor, load_model
 
     loaded = model.model if isinstance(model, Predictor) else load_model(model, device="cpu").model
@@ -132,12 +135,10 @@ def export(
         from undertone.hub.to_transformers import to_transformers
 
         to_transformers(loaded, Path(out), task)
-    elif to == "onnx":
+    else:
         from undertone.hub.onnx.to_onnx import to_onnx
 
         to_onnx(loaded, Path(out))
-    else:
-        raise ValueError(f"to={to!r} is not known: 'transformers' or 'onnx'.")
     return Path(out)
 
 
