@@ -128,9 +128,12 @@ def export(
     if to not in ("transformers", "onnx"):
         raise ValueError(f"to={to!r} is not known: 'transformers' or 'onnx'.")
 
+    from undertone.downstream.model import UndertoneModel
     from undertone.inference.predict import Predictor, load_model
 
     loaded = model.model if isinstance(model, Predictor) else load_model(model, device="cpu").model
+    if not isinstance(loaded, UndertoneModel):
+        raise ValueError(f"The model is a {type(loaded.model).__name__}, which transformers reads as it is.")
     if to == "transformers":
         from undertone.hub.to_transformers import to_transformers
 

@@ -43,7 +43,7 @@ for panel, verbs in PANELS.items():
         name = "list" if verb is listing.list_names else verb.__name__.replace("_", "-")
         app.command(name, rich_help_panel=panel, epilog=epilog(name))(verb)
 app.add_typer(store.stores, name="store", rich_help_panel="Data", epilog=epilog("store"))
-ClickException = next(cls for cls in typer.BadParameter.__mro__ if cls.__name__ == "ClickException")
+ClickException: type[Exception] = next(cls for cls in typer.BadParameter.__mro__ if cls.__name__ == "ClickException")
 
 
 def _show_version(asked: bool) -> None:

@@ -188,8 +188,8 @@ def opened(path: str | PathLike[str]) -> Iterator[soundfile.SoundFile]:
             kind = "a folder, not an audio file" if path.is_dir() else "not a regular file"
             raise AudioError(path, f"this is {kind}.")
         with path.open("rb", buffering=0) as raw:  # libsndfile goes on where this stands
-            if kind := container_kind(raw.read(HEAD)):
-                with open_decoded(path, kind) as decoded:
+            if container := container_kind(raw.read(HEAD)):
+                with open_decoded(path, container) as decoded:
                     _check_header(path, decoded)
                     yield decoded
                 return

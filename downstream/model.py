@@ -382,8 +382,8 @@ def _check_num_labels(config: UndertoneConfig, asked: int | None) -> None:
 
 def make_downstream(config: UndertoneConfig, upstream: Upstream) -> Downstream:
     """The layer sum and the head that a config describes, with new weights."""
-    size, settings = (upstream.num_layers, upstream.hidden_size), (config.head, config.head_options, config.layer_norm)
-    downstream = Downstream(*size, config.make_tasks(), *settings)
+    tasks, head = config.make_tasks(), (config.head, config.head_options)
+    downstream = Downstream(upstream.num_layers, upstream.hidden_size, tasks, *head, config.layer_norm)
     downstream.temperatures = {task: one["temperature"] for task, one in config.calibration.items()}
     return downstream
 

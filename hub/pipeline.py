@@ -31,7 +31,7 @@ class SpeechEmotionPipeline(AudioClassificationPipeline):
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **{"top_k": None, **kwargs})  # else its default is 5
+        super().__init__(*args, **{"top_k": None, **kwargs})  # type: ignore[no-untyped-call]  # top_k: else 5
         if not isinstance(self.model, UndertoneModel):
             raise ValueError(
                 f"pipeline({TASK!r}) is for models that Undertone trained, got a {type(self.model).__name__}. "

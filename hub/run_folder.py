@@ -16,7 +16,7 @@ class UndertoneRunConfig(PreTrainedConfig):
     model_type = "undertone-run"
 
     @classmethod
-    def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> UndertoneRunConfig:  # type: ignore[override]
+    def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> UndertoneRunConfig:
         """Refuse it."""
         folder = str(kwargs.get("name_or_path") or config_dict.get("_name_or_path") or "RUN").rstrip("/")
         raise ValueError(

@@ -140,7 +140,7 @@ def _metadata(
         tags.append("random-upstream")
     base = upstream_name(config) if _from_hub(config) and not random_upstream else None
     corpus = _corpus_name(results)
-    other = (
+    other: dict[str, Any] = (
         {} if licence else {"license_name": "not-chosen", "license_link": f"https://huggingface.co/{repo_id}#licence"}
     )
     return ModelCardData(

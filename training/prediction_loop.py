@@ -56,12 +56,12 @@ def predict_and_embed(
         ]
     gathered = sorted(gather_object(found) if world > 1 else found, key=lambda item: item[0])
     owner = [index for index, scores, _ in gathered for _ in scores[tasks[0].name]]  # the utterance of each row
-    scores = {task.name: np.concatenate([scores[task.name] for _, scores, _ in gathered]) for task in tasks}
+    joined = {task.name: np.concatenate([scores[task.name] for _, scores, _ in gathered]) for task in tasks}
     if tasks[0].level == "frame":
         truth = {task.name: np.concatenate([annotation(task, one)[1] for one in utterances]) for task in tasks}
     else:
         truth = {task.name: scored_targets(task, utterances) for task in tasks}
-    predictions = make_predictions(tasks, [utterances[index] for index in owner], scores, truth, fold)
+    predictions = make_predictions(tasks, [utterances[index] for index in owner], joined, truth, fold)
     return predictions, np.stack([embedding for *_, embedding in gathered])[owner]
 
 

@@ -9,7 +9,7 @@ columns of the chosen table are kept. Dimensions are scaled to 0..1 by the minim
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -129,7 +129,7 @@ def _plain(series: Any) -> list[Any]:
 
 
 def _scaled(database: Any, field: str, cells: list[Any]) -> list[Any]:
-    scheme: Mapping[str, Any] | Any = database.schemes.get(field) if field in database.schemes else None
+    scheme: Any = database.schemes.get(field) if field in database.schemes else None
     if field not in DIMENSIONS or scheme is None or scheme.minimum is None or scheme.maximum is None:
         return cells
     low, high = float(scheme.minimum), float(scheme.maximum)
