@@ -32,6 +32,7 @@ for verb in (
     store.extract,
     runs.crossval,
     runs.train,
+    runs.crosscorpus,
     ablate.ablate,
     ablate.noise_test,
     models.predict,

@@ -76,7 +76,7 @@ def prepare(
         raise ValueError(f"{corpus.name} needs --root, the folder with its files. Get them from {corpus.url}.")
     rows = list(corpus.rows(root))
     if given is not None and corpus.confined:
-        _check_inside(corpus, rows, given)
+        check_inside(corpus, rows, given)
     checks = []
     cache = None if trusted is None else _cache_file(trusted, corpus, root)
     if trusted is not None:
@@ -99,7 +99,7 @@ def prepare(
     manifest = Manifest.from_rows(corpus.name, filled)
     warnings = [
         *corpus.notes,
-        *_unexpected(corpus, rows),
+        *unexpected_counts(corpus, rows),
         *(line for row, check in good for line in check.warnings(row)),
         *_duplicates(manifest),
         *_two_speakers(manifest),
@@ -244,7 +244,7 @@ def _check(row: Mapping[str, Any], known: Mapping[str, Any]) -> _Measured | Audi
     return _Measured(sample_rate, channels, peak, fields, landmarks(samples))
 
 
-def _check_inside(corpus: Corpus, rows: Sequence[Mapping[str, Any]], root: Path) -> None:
+def check_inside(corpus: Corpus, rows: Sequence[Mapping[str, Any]], root: Path) -> None:
     """Refuse paths outside `root`: absolute ones, through `..`, and through links."""
     home = os.path.realpath(root)
     paths = [str(path) for row in rows for path in (row["path"], row.get("series")) if path is not None]
@@ -267,7 +267,7 @@ def _refusal(corpus: Corpus, broken: Sequence[tuple[str, str]], total: int, give
     return f"{corpus.name}: {len(broken)} of {total} utterances cannot be used. {advice}\n{first}{more}"
 
 
-def _unexpected(corpus: Corpus, rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+def unexpected_counts(corpus: Corpus, rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     """A warning for each column whose counts differ from those of the complete release."""
     for column, expected in corpus.expected.items():
         found = Counter(row.get(column) for row in rows)

@@ -12,6 +12,7 @@ from undertone.common.files import atomic_path, remove_drafts
 from undertone.downstream.task import Task
 from undertone.experiments.run_folder import RunFolder
 from undertone.report.figures import attention_clips, embedding_maps, figures
+from undertone.scoring.by_corpus import corpus_table
 from undertone.scoring.intervals import metrics_of, speaker_sums
 from undertone.scoring.pages import render
 from undertone.scoring.raters import rater_agreement
@@ -68,6 +69,7 @@ def _content(files: RunFolder) -> dict[str, Any]:
         "tiles": _tiles(files),
         "names": METRICS,
         "genders": gender_table(results),
+        "corpora": corpus_table(results),
         "confusions": [_confusion(results, task) for task in files.tasks if task.kind == "classification"],
         "fold_bars": _fold_bars(results, files.tasks[0]),
         "speaker_bars": _speaker_bars(files),

@@ -101,6 +101,29 @@ def confusion_png(labels: Sequence[str], confusion: Sequence[Sequence[int]]) -> 
         return _png(figure)
 
 
+def matrix_png(
+    rows: Sequence[str], columns: Sequence[str], values: np.ndarray, texts: Sequence[Sequence[str]]
+) -> bytes:
+    """A heat map of fractions, with a text in each cell.
+
+    Args:
+        rows: their R names, of training corpora.
+        columns: their C names, of test corpora.
+        values: (R, C) in 0..1; NaN is left blank.
+        texts: R rows of C texts.
+    """
+    with _png_drawing(2.2 + 1.3 * len(columns), 1.2 + 0.6 * len(rows)) as (figure, axes):
+        axes.imshow(100 * values, cmap="Blues", vmin=0, vmax=100, aspect="auto")
+        for (row, column), value in np.ndenumerate(values):
+            colour = "white" if value > 0.55 else PNG_INK
+            axes.text(column, row, texts[row][column], ha="center", va="center", color=colour, fontsize=8.5)
+        axes.set_xticks(range(len(columns)), [name.replace("$", r"\$") for name in columns])
+        axes.set_yticks(range(len(rows)), [name.replace("$", r"\$") for name in rows])
+        axes.set(xlabel="tested on", ylabel="trained on")
+        axes.tick_params(length=0)
+        return _png(figure)
+
+
 def layer_scores(layers: Sequence[int], scores: np.ndarray, whole: float | None) -> str:
     """A line of the mean over folds, a dot for each fold, a dashed line at the score of the layer sum.
 
