@@ -49,16 +49,21 @@ def noise_of_length(noise: Tensor, length: int, generator: torch.Generator) -> T
     return noise.repeat(repeats)[start : start + length]
 
 
+def noise_files(folder: str | Path) -> list[Path]:
+    """The audio files in a folder, sorted, or the one file."""
+    folder = Path(folder).expanduser()
+    if folder.is_file():
+        return [folder]
+    return sorted(path for path in folder.glob("*") if path.suffix.lower() in SUFFIXES)
+
+
 def read_noises(folder: str | Path, sample_rate: int) -> dict[str, Tensor]:
     """{file name: (N,) samples} of every audio file in a folder, or of the one file.
 
     Raises:
         ValueError: there is none; or one that cannot be read or is silent.
     """
-    folder = Path(folder).expanduser()
-    paths = (
-        [folder] if folder.is_file() else sorted(path for path in folder.glob("*") if path.suffix.lower() in SUFFIXES)
-    )
+    folder, paths = Path(folder).expanduser(), noise_files(folder)
     if not paths:
         raise ValueError(
             f"No noise in {folder}: give a folder with audio files ({', '.join(SUFFIXES)}), or an audio file."

@@ -120,38 +120,26 @@ def read_samples(
     with _open(path) as file:
         first, last = _span(path, file.frames, file.samplerate, start, end)
         sample_rate = file.samplerate
-        if file.seekable() and file.subtype in _SEEKABLE:
+        seekable = file.seekable() and file.subtype in _SEEKABLE
+        if seekable:
             file.seek(first)
-            mono = _read_mono(file, last - first)  # (N,)
-            return _checked(path, mono, first, last), sample_rate
-        file.seekable = lambda: False  # soundfile seeks after each read, after which MP3 decodes other samples
-        if last - first == file.frames or 4 * file.frames > KEPT_BYTES:
-            mono = _read_mono(file, last - first, skip=first)  # (N,)
+        else:
+            file.seekable = lambda: False  # soundfile seeks after each read, after which MP3 decodes other samples
+        if seekable or last - first == file.frames or 4 * file.frames > KEPT_BYTES:
+            mono = _read_mono(file, last - first, skip=0 if seekable else first)  # (N,)
         else:
             mono = _DECODED.get(path, lambda: _read_mono(file, file.frames))[first:last].copy()  # (N,)
-    return _checked(path, mono, first, last), sample_rate
-
-
-def _checked(path: str | PathLike[str], mono: np.ndarray, first: int, last: int) -> np.ndarray:
-    """The samples, unless there are too few or one is not finite."""
     if len(mono) < last - first:
         raise AudioError(path, f"truncated: decoding stopped at sample {first + len(mono)} of {last}.")
     if not np.isfinite(mono).all():
         raise AudioError(path, f"{np.count_nonzero(~np.isfinite(mono))} of {len(mono)} samples are NaN or infinite.")
-    return mono
+    return mono, sample_rate
 
 
 def read_audio(
     path: str | PathLike[str], sample_rate: int, start: float | None = None, end: float | None = None
 ) -> Tensor:
-    """`read_samples`, then `resampled`.
-
-    Returns:
-        (N,) float32 mono samples.
-
-    Raises:
-        AudioError: see `read_samples`.
-    """
+    """`read_samples`, then `resampled`: (N,) float32 mono samples."""
     import torch
 
     samples, file_rate = read_samples(path, start, end)
@@ -191,7 +179,7 @@ def resampled(samples: Tensor, from_rate: int, to_rate: int) -> Tensor:
 def _open(path: str | PathLike[str]) -> Iterator[soundfile.SoundFile]:
     """A checked, non-empty audio file; whatever libsndfile says about it becomes an `AudioError`."""
     path = Path(path)
-    if not _is_name(str(path)):
+    if "\0" in str(path) or any("\ud800" <= letter <= "\udfff" for letter in str(path)):  # lone surrogates: no text
         raise AudioError(path, "the file's name is not UTF-8 text. Rename it.")
     try:
         if not stat.S_ISREG(path.stat().st_mode):  # a pipe would wait for a writer, a device never end
@@ -209,11 +197,6 @@ def _open(path: str | PathLike[str]) -> Iterator[soundfile.SoundFile]:
         raise AudioError(path, f"cannot be opened: {error.strerror or error}.") from error
     except soundfile.LibsndfileError as error:
         raise AudioError(path, f"not readable as audio, or damaged: {error.error_string.rstrip('.')}.") from error
-
-
-def _is_name(name: str) -> bool:
-    """Whether a manifest and a terminal can hold it; bytes of another encoding stand in `name` as lone surrogates."""
-    return "\0" not in name and not any("\ud800" <= letter <= "\udfff" for letter in name)
 
 
 def _check_header(path: Path, file: soundfile.SoundFile) -> None:
@@ -267,20 +250,16 @@ os.register_at_fork(after_in_child=_forget_decoded)
 
 def _read_mono(file: soundfile.SoundFile, count: int, skip: int = 0) -> np.ndarray:
     """The next `count` samples after `skip`, fewer if the file ends: (N,) float32, the mean over channels."""
-    while skip and (passed := len(file.read(min(skip, max(1, _BLOCK // file.channels)), dtype="float32"))):
+    block = max(1, _BLOCK // file.channels)
+    while skip and (passed := len(file.read(min(skip, block), dtype="float32"))):
         skip -= passed
     blocks, left = [], count
-    while left:
-        samples = file.read(
-            min(left, max(1, _BLOCK // file.channels)), dtype="float32", always_2d=True
-        )  # (n, channels)
-        if not len(samples):
-            break
+    while left and len(samples := file.read(min(left, block), dtype="float32", always_2d=True)):  # (n, channels)
         blocks.append(samples[:, 0] if samples.shape[1] == 1 else samples.mean(axis=1))  # (n,)
         left -= len(samples)
-    return np.ascontiguousarray(
-        np.concatenate(blocks) if len(blocks) > 1 else (blocks or [np.zeros(0, "f4")])[0]
-    )  # (N,)
+    if len(blocks) > 1:
+        return np.concatenate(blocks)  # (N,)
+    return np.ascontiguousarray(blocks[0]) if blocks else np.zeros(0, "f4")
 
 
 def _similar(path: Path) -> str:
@@ -333,7 +312,11 @@ def _complete(path: Path, raw: FileIO) -> io.BytesIO | None:
                         path,
                         f"the header claims {claimed} bytes of audio, and {behind} more lie behind. Convert it again.",
                     )
-                return _with_length(raw, order, begin, present, size)
+                raw.seek(0)
+                content = bytearray(raw.read())
+                struct.pack_into(order, content, 4, size - 8)
+                struct.pack_into(order, content, begin - 4, present)
+                return io.BytesIO(content)
             return None
         raw.seek(claimed + claimed % 2, 1)
     return None
@@ -351,27 +334,17 @@ def _are_chunks(raw: FileIO, order: str, begin: int, size: int) -> bool:
     return begin <= size + 1
 
 
-def _with_length(raw: FileIO, order: str, begin: int, present: int, size: int) -> io.BytesIO:
-    """A wav with the lengths that its header lacks."""
-    raw.seek(0)
-    content = bytearray(raw.read())
-    struct.pack_into(order, content, 4, size - 8)
-    struct.pack_into(order, content, begin - 4, present)
-    return io.BytesIO(content)
-
-
 def _span(
     path: str | PathLike[str], num_samples: int, rate: int, start: float | None, end: float | None
 ) -> tuple[int, int]:
     """Seconds -> first sample and the one after the last, checked against the file."""
-    first = 0 if start is None else _sample(start, rate)
-    last = num_samples if end is None else _sample(end, rate)
+
+    def sample(seconds: float) -> int:  # a time beyond any file is one that is too large, not an overflow
+        return round(min(max(seconds * rate, -1.0), float(2 * _MAX_SAMPLES)))
+
+    first = 0 if start is None else sample(start)
+    last = num_samples if end is None else sample(end)
     if not 0 <= first < num_samples or not first < last <= num_samples + SPAN_SLACK_S * rate:
         span = f"{0.0 if start is None else start:g} to {num_samples / rate if end is None else end:g} s"
         raise AudioError(path, f"the span {span} is empty or outside the file, which lasts {num_samples / rate:g} s.")
     return first, min(last, num_samples)
-
-
-def _sample(seconds: float, rate: int) -> int:
-    """The sample at a time; a time beyond any file is one that is too large, not an overflow."""
-    return round(min(max(seconds * rate, -1.0), float(2 * _MAX_SAMPLES)))

@@ -131,7 +131,7 @@ def compare(
     runs: Annotated[list[Path], typer.Argument(help="folders of finished runs, the baseline first")],
     out: Annotated[Path | None, typer.Option(help="folder for compare.json and compare.html")] = None,
 ) -> None:
-    """Compare runs on the same folds: paired differences, confidence intervals, permutation p with Holm correction."""
+    """Compare runs on the same utterances: paired differences over speakers, 95 % intervals, p with Holm correction."""
     from undertone.report.compare_page import write_comparison
     from undertone.scoring.compare import compare_runs, comparison_table
 

@@ -51,7 +51,14 @@ def find_class(name: str, package: str, base: type[T]) -> type[T]:
         ValueError: the name is unknown, the file is missing, or it does not define exactly one subclass of `base`.
     """
     if ":" in name and not name.endswith(".py"):
-        return _named_class(name, base)
+        module_name, class_name = name.split(":", 1)
+        try:
+            cls = getattr(importlib.import_module(module_name), class_name)
+        except (ImportError, AttributeError, ValueError, TypeError) as error:  # the last two of `:x` and `.x:x`
+            raise ValueError(f"Cannot load {name!r}: {error}. Expected my_package.module:ClassName.") from error
+        if not (isinstance(cls, type) and issubclass(cls, base)):
+            raise ValueError(f"{name!r} is not a subclass of {base.__module__}.{base.__name__}.")
+        return cls
     if name.endswith(".py"):
         return _only_class(load_file(Path(name)), base, name)
     if name not in _modules(package) or not _classes(importlib.import_module(f"{package}.{name}"), base):
@@ -93,16 +100,9 @@ def options_of(cls: type) -> list[Option]:
 
 
 def check_options(kind: str, name: str, cls: type, options: Iterable[str]) -> None:
-    """Refuse options that are not keyword-only parameters of the constructor.
+    """Refuse options that are not keyword-only parameters of the constructor, with a ValueError that lists these.
 
-    Args:
-        kind: for the message: `Corpus`.
-        name: for the message: which one.
-        cls: what will be constructed.
-        options: names that were given.
-
-    Raises:
-        ValueError: an unknown option; the message names the nearest one and lists all.
+    `kind` and `name` are for the message: `Corpus`, `emodb`.
     """
     known = [option.name for option in options_of(cls)]
     for option in options:
@@ -123,28 +123,8 @@ def _only_class(module: ModuleType, base: type[T], name: str) -> type[T]:
     return public[0]
 
 
-def _named_class(name: str, base: type[T]) -> type[T]:
-    module_name, class_name = name.split(":", 1)
-    try:
-        cls = getattr(importlib.import_module(module_name), class_name)
-    except (
-        ImportError,
-        AttributeError,
-        ValueError,
-        TypeError,
-    ) as error:  # of `:x` and `.x:x`
-        raise ValueError(f"Cannot load {name!r}: {error}. Expected my_package.module:ClassName.") from error
-    if not (isinstance(cls, type) and issubclass(cls, base)):
-        raise ValueError(f"{name!r} is not a subclass of {base.__module__}.{base.__name__}.")
-    return cls
-
-
 def load_file(path: Path) -> ModuleType:
-    """A Python file as a module; loaded once, however often it is requested.
-
-    Raises:
-        ValueError: no such file.
-    """
+    """A Python file as a module; loaded once, however often it is requested."""
     if not os.path.isfile(path):  # also False for an invalid file name
         raise ValueError(f"No such file: {path}. Give the path of a Python file that defines the class.")
     name = f"undertone_user_{path.stem}_{abs(hash(str(path.resolve())))}"

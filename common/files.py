@@ -145,12 +145,7 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """Read a JSON file.
-
-    Raises:
-        ValueError: the file is not JSON; the message names it.
-        FileNotFoundError: there is no such file.
-    """
+    """Read a JSON file; a ValueError names a file that is not JSON."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:  # no UTF-8, no JSON, a number of 5,000 digits, 1,000 brackets
@@ -158,25 +153,17 @@ def read_json(path: Path) -> Any:
 
 
 def read_record(path: Path, **kinds: type | tuple[type, ...]) -> dict[str, Any]:
-    """Read a JSON object that has these keys, with values of these types.
-
-    Raises:
-        ValueError: the file is not JSON, or has another form; the message names it and what is wrong.
-        FileNotFoundError: there is no such file.
-    """
-    value = read_json(path)
-    wrong = f"a {type(value).__name__} instead of an object" if not isinstance(value, dict) else ""
-    for key, kind in kinds.items() if not wrong else ():
-        if key not in value:
+    """Read a JSON object that has these keys, with values of these types; a ValueError says what is wrong with it."""
+    value: dict[str, Any] = read_json(path)
+    wrong = "" if isinstance(value, dict) else f"a {type(value).__name__} instead of an object"
+    for key, kind in kinds.items():
+        if not wrong and key not in value:
             wrong = f"no {key!r}"
-        elif not isinstance(value[key], kind):
+        elif not wrong and not isinstance(value[key], kind):
             wrong = f"{key!r} is a {type(value[key]).__name__}"
-        if wrong:
-            break
     if wrong:
         raise ValueError(f"{path} is not as Undertone writes it: {wrong}. Restore it or remove it and run again.")
-    record: dict[str, Any] = value
-    return record
+    return value
 
 
 def _fsync(path: Path) -> None:

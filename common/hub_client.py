@@ -65,22 +65,15 @@ def hub_errors(repo_id: str) -> Iterator[None]:
     try:
         yield
     except (httpx.HTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled, RuntimeError) as error:
-        reason = _reason(error)
+        reason: BaseException | None = error  # the first informative one of its causes: uploads raise a RuntimeError
+        while reason is not None and not isinstance(reason, (httpx.HTTPError, OfflineModeIsEnabled)):
+            reason = reason.__cause__
         if reason is None:
             raise
         raise HubError(explain(reason, repo_id)) from error
 
 
-def _reason(error: BaseException | None) -> Exception | None:
-    """The first informative error in the chain of causes; uploads wrap theirs in a RuntimeError."""
-    while error is not None:
-        if isinstance(error, (httpx.HTTPError, OfflineModeIsEnabled)):
-            return error
-        error = error.__cause__
-    return None
-
-
-def explain(error: Exception, repo_id: str) -> str:
+def explain(error: BaseException, repo_id: str) -> str:
     """What was requested, what the Hub answered, what to do next."""
     if isinstance(error, OfflineModeIsEnabled):
         return (
@@ -132,9 +125,8 @@ def _explain_answer(error: HfHubHTTPError, repo_id: str) -> str:
 
 MODEL_FILES = ("config.json", "model.safetensors")
 PUBLISHED = ("*.json", "*.safetensors")  # no pickles or code are uploaded or downloaded
-REPO_ID = re.compile(
-    r"(?!.*(?:--|\.\.))\w[\w.-]*/\w(?:[\w.-]{0,94}\w)?(?<!\.git)", re.ASCII
-)  # user/name, the Hub's rule
+REPO_ID = re.compile(r"(?!.*(?:--|\.\.))\w[\w.-]*/\w(?:[\w.-]{0,94}\w)?(?<!\.git)", re.ASCII)
+"""user/name, the Hub's rule."""
 
 
 def find_model(where: str | Path, *, fold: str | None = None, revision: str | None = None, **download: Any) -> Path:
@@ -162,15 +154,8 @@ def find_model(where: str | Path, *, fold: str | None = None, revision: str | No
 
 
 def local_model(folder: Path, fold: str | None = None) -> Path:
-    """The model folder that `folder` is or, as a run, holds.
-
-    Raises:
-        ValueError: there is none; the message lists what was looked for.
-    """
-    if fold is not None:
-        candidates = [folder / "folds" / safe_name(fold) / "model"]
-    else:
-        candidates = [folder, folder / "model"]
+    """The model folder that `folder` is or, as a run, holds; a ValueError lists what was looked for."""
+    candidates = [folder, folder / "model"] if fold is None else [folder / "folds" / safe_name(fold) / "model"]
     for candidate in candidates:
         if all((candidate / name).is_file() for name in MODEL_FILES):
             return candidate

@@ -14,14 +14,10 @@ GRACE = 3.0  # seconds for the current update; a longer one is abandoned, and th
 
 
 class Interrupt:
-    """Whether the user asked to stop.
+    """Whether the user asked to stop."""
 
-    Attributes:
-        asked: set by the first signal; the current work should end soon, save and raise KeyboardInterrupt.
-    """
-
-    def __init__(self) -> None:
-        self.asked = False
+    asked = False
+    """Set by the first signal; the current work should end soon, save and raise KeyboardInterrupt."""
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
         if self.asked or number == signal.SIGALRM:

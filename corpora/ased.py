@@ -6,20 +6,14 @@ is both. Nothing is left out. The speakers make five groups. Codes as two publis
 as published; not confirmed on the release.
 """
 
-from __future__ import annotations
-
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
-from undertone.corpora.corpus import Corpus, rows_by_name
+from undertone.corpora._file_names import FileNameCorpus
 
-EMOTIONS = {"n": "neutral", "f": "fearful", "h": "happy", "s": "sad", "a": "angry"}
-
-_STEM = r"(?P<emotion>[nfhsaNFHSA])\d-(?P<text>\d\d)-(?P<take>\d\d)-(?P<gender>0[12])-(?P<speaker>\d\d)"
+_EMOTIONS = {"n": "neutral", "f": "fearful", "h": "happy", "s": "sad", "a": "angry"}
 
 
-class Ased(Corpus):
+class Ased(FileNameCorpus):
     """ASED; five groups of speakers."""
 
     name = "ased"
@@ -34,12 +28,13 @@ class Ased(Corpus):
     num_speakers = 65
     num_classes = 5
     pitfalls = "One file's emotion is a capital S, which a table of lower-case codes does not know."
+    emotions = {code: emotion for letter, emotion in _EMOTIONS.items() for code in (letter, letter.upper())}
+    genders = {"01": "female", "02": "male"}
+    example = "01Neutral/n1-04-02-01-31.wav"
+    stem = r"(?P<emotion>[nfhsaNFHSA])\d-(?P<text>\d\d)-(?P<take>\d\d)-(?P<gender>0[12])-(?P<speaker>\d\d)"
     expected = {"emotion": dict(neutral=522, fearful=510, happy=486, sad=470, angry=486)}
     default_protocol = "groups"
 
-    def rows(self, root: Path) -> Iterator[dict[str, Any]]:
-        """See `Corpus.rows`."""
-        codes = EMOTIONS | {letter.upper(): emotion for letter, emotion in EMOTIONS.items()}
-        example = "01Neutral/n1-04-02-01-31.wav"
-        for row in rows_by_name(self, root, _STEM, example, codes, {"01": "female", "02": "male"}):
-            yield row | {"text": f"{row['emotion']} {row['text']}"}
+    def changes(self, row: dict[str, Any]) -> dict[str, Any]:
+        """See `FileNameCorpus.changes`."""
+        return {"text": f"{row['emotion']} {row['text']}"}

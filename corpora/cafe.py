@@ -7,30 +7,12 @@ Nothing is left out. Leave-one-speaker-out makes 12 folds. Codes and genders as 
 confirmed on the release.
 """
 
-from __future__ import annotations
-
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
-from undertone.corpora.corpus import Corpus, rows_by_name
-
-EMOTIONS = {
-    "C": "angry",
-    "D": "disgusted",
-    "J": "happy",
-    "N": "neutral",
-    "P": "fearful",
-    "S": "surprised",
-    "T": "sad",
-}
-INTENSITIES = {"1": "weak", "2": "strong"}
-GENDERS = {f"{actor:02d}": "male" if actor % 2 else "female" for actor in range(1, 13)}
-
-_STEM = r"(?P<speaker>0[1-9]|1[0-2])-(?P<emotion>[CDJNPST])-(?P<intensity>[12])-(?P<text>[1-6])"
+from undertone.corpora._file_names import FileNameCorpus
 
 
-class Cafe(Corpus):
+class Cafe(FileNameCorpus):
     """CaFE; leave-one-speaker-out."""
 
     name = "cafe"
@@ -44,13 +26,24 @@ class Cafe(Corpus):
     num_speakers = 12
     num_classes = 7
     pitfalls = "S is surprised, not sad; T is sad."
+    emotions = {
+        "C": "angry",
+        "D": "disgusted",
+        "J": "happy",
+        "N": "neutral",
+        "P": "fearful",
+        "S": "surprised",
+        "T": "sad",
+    }
+    genders = {f"{actor:02d}": "male" if actor % 2 else "female" for actor in range(1, 13)}
+    example = "01-C-1-1.wav"
+    stem = r"(?P<speaker>0[1-9]|1[0-2])-(?P<emotion>[CDJNPST])-(?P<intensity>[12])-(?P<text>[1-6])"
     expected = {
-        "emotion": {emotion: 72 if emotion == "neutral" else 144 for emotion in EMOTIONS.values()},
-        "speaker": dict.fromkeys(GENDERS, 78),
+        "emotion": {emotion: 72 if emotion == "neutral" else 144 for emotion in emotions.values()},
+        "speaker": dict.fromkeys(genders, 78),
     }
     default_protocol = "speaker"
 
-    def rows(self, root: Path) -> Iterator[dict[str, Any]]:
-        """See `Corpus.rows`."""
-        for row in rows_by_name(self, root, _STEM, "01-C-1-1.wav", EMOTIONS, GENDERS):
-            yield row | {"extra": {"intensity": INTENSITIES[row["extra"]["intensity"]]}}
+    def changes(self, row: dict[str, Any]) -> dict[str, Any]:
+        """See `FileNameCorpus.changes`."""
+        return {"extra": {"intensity": {"1": "weak", "2": "strong"}[row["extra"]["intensity"]]}}

@@ -8,7 +8,7 @@ import os
 import re
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +73,7 @@ class Corpus(ABC):
         """One dict of `Utterance` fields per utterance: id, path and labels, without reading audio.
 
         Raises:
-            ValueError: the folder is missing or has no files of this corpus; the message says what was expected.
+            ValueError: the folder, a table or a label is missing or malformed; the message says what was expected.
         """
 
     def folds(
@@ -90,24 +90,21 @@ class Corpus(ABC):
         return protocol_used(manifest, asked, num_folds)
 
     def check_protocol(self, protocol: str | None) -> None:
-        """Refuse a protocol that `folds` does not know, before the corpus is read.
-
-        Raises:
-            ValueError: an unknown protocol; the message suggests the nearest.
-        """
+        """Refuse a protocol that `folds` does not know, with a ValueError, before the corpus is read."""
         known = [*PROTOCOLS, *self.own_protocols]
         if protocol is not None and protocol not in known:
             raise ValueError(f"{self.name} has no protocol {protocol!r}.{nearest(protocol, known)}")
 
 
 def check_choice(corpus: str, option: str, value: object, allowed: Sequence[str]) -> None:
-    """Refuse a value of a corpus option that is not allowed.
-
-    Raises:
-        ValueError: the message suggests the nearest.
-    """
+    """Refuse a value of a corpus option that is not allowed, with a ValueError that suggests the nearest."""
     if value not in allowed:
         raise ValueError(f"{corpus} has no {option}={value}.{nearest(str(value), allowed)}")
+
+
+def beside(root: Path, *names: str | Path) -> Path | None:
+    """The first of these files in the root or in its parent folder; None where there is none."""
+    return next((path for folder in (root, root.parent) for name in names if (path := folder / name).is_file()), None)
 
 
 def list_audio(*folders: Path) -> tuple[list[Path], list[str]]:
@@ -193,47 +190,6 @@ def find_audio(
             f"Give --root the corpus' folder; get it from {corpus.url}."
         )
     return [found[name] for name in sorted(found)]
-
-
-def rows_by_name(
-    corpus: Corpus,
-    root: Path,
-    stem: str,
-    example: str,
-    emotions: Mapping[str, str],
-    genders: Mapping[str, str],
-    parents: int = 0,
-) -> Iterator[dict[str, Any]]:
-    """Rows of a corpus whose labels stand in the names of its files; audio of other names is counted in the notes.
-
-    Args:
-        corpus: the corpus.
-        root: its folder.
-        stem: as in `find_audio`. Its groups `speaker`, `emotion` and `text` are these columns, any other is an extra
-            column of its name.
-        example: a file name of the corpus, for the messages.
-        emotions: {what the group `emotion` matches: emotion}; what is missing there is a row that is left out.
-        genders: {what the group `gender`, or else `speaker`, matches: gender}.
-        parents: as in `find_audio`.
-
-    Raises:
-        ValueError: as `find_audio`.
-    """
-    files = find_audio(root, stem, example, corpus, parents)
-    corpus.notes = [*other_names(root, [path for path, _ in files], example)]
-    for path, match in files:
-        groups = match.groupdict()
-        speaker, emotion = groups.pop("speaker"), groups.pop("emotion")
-        if emotion in emotions:
-            yield {
-                "id": path.stem,
-                "path": path,
-                "speaker": speaker,
-                "gender": genders.get(groups.pop("gender", speaker)),
-                "emotion": emotions[emotion],
-                "text": groups.pop("text", None),
-                "extra": groups,
-            }
 
 
 def other_names(root: Path, files: Iterable[Path], example: str) -> Iterator[str]:

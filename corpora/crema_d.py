@@ -21,7 +21,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from undertone.corpora.corpus import Corpus, check_choice, find_audio
+from undertone.corpora.corpus import Corpus, beside, check_choice, find_audio
 
 EMOTIONS = {"ANG": "angry", "DIS": "disgusted", "FEA": "fearful", "HAP": "happy", "NEU": "neutral", "SAD": "sad"}
 SENTENCES = {
@@ -44,7 +44,6 @@ FEMALE = frozenset(
 )
 DEV = frozenset("1049 1053 1054 1055 1058 1059 1061 1062 1063 1064 1065 1066 1067 1068 1070 1075 1080 1085".split())
 TEST = frozenset("1048 1069 1071 1074 1076 1077 1078 1079 1082 1083 1084 1086 1087 1088 1089 1090 1091".split())
-LABELS = ("intended", "perceived")
 
 _STEM = (
     rf"(?P<actor>10(?:0[1-9]|[1-8]\d|9[01]))_(?P<sentence>{'|'.join(SENTENCES)})_(?P<emotion>{'|'.join(EMOTIONS)})"
@@ -76,22 +75,15 @@ class CremaD(Corpus):
 
         Args:
             labels: `intended` or `perceived`.
-
-        Raises:
-            ValueError: neither of them.
         """
-        check_choice(self.name, "labels", labels, LABELS)
+        check_choice(self.name, "labels", labels, ("intended", "perceived"))
         self.perceived = labels == "perceived"
         self.variant = f"{labels} emotions"
         counts = {emotion: 1087 if emotion == "neutral" else 1271 for emotion in EMOTIONS.values()}
         self.expected = {} if self.perceived else {"emotion": counts}
 
     def rows(self, root: Path) -> Iterator[dict[str, Any]]:
-        """See `Corpus.rows`.
-
-        Raises:
-            ValueError: as there, or the table of votes is missing or lacks a file.
-        """
+        """See `Corpus.rows`."""
         folder = root / "AudioWAV" if (root / "AudioWAV").is_dir() else root
         files = find_audio(folder, _STEM, "AudioWAV/1001_DFA_ANG_XX.wav", self)
         votes = _voice_votes(root) if self.perceived else {}
@@ -101,7 +93,9 @@ class CremaD(Corpus):
             if self.perceived:
                 if path.stem not in votes:
                     raise ValueError(f"crema_d: {_VOTES.name} has no votes for {path.stem}; take the complete table.")
-                emotion = _majority(votes[path.stem])
+                most = max(votes[path.stem].values(), default=0)
+                best = [label for label, count in votes[path.stem].items() if count == most]
+                emotion = best[0] if len(best) == 1 else None
             yield {
                 "id": path.stem,
                 "path": path,
@@ -115,15 +109,9 @@ class CremaD(Corpus):
             }
 
 
-def _majority(votes: dict[str, int]) -> str | None:
-    """The label with most votes; None for a tie."""
-    best = [label for label, count in votes.items() if count == max(votes.values())]
-    return best[0] if len(best) == 1 else None
-
-
 def _voice_votes(root: Path) -> dict[str, dict[str, int]]:
     """{stem: {emotion: listeners}} for the voice alone, without emotions that no listener named."""
-    path = next((folder / _VOTES for folder in (root, root.parent) if (folder / _VOTES).is_file()), None)
+    path = beside(root, _VOTES)
     if path is None:
         raise ValueError(
             f"crema_d: corpus.labels=perceived needs {_VOTES} in {root} or beside it; it is in the repository, "

@@ -14,22 +14,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from undertone.corpora.corpus import Corpus, find_audio
+from undertone.corpora.corpus import Corpus, beside, find_audio
 
-EMOTIONS = {
-    "W": "angry",
-    "L": "bored",
-    "E": "disgusted",
-    "A": "fearful",
-    "F": "happy",
-    "T": "sad",
-    "N": "neutral",
-}
+EMOTIONS = {"W": "angry", "L": "bored", "E": "disgusted", "A": "fearful", "F": "happy", "T": "sad", "N": "neutral"}
 FEMALE = ("08", "09", "13", "14", "16")
 MALE = ("03", "10", "11", "12", "15")
 
 _STEM = r"(?P<speaker>\d\d)(?P<text>[ab]\d\d)(?P<emotion>[WLEAFTN])(?P<take>[a-z])"
-_LISTENERS = "erkennung.txt"
 
 
 class EmoDB(Corpus):
@@ -47,9 +38,7 @@ class EmoDB(Corpus):
     num_speakers = 10
     num_classes = 7
     pitfalls = "A copy in wide use (audb before 1.1.1) has wrong genders."
-    expected = {
-        "emotion": dict(angry=127, bored=81, disgusted=46, fearful=69, happy=71, sad=62, neutral=79),
-    }
+    expected = {"emotion": dict(angry=127, bored=81, disgusted=46, fearful=69, happy=71, sad=62, neutral=79)}
     default_protocol = "speaker"
     own_protocols = ("audb",)
     splits = {"audb": {"test": ("12", "14", "15", "16")}}
@@ -77,10 +66,9 @@ class EmoDB(Corpus):
 
 def _listener_scores(root: Path) -> dict[str, dict[str, float]]:
     """{stem: {recognised, naturalness}} from `erkennung.txt` (Latin-1, tabs, decimal comma, %), if present."""
-    path = next((folder / _LISTENERS for folder in (root, root.parent) if (folder / _LISTENERS).is_file()), None)
-    if path is None:
-        return {}
-    scores = {}
+    scores: dict[str, dict[str, float]] = {}
+    if (path := beside(root, "erkennung.txt")) is None:
+        return scores
     for number, line in enumerate(path.read_text("latin-1").splitlines()[1:], 2):
         cells = [cell.strip() for cell in line.split("\t")]  # strip() also removes the file's no-break spaces
         try:

@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from undertone.corpora.corpus import Corpus, check_choice, find_audio, fraction_of_scale, other_names, read_rows
+from undertone.corpora.corpus import Corpus, beside, check_choice, find_audio, fraction_of_scale, other_names, read_rows
 
 EMOTIONS = {"A": "angry", "B": "bored", "H": "happy", "N": "neutral", "S": "sad"}
 LANGUAGES = {"DK": "danish", "EN": "english"}
@@ -50,9 +50,6 @@ class EmoTale(Corpus):
 
         Args:
             language: `danish`, `english` or `both`.
-
-        Raises:
-            ValueError: another value.
         """
         check_choice(self.name, "language", language, (*LANGUAGES.values(), "both"))
         self.languages = tuple(LANGUAGES.values()) if language == "both" else (language,)
@@ -62,21 +59,16 @@ class EmoTale(Corpus):
         self.expected = {"emotion": dict.fromkeys(EMOTIONS.values(), each)}
 
     def rows(self, root: Path) -> Iterator[dict[str, Any]]:
-        """See `Corpus.rows`.
-
-        Raises:
-            ValueError: as there; or a table is not as the release writes it.
-        """
+        """See `Corpus.rows`."""
         files = find_audio(root, _STEM, _EXAMPLE, self)
         ratings = {Path(row["file"]).stem: row for row in _table(root, "annotations.csv", "file")}
         genders = {
             row["speaker"].zfill(3): _GENDERS.get(row.get("gender", "").lower())
             for row in _table(root, "speaker_info.csv", "speaker")
         }
-        notes = [*other_names(root, [path for path, _ in files], _EXAMPLE)]
+        self.notes = [*other_names(root, [path for path, _ in files], _EXAMPLE)]
         if not genders:
-            notes.append("There is no speaker_info.csv, so no gender is known.")
-        self.notes = notes
+            self.notes.append("There is no speaker_info.csv, so no gender is known.")
         for path, match in files:
             language = LANGUAGES[match["language"]]
             if language in self.languages:
@@ -93,10 +85,8 @@ class EmoTale(Corpus):
 
 def _table(root: Path, name: str, key: str) -> list[dict[str, str]]:
     """The rows of a table in the root or beside it; none where it is missing."""
-    path = next((folder / name for folder in (root, root.parent) if (folder / name).is_file()), None)
-    if path is None:
-        return []
-    return [row for _, row in read_rows(path, (key,))]
+    path = beside(root, name)
+    return [] if path is None else [row for _, row in read_rows(path, (key,))]
 
 
 def _rated(row: dict[str, str]) -> dict[str, Any]:
@@ -110,10 +100,6 @@ def _rated(row: dict[str, str]) -> dict[str, Any]:
             raise ValueError(f"emotale: annotations.csv, {row['file']}: {error}; expected 1 to 5.") from error
         if values:
             fields[axis] = fraction_of_scale(sum(values) / len(values), 1, 5)
-    votes = Counter(_named(cell) for rater in RATERS if (cell := row.get(f"{rater}_cat")))
+    words = [word for rater in RATERS if (word := row.get(f"{rater}_cat"))]  # `A`, `angry`, `Anger`: all are angry
+    votes = Counter(EMOTIONS.get(word[0].upper(), word.lower()) for word in words)
     return fields | ({"votes": dict(votes)} if votes else {})
-
-
-def _named(word: str) -> str:
-    """The emotion of a rater's code or word: `A`, `angry`, `Anger` are angry."""
-    return EMOTIONS.get(word[0].upper(), word.lower())

@@ -5,28 +5,10 @@ neu pau rab sor tri = disgusted happy neutral fearful angry surprised sad. Nothi
 makes six folds. Not confirmed on the release.
 """
 
-from __future__ import annotations
-
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
-
-from undertone.corpora.corpus import Corpus, rows_by_name
-
-EMOTIONS = {
-    "dis": "disgusted",
-    "gio": "happy",
-    "neu": "neutral",
-    "pau": "fearful",
-    "rab": "angry",
-    "sor": "surprised",
-    "tri": "sad",
-}
-
-_STEM = rf"(?P<emotion>{'|'.join(EMOTIONS)})-(?P<speaker>(?P<gender>[fm])[123])-(?P<text>[a-z]\d)"
+from undertone.corpora._file_names import FileNameCorpus
 
 
-class Emovo(Corpus):
+class Emovo(FileNameCorpus):
     """EMOVO; leave-one-speaker-out."""
 
     name = "emovo"
@@ -41,12 +23,20 @@ class Emovo(Corpus):
     num_speakers = 6
     num_classes = 7
     pitfalls = "Nearly all files are stereo."
+    emotions = {
+        "dis": "disgusted",
+        "gio": "happy",
+        "neu": "neutral",
+        "pau": "fearful",
+        "rab": "angry",
+        "sor": "surprised",
+        "tri": "sad",
+    }
+    genders = {"f": "female", "m": "male"}
+    example = "f1/dis-f1-b1.wav"
+    stem = rf"(?P<emotion>{'|'.join(emotions)})-(?P<speaker>(?P<gender>[fm])[123])-(?P<text>[a-z]\d)"
     expected = {
-        "emotion": dict.fromkeys(EMOTIONS.values(), 84),
+        "emotion": dict.fromkeys(emotions.values(), 84),
         "speaker": dict.fromkeys(("f1", "f2", "f3", "m1", "m2", "m3"), 98),
     }
     default_protocol = "speaker"
-
-    def rows(self, root: Path) -> Iterator[dict[str, Any]]:
-        """See `Corpus.rows`."""
-        return rows_by_name(self, root, _STEM, "f1/dis-f1-b1.wav", EMOTIONS, {"f": "female", "m": "male"})

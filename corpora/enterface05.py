@@ -10,27 +10,12 @@ is given. The speakers make five groups. Counts of clips differ between papers a
 published code, not confirmed on the release.
 """
 
-from __future__ import annotations
-
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
-from undertone.corpora.corpus import Corpus, rows_by_name
-
-EMOTIONS = {
-    "anger": "angry",
-    "disgust": "disgusted",
-    "fear": "fearful",
-    "happiness": "happy",
-    "sadness": "sad",
-    "surprise": "surprised",
-}
-
-_NAME = rf"subject (?P<speaker>\d+)/(?P<emotion>{'|'.join(EMOTIONS)})/sentence (?P<text>[1-5])/[^.].*"
+from undertone.corpora._file_names import FileNameCorpus
 
 
-class Enterface05(Corpus):
+class Enterface05(FileNameCorpus):
     """eNTERFACE'05; five groups of speakers."""
 
     name = "enterface05"
@@ -47,13 +32,22 @@ class Enterface05(Corpus):
         "The files of subject 11 are named s12: by the file's name two speakers are one, and clips overwrite each "
         "other. A loader takes `s` of `s_3_an_1` for a speaker."
     )
+    emotions = {
+        "anger": "angry",
+        "disgust": "disgusted",
+        "fear": "fearful",
+        "happiness": "happy",
+        "sadness": "sad",
+        "surprise": "surprised",
+    }
+    example = "subject 1/anger/sentence 1/s1_an_1.wav"
+    stem = rf"subject (?P<speaker>\d+)/(?P<emotion>{'|'.join(emotions)})/sentence (?P<text>[1-5])/[^.].*"
+    parents = 3
     default_protocol = "groups"
 
-    def rows(self, root: Path) -> Iterator[dict[str, Any]]:
-        """See `Corpus.rows`."""
-        example = "subject 1/anger/sentence 1/s1_an_1.wav"
-        for row in rows_by_name(self, root, _NAME, example, EMOTIONS, {}, parents=3):
-            yield row | {
-                "id": f"s{row['speaker']}_{row['emotion']}_{row['text']}",
-                "text": f"{row['emotion']} {row['text']}",  # each emotion has sentences of its own
-            }
+    def changes(self, row: dict[str, Any]) -> dict[str, Any]:
+        """See `FileNameCorpus.changes`; each emotion has sentences of its own."""
+        return {
+            "id": f"s{row['speaker']}_{row['emotion']}_{row['text']}",
+            "text": f"{row['emotion']} {row['text']}",
+        }

@@ -16,6 +16,7 @@ speakers; its members differ. Written from published code, not confirmed on the 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,18 +24,8 @@ from undertone.corpora.corpus import Corpus, check_choice, find_audio, other_nam
 from undertone.corpora.folds import Fold, rotate_units
 from undertone.corpora.manifest import Manifest
 
-EMOTIONS = {
-    "angry": "angry",
-    "happy": "happy",
-    "neutral": "neutral",
-    "sad": "sad",
-    "surprise": "surprised",
-    "生气": "angry",
-    "快乐": "happy",
-    "中立": "neutral",
-    "伤心": "sad",
-    "惊喜": "surprised",
-}
+EMOTIONS = {"angry": "angry", "happy": "happy", "neutral": "neutral", "sad": "sad", "surprise": "surprised"}
+EMOTIONS |= {"生气": "angry", "快乐": "happy", "中立": "neutral", "伤心": "sad", "惊喜": "surprised"}
 SPEAKERS = {
     "mandarin": {
         "female": ("0001", "0002", "0003", "0007", "0009"),
@@ -78,9 +69,6 @@ class Esd(Corpus):
 
         Args:
             language: `english`, `mandarin` or `both`.
-
-        Raises:
-            ValueError: another value.
         """
         check_choice(self.name, "language", language, (*SPEAKERS, "both"))
         self.languages = tuple(SPEAKERS) if language == "both" else (language,)
@@ -93,11 +81,7 @@ class Esd(Corpus):
         }
 
     def rows(self, root: Path) -> Iterator[dict[str, Any]]:
-        """See `Corpus.rows`.
-
-        Raises:
-            ValueError: as there; or an utterance has no emotion, neither by its folder nor by its speaker's table.
-        """
+        """See `Corpus.rows`."""
         files = find_audio(root, _STEM, _EXAMPLE, self)
         lines = _read_tables(root)
         others = 0
@@ -124,10 +108,9 @@ class Esd(Corpus):
                 "text": text,
                 "extra": {"language": language},
             }
-        notes = [*other_names(root, [path for path, _ in files], _EXAMPLE)]
+        self.notes = [*other_names(root, [path for path, _ in files], _EXAMPLE)]
         if others:
-            notes.append(f"{others} utterances have another emotion in their table; the folder's is taken.")
-        self.notes = notes
+            self.notes.append(f"{others} utterances have another emotion in their table; the folder's is taken.")
 
     def folds(
         self, manifest: Manifest, protocol: str | None = None, num_folds: int | None = None, seed: int = 0
@@ -159,9 +142,7 @@ def _decoded(path: Path) -> str:
     if content.startswith((b"\xff\xfe", b"\xfe\xff")):
         return content.decode("utf-16", errors="replace")
     mandarin = _FACTS[path.stem][0] == "mandarin"
-    for encoding in ("utf-8-sig", "gb18030" if mandarin else "latin-1"):
-        try:
+    for encoding in ("utf-8-sig", *(["gb18030"] if mandarin else [])):
+        with suppress(UnicodeDecodeError):
             return content.decode(encoding)
-        except UnicodeDecodeError:
-            continue
     return content.decode("latin-1")

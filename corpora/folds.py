@@ -96,7 +96,11 @@ def make_folds(manifest: Manifest, protocol: str, num_folds: int | None = None, 
     if num_folds is not None and num_folds < 2:
         raise ValueError(f"num_folds must be 2 or more, got {num_folds}.")
     folds = _PROTOCOLS[protocol](index, num_folds, seed)
-    return [_marked_if_unknown(fold, index) for fold in folds]
+    for place, fold in enumerate(folds):  # unknown speakers are marked; a known leak stays unmarked, to be refused
+        unknown = any(index.speaker[name] is None for part in fold.parts.values() for name in part)
+        if unknown and not shared_speakers(fold, index):
+            folds[place] = replace(fold, speaker_independent=False)
+    return folds
 
 
 def protocol_used(manifest: Manifest, protocol: str, num_folds: int | None = None) -> str:
@@ -105,11 +109,7 @@ def protocol_used(manifest: Manifest, protocol: str, num_folds: int | None = Non
 
 
 def rotate_units(units: Mapping[str, Sequence[str]], manifest: Manifest, seed: int = 0) -> list[Fold]:
-    """Folds from given groups of utterance ids: each is the test part once, with the next one as dev part.
-
-    Raises:
-        ValueError: fewer than two units.
-    """
+    """Folds from two or more groups of utterance ids: each is the test part once, with the next one as dev part."""
     if len(units) < 2:
         raise ValueError(f"Folds need two or more parts with different speakers, got {', '.join(units)}. Add speakers.")
     return _rotate(units, manifest.speaker_index, seed)
@@ -252,8 +252,7 @@ PROTOCOLS = (*_PROTOCOLS, "auto")
 
 def _known_speakers(index: SpeakerIndex, protocol: str) -> dict[Speaker, list[str]]:
     """Utterances by speaker; refuses unknown speakers, and a single one."""
-    unknown = [name for name in index.ids if index.speaker[name] is None]
-    if unknown:
+    if unknown := [name for name in index.ids if index.speaker[name] is None]:
         raise ValueError(
             f"Protocol {protocol!r} needs the speaker of every utterance; {len(unknown)} of {len(index.ids)} have none "
             f"({listed(unknown)}). Fill the column speaker, or use protocol=random, which is speaker-dependent."
@@ -343,11 +342,8 @@ def _deal(units: Mapping[Any, list[str]], index: SpeakerIndex, num_groups: int, 
         smallest = min(zip(same, map(len, groups), range(num_groups), strict=True))[-1]
         groups[smallest].append(speaker)
     place = {speaker: number for number, group in enumerate(groups) for speaker in group}
-    found = _balance(
-        _profiles([units[speaker] for speaker in order], [genders[speaker] for speaker in order], index),
-        np.array([place[speaker] for speaker in order]),
-        num_groups,
-    )
+    profiles = _profiles([units[speaker] for speaker in order], [genders[speaker] for speaker in order], index)
+    found = _balance(profiles, np.array([place[speaker] for speaker in order]), num_groups)
     groups = [sorted(order[row] for row in np.flatnonzero(found == number)) for number in range(num_groups)]
     return [[utterance for speaker in group for utterance in units[speaker]] for group in groups]
 
@@ -413,12 +409,6 @@ def _balance(profiles: np.ndarray, place: np.ndarray, num_groups: int) -> np.nda
     return place
 
 
-def _marked_if_unknown(fold: Fold, index: SpeakerIndex) -> Fold:
-    """Mark a fold with unknown speakers as speaker-dependent; a known leak stays unmarked, to be refused."""
-    unknown = any(index.speaker[name] is None for part in fold.parts.values() for name in part)
-    return replace(fold, speaker_independent=False) if unknown and not shared_speakers(fold, index) else fold
-
-
 def inner_folds(speakers: Sequence[Hashable], labels: np.ndarray) -> tuple[list[tuple[np.ndarray, np.ndarray]], bool]:
     """Folds inside a training part, to choose settings: each speaker is scored once, by a model of other speakers.
 
@@ -437,16 +427,14 @@ def inner_folds(speakers: Sequence[Hashable], labels: np.ndarray) -> tuple[list[
     names = [str(speaker) for speaker in speakers]
     known = not any(speaker is None or (isinstance(speaker, tuple) and speaker[-1] is None) for speaker in speakers)
     everyone = np.zeros(len(labels))
-    if known and len(set(names)) > 1:
-        number = min(NUM_INNER_FOLDS, len(set(names)))
-        enough = np.bincount(labels + 1).max() >= number
-        splitter = StratifiedGroupKFold(number)
-        parts = list(splitter.split(everyone, labels if enough else np.zeros(len(labels), np.int64), names))
-        return [(fitted, scored) for fitted, scored in parts if len(fitted) and len(scored)], True
-    number = min(NUM_INNER_FOLDS, len(labels))
+    by_speaker = known and len(set(names)) > 1
+    number = min(NUM_INNER_FOLDS, len(set(names)) if by_speaker else len(labels))
     if number < 2:
         raise ValueError("There is only one training utterance: nothing can be chosen. Add utterances.")
     enough = np.bincount(labels + 1).max() >= number
+    if by_speaker:
+        parts = StratifiedGroupKFold(number).split(everyone, labels if enough else everyone.astype(np.int64), names)
+        return [(fitted, scored) for fitted, scored in parts if len(fitted) and len(scored)], True
     plain = StratifiedKFold(number) if enough else KFold(number)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a class with fewer utterances than folds
@@ -501,14 +489,12 @@ def mark_leaks(folds: Sequence[Fold], manifest: Manifest) -> list[Fold]:
 
 def _check_parts(fold: Fold, index: SpeakerIndex) -> None:
     for part, ids in fold.parts.items():
-        unknown = [name for name in ids if name not in index.speaker]
-        if unknown:
+        if unknown := [name for name in ids if name not in index.speaker]:
             raise ValueError(f"Fold {fold.name!r}: {part} has ids that are not in the manifest: {listed(unknown)}.")
         if not ids:
             raise ValueError(f"Fold {fold.name!r} has no {part} utterances; it needs more data, or fewer folds.")
     for one, other in combinations(fold.parts, 2):
-        shared = sorted(set(fold.parts[one]) & set(fold.parts[other]))
-        if shared:
+        if shared := sorted(set(fold.parts[one]) & set(fold.parts[other])):
             raise LeakError(f"Fold {fold.name!r}: {one} and {other} share {len(shared)} utterances: {listed(shared)}.")
 
 

@@ -30,7 +30,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from undertone.corpora.corpus import Corpus, check_choice, find_audio
+from undertone.corpora.corpus import Corpus, check_choice, find_audio, fraction_of_scale
 from undertone.corpora.folds import Fold
 from undertone.corpora.manifest import Manifest
 
@@ -81,7 +81,7 @@ class _Label:
 
     name: re.Match[str]  # the turn's name, matched
     code: str  # what they agreed on, a key of `EMOTIONS`
-    dimensions: dict[str, float]  # means, 0..1
+    dimensions: dict[str, float | None]  # means, 0..1
     votes: list[list[str]]  # the emotions that each rater named
 
 
@@ -113,9 +113,6 @@ class Iemocap(Corpus):
         Args:
             labels: `4class`, `5class` or `all`.
             part: `improvised`, `scripted` or `both`.
-
-        Raises:
-            ValueError: another value.
         """
         check_choice(self.name, "labels", labels, tuple(CODES))
         check_choice(self.name, "part", part, (*PARTS.values(), "both"))
@@ -127,11 +124,7 @@ class Iemocap(Corpus):
         self.expected = _expected(labels) if part == "both" else {}
 
     def rows(self, root: Path) -> Iterator[dict[str, Any]]:
-        """See `Corpus.rows`.
-
-        Raises:
-            ValueError: as there, or a file has no label, or a line of labels is malformed.
-        """
+        """See `Corpus.rows`."""
         files = {path.stem: path for path, _ in find_audio(root, _TURN, "Ses01F_impro01_M000.wav", self)}
         labels, spoken = _read_labels(root), _read_transcriptions(root)
         if strays := sorted(set(files) - set(labels)):
@@ -201,17 +194,12 @@ def _read_labels(root: Path) -> dict[str, _Label]:
                         f"{path}, line {number}: expected [start - end], turn, emotion, [V, A, D]; got {line!r}."
                     )
                 means = zip(("valence", "arousal", "dominance"), match.groups()[2:], strict=True)
-                label = _Label(name, match[2], {axis: _rescaled(float(mean)) for axis, mean in means}, [])
-                labels[match[1]] = label
+                dimensions = {axis: fraction_of_scale(float(mean), 1, 5) for axis, mean in means}
+                label = labels[match[1]] = _Label(name, match[2], dimensions, [])
             elif label is not None and (vote := _VOTE.match(line)):
                 words = [word.strip() for word in vote[1].split(";") if word.strip()]
                 label.votes.append([RATERS_WORDS.get(word, word.lower()) for word in words])
     return labels
-
-
-def _rescaled(mean: float) -> float:
-    """1..5 -> 0..1."""
-    return min(max((mean - 1) / 4, 0.0), 1.0)
 
 
 def _read_transcriptions(root: Path) -> dict[str, str]:

@@ -8,25 +8,14 @@
 Utterances of another label are left out. Leave-one-speaker-out makes four folds. Not confirmed on the release.
 """
 
-from __future__ import annotations
-
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
-
-from undertone.corpora.corpus import Corpus, check_choice, rows_by_name
+from undertone.corpora._file_names import FileNameCorpus
+from undertone.corpora.corpus import check_choice
 
 PRIMARY = ("angry", "excited", "happy", "neutral", "sad")
 SECONDARY = ("anxious", "apologetic", "assertive", "concerned", "encouraging")
-SPEAKERS = {"female1": "female", "female2": "female", "male1": "male", "male2": "male"}
-LABELS = ("primary", "all")
-
-_STEM = (
-    rf"(?P<speaker>{'|'.join(SPEAKERS)})_(?P<emotion>{'|'.join(PRIMARY + SECONDARY)})_(?P<text>\d+[ab])_(?P<take>[12])"
-)
 
 
-class JlCorpus(Corpus):
+class JlCorpus(FileNameCorpus):
     """JL corpus; primary or all emotions; leave-one-speaker-out."""
 
     name = "jl_corpus"
@@ -41,6 +30,12 @@ class JlCorpus(Corpus):
     num_speakers = 4
     num_classes = 5
     pitfalls = "It has 5 primary and 5 secondary emotions: a figure must say which."
+    genders = {"female1": "female", "female2": "female", "male1": "male", "male2": "male"}
+    example = "female1_angry_10a_1.wav"
+    stem = (
+        rf"(?P<speaker>{'|'.join(genders)})_(?P<emotion>{'|'.join(PRIMARY + SECONDARY)})"
+        r"_(?P<text>\d+[ab])_(?P<take>[12])"
+    )
     default_protocol = "speaker"
 
     def __init__(self, *, labels: str = "primary") -> None:
@@ -52,15 +47,11 @@ class JlCorpus(Corpus):
         Raises:
             ValueError: another value.
         """
-        check_choice(self.name, "labels", labels, LABELS)
-        self.emotions = PRIMARY if labels == "primary" else PRIMARY + SECONDARY
+        check_choice(self.name, "labels", labels, ("primary", "all"))
+        emotions = PRIMARY if labels == "primary" else PRIMARY + SECONDARY
+        self.emotions = {emotion: emotion for emotion in emotions}
         self.variant = f"{len(self.emotions)} emotions"
         self.expected = {
             "emotion": dict.fromkeys(self.emotions, 240),
-            "speaker": dict.fromkeys(SPEAKERS, 60 * len(self.emotions)),
+            "speaker": dict.fromkeys(self.genders, 60 * len(self.emotions)),
         }
-
-    def rows(self, root: Path) -> Iterator[dict[str, Any]]:
-        """See `Corpus.rows`."""
-        emotions = {emotion: emotion for emotion in self.emotions}
-        return rows_by_name(self, root, _STEM, "female1_angry_10a_1.wav", emotions, SPEAKERS)

@@ -7,7 +7,7 @@ import json
 import os
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -118,12 +118,12 @@ class Manifest:
         utterances = [_utterance(row, corpus) for row in rows]
         if not utterances:
             raise ValueError(f"The manifest of {corpus!r} would be empty: there is no usable utterance.")
-        repeated = [name for name, count in Counter(utterance.id for utterance in utterances).items() if count > 1]
-        if repeated:
+        if repeated := [name for name, count in Counter(item.id for item in utterances).items() if count > 1]:
             raise ValueError(f"Ids must be unique; {len(repeated)} repeat in {corpus!r}: {listed(repeated)}.")
         try:
-            table = [_to_arrow(asdict(utterance)) for utterance in utterances]
-            columns = {name: [row[name] for row in table] for name in COLUMNS}
+            columns = {name: [getattr(utterance, name) for utterance in utterances] for name in COLUMNS}
+            for name in _JSON_COLUMNS:
+                columns[name] = [json.dumps(value, sort_keys=True, default=str) for value in columns[name]]
             return cls(Dataset.from_dict(columns, features=_features()))
         except (ArrowException, TypeError, ValueError, OverflowError, RecursionError) as error:
             raise ValueError(f"The manifest of {corpus!r} cannot hold a value: {error}. Correct its labels.") from error
@@ -132,9 +132,7 @@ class Manifest:
         """Write the manifest atomically into `folder`, which is created if needed."""
         import pyarrow
 
-        path = Path(folder) / FILE_NAME
-        path.parent.mkdir(parents=True, exist_ok=True)
-        table = self.dataset.data.table
+        path, table = Path(folder) / FILE_NAME, self.dataset.data.table
         with (
             atomic_path(path) as draft,
             pyarrow.OSFile(str(draft), "wb") as sink,
@@ -159,11 +157,11 @@ class Manifest:
                 f"No manifest in {folder} (no {FILE_NAME}). `undertone prepare CORPUS --out {folder}` makes one."
             )
         table = _read_table(path)
-        if missing := [name for name in _DERIVED if name not in table.column_names]:  # written before there was one
-            for name in missing:
-                table = table.append_column(name, [[""] * len(table)])
-            return cls(Dataset(InMemoryTable(table), info=DatasetInfo(features=_features())))
-        return cls(Dataset(MemoryMappedTable(table, str(path)), info=DatasetInfo(features=_features())))
+        mapped: Any = MemoryMappedTable(table, str(path))
+        for name in (name for name in _DERIVED if name not in table.column_names):  # written before there was one
+            table = table.append_column(name, [[""] * len(table)])
+            mapped = InMemoryTable(table)
+        return cls(Dataset(mapped, info=DatasetInfo(features=_features())))
 
     def __len__(self) -> int:
         return len(self.dataset)
@@ -204,11 +202,7 @@ class Manifest:
         return tuple(sorted({name for extra in self.column("extra") for name in extra}))
 
     def column(self, name: str) -> list[Any]:
-        """One value per utterance, in order, of a field of `Utterance`.
-
-        Raises:
-            ValueError: there is no such field.
-        """
+        """One value per utterance, in order, of a field of `Utterance`; a ValueError lists the fields."""
         if name in _JSON_COLUMNS:
             return [json.loads(value) for value in self.dataset[name][:]]
         if name not in COLUMNS:
@@ -216,11 +210,7 @@ class Manifest:
         return list(self.dataset[name][:])
 
     def labels(self, name: str) -> list[Any]:
-        """One value per utterance, in order, of one of `LABELS` or of a user-defined column.
-
-        Raises:
-            ValueError: there is no such column.
-        """
+        """One value per utterance, in order, of one of `LABELS` or a user-defined column; a ValueError lists both."""
         if name in LABELS:
             return self.column(name)
         if name not in self.extra_columns:
@@ -229,14 +219,9 @@ class Manifest:
         return [extra.get(name) for extra in self.column("extra")]
 
     def select(self, ids: Iterable[str]) -> list[Utterance]:
-        """The utterances of these ids, in the order given.
-
-        Raises:
-            ValueError: an id is not in the manifest.
-        """
+        """The utterances of these ids, in the order given; a ValueError names ids that are not in the manifest."""
         ids = list(ids)
-        unknown = [name for name in ids if name not in self._rows]
-        if unknown:
+        if unknown := [name for name in ids if name not in self._rows]:
             raise ValueError(f"{len(unknown)} of {len(ids)} ids are not in the manifest: {listed(unknown)}.")
         columns = self.dataset[[self._rows[name] for name in ids]]
         return [_from_arrow(dict(zip(columns, row, strict=True))) for row in zip(*columns.values(), strict=True)]
@@ -316,10 +301,6 @@ def _utterance(row: Mapping[str, Any], corpus: str) -> Utterance:
     return Utterance(**{"corpus": corpus, **row, "path": str(row["path"])})
 
 
-def _to_arrow(row: dict[str, Any]) -> dict[str, Any]:
-    return row | {name: json.dumps(row[name], sort_keys=True, default=str) for name in _JSON_COLUMNS}
-
-
 def _from_arrow(row: Mapping[str, Any]) -> Utterance:
     return Utterance(**{**row} | {name: json.loads(row[name]) for name in _JSON_COLUMNS})
 
@@ -332,6 +313,14 @@ def _features() -> Any:
     types |= dict.fromkeys(("start", "end", "duration", *DIMENSIONS), "float64")
     types |= dict.fromkeys(("size", "mtime_ns"), "int64")
     return Features({name: Value(kind) for name, kind in types.items()})
+
+
+def sum_votes(votes: Mapping[str, float], names: Mapping[str, str]) -> dict[str, float]:
+    """Votes under other names of their labels, {label: name}; those of one name add up, a label without one stays."""
+    total: defaultdict[str, float] = defaultdict(float)
+    for label, count in votes.items():
+        total[names.get(label, label)] += count
+    return dict(total)
 
 
 def sentence_key(text: str | None) -> str:

@@ -71,11 +71,7 @@ class Meld(Corpus):
     default_protocol = "split"
 
     def rows(self, root: Path) -> Iterator[dict[str, Any]]:
-        """See `Corpus.rows`.
-
-        Raises:
-            ValueError: as there; or a folder or table of a part is missing, or a row is not as the release writes it.
-        """
+        """See `Corpus.rows`."""
         rows = [row for part in PARTS for row in self._part(root, part)]
         left_out = [row for row in rows if row["id"] in LEFT_OUT]
         if left_out:

@@ -23,7 +23,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from undertone.corpora.corpus import Corpus, check_choice, find_audio, fraction_of_scale
+from undertone.corpora.corpus import Corpus, beside, check_choice, find_audio, fraction_of_scale
 
 EMOTIONS = {"A": "angry", "H": "happy", "S": "sad", "N": "neutral", "O": "other", "X": None}
 CODES = {"4class": "AHSN", "all": "AHSNOX"}
@@ -65,9 +65,6 @@ class MspImprov(Corpus):
 
         Args:
             labels: `4class` or `all`.
-
-        Raises:
-            ValueError: another value.
         """
         check_choice(self.name, "labels", labels, tuple(CODES))
         self.labels = labels
@@ -75,11 +72,7 @@ class MspImprov(Corpus):
         self.expected = {"emotion": dict(angry=792, happy=2644, sad=885, neutral=3477)} if labels == "4class" else {}
 
     def rows(self, root: Path) -> Iterator[dict[str, Any]]:
-        """See `Corpus.rows`.
-
-        Raises:
-            ValueError: as there; or the table is missing, or a line of it is not as the release writes it.
-        """
+        """See `Corpus.rows`."""
         example = "session1/S01A/P/MSP-IMPROV-S01A-F01-P-FM01.wav"
         files = {path.stem: path for path, _ in find_audio(root, _TURN, example, self)}
         labels = _read(root)
@@ -106,9 +99,7 @@ _Label = tuple[re.Match[str], str, dict[str, float | None], Counter[str]]
 
 def _read(root: Path) -> dict[str, _Label]:
     """{turn: (its name matched, code, dimensions 0..1, votes)} of the table."""
-    found = (folder / name for folder in (root, root.parent) for name in TABLES)
-    path = next((path for path in found if path.is_file()), None)
-    if path is None:
+    if (path := beside(root, *TABLES)) is None:
         raise ValueError(f"msp_improv: no {TABLES[0]} in {root} or beside it. Give --root the folder of the release.")
     labels: dict[str, _Label] = {}
     votes: Counter[str] = Counter()

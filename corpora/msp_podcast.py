@@ -85,9 +85,6 @@ class MspPodcast(Corpus):
             labels: `8class`, `4class` or `all`.
             test: `test1` or `test2`.
             speakers: `all`, or `known` to leave out turns of unknown speakers.
-
-        Raises:
-            ValueError: another value.
         """
         check_choice(self.name, "labels", labels, tuple(CODES))
         check_choice(self.name, "test", test, ("test1", "test2"))
@@ -97,11 +94,7 @@ class MspPodcast(Corpus):
         self.variant = f"{what}; {test}" + ("; known speakers" if speakers == "known" else "")
 
     def rows(self, root: Path) -> Iterator[dict[str, Any]]:
-        """See `Corpus.rows`.
-
-        Raises:
-            ValueError: as there; or the table is missing, or a line of it is not as the releases write it.
-        """
+        """See `Corpus.rows`."""
         folder = root / "Audios" if (root / "Audios").is_dir() else root
         example = "Audios/MSP-PODCAST_0001_0008.wav"
         files = {path.stem: path for path, _ in find_audio(folder, r"MSP-PODCAST_[\d_]+", example, self)}
@@ -120,7 +113,7 @@ class MspPodcast(Corpus):
                     f"{path}, line {number}: expected a Split_Set of {', '.join(SPLITS)}, {HIDDEN} and an EmoClass of "
                     f"{' '.join(EMOTIONS)}; got {row['Split_Set']!r} and {row['EmoClass']!r}."
                 )
-            speaker = _known(row["SpkrID"])
+            speaker = None if row["SpkrID"].lower() in ("", "unknown", "nan") else row["SpkrID"]
             if code not in CODES[self.labels] or (speaker is None and self.speakers == "known"):
                 continue
             unknown += speaker is None
@@ -138,13 +131,12 @@ class MspPodcast(Corpus):
                 "split": SPLITS[split],
                 **means,
             }
-        notes = [f"{count} turns of {part} are left out." for part, count in sorted(left_out.items())]
+        self.notes = [f"{count} turns of {part} are left out." for part, count in sorted(left_out.items())]
         if unknown:
-            notes.append(
+            self.notes.append(
                 f"{unknown} turns have no known speaker, so that no split with them can claim to be "
                 f"speaker-independent; corpus.speakers=known leaves them out."
             )
-        self.notes = notes
 
 
 def _table(root: Path) -> Path:
@@ -156,11 +148,6 @@ def _table(root: Path) -> Path:
         f"msp_podcast: no Labels/{TABLES[0]} (older releases: {TABLES[1]}) in {root}. "
         f"Give --root the folder of the release, with Audios and Labels."
     )
-
-
-def _known(speaker: str) -> str | None:
-    """The speaker; None where it says that none is known."""
-    return None if speaker.lower() in ("", "unknown", "nan") else speaker
 
 
 def _read_votes(path: Path) -> dict[str, dict[str, int]]:

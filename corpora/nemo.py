@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from undertone.corpora.corpus import Corpus, find_audio, read_rows
+from undertone.corpora.corpus import Corpus, beside, find_audio, read_rows
 
 EMOTIONS = {
     "anger": "angry",
@@ -37,22 +37,15 @@ class Nemo(Corpus):
     num_speakers = 9
     num_classes = 6
     pitfalls = "Its table pads speaker ids with blanks, so that ids read as they are do not match the files'."
-    expected = {
-        "emotion": dict(angry=749, fearful=736, happy=749, neutral=809, sad=769, surprised=669),
-    }
+    expected = {"emotion": dict(angry=749, fearful=736, happy=749, neutral=809, sad=769, surprised=669)}
     default_protocol = "speaker"
 
     def rows(self, root: Path) -> Iterator[dict[str, Any]]:
-        """See `Corpus.rows`.
-
-        Raises:
-            ValueError: as there; or the table is missing, or a line of it is not as the release writes it.
-        """
+        """See `Corpus.rows`."""
         folder = root / "samples" if (root / "samples").is_dir() else root
         found = find_audio(folder, r"[A-Z]+\d_[a-z]+_\d+", "samples/WR0_surprised_64.wav", self)
         files = {path.stem: path for path, _ in found}
-        table = next((one / "data.tsv" for one in (root, root.parent) if (one / "data.tsv").is_file()), None)
-        if table is None:
+        if (table := beside(root, "data.tsv")) is None:
             raise ValueError(f"nemo: no data.tsv in {root} or beside it; it is in the repository, {self.url}.")
         named = set()
         for number, row in read_rows(table, _COLUMNS, delimiter="\t", quoted=False):
@@ -72,6 +65,6 @@ class Nemo(Corpus):
                 "extra": {"age": row["age"]},
             }
         strays = sorted(set(files) - named)
-        self.notes = (
-            [f"{len(strays)} files such as {strays[0]} are not in data.tsv and are left out."] if strays else []
-        )
+        self.notes = []
+        if strays:
+            self.notes = [f"{len(strays)} files such as {strays[0]} are not in data.tsv and are left out."]

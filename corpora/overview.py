@@ -4,16 +4,8 @@ from __future__ import annotations
 
 from undertone.corpora import corpus_names, load_corpus
 
-_HEADER = (
-    "Name",
-    "Language",
-    "Clips",
-    "Speakers",
-    "Classes",
-    "Default protocol",
-    "Licence",
-    "Pitfalls of the release and of other tools",
-)
+_HEADER = "Name, Language, Clips, Speakers, Classes, Default protocol, Licence".split(", ")
+_HEADER += ["Pitfalls of the release and of other tools"]
 _NOTE = """# Corpora
 
 Made by `python -m undertone.corpora.overview > docs/corpora.md`. Each corpus is a file in `corpora/`, whose docstring
@@ -25,21 +17,15 @@ are those of the default labels; where a number is not given, it differs by rele
 
 def markdown() -> str:
     """The page."""
-    lines = [_NOTE, _row(_HEADER), _row(["---"] * len(_HEADER))]
+    rows = [_HEADER, ["---"] * len(_HEADER)]
     for name in corpus_names():
         corpus = load_corpus(name)
         if corpus.pitfalls or corpus.num_clips:  # not the synthetic one
             numbers = (corpus.num_clips, corpus.num_speakers, corpus.num_classes)
             shown = ["–" if number is None else f"{number:,}" for number in numbers]
-            title = f"[{name}]({corpus.url})"
-            lines.append(
-                _row([title, corpus.language, *shown, corpus.default_protocol, corpus.licence, corpus.pitfalls])
-            )
-    return "\n".join(lines) + "\n"
-
-
-def _row(cells: list[str] | tuple[str, ...]) -> str:
-    return f"| {' | '.join(cells)} |"
+            facts = corpus.default_protocol, corpus.licence, corpus.pitfalls
+            rows.append([f"[{name}]({corpus.url})", corpus.language, *shown, *facts])
+    return "\n".join([_NOTE, *(f"| {' | '.join(row)} |" for row in rows), ""])
 
 
 if __name__ == "__main__":

@@ -77,11 +77,12 @@ def prepare(
     rows = list(corpus.rows(root))
     if given is not None and corpus.confined:
         check_inside(corpus, rows, given)
-    checks = []
-    cache = None if trusted is None else _cache_file(trusted, corpus, root)
+    checks: list[_Measured | AudioError] = []
+    cache, known = None, dict[str, Any]()
     if trusted is not None:
         remove_drafts(trusted)
-    known = read_record(cache) if cache is not None and cache.is_file() else {}
+        cache = trusted / f"{hashlib.sha256(f'{corpus.name} {root.absolute()}'.encode()).hexdigest()[:32]}.json"
+        known = read_record(cache) if cache.is_file() else {}
     with ThreadPoolExecutor(_THREADS) as pool:
         for check in pool.map(partial(_check, known=known), rows):
             checks.append(check)
@@ -196,11 +197,6 @@ class _Measured:
             yield f"{row['id']} has {loud}."
 
 
-def _cache_file(folder: Path, corpus: Corpus, root: Path) -> Path:
-    name = hashlib.sha256(f"{corpus.name} {Path(root).absolute()}".encode()).hexdigest()
-    return folder / f"{name[:32]}.json"
-
-
 def _segment(row: Mapping[str, Any]) -> str:
     """Key of a file and a segment of it in the cache."""
     return json.dumps([str(Path(row["path"]).absolute()), row.get("start"), row.get("end")])
@@ -219,12 +215,8 @@ def _check(row: Mapping[str, Any], known: Mapping[str, Any]) -> _Measured | Audi
     """The cached result of an unchanged file, or that of reading it; errors are returned, so that other files go on."""
     path = Path(row["path"])
     stamp = _stamp(path)  # before reading: a change in between shows next time
-    before = known.get(_segment(row))
-    if (
-        before is not None
-        and "landmarks" in before
-        and (before["fields"]["size"], before["fields"]["mtime_ns"]) == stamp
-    ):
+    before = known.get(_segment(row), {})
+    if "landmarks" in before and (before["fields"]["size"], before["fields"]["mtime_ns"]) == stamp:
         return _Measured(**before)
     try:
         samples, sample_rate = read_samples(path, row.get("start"), row.get("end"))
@@ -247,11 +239,9 @@ def _check(row: Mapping[str, Any], known: Mapping[str, Any]) -> _Measured | Audi
 def check_inside(corpus: Corpus, rows: Sequence[Mapping[str, Any]], root: Path) -> None:
     """Refuse paths outside `root`: absolute ones, through `..`, and through links."""
     home = os.path.realpath(root)
-    paths = [str(path) for row in rows for path in (row["path"], row.get("series")) if path is not None]
-    outside = [
-        path for path in paths if "\0" not in path and os.path.commonpath([home, os.path.realpath(path)]) != home
-    ]
-    if outside:
+    paths = (str(path) for row in rows for path in (row["path"], row.get("series")) if path is not None)
+    paths = (path for path in paths if "\0" not in path)  # such a file cannot be read either
+    if outside := [path for path in paths if os.path.commonpath([home, os.path.realpath(path)]) != home]:
         raise ValueError(
             f"{corpus.name}: {len(outside)} paths lead out of --root {root}, such as {outside[0]}. "
             f"Correct them, or omit --root to allow them."
@@ -272,12 +262,8 @@ def unexpected_counts(corpus: Corpus, rows: Sequence[Mapping[str, Any]]) -> Iter
     for column, expected in corpus.expected.items():
         found = Counter(row.get(column) for row in rows)
         labels = [*expected, *sorted(str(label) for label in found if label not in expected)]
-        wrong = [
-            f"{label} {found[label]} (not {expected.get(label, 0)})"
-            for label in labels
-            if found[label] != expected.get(label, 0)
-        ]
-        if wrong:
+        counts = ((label, found[label], expected.get(label, 0)) for label in labels)
+        if wrong := [f"{label} {count} (not {should})" for label, count, should in counts if count != should]:
             yield f"{corpus.name}: {column} counts are not those of the complete corpus: {', '.join(wrong)}."
 
 

@@ -52,9 +52,6 @@ class Recola(Corpus):
         Args:
             segment: seconds.
             cache: folder for the tables of mean annotations.
-
-        Raises:
-            ValueError: `segment` is not a positive number.
         """
         if not isinstance(segment, int | float) or not segment > 0:
             raise ValueError(f"recola has no segment={segment}. Give seconds, for example corpus.segment=30.")
@@ -62,18 +59,18 @@ class Recola(Corpus):
         self.variant = f"utterances of {segment:g} s"
 
     def rows(self, root: Path) -> Iterator[dict[str, Any]]:
-        """See `Corpus.rows`.
-
-        Raises:
-            ValueError: as there; or a table of annotations is missing or is not as the release writes it.
-        """
+        """See `Corpus.rows`."""
         for path, _ in find_audio(root, r"P\d+", "RECOLA-Audio-recordings/P16.wav", self):
             tables = {axis: _read(_table(root, axis, path.stem)) for axis in AXES}
             times = sorted(set.intersection(*map(set, tables.values())))
             if len(times) < 2:
                 raise ValueError(f"recola: the annotations of {path.stem} have no two times in common.")
             lines = [f"{time!r},{','.join(f'{tables[axis][time]:.6g}' for axis in AXES)}" for time in times]
-            series = self._write("\n".join([",".join((TIME, *AXES)), *lines, ""]))
+            text = "\n".join([",".join((TIME, *AXES)), *lines, ""])
+            series = self.cache / f"{hashlib.sha256(text.encode()).hexdigest()[:32]}.csv"
+            if not series.is_file():
+                with atomic_path(series) as draft:
+                    draft.write_text(text, "utf-8")
             num_segments = max(1, round(times[-1] / self.segment))
             for number in range(num_segments):
                 last = number == num_segments - 1
@@ -85,15 +82,6 @@ class Recola(Corpus):
                     "speaker": path.stem,
                     "series": str(series),
                 }
-
-    def _write(self, text: str) -> Path:
-        """The file of this content in the cache."""
-        path = self.cache / f"{hashlib.sha256(text.encode()).hexdigest()[:32]}.csv"
-        if not path.is_file():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with atomic_path(path) as draft:
-                draft.write_text(text, "utf-8")
-        return path
 
 
 def _table(root: Path, axis: str, stem: str) -> Path:

@@ -6,31 +6,12 @@ by emotion, so that the number is an extra column and no text. Nothing is left o
 no default task. Leave-one-speaker-out makes four folds. Not confirmed on the release.
 """
 
-from __future__ import annotations
-
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
-from undertone.corpora.corpus import Corpus, find_audio, other_names
-
-EMOTIONS = {
-    "sa": "sad",
-    "su": "surprised",
-    "a": "angry",
-    "d": "disgusted",
-    "f": "fearful",
-    "h": "happy",
-    "n": "neutral",
-}
-SPEAKERS = ("DC", "JE", "JK", "KL")
-
-_ONE = "|".join(SPEAKERS)
-_NAME = rf"(?:(?P<folder>{_ONE})/|.*/(?P<prefix>{_ONE})_)(?P<emotion>{'|'.join(EMOTIONS)})(?P<sentence>\d\d)"
-_EXAMPLE = "DC/a01.wav or DC_a01.wav"
+from undertone.corpora._file_names import FileNameCorpus
 
 
-class Savee(Corpus):
+class Savee(FileNameCorpus):
     """SAVEE; leave-one-speaker-out."""
 
     name = "savee"
@@ -45,23 +26,25 @@ class Savee(Corpus):
     num_speakers = 4
     num_classes = 7
     pitfalls = "Codes read by their first letter make one class of sad and surprised."
+    emotions = {
+        "sa": "sad",
+        "su": "surprised",
+        "a": "angry",
+        "d": "disgusted",
+        "f": "fearful",
+        "h": "happy",
+        "n": "neutral",
+    }
+    genders = dict.fromkeys(("DC", "JE", "JK", "KL"), "male")
+    example = "DC/a01.wav or DC_a01.wav"
+    stem = rf"(?:.*/)?(?P<speaker>{'|'.join(genders)})[/_](?P<emotion>{'|'.join(emotions)})(?P<sentence>\d\d)"
+    parents = 1
     expected = {
-        "emotion": {emotion: 120 if emotion == "neutral" else 60 for emotion in EMOTIONS.values()},
-        "speaker": dict.fromkeys(SPEAKERS, 120),
+        "emotion": {emotion: 120 if emotion == "neutral" else 60 for emotion in emotions.values()},
+        "speaker": dict.fromkeys(genders, 120),
     }
     default_protocol = "speaker"
 
-    def rows(self, root: Path) -> Iterator[dict[str, Any]]:
-        """See `Corpus.rows`."""
-        files = find_audio(root, _NAME, _EXAMPLE, self, parents=1)
-        self.notes = [*other_names(root, [path for path, _ in files], _EXAMPLE)]
-        for path, match in files:
-            speaker = match["folder"] or match["prefix"]
-            yield {
-                "id": f"{speaker}_{match['emotion']}{match['sentence']}",
-                "path": path,
-                "speaker": speaker,
-                "gender": "male",
-                "emotion": EMOTIONS[match["emotion"]],
-                "extra": {"sentence": match["sentence"]},
-            }
+    def changes(self, row: dict[str, Any]) -> dict[str, Any]:
+        """See `FileNameCorpus.changes`."""
+        return {"id": f"{row['speaker']}_{row['id'].removeprefix(row['speaker'] + '_')}"}

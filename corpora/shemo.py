@@ -5,20 +5,10 @@ number; the letter F at the front is the gender, not fear. 44.1 kHz. Nothing is 
 papers often leave it out. The speakers make five groups. Counts as published, not confirmed on the release.
 """
 
-from __future__ import annotations
-
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
-
-from undertone.corpora.corpus import Corpus, rows_by_name
-
-EMOTIONS = {"A": "angry", "F": "fearful", "H": "happy", "N": "neutral", "S": "sad", "W": "surprised"}
-
-_STEM = r"(?P<speaker>(?P<gender>[FM])\d\d)(?P<emotion>[AFHNSW])\d\d+"
+from undertone.corpora._file_names import FileNameCorpus
 
 
-class Shemo(Corpus):
+class Shemo(FileNameCorpus):
     """ShEMO; five groups of speakers."""
 
     name = "shemo"
@@ -33,9 +23,9 @@ class Shemo(Corpus):
     num_speakers = 87
     num_classes = 6
     pitfalls = "Random divisions test on training speakers; fearful has 38 clips, which some leave out."
+    emotions = {"A": "angry", "F": "fearful", "H": "happy", "N": "neutral", "S": "sad", "W": "surprised"}
+    genders = {"F": "female", "M": "male"}
+    example = "F01A01.wav"
+    stem = r"(?P<speaker>(?P<gender>[FM])\d\d)(?P<emotion>[AFHNSW])\d\d+"
     expected = {"emotion": dict(angry=1059, fearful=38, happy=201, neutral=1028, sad=449, surprised=225)}
     default_protocol = "groups"
-
-    def rows(self, root: Path) -> Iterator[dict[str, Any]]:
-        """See `Corpus.rows`."""
-        return rows_by_name(self, root, _STEM, "F01A01.wav", EMOTIONS, {"F": "female", "M": "male"})

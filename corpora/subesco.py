@@ -5,28 +5,10 @@ are numbered apart, so a speaker is `F_01`, not `01`. Nothing is left out. The s
 and two men. Not confirmed on the release.
 """
 
-from __future__ import annotations
-
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
-
-from undertone.corpora.corpus import Corpus, rows_by_name
-
-EMOTIONS = {
-    "ANGRY": "angry",
-    "DISGUST": "disgusted",
-    "FEAR": "fearful",
-    "HAPPY": "happy",
-    "NEUTRAL": "neutral",
-    "SAD": "sad",
-    "SURPRISE": "surprised",
-}
-
-_STEM = rf"(?P<speaker>(?P<gender>[FM])_\d+)_[A-Z]+_S_(?P<text>\d+)_(?P<emotion>{'|'.join(EMOTIONS)})_(?P<take>\d)"
+from undertone.corpora._file_names import FileNameCorpus
 
 
-class Subesco(Corpus):
+class Subesco(FileNameCorpus):
     """SUBESCO; five groups of speakers."""
 
     name = "subesco"
@@ -41,13 +23,20 @@ class Subesco(Corpus):
     num_speakers = 20
     num_classes = 7
     pitfalls = "The number alone makes one speaker of a woman and a man."
+    emotions = {
+        "ANGRY": "angry",
+        "DISGUST": "disgusted",
+        "FEAR": "fearful",
+        "HAPPY": "happy",
+        "NEUTRAL": "neutral",
+        "SAD": "sad",
+        "SURPRISE": "surprised",
+    }
+    genders = {"F": "female", "M": "male"}
+    example = "F_01_OISHI_S_1_ANGRY_1.wav"
+    stem = rf"(?P<speaker>(?P<gender>[FM])_\d+)_[A-Z]+_S_(?P<text>\d+)_(?P<emotion>{'|'.join(emotions)})_(?P<take>\d)"
     expected = {
-        "emotion": dict.fromkeys(EMOTIONS.values(), 1000),
+        "emotion": dict.fromkeys(emotions.values(), 1000),
         "speaker": {f"{letter}_{number:02d}": 350 for letter in "FM" for number in range(1, 11)},
     }
     default_protocol = "groups"
-
-    def rows(self, root: Path) -> Iterator[dict[str, Any]]:
-        """See `Corpus.rows`."""
-        example = "F_01_OISHI_S_1_ANGRY_1.wav"
-        return rows_by_name(self, root, _STEM, example, EMOTIONS, {"F": "female", "M": "male"})

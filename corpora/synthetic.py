@@ -204,9 +204,6 @@ class Synthetic(Corpus):
             seed: of everything, >= 0.
             num_speakers: >= 1; more speakers do not change the first ones.
             per_emotion: utterances of each speaker and emotion, >= 1.
-
-        Raises:
-            ValueError: a number is too small or not an integer.
         """
         whole = all(isinstance(number, int) for number in (seed, num_speakers, per_emotion))
         if not whole or seed < 0 or num_speakers < 1 or per_emotion < 1:
@@ -233,7 +230,10 @@ class Synthetic(Corpus):
                     scores = np.clip(_DIMENSIONS[emotion] + rng.normal(0, 0.07, 3), 0, 1)
                     path = folder / f"{name}.wav"
                     if not path.exists():
-                        _write(path, speak(self._voice(number), self._prosody(number, order, rng), rng))
+                        samples = speak(self._voice(number), self._prosody(number, order, rng), rng)
+                        with draft_folder(path) as beside:
+                            soundfile.write(beside / path.name, samples, SAMPLE_RATE, format="WAV", subtype="PCM_16")
+                            os.replace(beside / path.name, path)
                     yield {
                         "id": name,
                         "path": path,
@@ -259,10 +259,3 @@ class Synthetic(Corpus):
         """One utterance of an emotion by this speaker."""
         way = np.random.default_rng([self.seed, number, order]).normal(0, _SPEAKER_STD * _STD)
         return Prosody(*(list(_MEANS.values())[order] + way + rng.normal(0, _STD)).tolist())
-
-
-def _write(path: Path, samples: np.ndarray) -> None:
-    """Write a 16 bit wav atomically."""
-    with draft_folder(path) as beside:
-        soundfile.write(beside / path.name, samples, SAMPLE_RATE, format="WAV", subtype="PCM_16")
-        os.replace(beside / path.name, path)

@@ -10,28 +10,12 @@ training speaker, and the results say so. Random divisions of TESS, which most p
 100 % and hold for these two speakers alone. Counts confirmed by two published tools, not on the release.
 """
 
-from __future__ import annotations
-
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
-from undertone.corpora.corpus import Corpus, rows_by_name
-
-EMOTIONS = {
-    "angry": "angry",
-    "disgust": "disgusted",
-    "fear": "fearful",
-    "happy": "happy",
-    "neutral": "neutral",
-    "ps": "surprised",
-    "sad": "sad",
-}
-
-_STEM = rf"(?P<speaker>OAF?|YAF)_(?P<text>[a-z]+)_(?P<emotion>{'|'.join(EMOTIONS)})"
+from undertone.corpora._file_names import FileNameCorpus
 
 
-class Tess(Corpus):
+class Tess(FileNameCorpus):
     """TESS; two folds, each testing the other speaker."""
 
     name = "tess"
@@ -49,13 +33,23 @@ class Tess(Corpus):
         "Random divisions test on the training speakers. One file's speaker is misspelt, two .wav files are AIFF, and "
         "copies hold every file twice."
     )
+    emotions = {
+        "angry": "angry",
+        "disgust": "disgusted",
+        "fear": "fearful",
+        "happy": "happy",
+        "neutral": "neutral",
+        "ps": "surprised",
+        "sad": "sad",
+    }
+    example = "OAF_back_angry.wav"
+    stem = rf"(?P<speaker>OAF?|YAF)_(?P<text>[a-z]+)_(?P<emotion>{'|'.join(emotions)})"
     expected = {
-        "emotion": dict.fromkeys(EMOTIONS.values(), 400),
+        "emotion": dict.fromkeys(emotions.values(), 400),
         "speaker": dict(OAF=1400, YAF=1400),
     }
     default_protocol = "speaker"
 
-    def rows(self, root: Path) -> Iterator[dict[str, Any]]:
-        """See `Corpus.rows`."""
-        for row in rows_by_name(self, root, _STEM, "OAF_back_angry.wav", EMOTIONS, {}):
-            yield row | {"speaker": "YAF" if row["speaker"] == "YAF" else "OAF", "gender": "female"}
+    def changes(self, row: dict[str, Any]) -> dict[str, Any]:
+        """See `FileNameCorpus.changes`."""
+        return {"speaker": "YAF" if row["speaker"] == "YAF" else "OAF", "gender": "female"}

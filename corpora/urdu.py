@@ -5,20 +5,10 @@
 letters of the names. Not confirmed on the release, whose papers say 38 speakers where its names have 29.
 """
 
-from __future__ import annotations
-
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
-
-from undertone.corpora.corpus import Corpus, rows_by_name
-
-EMOTIONS = {"A": "angry", "H": "happy", "N": "neutral", "S": "sad"}
-
-_STEM = r"(?P<speaker>S(?P<gender>[MF])\d+)_F\d+_(?P<emotion>[AHNS])\d+"
+from undertone.corpora._file_names import FileNameCorpus
 
 
-class Urdu(Corpus):
+class Urdu(FileNameCorpus):
     """URDU; five groups of speakers."""
 
     name = "urdu"
@@ -33,9 +23,9 @@ class Urdu(Corpus):
     num_speakers = 29
     num_classes = 4
     pitfalls = "Random divisions test on training speakers, who have 14 clips each on average."
-    expected = {"emotion": dict.fromkeys(EMOTIONS.values(), 100)}
+    emotions = {"A": "angry", "H": "happy", "N": "neutral", "S": "sad"}
+    genders = {"F": "female", "M": "male"}
+    example = "Angry/SM1_F10_A010.wav"
+    stem = r"(?P<speaker>S(?P<gender>[MF])\d+)_F\d+_(?P<emotion>[AHNS])\d+"
+    expected = {"emotion": dict.fromkeys(emotions.values(), 100)}
     default_protocol = "groups"
-
-    def rows(self, root: Path) -> Iterator[dict[str, Any]]:
-        """See `Corpus.rows`."""
-        return rows_by_name(self, root, _STEM, "Angry/SM1_F10_A010.wav", EMOTIONS, {"F": "female", "M": "male"})

@@ -59,15 +59,7 @@ def attention_clips(
 ) -> list[AttentionClip]:
     """`CLIPS` test clips of each class of the first task, drawn at random, the same every time.
 
-    Args:
-        module: as trained.
-        source: of its batches.
-        device: of the module.
-        utterances: of the test part.
-        predictions: of these.
-
-    Returns:
-        none where the head has no attention, or predicts frame by frame.
+    There are none where the head has no attention, or predicts frame by frame.
     """
     task = predictions.tasks[0]
     if task.level == "frame":
@@ -97,8 +89,7 @@ def save_attention(folder: Path, clips: Sequence[AttentionClip]) -> None:
     if not clips:
         return
     texts = [{"id": c.id, "group": c.group, "predicted": c.predicted, "duration": c.duration} for c in clips]
-    tensors = {f"weights.{number}": clip.weights for number, clip in enumerate(clips)}
-    tensors |= {f"level.{number}": clip.level for number, clip in enumerate(clips)}
+    tensors = {f"{name}.{row}": getattr(clip, name) for row, clip in enumerate(clips) for name in ("weights", "level")}
     with atomic_path(folder / FILE_NAME) as draft:
         save_file(tensors, draft, metadata={"clips": json.dumps(texts)})
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 import time
 
 import torch
@@ -29,7 +30,7 @@ def model_cost(model: UndertoneModel) -> dict[str, float | int]:
     return {
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "multiply_adds_per_second": int(counter.get_total_flops() / 2 / SECONDS),
-        "real_time_factor": sorted(_timed(model, batch) for _ in range(5))[2] / SECONDS,
+        "real_time_factor": statistics.median(_timed(model, batch) for _ in range(5)) / SECONDS,
     }
 
 

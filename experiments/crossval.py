@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -39,12 +40,7 @@ def crossval(config: RunConfig, out: Path, display: Display | None = None) -> di
     """Train and test every fold not yet done, then pool the results and train RUN/model on all speakers.
 
     Several processes may work on one `out`: each takes a fold that no other works on; the last to end pools. A killed
-    run is resumed.
-
-    Args:
-        config: the settings.
-        out: RUN; `results.json`, `predictions.parquet`, `config.json`, `folds/NAME` and `model` are written there.
-        display: where progress is shown.
+    run is resumed. `results.json`, `predictions.parquet`, `config.json`, `folds/NAME` and `model` are written there.
 
     Returns:
         The content of results.json; None when another process is still busy with a fold and will finish the run.
@@ -59,8 +55,12 @@ def crossval(config: RunConfig, out: Path, display: Display | None = None) -> di
     lock = FileLock(path / "finish.lock")
 
     def finished() -> dict[str, Any] | None:
+        """The results of a run that has its model of all speakers; those of `train` on one fold are not."""
         lock.acquire()
-        return _finished(run)
+        if not (path / "results.json").is_file() or not (path / "model").is_dir():
+            return None
+        results = RunFolder(path).results
+        return results if only_fold(results) is None else None
 
     try:
         results = first_decides(accelerator, finished)
@@ -77,16 +77,9 @@ def crossval(config: RunConfig, out: Path, display: Display | None = None) -> di
 
 
 def train(config: RunConfig, out: Path, fold_name: str | None = None, display: Display | None = None) -> dict[str, Any]:
-    """Train and test one fold; its model, with the best dev score, is RUN/model.
+    """Train and test one fold, the first where none is named; its model, with the best dev score, is RUN/model.
 
-    Args:
-        config: the settings.
-        out: RUN.
-        fold_name: which fold; None: the first (the only one of the protocol `split`).
-        display: where progress is shown.
-
-    Raises:
-        ValueError: no fold of that name, or another process is training it.
+    A ValueError says that there is no such fold, or that another process is training it.
     """
     run = open_run(config, out, display or Display())
     by_name = {fold.name: fold for fold in run.folds}
@@ -117,14 +110,6 @@ def train_folds(run: Run, folds: Sequence[Fold], accelerator: Accelerator) -> li
         for number, fold in enumerate(folds, 1):
             train_fold(run, fold, f"fold {fold.name}" + (f" ({number}/{len(folds)})" if len(folds) > 1 else ""))
     return first_decides(accelerator, lambda: [fold.name for fold in folds if not run.folder.is_done(fold.name)])
-
-
-def _finished(run: Run) -> dict[str, Any] | None:
-    """The results of a run that has its model of all speakers; those of `train` on one fold are not."""
-    if not (run.folder.path / "results.json").is_file() or not (run.folder.path / "model").is_dir():
-        return None
-    results = RunFolder(run.folder.path).results
-    return results if only_fold(results) is None else None
 
 
 def _refit(run: Run, accelerator: Accelerator) -> dict[str, Any]:
@@ -186,11 +171,10 @@ def pool(run: Run, folds: Sequence[Fold], cost: dict[str, Any]) -> dict[str, Any
 
 def _selected_by(run: Run, records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """How models were selected: `metrics` {task: {metric: folds}}, `per_task` or by the mean, `on` which part."""
-    metrics: dict[str, dict[str, int]] = {}
+    metrics: dict[str, Counter[str]] = {}
     for record in records:
         for task, metric in record["selected_by"].items():
-            counts = metrics.setdefault(task, {})
-            counts[metric] = counts.get(metric, 0) + 1
+            metrics.setdefault(task, Counter())[metric] += 1
     on = sorted({record["chosen_by"] for record in records})
     return {"metrics": metrics, "per_task": head_class(run.config.head).is_fitted, "on": "; ".join(on)}
 

@@ -16,7 +16,7 @@ from undertone.common.files import read_json, write_json
 from undertone.corpora import corpus_names, load_corpus
 from undertone.corpora.fingerprint import split_fingerprint
 from undertone.corpora.folds import Fold
-from undertone.corpora.manifest import Manifest, Utterance, listed
+from undertone.corpora.manifest import Manifest, Utterance, listed, sum_votes
 from undertone.corpora.prepare import prepare_corpus
 from undertone.downstream.model import UndertoneModel
 from undertone.downstream.network import needed_states
@@ -77,7 +77,7 @@ def evaluate_model(
         _check_out(out)
     source = load_corpus(corpus, options)
     prepared = prepare_corpus(source, root, display)
-    utterances = list(prepared.manifest)
+    manifest, utterances = prepared.manifest, list(prepared.manifest)
     voted = any(utterance.votes for utterance in utterances)
     tasks = tuple(task if voted else scored_task(task) for task in model.tasks)
     notes = [f"skipped {path}: {reason}" for path, reason in prepared.broken]
@@ -85,19 +85,14 @@ def evaluate_model(
         utterances = relabel(utterances, _first_with_classes(tasks), label_map)
         notes.append("labels mapped: " + ", ".join(f"{ours} as {theirs}" for ours, theirs in label_map.items()))
     notes += _unknown_labels(tasks, source.name, utterances)
-    accelerator = make_accelerator(device)
-    model.to(accelerator.device).eval()
-    store = Store(store_folder(None), model.upstream, needed_states(model.config.head, model.config.layer_norm))
-    fill_store(model.upstream, utterances, store, accelerator, display)
-    states = StoreSource(store, device=accelerator.device)
-    predictions = predict(model.downstream, tasks, states, utterances, accelerator, BATCH_SIZE, ALL)
-    names = prepared.manifest.speaker_names
+    predictions = _predictions(model, tasks, utterances, device, display)
+    names = manifest.speaker_names
     predictions = replace(predictions, speakers=[names[name] for name in predictions.ids])
     if labels:
         task = _first_with_classes(predictions.tasks)
         predictions = restrict(predictions, task, labels)
         notes.append(f"{task.name}: only {', '.join(labels)} are scored and predicted")
-    seen = _seen_speakers(model, prepared.manifest)
+    seen = _seen_speakers(model, manifest)
     info = {
         "corpus": source.name,
         "corpus_variant": source.variant,
@@ -109,10 +104,10 @@ def evaluate_model(
         "protocol": EVALUATE,
         "speaker_independent": not seen,
         "warnings": prepared.warnings + notes + seen,
-        "num_utterances": len(prepared.manifest),
+        "num_utterances": len(manifest),
         "num_speakers": len(set(names.values()) - {None}),
-        "manifest_hash": prepared.manifest.hash,
-        "split_fingerprint": split_fingerprint([Fold(ALL, (), (), prepared.manifest.ids)], prepared.manifest),
+        "manifest_hash": manifest.hash,
+        "split_fingerprint": split_fingerprint([Fold(ALL, (), (), manifest.ids)], manifest),
         "licence": source.licence,
         "citation": source.citation,
     } | ({"commands": [command]} if command else {})
@@ -121,6 +116,18 @@ def evaluate_model(
         predictions.save(out / "predictions.parquet")
         write_json(out / "results.json", results)
     return results
+
+
+def _predictions(
+    model: UndertoneModel, tasks: tuple[Task, ...], utterances: Sequence[Utterance], device: str, display: Display
+) -> Predictions:
+    """Predictions from stored hidden states; those that are not stored yet are computed first."""
+    accelerator = make_accelerator(device)
+    model.to(accelerator.device).eval()
+    store = Store(store_folder(None), model.upstream, needed_states(model.config.head, model.config.layer_norm))
+    fill_store(model.upstream, utterances, store, accelerator, display)
+    states = StoreSource(store, device=accelerator.device)
+    return predict(model.downstream, tasks, states, utterances, accelerator, BATCH_SIZE, ALL)
 
 
 def _check_out(out: Path) -> None:
@@ -177,7 +184,11 @@ def _unknown_labels(tasks: Sequence[Task], corpus: str, utterances: Sequence[Utt
     """A sentence for each task with labels that the model does not know; refuses a corpus where it knows none."""
     sentences, known = [], 0
     for task in tasks:
-        known += _num_known(task, utterances)
+        if task.level == "frame":
+            known += sum(int(np.isfinite(annotation(task, utterance)[1]).sum()) for utterance in utterances)
+        else:
+            truth = scored_targets(task, utterances)
+            known += int((truth >= 0 if task.has_classes else np.isfinite(truth)).sum())
         if task.kind == "classification":
             labels = [str(value) for item in utterances if (value := item.label(task.name)) is not None]
             strange = Counter(label for label in labels if label not in task.labels)
@@ -195,25 +206,13 @@ def _unknown_labels(tasks: Sequence[Task], corpus: str, utterances: Sequence[Utt
     return sentences
 
 
-def _num_known(task: Task, utterances: Sequence[Utterance]) -> int:
-    """Number of targets of the utterances; of a frame-level task, number of annotated times."""
-    if task.level == "frame":
-        return sum(int(np.isfinite(annotation(task, utterance)[1]).sum()) for utterance in utterances)
-    truth = scored_targets(task, utterances)
-    return int((truth >= 0).sum()) if task.has_classes else int(np.isfinite(truth).sum())
-
-
 # ---- Mapping a corpus' labels to a model's, and scoring only some of the labels.
 
 EMOTION = "emotion"  # what votes are about
 
 
 def parse_map(text: str) -> dict[str, str]:
-    """`joy=happy,anger=angry` -> {corpus' label: model's label}.
-
-    Raises:
-        ValueError: a part that is not LABEL=LABEL, or a label that is mapped twice.
-    """
+    """`joy=happy,anger=angry` -> {corpus' label: model's label}; each corpus' label once."""
     mapping: dict[str, str] = {}
     for part in text.split(","):
         ours, equals, model = (word.strip() for word in part.partition("="))
@@ -231,11 +230,7 @@ def parse_labels(text: str) -> tuple[str, ...]:
 
 
 def relabel(utterances: Sequence[Utterance], task: Task, mapping: Mapping[str, str]) -> list[Utterance]:
-    """The utterances with the task's labels and votes mapped to the model's; others stay.
-
-    Raises:
-        ValueError: the corpus has no such label, or the model has not.
-    """
+    """The utterances with the task's labels and votes mapped to the model's; others stay. Both must have the labels."""
     labels = [utterance.label(task.name) for utterance in utterances]
     present = {str(label) for label in labels if label is not None}
     if task.name == EMOTION:
@@ -253,25 +248,11 @@ def relabel(utterances: Sequence[Utterance], task: Task, mapping: Mapping[str, s
     ]
     if task.name != EMOTION:
         return renamed
-    return [replace(utterance, votes=_rename(utterance.votes, mapping)) for utterance in renamed]
-
-
-def _rename(votes: Mapping[str, float] | None, mapping: Mapping[str, str]) -> dict[str, float] | None:
-    """The votes for the model's labels; votes for labels that are mapped to one label add up."""
-    if votes is None:
-        return None
-    named: Counter[str] = Counter()
-    for label, count in votes.items():
-        named[mapping.get(label, label)] += count  # type: ignore[assignment]  # fractions of a vote count too
-    return dict(named)
+    return [one if one.votes is None else replace(one, votes=sum_votes(one.votes, mapping)) for one in renamed]
 
 
 def restrict(predictions: Predictions, task: Task, labels: Sequence[str]) -> Predictions:
-    """Score one task on some of its labels: other targets are missing, and probabilities are renormalised.
-
-    Raises:
-        ValueError: a label that the model has not, or fewer than two.
-    """
+    """Score one task on two or more of its labels: other targets are missing, and probabilities are renormalised."""
     for label in labels:
         if label not in task.labels:
             raise ValueError(f"--labels: the model has no {task.name} {label!r}.{nearest(label, task.labels)}")

@@ -43,11 +43,7 @@ WITHOUT_EFFECT: dict[str, Any] = {
 
 
 def check_fitted(config: RunConfig) -> None:
-    """Refuse settings that a head which is fitted by a solver cannot follow.
-
-    Raises:
-        ValueError: names the setting.
-    """
+    """Refuse settings that a head which is fitted by a solver cannot follow, with a ValueError that names them."""
     if not head_class(config.head).is_fitted:
         if config.dev == "inner":
             raise ValueError(
@@ -74,19 +70,8 @@ def choose(training: Training, module: Downstream, accelerator: Accelerator, fol
     """Score every C of the config's sweep, or the only one, and choose one for each task; the same in every process.
 
     One decomposition of an inner fold's training utterances serves every task and C. The test part is not used. An
-    augmented copy of an utterance counts as much as the utterance, stays in its part, and is not scored.
-
-    Args:
-        training: whose train and dev parts choose.
-        module: an untrained downstream with a `FittedHead`.
-        accelerator: devices and processes.
-        follow: called with what was done and what there is to do, from reading features to the last inner fold.
-
-    Returns:
-        an outcome of one step, the only one there is.
-
-    Raises:
-        ValueError: a task has several C to choose from and no score on dev, or no task that selects has one.
+    augmented copy of an utterance counts as much as the utterance, stays in its part, and is not scored. The outcome
+    has one step. A ValueError says that a task has several C and no score on dev, or that no task that selects has one.
     """
     config, tasks, utterances = training.config, training.run.tasks, [*training.train, *training.dev]
     parts, chosen_by = _parts(training)
@@ -125,9 +110,8 @@ def choose(training: Training, module: Downstream, accelerator: Accelerator, fol
     score = float(np.mean(best))  # type: ignore[arg-type]
     history: dict[str, Any] = {"step": 1, "epoch": 1, "lr": None, "train_loss": None, "dev": record}
     follow(last, last, score)
-    return Trained(
-        1, score, [history], chosen={"head.C": chosen} if "head.C" in config.sweep else {}, chosen_by=chosen_by
-    )
+    swept = {"head.C": chosen} if "head.C" in config.sweep else {}
+    return Trained(1, score, [history], chosen=swept, chosen_by=chosen_by)
 
 
 def fit_head(
@@ -135,15 +119,7 @@ def fit_head(
 ) -> Trained:
     """Fit the head on the mean of each utterance's frames and of each copy's; every process finds the same weights.
 
-    Args:
-        training: with nothing left to sweep.
-        module: an untrained downstream with a `FittedHead`; its layer sum stays the plain mean of the layers.
-        utterances: to learn from.
-        accelerator: devices and processes.
-        follow: called with what was done and what there is to do.
-
-    Returns:
-        an outcome of one step, without a score.
+    The layer sum stays the plain mean of the layers. The outcome has one step and no score.
     """
     config = training.config
     last = len(utterances) * (1 + config.augment.copies) + 1

@@ -41,11 +41,7 @@ def store_folder(store: str | Path | None) -> Path:
 
 
 def prepare_from_config(config: RunConfig, corpus: Corpus | None = None, display: Display | None = None) -> Prepared:
-    """The corpus of a config; files that an earlier run found good and that have not changed are not read again.
-
-    Raises:
-        ValueError: as `load_corpus` and `prepare`.
-    """
+    """The corpus of a config; files that an earlier run found good and that have not changed are not read again."""
     corpus = corpus or load_corpus(config.corpus, config.corpus_options)
     known = store_folder(config.store) / "audio"
     return prepare_corpus(corpus, config.root, display or Display(), strict=config.strict, trusted=known)
@@ -65,11 +61,6 @@ def frozen_source(
 
     Returns:
         what is stored (`frames`, `mean` or `none`), and the source.
-
-    Raises:
-        ValueError: a file that could be read when the manifest was made cannot be read now, or the run was started by
-            a version that stored mixtures of the layers.
-        OSError: the disk is full.
     """
     path, lock = out / "hidden_states.json", FileLock(out / "hidden_states.lock")
     needed: Kind = needed_states(config.head, config.layer_norm) if config.mode == "frozen" else "frames"
@@ -78,10 +69,20 @@ def frozen_source(
         lock.acquire()
         return str(read_record(path, kind=str)["kind"]) if path.is_file() else None
 
+    def affordable() -> str:
+        need, budget = _room(config, upstream, utterances, needed, display)
+        if need <= budget:
+            return needed
+        advice = (
+            "" if needed == "mean" or config.store_dtype == "int8" else " store_dtype=int8 halves what frames need."
+        )
+        display.say(f"That is over the budget: nothing is stored, the upstream computes every batch again.{advice}")
+        return "none"
+
     try:
         kind = first_decides(accelerator, read)
         if kind is None:
-            kind = first_decides(accelerator, lambda: _affordable(config, upstream, utterances, needed, display))
+            kind = first_decides(accelerator, affordable)
             if accelerator.is_main_process:
                 write_json(path, {"kind": kind})
             accelerator.wait_for_everyone()
@@ -108,18 +109,6 @@ def _store(config: RunConfig, upstream: Upstream, kind: Kind) -> Store:
     return Store(store_folder(config.store), upstream, kind, config.store_dtype, precision=config.mixed_precision)
 
 
-def _affordable(
-    config: RunConfig, upstream: Upstream, utterances: Iterable[Utterance], kind: Kind, display: Display
-) -> str:
-    """The kind if it fits into the budget, else `none`; says so."""
-    need, budget = _room(config, upstream, utterances, kind, display)
-    if need <= budget:
-        return kind
-    advice = "" if kind == "mean" or config.store_dtype == "int8" else " store_dtype=int8 halves what frames need."
-    display.say(f"That is over the budget: nothing is stored, the upstream computes every batch again.{advice}")
-    return "none"
-
-
 def _room(
     config: RunConfig, upstream: Upstream, utterances: Iterable[Utterance], kind: Kind, display: Display
 ) -> tuple[int, int]:
@@ -142,12 +131,8 @@ def fill_store(
 ) -> ExtractionReport:
     """Run a frozen upstream once over the utterances that the store lacks, divided among the processes.
 
-    Returns:
-        what all processes did together.
-
-    Raises:
-        ValueError: files cannot be read, or the processes do not share the store's folder.
-        OSError: the disk is full.
+    Returns what all processes did together. A ValueError names files that cannot be read, or says that the processes do
+    not share the store's folder.
     """
     keys = [item.audio_hash for item in utterances]
     lacking = set(first_decides(accelerator, lambda: store.missing(keys)))
@@ -201,10 +186,6 @@ def extract_corpus(config: RunConfig, kind: Kind, display: Display) -> Extractio
         config: its corpus, root, upstream, store, store_dtype, store_budget, mixed_precision and device count here.
         kind: all frames, or their means, which are enough for a head such as `linear`.
         display: where progress is shown.
-
-    Raises:
-        ValueError: the states need more room than the budget, or the corpus or upstream cannot be read.
-        OSError: the disk is full.
     """
     upstream = load_upstream(config.upstream, revision=config.revision, options=config.upstream_options or None)
     config, changed = with_precision_of_device(config)

@@ -86,9 +86,6 @@ def noise_test(
     Returns:
         `task` of the first task, `snrs` and `scores` {noise: {"clean" or the ratio as text: {metric: value}}}, each
         pooled over all folds.
-
-    Raises:
-        ValueError: no run, no noise, or files of the corpus that have changed.
     """
     folder = RunFolder.finished(run)
     if not folder.config:

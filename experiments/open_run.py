@@ -22,7 +22,8 @@ from undertone.experiments.fitted_heads import check_fitted
 from undertone.experiments.hidden_states import frozen_source, prepare_from_config
 from undertone.experiments.run import Run, adapted, new_downstream, trains_top_from_store
 from undertone.experiments.run_folder import RunFolder
-from undertone.experiments.start_record import check_start, record_start, save_start
+from undertone.experiments.start_record import FILE_NAME as STARTED
+from undertone.experiments.start_record import check_start, record_start
 from undertone.training.accelerator import accelerator_of, with_precision_of_device
 from undertone.training.augmenter import check_augmentation
 from undertone.training.config import RunConfig, trials
@@ -37,22 +38,13 @@ def open_run(config: RunConfig, out: Path, display: Display) -> Run:
     """Check the settings, prepare the manifest, make and check the folds, fill the store with the hidden states.
 
     A run that was started before is resumed: its manifest is read back; other settings, labels, code, weights or
-    versions are refused.
-
-    Raises:
-        ValueError: a sentence about the setting, the corpus, the folds or the upstream.
+    versions are refused. A ValueError is a sentence about the setting, the corpus, the folds or the upstream.
     """
     out = out.expanduser()
     config, changed = with_precision_of_device(config)
     if changed:
         display.say(changed)
-    for trial in trials(config):
-        check_options("Head", trial.config.head, head_class(trial.config.head), trial.config.head_options)
-        check_fitted(trial.config)
-    corpus = load_corpus(config.corpus, config.corpus_options)
-    corpus.check_protocol(config.protocol)
-    check_same_run(config, out / "config.json")
-    upstream = load_upstream(config.upstream, revision=config.revision, options=config.upstream_options or None)
+    corpus, upstream = _check_settings(config, out)
     resolved = with_layers(config, upstream)
     accelerator = accelerator_of(config)
     try:
@@ -74,14 +66,7 @@ def open_run(config: RunConfig, out: Path, display: Display) -> Run:
         unlabelled = _unlabelled(config, manifest, out, display, started)
         check_head_tasks(config.head, tasks)
         check_augmentation(config, tasks)
-        corpora = {"corpus": (corpus, Path(config.root).expanduser() if config.root else None)}
-        if config.unlabelled is not None:
-            corpora["unlabelled"] = (unlabelled_corpus(config.unlabelled), None)
-        found = record_start(config, upstream, corpora)
-        if started:
-            warnings += check_start(out, found, config, corpora)
-        else:
-            save_start(out, found)
+        warnings += _check_inputs(config, corpus, upstream, out, started)
         save_config(config, out / "config.json")
     display.say(_trainable_weights(resolved, upstream, tasks))
     if collapse := _may_collapse(config, upstream):
@@ -91,27 +76,37 @@ def open_run(config: RunConfig, out: Path, display: Display) -> Run:
     if config.mode == "frozen" or (trains_top_from_store(upstream, config) and not config.augment.on_waves):
         utterances = list(joined(manifest, unlabelled) if unlabelled else manifest)
         stored, source = frozen_source(resolved, upstream, utterances, out, accelerator, display)
-    return Run(
-        resolved,
-        RunFolder(out),
-        corpus,
-        manifest,
-        folds,
-        tasks,
-        upstream,
-        source,
-        display,
-        tuple(warnings),
-        stored,
-        unlabelled,
-    )
+    data = corpus, manifest, folds, tasks
+    return Run(resolved, RunFolder(out), *data, upstream, source, display, tuple(warnings), stored, unlabelled)
+
+
+def _check_settings(config: RunConfig, out: Path) -> tuple[Corpus, Upstream]:
+    """Corpus and upstream of a config, every setting of which is checked that needs no data."""
+    for trial in trials(config):
+        check_options("Head", trial.config.head, head_class(trial.config.head), trial.config.head_options)
+        check_fitted(trial.config)
+    corpus = load_corpus(config.corpus, config.corpus_options)
+    corpus.check_protocol(config.protocol)
+    check_same_run(config, out / "config.json")
+    return corpus, load_upstream(config.upstream, revision=config.revision, options=config.upstream_options or None)
+
+
+def _check_inputs(config: RunConfig, corpus: Corpus, upstream: Upstream, out: Path, started: bool) -> list[str]:
+    """Record the inputs of a new run, compare those of a resumed one; sentences for the results."""
+    corpora = {"corpus": (corpus, Path(config.root).expanduser() if config.root else None)}
+    if config.unlabelled is not None:
+        corpora["unlabelled"] = (unlabelled_corpus(config.unlabelled), None)
+    found = record_start(config, upstream, corpora)
+    if started:
+        return check_start(out, found, config, corpora)
+    write_json(out / STARTED, found)
+    return []
 
 
 def with_layers(config: RunConfig, upstream: Upstream) -> RunConfig:
     """The config, `layers=best` in it as a sweep over all layers of the upstream.
 
-    Raises:
-        ValueError: no such layer, or `best` where there is nothing to choose or each layer would train the upstream.
+    No such layer is refused, and `best` where there is nothing to choose or each layer would train the upstream.
     """
     last = upstream.num_layers - 1
     for layer in (config.layers, *config.sweep.get("layers", ())):

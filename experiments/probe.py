@@ -21,14 +21,8 @@ def leakage(embeddings: np.ndarray, task: Task, utterances: Sequence[object], se
     regression is fitted to the standardised embeddings in stratified cross-validation, so that a probe predicts only
     utterances that it was not fitted on. Classes of fewer than five utterances are left out.
 
-    Args:
-        embeddings: (N, E).
-        task: the adversarial one.
-        utterances: N of them, whose targets the probe predicts.
-        seed: of the cross-validation's parts.
-
     Returns:
-        `uar` and `chance`, fractions; None where fewer than two classes are left.
+        `uar` and `chance` of (N, E) embeddings of N utterances, fractions; None where fewer than two classes are left.
     """
     from sklearn.linear_model import LogisticRegression
     from sklearn.model_selection import StratifiedKFold, cross_val_predict

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,9 +28,6 @@ def rerun(run: Path, out: Path | None = None, display: Display | None = None) ->
 
     Returns:
         the new run's folder and its results; None where another process is still busy with it.
-
-    Raises:
-        ValueError: the run is not finished, its config is of another version, or `out` is the run itself.
     """
     finished = RunFolder.finished(run)
     out = out or run.with_name(f"{run.resolve().name}-rerun")
@@ -58,8 +54,9 @@ def rerun_table(run: Path, again: Path) -> tuple[list[str], list[str], list[list
     lines = [f"{run} and {again}: {_same_predictions(before.predictions, after.predictions)}"]
     if before.results["manifest_hash"] != after.results["manifest_hash"]:
         lines.append("THE CORPUS HAS CHANGED: the manifests differ, so the results are of other files or labels.")
-    if changed := _changed_versions(before.results["versions"], after.results["versions"]):
-        lines.append(f"Versions: {changed}.")
+    was, now = before.results["versions"], after.results["versions"]
+    if changed := [f"{name} {was[name]} -> {now.get(name, 'none')}" for name in was if was[name] != now.get(name)]:
+        lines.append(f"Versions: {', '.join(changed)}.")
     return lines, list(HEADER), rows
 
 
@@ -80,9 +77,3 @@ def _same_predictions(before: Predictions, after: Predictions) -> str:
     if not max(gaps):
         return f"all {len(before)} predictions are equal, bit for bit"
     return f"{len(before)} predictions differ by up to {max(gaps):.1e}"
-
-
-def _changed_versions(before: Mapping[str, str], after: Mapping[str, str]) -> str:
-    """`torch 2.13 -> 2.14`, for every package whose version differs."""
-    names = [name for name in before if before[name] != after.get(name)]
-    return ", ".join(f"{name} {before[name]} -> {after.get(name, 'none')}" for name in names)

@@ -225,11 +225,7 @@ def weights_of(upstream: Upstream) -> str:
 
 
 def adapted(upstream: Upstream, config: RunConfig) -> Upstream:
-    """A copy of the upstream, made trainable as the config's mode says.
-
-    Raises:
-        ValueError: the upstream has no weights, or fewer blocks.
-    """
+    """A copy of the upstream, made trainable as the config's mode says; it must have weights and enough blocks."""
     upstream = copy.deepcopy(upstream)
     if config.mode == "lora":
         add_lora(upstream, rank=config.lora_rank, alpha=config.lora_alpha, dropout=config.lora_dropout)

@@ -129,19 +129,10 @@ def fit(
     total: int | None = None,
     stop_at: int | None = None,
 ) -> tuple[Module, Trained]:
-    """Train a new module, with a progress bar.
+    """Train a new module on the utterances, with a progress bar and checkpoints in the folder.
 
-    Args:
-        training: its config, source and name.
-        accelerator: devices and processes.
-        folder: of the checkpoints.
-        utterances: to learn from.
-        dev: utterances that select; empty: the last weights are kept.
-        total: updates of the whole schedule; None: those of a training on `utterances`.
-        stop_at: stop after this many of them.
-
-    Returns:
-        the module with the weights that were kept, and the outcome.
+    Without dev the last weights are kept, else those that it selects. `total` counts the updates of the whole schedule
+    (None: those of a training on the utterances), `stop_at` those that are made.
     """
     run, config, module = training.run, training.config, training.new_module()
     total = total or total_steps(config, len(utterances))
@@ -208,13 +199,9 @@ def write_tried(folder: Path, module: Module | None, trained: Trained, seconds: 
         with atomic_path(folder / WEIGHTS) as draft:
             save_file(_state(module), draft)
     write_json(folder / "history.json", trained.history)
-    outcome: dict[str, Any] = {
-        "dev_score": trained.best_score,
-        "best_step": trained.best_step,
-        "seconds": round(seconds, 2),
-    }
-    outcome |= {"micro_batches": trained.micro_batches, "chosen": trained.chosen, "chosen_by": trained.chosen_by}
-    write_json(folder / TRIED, outcome)
+    outcome = {"dev_score": trained.best_score, "best_step": trained.best_step, "seconds": round(seconds, 2)}
+    more = {"micro_batches": trained.micro_batches, "chosen": trained.chosen, "chosen_by": trained.chosen_by}
+    write_json(folder / TRIED, outcome | more)
     for name in ("checkpoints", "best", "layers"):
         remove_folder(folder / name)
 
@@ -224,15 +211,9 @@ def read_tried(folder: Path, module: Module | None) -> tuple[Trained, float]:
     outcome = read_json(folder / TRIED)
     if module is not None:
         module.load_state_dict(load_file(folder / WEIGHTS), strict=False)
-    trained = Trained(
-        outcome["best_step"],
-        outcome["dev_score"],
-        read_json(folder / "history.json"),
-        outcome["micro_batches"],
-        outcome["chosen"],
-        outcome["chosen_by"],
-    )
-    return trained, outcome["seconds"]
+    score, history = outcome["dev_score"], read_json(folder / "history.json")
+    rest = {name: outcome[name] for name in ("micro_batches", "chosen", "chosen_by")}
+    return Trained(outcome["best_step"], score, history, **rest), outcome["seconds"]
 
 
 def _state(module: Module) -> dict[str, Tensor]:
@@ -252,14 +233,7 @@ def write_fold(
 ) -> None:
     """Read test once and write a training's files; fold.json is written last and says that it is done.
 
-    Args:
-        training: of a fold.
-        accelerator: devices and processes.
-        module: holds the weights that were kept.
-        trained: the outcome.
-        seconds: that the training took.
-        learned: the utterances that the module was trained on.
-        found: further entries of fold.json.
+    `learned` are the utterances that the module was trained on, `found` further entries of fold.json.
     """
     run, fold, config, folder = training.run, training.fold, training.config, training.folder
     settings = run.tasks, training.source

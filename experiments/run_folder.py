@@ -36,8 +36,7 @@ class RunFolder:
     def finished(cls, path: Path) -> RunFolder:
         """The folder of a finished run, or of what `undertone evaluate` wrote.
 
-        Raises:
-            ValueError: there is no run, or one of its files is missing (with the command that resumes it).
+        A ValueError says that there is no run, or which file is missing, with the command that resumes it.
         """
         if not path.is_dir():
             raise ValueError(f"There is no run at {path}. Give the folder that `undertone crossval ... --out` wrote.")
@@ -90,11 +89,7 @@ class RunFolder:
         return Predictions.load(self.fold(name) / "predictions.parquet")
 
     def is_done(self, name: str) -> bool:
-        """Whether the fold's files are all there.
-
-        Raises:
-            ValueError: they are those of another fold: to some file systems `F1` and `f1` are one name.
-        """
+        """Whether the fold's files are all there; those of another fold are refused (`F1` and `f1` may be one name)."""
         record = self.fold(name) / "fold.json"
         if not record.is_file():
             return False

@@ -55,11 +55,10 @@ def can_stack(run: Run, config: RunConfig, accelerator: Accelerator) -> bool:
         return False
     if config.mixed_precision != "no" or config.adversarial or config.not_finite == "skip":
         return False
-    if any(one.task_weighting != "fixed" for one in configs) or not source.can_hold(list(run.manifest)):
-        return False
     if config.refit_on_dev or config.ladder or config.augment.is_on:
         return False
-    return all(head_class(one.head) is LinearHead for one in configs)
+    linear = all(one.task_weighting == "fixed" and head_class(one.head) is LinearHead for one in configs)
+    return linear and source.can_hold(list(run.manifest))
 
 
 def train_stacked(run: Run, folds: Sequence[Fold]) -> None:

@@ -11,7 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from undertone.audio.augment import SUFFIXES
+from undertone.audio.augment import noise_files
 from undertone.common.files import read_json, write_json
 from undertone.corpora.corpus import Corpus
 from undertone.corpora.manifest import Manifest
@@ -34,28 +34,21 @@ def record_start(
 ) -> dict[str, Any]:
     """The present inputs, as `check_start` compares them.
 
-    Args:
-        config: of the run.
-        upstream: as loaded.
-        corpora: `corpus`, and `unlabelled` where there is one, each with its --root.
-
-    Returns:
-        `versions`; `upstream`, its fingerprint; `code` {name: hash of the user's file}; `noise`, a hash of names and
-        files; `rows` {corpus: {id: hash of labels, segment, speaker and series}}, None of a corpus that cannot be read.
+    `corpora` has `corpus`, and `unlabelled` where there is one, each with its --root. Returns `versions`; `upstream`,
+    its fingerprint; `code` {name: hash of the user's file}; `noise`, a hash of names and files; `rows` {corpus: {id:
+    hash of labels, segment, speaker and series}}, None of a corpus that cannot be read.
     """
     code = {name: _source(name) for name in (config.head, config.upstream, config.corpus)}
+    noise = None
+    if config.augment.noise_files is not None:
+        noise = [[path.name, _hash(path.read_bytes())] for path in noise_files(config.augment.noise_files)]
     return {
         "versions": versions(),
         "upstream": upstream.fingerprint(),
         "code": {name: _hash(path.read_bytes()) for name, path in code.items() if path is not None},
-        "noise": _noise(config.augment.noise_files),
+        "noise": None if noise is None else _hash(json.dumps(noise).encode()),
         "rows": {name: _rows(corpus, root) for name, (corpus, root) in corpora.items()},
     }
-
-
-def save_start(folder: Path, found: Mapping[str, Any]) -> None:
-    """Write RUN/started.json."""
-    write_json(folder / FILE_NAME, found)
 
 
 def check_start(
@@ -63,22 +56,11 @@ def check_start(
 ) -> list[str]:
     """Refuse to continue a run whose upstream, code, labels or deciding packages have changed since its start.
 
-    Missing audio files are allowed: their hidden states may be stored already.
-
-    Args:
-        folder: RUN.
-        found: the present `record_start`.
-        config: of the run.
-        corpora: as for `record_start`.
-
-    Returns:
-        sentences for the results: on other packages that changed, and on what could not be compared.
-
-    Raises:
-        ValueError: what has changed, and what to do.
+    Missing audio files are allowed: their hidden states may be stored already. Returns sentences for the results: on
+    other packages that changed, and on what could not be compared with `found`, the present `record_start`.
     """
     if not (folder / FILE_NAME).is_file():
-        save_start(folder, found)
+        write_json(folder / FILE_NAME, found)
         return [
             f"{folder.name} was started by an earlier version, which did not record its inputs (upstream, code, "
             f"labels, packages): it is not known whether they have changed since"
@@ -87,7 +69,7 @@ def check_start(
     decide = deciding_packages(config)
     for name, now in found["versions"].items():
         was = before["versions"].get(name)
-        if _public(was) == _public(now):
+        if str(was).partition("+")[0] == now.partition("+")[0]:  # without the build: a run may continue elsewhere
             continue
         if name in decide:
             changes.append(f"{name} was {was}, is {now}")
@@ -124,11 +106,6 @@ def deciding_packages(config: RunConfig) -> set[str]:
     return names
 
 
-def _public(number: str | None) -> str:
-    """A version without its build: a run may continue on another device."""
-    return str(number).partition("+")[0]
-
-
 def _source(name: str) -> Path | None:
     """The user's Python file that a head, upstream or corpus is named by."""
     if name.endswith(".py"):
@@ -138,16 +115,6 @@ def _source(name: str) -> Path | None:
         return None
     spec = importlib.util.find_spec(module)
     return Path(spec.origin) if spec is not None and spec.origin is not None else None
-
-
-def _noise(where: Any) -> str | None:
-    if where is None:
-        return None
-    folder = Path(where).expanduser()
-    files = (
-        [folder] if folder.is_file() else sorted(path for path in folder.glob("*") if path.suffix.lower() in SUFFIXES)
-    )
-    return _hash(json.dumps([[path.name, _hash(path.read_bytes())] for path in files]).encode())
 
 
 def _rows(corpus: Corpus, root: Path | None) -> dict[str, str] | None:

@@ -30,9 +30,7 @@ TRIED = "tried.json"
 def chosen_trials(folder: Path, plan: Sequence[Trial]) -> list[Trial]:
     """The trials, one a seed, of the values with the best mean dev score over the seeds; the first of equals.
 
-    Args:
-        folder: RUN/folds/FOLD, with the `TRIED` of every trial.
-        plan: `trials` of the run's config.
+    The folder is RUN/folds/FOLD, with the `TRIED` of every trial of the run's config.
     """
     scores: dict[str, list[float]] = {}
     for trial in plan:
@@ -47,10 +45,6 @@ def combine(folder: Path, plan: Sequence[Trial]) -> None:
 
     `predictions.parquet` holds the predictions of the chosen value with every seed, so that an utterance has a row for
     each. Model, history, embeddings, layer weights and best step are those of the seed with the median dev score.
-
-    Args:
-        folder: RUN/folds/FOLD, with the `TRIED` of every trial and the fold.json of the chosen ones.
-        plan: `trials` of the run's config.
     """
     tried = [read_record(folder / trial.name / TRIED, dev_score=(int, float)) for trial in plan]
     chosen = chosen_trials(folder, plan)
@@ -87,11 +81,7 @@ def _predictions(folder: Path, trial: Trial) -> Predictions:
 def refit_plan(config: RunConfig, records: Sequence[Mapping[str, Any]]) -> tuple[RunConfig, int, int]:
     """How to train the model of all speakers: with the values that most folds chose (the earliest of equals).
 
-    Values that are chosen for each task are counted task by task.
-
-    Args:
-        config: the run's.
-        records: fold.json of every fold.
+    Values that are chosen for each task are counted task by task. The records are fold.json of every fold.
 
     Returns:
         the config of the one training, the median best step and the median number of training utterances of the
@@ -121,12 +111,7 @@ def _dev_scores(config: RunConfig, folds: Sequence[Sequence[Mapping[str, Any]]])
 
 
 def sweep_info(config: RunConfig, folders: Mapping[str, Path]) -> dict[str, Any]:
-    """What results.json says of seeds and sweep: `seeds`, and `seed_scores` and `sweep` where there are any.
-
-    Args:
-        config: the run's.
-        folders: of the finished folds, by name.
-    """
+    """What results.json says of the finished folds: `seeds`, and `seed_scores` and `sweep` where there are any."""
     from undertone.scoring.results import seed_scores
 
     info: dict[str, Any] = {"seeds": list(config.seeds or (config.seed,))}

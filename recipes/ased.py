@@ -5,17 +5,11 @@
 `--root` has 01Neutral, 02Fearful, ... Random divisions test on the training speakers.
 """
 
-from __future__ import annotations
-
-from collections.abc import Sequence
+from functools import partial
 
 from undertone.recipes.corpus_recipe import run_recipe
 
-
-def main(words: Sequence[str] | None = None) -> None:
-    """Run the recipe with these words, or with those of the command line."""
-    run_recipe("ased", __doc__, "folder with 01Neutral, 02Fearful, ...", words)
-
+main = partial(run_recipe, "ased", __doc__, "folder with 01Neutral, 02Fearful, ...")
 
 if __name__ == "__main__":
     main()

@@ -5,17 +5,11 @@
 `--root` is one of the two copies, of 48 or 192 kHz. `tasks=emotion,gender,intensity` also learns the intensity.
 """
 
-from __future__ import annotations
-
-from collections.abc import Sequence
+from functools import partial
 
 from undertone.recipes.corpus_recipe import run_recipe
 
-
-def main(words: Sequence[str] | None = None) -> None:
-    """Run the recipe with these words, or with those of the command line."""
-    run_recipe("cafe", __doc__, "folder of one of the two copies", words)
-
+main = partial(run_recipe, "cafe", __doc__, "folder of one of the two copies")
 
 if __name__ == "__main__":
     main()

@@ -14,14 +14,14 @@ from undertone.training.settings import make_config
 
 
 def run_recipe(
-    corpus: str, description: str | None, root: str, words: Sequence[str] | None = None, **settings: Any
+    corpus: str, description: str | None, root: str | None, words: Sequence[str] | None = None, **settings: Any
 ) -> None:
     """Cross-validate a corpus, write the report, push where asked.
 
     Args:
         corpus: its name.
         description: of the recipe, for --help: its docstring.
-        root: which folder --root is, for --help.
+        root: which folder --root is, for --help; None: the corpus makes its files, in OUT/corpus.
         words: the command-line arguments; None: sys.argv.
         settings: of the run, unless the words say otherwise.
 
@@ -29,7 +29,8 @@ def run_recipe(
         ValueError: as `crossval`.
     """
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--root", type=Path, required=True, help=root)
+    if root is not None:
+        parser.add_argument("--root", type=Path, required=True, help=root)
     parser.add_argument("--upstream", default="fbank", help="Hub id, folder, fbank, mfcc or spectrogram")
     parser.add_argument("--out", type=Path, default=Path("runs") / corpus, help="folder of the run")
     parser.add_argument("--push", metavar="user/name", help="push the model to the Hub when done")
@@ -38,7 +39,8 @@ def run_recipe(
 
     if arguments.push:
         check_target(arguments.push)
-    given = {"corpus": corpus, "root": str(arguments.root), "upstream": arguments.upstream, **settings}
+    folder = arguments.out / "corpus" if root is None else arguments.root
+    given = {"corpus": corpus, "root": str(folder), "upstream": arguments.upstream, **settings}
     results = crossval(make_config(given, arguments.settings), arguments.out)
     if results is None:
         return  # another process trains the last folds and will finish the run

@@ -12,17 +12,11 @@ need `processedResults/tabulatedVotes.csv` of the repository. `protocol=split` i
 speakers. The results name the labels that were used.
 """
 
-from __future__ import annotations
-
-from collections.abc import Sequence
+from functools import partial
 
 from undertone.recipes.corpus_recipe import run_recipe
 
-
-def main(words: Sequence[str] | None = None) -> None:
-    """Run the recipe with these words, or with those of the command line."""
-    run_recipe("crema_d", __doc__, "CREMA-D's repository, or its folder AudioWAV", words)
-
+main = partial(run_recipe, "crema_d", __doc__, "CREMA-D's repository, or its folder AudioWAV")
 
 if __name__ == "__main__":
     main()

@@ -6,17 +6,11 @@
 key=value: `python recipes/emodb.py --root EmoDB seed=1 head.hidden_size=256`.
 """
 
-from __future__ import annotations
-
-from collections.abc import Sequence
+from functools import partial
 
 from undertone.recipes.corpus_recipe import run_recipe
 
-
-def main(words: Sequence[str] | None = None) -> None:
-    """Run the recipe with these words, or with those of the command line."""
-    run_recipe("emodb", __doc__, "folder of EmoDB's wav files", words)
-
+main = partial(run_recipe, "emodb", __doc__, "folder of EmoDB's wav files")
 
 if __name__ == "__main__":
     main()

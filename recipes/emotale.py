@@ -6,17 +6,11 @@
 `tasks=arousal,valence,dominance` learns the means of the raters.
 """
 
-from __future__ import annotations
-
-from collections.abc import Sequence
+from functools import partial
 
 from undertone.recipes.corpus_recipe import run_recipe
 
-
-def main(words: Sequence[str] | None = None) -> None:
-    """Run the recipe with these words, or with those of the command line."""
-    run_recipe("emotale", __doc__, "folder with wav and the two tables", words)
-
+main = partial(run_recipe, "emotale", __doc__, "folder with wav and the two tables")
 
 if __name__ == "__main__":
     main()

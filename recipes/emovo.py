@@ -5,17 +5,11 @@
 `--root` has f1, f2, f3, m1, m2 and m3.
 """
 
-from __future__ import annotations
-
-from collections.abc import Sequence
+from functools import partial
 
 from undertone.recipes.corpus_recipe import run_recipe
 
-
-def main(words: Sequence[str] | None = None) -> None:
-    """Run the recipe with these words, or with those of the command line."""
-    run_recipe("emovo", __doc__, "folder with f1 to m3", words)
-
+main = partial(run_recipe, "emovo", __doc__, "folder with f1 to m3")
 
 if __name__ == "__main__":
     main()

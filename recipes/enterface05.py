@@ -5,17 +5,11 @@
 `--root` has the folders subject 1 to subject 44, with the audio extracted from each video beside it.
 """
 
-from __future__ import annotations
-
-from collections.abc import Sequence
+from functools import partial
 
 from undertone.recipes.corpus_recipe import run_recipe
 
-
-def main(words: Sequence[str] | None = None) -> None:
-    """Run the recipe with these words, or with those of the command line."""
-    run_recipe("enterface05", __doc__, "folder with subject 1 to subject 44", words)
-
+main = partial(run_recipe, "enterface05", __doc__, "folder with subject 1 to subject 44")
 
 if __name__ == "__main__":
     main()

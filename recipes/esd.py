@@ -7,17 +7,11 @@ two speakers a fold. The folders train, evaluation and test of the release share
 are speaker-dependent and are not comparable.
 """
 
-from __future__ import annotations
-
-from collections.abc import Sequence
+from functools import partial
 
 from undertone.recipes.corpus_recipe import run_recipe
 
-
-def main(words: Sequence[str] | None = None) -> None:
-    """Run the recipe with these words, or with those of the command line."""
-    run_recipe("esd", __doc__, "folder with 0001 to 0020", words)
-
+main = partial(run_recipe, "esd", __doc__, "folder with 0001 to 0020")
 
 if __name__ == "__main__":
     main()

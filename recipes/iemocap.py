@@ -15,17 +15,11 @@ The results hold the mean over the folds and the pooled value of all turns. SUPE
 five folds, of a linear head whose learning rate was chosen for each upstream.
 """
 
-from __future__ import annotations
-
-from collections.abc import Sequence
+from functools import partial
 
 from undertone.recipes.corpus_recipe import run_recipe
 
-
-def main(words: Sequence[str] | None = None) -> None:
-    """Run the recipe with these words, or with those of the command line."""
-    run_recipe("iemocap", __doc__, "folder with Session1 to Session5", words)
-
+main = partial(run_recipe, "iemocap", __doc__, "folder with Session1 to Session5")
 
 if __name__ == "__main__":
     main()

@@ -5,17 +5,11 @@
 `--root` has the wav files. `corpus.labels=all` has all ten emotions; say which.
 """
 
-from __future__ import annotations
-
-from collections.abc import Sequence
+from functools import partial
 
 from undertone.recipes.corpus_recipe import run_recipe
 
-
-def main(words: Sequence[str] | None = None) -> None:
-    """Run the recipe with these words, or with those of the command line."""
-    run_recipe("jl_corpus", __doc__, "folder of the wav files", words)
-
+main = partial(run_recipe, "jl_corpus", __doc__, "folder of the wav files")
 
 if __name__ == "__main__":
     main()

@@ -9,17 +9,11 @@ speaker-dependent. What unseen speakers score:
     python recipes/meld.py --root MELD.Raw --out runs/meld-groups protocol=groups
 """
 
-from __future__ import annotations
-
-from collections.abc import Sequence
+from functools import partial
 
 from undertone.recipes.corpus_recipe import run_recipe
 
-
-def main(words: Sequence[str] | None = None) -> None:
-    """Run the recipe with these words, or with those of the command line."""
-    run_recipe("meld", __doc__, "folder with the clips of the three parts and their tables", words)
-
+main = partial(run_recipe, "meld", __doc__, "folder with the clips of the three parts and their tables")
 
 if __name__ == "__main__":
     main()

@@ -6,17 +6,11 @@
 learns the dimensions of all turns; `soft_labels=true` the fractions of the raters' votes.
 """
 
-from __future__ import annotations
-
-from collections.abc import Sequence
+from functools import partial
 
 from undertone.recipes.corpus_recipe import run_recipe
 
-
-def main(words: Sequence[str] | None = None) -> None:
-    """Run the recipe with these words, or with those of the command line."""
-    run_recipe("msp_improv", __doc__, "folder with session1 to session6 and Evalution.txt", words)
-
+main = partial(run_recipe, "msp_improv", __doc__, "folder with session1 to session6 and Evalution.txt")
 
 if __name__ == "__main__":
     main()

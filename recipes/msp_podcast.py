@@ -12,17 +12,11 @@ differ. The challenges score macro-F1. Anything else that a run can be told goes
     tasks=arousal,valence,dominance corpus.labels=all     the dimensions, of all turns
 """
 
-from __future__ import annotations
-
-from collections.abc import Sequence
+from functools import partial
 
 from undertone.recipes.corpus_recipe import run_recipe
 
-
-def main(words: Sequence[str] | None = None) -> None:
-    """Run the recipe with these words, or with those of the command line."""
-    run_recipe("msp_podcast", __doc__, "folder of the release, with Audios and Labels", words)
-
+main = partial(run_recipe, "msp_podcast", __doc__, "folder of the release, with Audios and Labels")
 
 if __name__ == "__main__":
     main()

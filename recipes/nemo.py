@@ -5,17 +5,11 @@
 `--root` is the repository, with data.tsv and samples.
 """
 
-from __future__ import annotations
-
-from collections.abc import Sequence
+from functools import partial
 
 from undertone.recipes.corpus_recipe import run_recipe
 
-
-def main(words: Sequence[str] | None = None) -> None:
-    """Run the recipe with these words, or with those of the command line."""
-    run_recipe("nemo", __doc__, "the repository, with data.tsv and samples", words)
-
+main = partial(run_recipe, "nemo", __doc__, "the repository, with data.tsv and samples")
 
 if __name__ == "__main__":
     main()

@@ -12,17 +12,11 @@ One pair of files in the release has identical audio; the run says so. Both are 
 same side of a fold.
 """
 
-from __future__ import annotations
-
-from collections.abc import Sequence
+from functools import partial
 
 from undertone.recipes.corpus_recipe import run_recipe
 
-
-def main(words: Sequence[str] | None = None) -> None:
-    """Run the recipe with these words, or with those of the command line."""
-    run_recipe("ravdess", __doc__, "folder with Actor_01 to Actor_24", words)
-
+main = partial(run_recipe, "ravdess", __doc__, "folder with Actor_01 to Actor_24")
 
 if __name__ == "__main__":
     main()

@@ -7,18 +7,18 @@ figures are of another target and a fixed 9 / 9 / 9 speakers: not comparable. `c
 utterances of 10 s.
 """
 
-from __future__ import annotations
-
-from collections.abc import Sequence
+from functools import partial
 
 from undertone.recipes.corpus_recipe import run_recipe
 
-
-def main(words: Sequence[str] | None = None) -> None:
-    """Run the recipe with these words, or with those of the command line."""
-    root = "folder with RECOLA-Audio-recordings and RECOLA-Annotation"
-    run_recipe("recola", __doc__, root, words, tasks=("series.arousal", "series.valence"), head="frames")
-
+main = partial(
+    run_recipe,
+    "recola",
+    __doc__,
+    "folder with RECOLA-Audio-recordings and RECOLA-Annotation",
+    tasks=("series.arousal", "series.valence"),
+    head="frames",
+)
 
 if __name__ == "__main__":
     main()

@@ -6,17 +6,11 @@
 figures are from, test on the training speakers.
 """
 
-from __future__ import annotations
-
-from collections.abc import Sequence
+from functools import partial
 
 from undertone.recipes.corpus_recipe import run_recipe
 
-
-def main(words: Sequence[str] | None = None) -> None:
-    """Run the recipe with these words, or with those of the command line."""
-    run_recipe("savee", __doc__, "folder with AudioData", words)
-
+main = partial(run_recipe, "savee", __doc__, "folder with AudioData")
 
 if __name__ == "__main__":
     main()

@@ -5,17 +5,11 @@
 `--root` has the wav files.
 """
 
-from __future__ import annotations
-
-from collections.abc import Sequence
+from functools import partial
 
 from undertone.recipes.corpus_recipe import run_recipe
 
-
-def main(words: Sequence[str] | None = None) -> None:
-    """Run the recipe with these words, or with those of the command line."""
-    run_recipe("subesco", __doc__, "folder of SUBESCO's wav files", words)
-
+main = partial(run_recipe, "subesco", __doc__, "folder of SUBESCO's wav files")
 
 if __name__ == "__main__":
     main()

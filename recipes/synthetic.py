@@ -3,35 +3,11 @@
 Usage: python recipes/synthetic.py --upstream fbank head=linear max_epochs=10
 """
 
-from __future__ import annotations
+from functools import partial
 
-import argparse
-from pathlib import Path
+from undertone.recipes.corpus_recipe import run_recipe
 
-from undertone.experiments.crossval import crossval
-from undertone.report.report import write_report
-from undertone.training.settings import make_config
-
-
-def main() -> None:
-    """Make the corpus in RUN/corpus, cross-validate, write the report."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--upstream", default="fbank", help="Hub id, folder, fbank, mfcc or spectrogram")
-    parser.add_argument("--out", type=Path, default=Path("runs/synthetic"), help="folder of the run")
-    parser.add_argument("settings", nargs="*", help="key=value")
-    arguments = parser.parse_args()
-
-    given = {
-        "corpus": "synthetic",
-        "root": str(arguments.out / "corpus"),
-        "upstream": arguments.upstream,
-        "protocol": "groups",
-        "num_folds": 4,
-    }
-    results = crossval(make_config(given, arguments.settings), arguments.out)
-    if results is not None:
-        print(f"UAR {results['pooled']['emotion']['uar']:.3f}  report {write_report(arguments.out)}")
-
+main = partial(run_recipe, "synthetic", __doc__, None, protocol="groups", num_folds=4)
 
 if __name__ == "__main__":
     main()

@@ -7,17 +7,11 @@ one, and the results say so. Published figures near 100 % are of random division
 training.
 """
 
-from __future__ import annotations
-
-from collections.abc import Sequence
+from functools import partial
 
 from undertone.recipes.corpus_recipe import run_recipe
 
-
-def main(words: Sequence[str] | None = None) -> None:
-    """Run the recipe with these words, or with those of the command line."""
-    run_recipe("tess", __doc__, "folder with TESS' files, once", words)
-
+main = partial(run_recipe, "tess", __doc__, "folder with TESS' files, once")
 
 if __name__ == "__main__":
     main()

@@ -5,17 +5,11 @@
 `--root` has Angry, Happy, Neutral and Sad. Random divisions test on the training speakers.
 """
 
-from __future__ import annotations
-
-from collections.abc import Sequence
+from functools import partial
 
 from undertone.recipes.corpus_recipe import run_recipe
 
-
-def main(words: Sequence[str] | None = None) -> None:
-    """Run the recipe with these words, or with those of the command line."""
-    run_recipe("urdu", __doc__, "folder with Angry, Happy, Neutral and Sad", words)
-
+main = partial(run_recipe, "urdu", __doc__, "folder with Angry, Happy, Neutral and Sad")
 
 if __name__ == "__main__":
     main()

@@ -62,14 +62,10 @@ def _dumbbells(entry: Mapping[str, Any]) -> list[dict[str, Any]]:
     return [
         {
             "name": name,
-            "baseline": _percent(one),
-            "value": _percent(two),
+            "baseline": round(100 * min(max(one, 0.0), 1.0), 2),
+            "value": round(100 * min(max(two, 0.0), 1.0), 2),
             "better": two >= one,
             "text": signed(entry["metric"], two - one),
         }
         for name, one, two in sorted(defined, key=lambda row: row[1] - row[2])
     ]
-
-
-def _percent(value: float) -> float:
-    return round(100 * min(max(value, 0.0), 1.0), 2)

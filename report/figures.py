@@ -24,9 +24,8 @@ def figures(files: RunFolder) -> list[dict[str, Any]]:
 def embedding_maps(files: RunFolder) -> dict[str, Any] | None:
     """One layout of one fold's embeddings, coloured by the first task, by speaker and by gender where these vary.
 
-    Returns:
-        `caption`, and `maps`: title, svg and legend [(colour number, marker number, text)] of each; None without
-        embeddings, or where too few of them differ.
+    Returns `caption`, and `maps`: title, svg and legend [(colour number, marker number, text)] of each; None without
+    embeddings, or where too few of them differ.
     """
     fold = files.embedded_fold()
     if fold is None:
@@ -47,11 +46,7 @@ def embedding_maps(files: RunFolder) -> dict[str, Any] | None:
 
 
 def attention_clips(files: RunFolder) -> dict[str, Any] | None:
-    """The attention in a few test clips of one fold.
-
-    Returns:
-        `caption`, and `clips`: title and svg of each; None where the head has no attention.
-    """
+    """The attention in a few test clips of one fold: `caption`, and `clips` with title and svg; None without any."""
     kept = {name: clips for name in files.fold_names if (clips := load_attention(files.fold(name)))}
     fold = max(kept, key=files.predictions.folds.count, default=None)
     if fold is None:
@@ -179,11 +174,6 @@ def _training_figures(files: RunFolder) -> list[dict[str, Any]]:
         found.append({"title": "Dev score", "svg": svg, "text": text})
     if any(loss):
         svg = plots.curves(loss, [None] * len(loss), "train loss", "loss")
-        found.append(
-            {
-                "title": "Training loss",
-                "svg": svg,
-                "text": "Mean loss on train." if one else "Mean loss on train, one line per fold.",
-            }
-        )
+        text = "Mean loss on train." if one else "Mean loss on train, one line per fold."
+        found.append({"title": "Training loss", "svg": svg, "text": text})
     return found

@@ -38,14 +38,9 @@ _COST = {
 
 
 def write_report(run: Path) -> Path:
-    """Write RUN/report.html and RUN/report.md from the files of a finished run; the same files give the same bytes.
+    """Write RUN/report.html and RUN/report.md from the files of a finished run; returns the HTML page's path.
 
-    Returns:
-        The path of the HTML page.
-
-    Raises:
-        ValueError: there is no run, or one of its files is missing (the message has the command that resumes the run)
-            or damaged.
+    The same files give the same bytes. A ValueError says which file is missing, with the command that resumes the run.
     """
     files = RunFolder.finished(Path(run))
     remove_drafts(files.path)
@@ -79,16 +74,9 @@ def _content(files: RunFolder) -> dict[str, Any]:
         "attention": attention_clips(files),
         "cost": [(name, _short(results["cost"][key])) for key, name in _COST.items() if key in results.get("cost", {})],
         "config": files.config,
-        "commands": _commands(files),
+        "commands": results.get("commands")
+        or ([command_line(files.config, files.path, only_fold(results))] if files.config else []),
     }
-
-
-def _commands(files: RunFolder) -> list[str]:
-    """The commands that repeat the run or the evaluation."""
-    given: list[str] = files.results.get("commands", [])
-    if given or not files.config:
-        return given
-    return [command_line(files.config, files.path, only_fold(files.results))]
 
 
 def _tiles(files: RunFolder) -> list[dict[str, str]]:

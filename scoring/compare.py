@@ -68,6 +68,14 @@ def compare_runs(runs: Sequence[Path]) -> dict[str, Any]:
         named = [", ".join(f"{task.name} ({task.kind})" for task in run.predictions.tasks) for run in finished]
         listed = "; ".join(f"{run.path} has {tasks}" for run, tasks in zip(finished, named, strict=True))
         raise ValueError(f"These runs have no task in common: {listed}.")
+
+    def compare_task(task: Task) -> list[dict[str, Any]]:
+        found = [paired(first.predictions, other.predictions, task) for other in others]
+        adjusted = zip(found, holm([entry.p for entry in found]), strict=True)
+        return [
+            {"run": place, **to_json(asdict(entry) | {"p_holm": p})} for place, (entry, p) in enumerate(adjusted, 1)
+        ]
+
     return {
         "runs": [
             {"path": str(run.path)} | {key: run.results[key] for key in ("upstream", "head", "protocol")}
@@ -77,22 +85,17 @@ def compare_runs(runs: Sequence[Path]) -> dict[str, Any]:
         "manifest_hash": first.results["manifest_hash"],
         "num_utterances": len(set(first.predictions.ids)),
         "speaker_independent": all(run.results["speaker_independent"] for run in finished),
-        "tasks": {task.name: _compare_task(first, others, task) for task in tasks},
+        "tasks": {task.name: compare_task(task) for task in tasks},
     }
 
 
 def read_finished(run: Path) -> FinishedRun:
-    """The results and predictions of a run.
-
-    Raises:
-        ValueError: the run is missing or not finished.
-    """
+    """The results and predictions of a run; one that is missing or not finished is refused."""
     for name in ("results.json", "predictions.parquet"):
         if not (run / name).is_file():
             raise ValueError(f"{run} is not a finished run: there is no {run / name}. Finish it, then compare.")
-    return FinishedRun(
-        run, read_record(run / "results.json", folds=list, pooled=dict), Predictions.load(run / "predictions.parquet")
-    )
+    results = read_record(run / "results.json", folds=list, pooled=dict)
+    return FinishedRun(run, results, Predictions.load(run / "predictions.parquet"))
 
 
 def _check_same_test(first: FinishedRun, other: FinishedRun) -> None:
@@ -139,15 +142,6 @@ def _check_same_utterances(first: FinishedRun, other: FinishedRun) -> None:
 def _same_task(task: Task, run: FinishedRun) -> bool:
     key = (task.name, task.kind, task.labels, task.level)
     return any((other.name, other.kind, other.labels, other.level) == key for other in run.predictions.tasks)
-
-
-def _compare_task(first: FinishedRun, others: Sequence[FinishedRun], task: Task) -> list[dict[str, Any]]:
-    found = [paired(first.predictions, other.predictions, task) for other in others]
-    adjusted = holm([entry.p for entry in found])
-    return [
-        {"run": place, **to_json(asdict(entry) | {"p_holm": p})}
-        for place, (entry, p) in enumerate(zip(found, adjusted, strict=True), 1)
-    ]
 
 
 def comparison_table(comparison: Mapping[str, Any]) -> tuple[list[str], list[str], list[list[str]]]:
@@ -263,17 +257,19 @@ class Paired:
 
 
 def paired(baseline: Predictions, other: Predictions, task: Task) -> Paired:
-    """Compare two runs' predictions of one task in its main metric.
+    """Compare two runs' test predictions of the same utterances in the main metric of one task.
 
-    Args:
-        baseline: test predictions of all folds.
-        other: of the same utterances; a run with several seeds has one row per seed and utterance.
-        task: of both.
+    A run with several seeds has one row per seed and utterance.
     """
     pair = [run.select(np.argsort(run.ids, kind="stable")) for run in (baseline, other)]
     name, metric = next(iter(metrics_of(task).items()))
     speakers = sorted(set(pair[0].speakers), key=lambda speaker: (speaker is None, speaker or ""))
-    sums = _sums(pair, task, speakers)  # (S, 2, ...)
+    once = min(map(len, pair)) if task.level == "frame" else max(1, len(set(pair[0].ids)))  # rows of one seed
+    found = [
+        unit_sums(run, task, positions(run.speakers, speakers), len(speakers)) / (len(run) / max(1, once))
+        for run in pair
+    ]
+    sums = np.stack(found, axis=1)  # (S, 2, ...), divided by the number of seeds
     first, second = (float(value) for value in metric.of(sums.sum(axis=0)))
     if note := why_none(pair[0], task, sums[:, 0], metric):
         reach, p, df = math.nan, math.nan, math.nan
@@ -281,10 +277,8 @@ def paired(baseline: Predictions, other: Predictions, task: Task) -> Paired:
         reach, p, df = (float(value) for value in decide(sums, metric))
         if math.isnan(p):
             note = f"No interval for {task.name}: the difference is the same for all test speakers."
-    values = metric.of(sums)  # (S, 2)
-    per_speaker = [
-        (str(one), float(first_), float(second_)) for one, (first_, second_) in zip(speakers, values, strict=True)
-    ]
+    values = metric.of(sums).tolist()  # (S, 2)
+    per_speaker = [(str(speaker), one, two) for speaker, (one, two) in zip(speakers, values, strict=True)]
     return Paired(
         metric=name,
         baseline=first,
@@ -335,13 +329,3 @@ def holm(p_values: Sequence[float]) -> list[float]:
         largest = max(largest, min(1.0, (len(known) - rank) * p_values[place]))
         adjusted[place] = largest
     return adjusted
-
-
-def _sums(pair: Sequence[Predictions], task: Task, speakers: Sequence[str | None]) -> np.ndarray:
-    """(S, 2, ...) sums of both runs, divided by their number of seeds."""
-    once = min(map(len, pair)) if task.level == "frame" else max(1, len(set(pair[0].ids)))  # rows of one seed
-    found = [
-        unit_sums(run, task, positions(run.speakers, speakers), len(speakers)) / (len(run) / max(1, once))
-        for run in pair
-    ]
-    return np.stack(found, axis=1)  # (S, 2, ...)

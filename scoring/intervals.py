@@ -63,18 +63,14 @@ def _fraction(of: Callable[[np.ndarray], np.ndarray], by_class: bool) -> Metric:
     return Metric(of, by_class, counts, logit, lambda value: 1 / (value * (1 - value)), expit)
 
 
-def _num(sums: np.ndarray) -> np.ndarray:
-    return sums[..., :1]
-
-
 _CLASSIFICATION = {
     "uar": _fraction(uar_of, by_class=True),
     "wa": _fraction(wa_of, by_class=False),
     "macro_f1": _fraction(macro_f1_of, by_class=True),
 }
 _REGRESSION = {
-    "ccc": Metric(ccc_of, False, _num, np.arctanh, lambda value: 1 / (1 - value**2), np.tanh),
-    "rmse": Metric(rmse_of, False, _num, np.log, lambda value: 1 / value, np.exp),
+    "ccc": Metric(ccc_of, False, lambda sums: sums[..., :1], np.arctanh, lambda value: 1 / (1 - value**2), np.tanh),
+    "rmse": Metric(rmse_of, False, lambda sums: sums[..., :1], np.log, lambda value: 1 / value, np.exp),
 }
 
 
@@ -88,16 +84,9 @@ def confidence_intervals(
 ) -> tuple[dict[str, dict[str, list[float]]], list[str]]:
     """Intervals of UAR, WA and macro-F1, or of CCC and RMSE, for every task.
 
-    Args:
-        predictions: test predictions of all folds.
-        level: nominal coverage.
-
     Returns:
         task -> metric -> [low, high], NaN if there is no interval; and a sentence for each reason: a speaker is
         unknown, there are fewer than three, a class has only one speaker, or all speakers score the same.
-
-    Raises:
-        ValueError: level outside (0, 1).
     """
     if not 0 < level < 1:
         raise ValueError(f"level must be in (0, 1), got {level}.")
@@ -164,14 +153,7 @@ def positions(values: Sequence[str | None], names: Sequence[str | None]) -> np.n
 
 
 def unit_sums(predictions: Predictions, task: Task, units: np.ndarray, num_units: int) -> np.ndarray:
-    """Sums over each unit's labelled utterances: (U, C, C) confusion counts, or (U, 6) moments, float64.
-
-    Args:
-        predictions: N utterances.
-        task: one of theirs.
-        units: (N,) unit of each utterance.
-        num_units: U.
-    """
+    """Sums over the labelled utterances of each unit (N,): (U, C, C) confusion counts, or (U, 6) moments, float64."""
     rows = predictions.known(task)
     target, predicted, unit = predictions.targets[task.name][rows], predictions.predicted(task)[rows], units[rows]
     if task.kind == "regression":

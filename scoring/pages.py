@@ -10,11 +10,9 @@ from undertone.scoring.results import number
 
 
 def render(template: Path, **content: Any) -> str:
-    """Fill in a template; the same content gives the same text.
+    """Fill in a `.html.j2` or `.md.j2` file; the same content gives the same text, a missing variable is an error.
 
-    Args:
-        template: a `.html.j2` or `.md.j2` file. HTML is escaped; in Markdown the filter `cell` escapes.
-        content: the variables of the template; a missing one is an error.
+    HTML is escaped; in Markdown the filter `cell` makes one line in which no part of a text is markup.
     """
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
@@ -27,10 +25,5 @@ def render(template: Path, **content: Any) -> str:
         keep_trailing_newline=True,
     )
     environment.filters["number"] = lambda value, metric: number(metric, value)
-    environment.filters["cell"] = _cell
+    environment.filters["cell"] = lambda text: re.sub(r"([\\`*_\[\]<>|#~])", r"\\\1", " ".join(str(text).split()))
     return environment.get_template(template.name).render(content)
-
-
-def _cell(text: object) -> str:
-    """One line of Markdown in which no part of `text` is markup, inside and outside of tables."""
-    return re.sub(r"([\\`*_\[\]<>|#~])", r"\\\1", " ".join(str(text).split()))

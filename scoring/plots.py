@@ -46,6 +46,8 @@ _STYLE: dict[Any, Any] = {
     "xtick.major.size": 0,
     "ytick.major.size": 0,
 }
+_PNG_STYLE: dict[Any, Any] = {"font.size": 9, "text.color": PNG_INK, "axes.labelcolor": PNG_INK}
+_DASHED: dict[str, Any] = {"linewidth": 1.2, "linestyle": (0, (4, 3))}
 
 
 def layer_weights(weights: np.ndarray) -> str:
@@ -62,7 +64,7 @@ def layer_weights(weights: np.ndarray) -> str:
 
 def layer_weights_png(weights: Sequence[float]) -> bytes:
     """Bars of the (L,) softmaxed layer weights of one model, a dashed line at the uniform weight 1 / L."""
-    with _png_drawing(5.2, 2.6) as (figure, axes):
+    with _drawing(_PNG_STYLE, 5.2, 2.6) as (figure, axes):
         axes.spines[["top", "right"]].set_visible(False)
         _draw_layer_weights(axes, np.array([weights]), PNG_ACCENT, PNG_INK, PNG_INK)
         return _png(figure)
@@ -74,7 +76,7 @@ def _draw_layer_weights(axes: Axes, weights: np.ndarray, bars: str, dots: str, l
     axes.bar(layers, weights.mean(axis=0), width=0.72, color=bars, linewidth=0)
     for row in weights if len(weights) > 1 else ():
         axes.plot(layers, row, "o", color=dots, markersize=2.6, alpha=0.5, markeredgewidth=0)
-    axes.axhline(1 / num_layers, color=line, linewidth=1.2, linestyle=(0, (4, 3)))
+    axes.axhline(1 / num_layers, color=line, **_DASHED)
     axes.set(xlabel="layer (0 = input of the first block)", ylabel="weight", ylim=(0, None))
     axes.set_xticks(layers[:: 1 + num_layers // 14])
 
@@ -88,17 +90,8 @@ def confusion_png(labels: Sequence[str], confusion: Sequence[Sequence[int]]) -> 
     """
     counts = np.asarray(confusion, dtype=float)  # (C, C)
     percent = 100 * counts / counts.sum(1, keepdims=True).clip(min=1)
-    names = [label.replace("$", r"\$") for label in labels]  # a label is no formula
-    with _png_drawing(1.6 + 0.62 * len(labels), 1.2 + 0.5 * len(labels)) as (figure, axes):
-        axes.imshow(percent, cmap="Blues", vmin=0, vmax=100, aspect="auto")
-        for (row, column), value in np.ndenumerate(percent):
-            colour = "white" if value > 55 else PNG_INK
-            axes.text(column, row, f"{value:.0f}", ha="center", va="center", color=colour)
-        axes.set_xticks(range(len(labels)), names, rotation=35, ha="right")
-        axes.set_yticks(range(len(labels)), names)
-        axes.set(xlabel="predicted", ylabel="true")
-        axes.tick_params(length=0)
-        return _png(figure)
+    texts = [[f"{value:.0f}" for value in row] for row in percent]
+    return _heat_map(percent, texts, labels, labels, ("predicted", "true"), 1.6 + 0.62 * len(labels), 35)
 
 
 def matrix_png(
@@ -112,46 +105,47 @@ def matrix_png(
         values: (R, C) in 0..1; NaN is left blank.
         texts: R rows of C texts.
     """
-    with _png_drawing(2.2 + 1.3 * len(columns), 1.2 + 0.6 * len(rows)) as (figure, axes):
-        axes.imshow(100 * values, cmap="Blues", vmin=0, vmax=100, aspect="auto")
-        for (row, column), value in np.ndenumerate(values):
-            colour = "white" if value > 0.55 else PNG_INK
-            axes.text(column, row, texts[row][column], ha="center", va="center", color=colour, fontsize=8.5)
-        axes.set_xticks(range(len(columns)), [name.replace("$", r"\$") for name in columns])
-        axes.set_yticks(range(len(rows)), [name.replace("$", r"\$") for name in rows])
-        axes.set(xlabel="tested on", ylabel="trained on")
+    return _heat_map(100 * values, texts, rows, columns, ("tested on", "trained on"), 2.2 + 1.3 * len(columns), 0)
+
+
+def _heat_map(
+    percent: np.ndarray,
+    texts: Sequence[Sequence[str]],
+    rows: Sequence[str],
+    columns: Sequence[str],
+    axes_labels: tuple[str, str],
+    width: float,
+    rotation: int,
+) -> bytes:
+    """PNG of (R, C) percents and their texts."""
+    with _drawing(_PNG_STYLE, width, 1.2 + 0.5 * len(rows)) as (figure, axes):
+        axes.imshow(percent, cmap="Blues", vmin=0, vmax=100, aspect="auto")
+        for (row, column), value in np.ndenumerate(percent):
+            colour = "white" if value > 55 else PNG_INK
+            axes.text(column, row, texts[row][column], ha="center", va="center", color=colour)
+        rows, columns = ([name.replace("$", r"\$") for name in names] for names in (rows, columns))  # no formulas
+        axes.set_xticks(range(len(columns)), columns, rotation=rotation, ha="right" if rotation else "center")
+        axes.set_yticks(range(len(rows)), rows)
+        axes.set(xlabel=axes_labels[0], ylabel=axes_labels[1])
         axes.tick_params(length=0)
         return _png(figure)
 
 
 def layer_scores(layers: Sequence[int], scores: np.ndarray, whole: float | None) -> str:
-    """A line of the mean over folds, a dot for each fold, a dashed line at the score of the layer sum.
-
-    Args:
-        layers: their numbers.
-        scores: (folds, layers) dev scores.
-        whole: that of the layer sum; None: it was not tried.
-    """
+    """A line of the mean of (folds, layers) dev scores, a dot for each fold, a dashed line at that of the layer sum."""
     with _drawing() as (figure, axes):
         axes.plot(layers, scores.mean(axis=0), color=ACCENT, linewidth=1.8, marker="o", markersize=4.5)
         for row in scores:
             axes.plot(layers, row, "o", color=INK, markersize=2.6, alpha=0.5, markeredgewidth=0)
         if whole is not None:
-            axes.axhline(whole, color=SECOND, linewidth=1.2, linestyle=(0, (4, 3)))
+            axes.axhline(whole, color=SECOND, **_DASHED)
         axes.set(xlabel="layer (0 = input of the first block)", ylabel="dev score")
         axes.set_xticks(layers[:: 1 + len(layers) // 14])
         return _svg(figure, "layer-scores", "Line chart of the dev score of each layer, mean over folds")
 
 
 def curves(series: Sequence[Sequence[tuple[int, float]]], marks: Sequence[int | None], label: str, name: str) -> str:
-    """A line over the training steps for each fold, with a dot at the step that was kept.
-
-    Args:
-        series: (step, value) pairs of each fold.
-        marks: step that was kept in each fold; None: no dot.
-        label: what the value is.
-        name: of the picture, unique in the page.
-    """
+    """A line over (step, value) pairs for each fold, with a dot at the step that was kept, unless that is None."""
     with _drawing() as (figure, axes):
         for points, mark in zip(series, marks, strict=True):
             axes.plot([step for step, _ in points], [value for _, value in points], color=ACCENT, lw=1.2, alpha=0.6)
@@ -163,16 +157,10 @@ def curves(series: Sequence[Sequence[tuple[int, float]]], marks: Sequence[int | 
 
 
 def reliability(count: np.ndarray, accuracy: np.ndarray, confidence: np.ndarray) -> str:
-    """Accuracy against mean confidence of each bin, dots as large as the bin is full, beside the diagonal.
-
-    Args:
-        count: (bins,) utterances.
-        accuracy: (bins,) fraction of them that is correct.
-        confidence: (bins,) mean of the highest probability.
-    """
+    """Accuracy against mean confidence of each of (bins,), dots as large as the bin is full, beside the diagonal."""
     full = count > 0
     with _drawing() as (figure, axes):
-        axes.plot([0, 100], [0, 100], color=SECOND, linewidth=1.2, linestyle=(0, (4, 3)))
+        axes.plot([0, 100], [0, 100], color=SECOND, **_DASHED)
         axes.plot(100 * confidence[full], 100 * accuracy[full], color=ACCENT, linewidth=1.2, alpha=0.6)
         sizes = 14 + 180 * count[full] / max(1, count.sum())
         axes.scatter(100 * confidence[full], 100 * accuracy[full], s=sizes, color=ACCENT, linewidth=0)
@@ -181,14 +169,9 @@ def reliability(count: np.ndarray, accuracy: np.ndarray, confidence: np.ndarray)
 
 
 def risk_coverage(coverage: np.ndarray, risk: np.ndarray) -> str:
-    """The error rate on the most confident predictions, against how many are kept.
-
-    Args:
-        coverage: (K,) fraction of utterances whose prediction is kept, increasing.
-        risk: (K,) fraction of these that is wrong.
-    """
+    """The (K,) error rates on the most confident predictions, against the (K,) increasing fractions that are kept."""
     with _drawing() as (figure, axes):
-        axes.axhline(100 * risk[-1], color=SECOND, linewidth=1.2, linestyle=(0, (4, 3)))
+        axes.axhline(100 * risk[-1], color=SECOND, **_DASHED)
         axes.plot(100 * coverage, 100 * risk, color=ACCENT, linewidth=1.8, drawstyle="steps-post")
         axes.fill_between(100 * coverage, 100 * risk, color=ACCENT, alpha=0.12, linewidth=0, step="post")
         axes.set(xlabel="coverage: most confident first (%)", ylabel="wrong (%)", xlim=(0, 102), ylim=(0, None))
@@ -220,13 +203,7 @@ def attention(weights: np.ndarray, level: np.ndarray, duration: float, name: str
 
 
 def scatter(points: np.ndarray, categories: np.ndarray, name: str) -> str:
-    """Points on a plane without axes, coloured by category.
-
-    Args:
-        points: (N, 2).
-        categories: (N,) numbers from 0; -1 = unknown, drawn faintly.
-        name: of the picture, unique in the page.
-    """
+    """(N, 2) points on a plane without axes, coloured by (N,) categories from 0; -1 = unknown, drawn faintly."""
     with _drawing(height=4.2) as (figure, axes):
         axes.set_axis_off()
         axes.set_aspect("equal", adjustable="datalim")
@@ -239,22 +216,12 @@ def scatter(points: np.ndarray, categories: np.ndarray, name: str) -> str:
 
 
 @contextmanager
-def _drawing(height: float = 3.0) -> Iterator[tuple[Figure, Axes]]:
-    """A figure and its axes in the report's style; matplotlib's global state and backend stay as they are."""
+def _drawing(style: dict[Any, Any] = _STYLE, width: float = 5.0, height: float = 3.0) -> Iterator[tuple[Figure, Axes]]:
+    """A figure and its axes; matplotlib's global state and backend stay as they are."""
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
-    with rc_context(_STYLE):
-        figure = Figure(figsize=(5.0, height), layout="constrained")
-        yield figure, figure.add_subplot()
-
-
-@contextmanager
-def _png_drawing(width: float, height: float) -> Iterator[tuple[Figure, Axes]]:
-    from matplotlib import rc_context
-    from matplotlib.figure import Figure
-
-    with rc_context({"font.size": 9, "text.color": PNG_INK, "axes.labelcolor": PNG_INK}):
+    with rc_context(style):
         figure = Figure(figsize=(width, height), layout="constrained")
         yield figure, figure.add_subplot()
 

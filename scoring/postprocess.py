@@ -5,7 +5,7 @@ Trigeorgis et al. 2016, Tzirakis et al. 2017: in this order, each step kept if i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import groupby
 from typing import Any
@@ -62,7 +62,7 @@ def _utterances(ids: Sequence[str]) -> Iterator[slice]:
 
 
 def choose_chain(steps: Sequence[str], values: np.ndarray, truth: np.ndarray, ids: Sequence[str]) -> Chain:
-    """The chain of those steps that each improve the CCC of these predictions.
+    """The chain of those of the allowed steps that each improve the CCC of these predictions.
 
     Args:
         steps: of `STEPS`, the allowed ones.
@@ -70,46 +70,32 @@ def choose_chain(steps: Sequence[str], values: np.ndarray, truth: np.ndarray, id
         truth: (R,) annotations, NaN where there is none.
         ids: (R,) utterance of each row.
     """
-    known = ~np.isnan(truth)
-    chain = Chain()
+    known, chain = ~np.isnan(truth), Chain()
     if known.sum() < 2:
         return chain
-
-    def mean_and_deviation(of: Chain) -> tuple[float, float]:
-        made = of(values, ids)[known]
-        return float(made.mean()), float(made.std())
-
-    def centred() -> list[Chain]:
-        return [replace(chain, offset=float(truth[known].mean()) - mean_and_deviation(chain)[0])]
-
-    def scaled() -> list[Chain]:
-        mean, deviation = mean_and_deviation(chain)
-        return [replace(chain, centre=mean, scale=float(truth[known].std()) / deviation)] if deviation > STILL else []
-
-    candidates: dict[str, Callable[[], list[Chain]]] = {
-        "median": lambda: [replace(chain, window=window) for window in WINDOWS],
-        "centring": centred,
-        "scaling": scaled,
-        "delay": lambda: [replace(chain, delay=delay) for delay in DELAYS],
-    }
-    for step in STEPS:
-        if step in steps:
-            chain = max([chain, *candidates[step]()], key=lambda one: ccc(truth[known], one(values, ids)[known]))
+    wanted = truth[known]
+    for step in (step for step in STEPS if step in steps):
+        made = chain(values, ids)[known]
+        candidates = [chain]
+        if step == "median":
+            candidates += [replace(chain, window=window) for window in WINDOWS]
+        elif step == "centring":
+            candidates.append(replace(chain, offset=float(wanted.mean()) - float(made.mean())))
+        elif step == "scaling" and made.std() > STILL:
+            scale = float(wanted.std()) / float(made.std())
+            candidates.append(replace(chain, centre=float(made.mean()), scale=scale))
+        elif step == "delay":
+            candidates += [replace(chain, delay=delay) for delay in DELAYS]
+        chain = max(candidates, key=lambda one: ccc(wanted, one(values, ids)[known]))
     return chain
 
 
 def postprocess(
     steps: Sequence[str], dev: Predictions, test: Predictions
 ) -> tuple[Predictions, dict[str, dict[str, Any]]]:
-    """Choose a chain on dev for every task over time, and apply it to test.
+    """Choose a chain on dev for every task over time: the test predictions after it, and the chains by task.
 
-    Args:
-        steps: the allowed ones of `STEPS`.
-        dev: predictions of the same model.
-        test: predictions to process; their targets are not used.
-
-    Returns:
-        the processed test predictions, and the chains by task.
+    The targets of test are not used.
     """
     chains = {
         task.name: asdict(choose_chain(steps, dev.scores[task.name][:, 0], dev.targets[task.name], dev.ids))

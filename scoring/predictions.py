@@ -103,11 +103,7 @@ class Predictions:
 
     @classmethod
     def concat(cls, parts: Sequence[Predictions]) -> Predictions:
-        """All utterances of `parts`, in order.
-
-        Raises:
-            ValueError: no parts, or parts with different tasks.
-        """
+        """All utterances of `parts`, in order; no parts, or different tasks, are refused with a ValueError."""
         if not parts:
             raise ValueError("Predictions.concat got no predictions; give those of at least one fold.")
         tasks = parts[0].tasks
@@ -160,12 +156,7 @@ class Predictions:
 
     @classmethod
     def load(cls, path: str | Path) -> Predictions:
-        """Read what `save` wrote.
-
-        Raises:
-            FileNotFoundError: no such file.
-            ValueError: not a Parquet file, or not one that `save` wrote.
-        """
+        """Read what `save` wrote; any other file is refused with a ValueError."""
         import pyarrow as pa
         import pyarrow.parquet as pq
 

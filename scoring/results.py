@@ -6,6 +6,7 @@ import math
 import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -48,15 +49,11 @@ def _score_task(predictions: Predictions, task: Task, cache_dir: str) -> dict[st
 def per_gender(predictions: Predictions) -> dict[str, dict[str, dict[str, Any]]]:
     """`score` of each known gender's utterances apart: {gender: {task: {...}}}, without the task `gender` itself."""
     tasks = tuple(task for task in predictions.tasks if task.name != "gender")
-    names = [task.name for task in tasks]
-    rest = Predictions(
-        tasks,
-        predictions.ids,
-        predictions.folds,
-        predictions.speakers,
-        predictions.genders,
-        scores={name: predictions.scores[name] for name in names},
-        targets={name: predictions.targets[name] for name in names},
+    rest = replace(
+        predictions,
+        tasks=tasks,
+        scores={task.name: predictions.scores[task.name] for task in tasks},
+        targets={task.name: predictions.targets[task.name] for task in tasks},
     )
     genders = np.array([gender or "" for gender in predictions.genders], dtype=str)
     return {str(gender): score(rest.select(genders == gender)) for gender in np.unique(genders) if gender}
@@ -104,8 +101,7 @@ def summarise(per_fold: Sequence[tuple[str, Predictions]], info: Mapping[str, An
     results = {
         "tasks": [task.to_dict() for task in pooled.tasks],
         "folds": folds,
-        "mean": _over_parts(comparable, np.mean),
-        "std": _over_parts(comparable, _sample_std),
+        **_mean_and_std(comparable),
         "pooled": score(pooled),
         "ci95": intervals,
         "ci_method": METHOD,
@@ -133,17 +129,12 @@ def only_fold(results: Mapping[str, Any]) -> str | None:
 
 
 def seed_scores(parts: Sequence[tuple[str, Predictions]]) -> dict[str, Any]:
-    """The scores of runs that differ in their seed alone.
+    """The scores of runs that differ in their seed alone, given as (name, all test predictions).
 
-    Args:
-        parts: (name, all test predictions) of each seed.
-
-    Returns:
-        `parts` [{name, metrics}], and their `mean` and `std` (n - 1), each {task: {metric: value}}.
+    Returns `parts` [{name, metrics}], and their `mean` and `std` (n - 1), each {task: {metric: value}}.
     """
     scored = [{"name": name, "metrics": score(predictions)} for name, predictions in parts]
-    means, stds = _over_parts(scored, np.mean), _over_parts(scored, _sample_std)
-    return dict(to_json({"parts": scored, "mean": means, "std": stds}))
+    return dict(to_json({"parts": scored, **_mean_and_std(scored)}))
 
 
 def results_table(results: Mapping[str, Any]) -> tuple[list[str], list[str], list[list[str]]]:
@@ -163,15 +154,9 @@ def results_table(results: Mapping[str, Any]) -> tuple[list[str], list[str], lis
         for metric in (metric for metric in METRICS if metric in pooled):
             values = [results[key][task].get(metric) for key in ("mean", "std")]
             mean = " ± ".join(number(metric, value) for value in values if value is not None) or "–"
-            rows.append(
-                [
-                    *(task, METRICS[metric]),
-                    *([] if one_fold else [mean]),
-                    number(metric, pooled[metric]),
-                    interval_text(results, task, metric) or "–",
-                    number(metric, results["chance"][task].get(metric)),
-                ]
-            )
+            score_text, chance = number(metric, pooled[metric]), number(metric, results["chance"][task].get(metric))
+            row = [score_text, interval_text(results, task, metric) or "–", chance]
+            rows.append([task, METRICS[metric], *([] if one_fold else [mean]), *row])
     return title_lines(results), list(ONE_FOLD_HEADER if one_fold else HEADER), rows
 
 
@@ -218,22 +203,17 @@ def title_lines(results: Mapping[str, Any]) -> list[str]:
     lines += [f"WARNING: {line}" for line in results.get("label_warnings", ())]
     lines += _leakage_lines(results) + _selection_lines(results) + _trial_lines(results)
     lines += results.get("ci_notes", [])
+    intervals, units = "", f"{results['ci_num_units']} {results['ci_unit']}s"
+    if any(ends[0] is not None for metrics in results["ci95"].values() for ends in metrics.values()):
+        intervals = f"95 % intervals, for new speakers: jackknife over {units}, Student's t. "
+        if "ci_method" not in results:
+            intervals = (
+                f"95 % intervals: bootstrap over {units}, by an earlier version and too narrow for few speakers; "
+                f"`undertone rerun` repeats the run. "
+            )
     pooled = "Pooled: all test utterances as one set. " if count > 1 else ""
-    lines.append(f"{_intervals_line(results)} {pooled}Fractions in %.".lstrip())
+    lines.append(f"{intervals}{pooled}Fractions in %.")
     return lines
-
-
-def _intervals_line(results: Mapping[str, Any]) -> str:
-    """How the intervals were computed; "" where there is none."""
-    if not any(ends[0] is not None for metrics in results["ci95"].values() for ends in metrics.values()):
-        return ""
-    units = f"{results['ci_num_units']} {results['ci_unit']}s"
-    if "ci_method" not in results:
-        return (
-            f"95 % intervals: bootstrap over {units}, by an earlier version and too narrow for few speakers; "
-            f"`undertone rerun` repeats the run."
-        )
-    return f"95 % intervals, for new speakers: jackknife over {units}, Student's t."
 
 
 def _leakage_lines(results: Mapping[str, Any]) -> list[str]:
@@ -338,16 +318,18 @@ def to_json(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _over_parts(parts: Sequence[Mapping[str, Any]], reduce: Any) -> dict[str, dict[str, float]]:
-    """`reduce` of each task's and metric's values over the parts in which it is defined; NaN where it never is."""
-    found: dict[str, dict[str, float]] = {}
+def _mean_and_std(parts: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, dict[str, float]]]:
+    """`mean` and `std` (n - 1) of each task's and metric's values over the parts that have one; NaN for too few."""
+    mean: dict[str, dict[str, float]] = {}
+    std: dict[str, dict[str, float]] = {}
     for task, metrics in parts[0]["metrics"].items():
-        found[task] = {}
+        mean[task], std[task] = {}, {}
         for metric in (metric for metric in METRICS if metric in metrics):
             values = [part["metrics"][task][metric] for part in parts]
             defined = [value for value in values if not math.isnan(value)]
-            found[task][metric] = float(reduce(defined)) if defined else math.nan
-    return found
+            mean[task][metric] = float(np.mean(defined)) if defined else math.nan
+            std[task][metric] = float(np.std(defined, ddof=1)) if len(defined) > 1 else math.nan
+    return {"mean": mean, "std": std}
 
 
 def _comparable(
@@ -362,19 +344,11 @@ def _comparable(
         whole = set(pooled.targets[task.name].tolist()) - {-1}
         parts = [set(predictions.targets[task.name].tolist()) - {-1} for _, predictions in per_fold]
         dropped[task.name] = ("uar", "macro_f1") if any(part and part != whole for part in parts) else ()
-    return [
-        {
-            "metrics": {
-                task: {metric: math.nan if metric in dropped[task] else value for metric, value in metrics.items()}
-                for task, metrics in fold["metrics"].items()
-            }
-        }
-        for fold in folds
-    ]
 
+    def without_dropped(task: str, metrics: Mapping[str, Any]) -> dict[str, Any]:
+        return {metric: math.nan if metric in dropped[task] else value for metric, value in metrics.items()}
 
-def _sample_std(values: Sequence[float]) -> float:
-    return float(np.std(values, ddof=1)) if len(values) > 1 else math.nan
+    return [{"metrics": {task: without_dropped(task, of) for task, of in fold["metrics"].items()}} for fold in folds]
 
 
 def _chance(predictions: Predictions, task: Task) -> dict[str, float]:

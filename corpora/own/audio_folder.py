@@ -28,11 +28,7 @@ class AudioFolder(Corpus):
 
 
 def audio_files(root: Path) -> tuple[list[Path], list[str]]:
-    """As `list_audio`, of one folder.
-
-    Raises:
-        ValueError: there is no audio, or a folder cannot be read.
-    """
+    """As `list_audio`, of one folder, which must hold audio."""
     files, left_out = list_audio(root)
     if not files:
         endings = ", ".join(AUDIO_SUFFIXES)

@@ -27,10 +27,7 @@ class Folder(Corpus):
 
         Args:
             path: the folder with one subfolder per class.
-            speaker: regular expression, matched from the beginning of a file's stem.
-
-        Raises:
-            ValueError: `speaker` is not a regular expression with a group.
+            speaker: regular expression with a group, matched from the beginning of a file's stem.
         """
         self.name = path.resolve().name
         self.url = str(path)
@@ -38,11 +35,7 @@ class Folder(Corpus):
         self.speaker = None if speaker is None else _expression(speaker)
 
     def rows(self, root: Path) -> Iterator[dict[str, Any]]:
-        """See `Corpus.rows`.
-
-        Raises:
-            ValueError: as there, or the speaker is not found in a file's name.
-        """
+        """See `Corpus.rows`."""
         folders = [path for path in root.iterdir() if path.is_dir() and path.name[0] != "."] if root.is_dir() else []
         files, left_out = list_audio(*sorted(folders))
         if not files:

@@ -81,11 +81,7 @@ class HfDataset(Corpus):
         self.columns = {field: name for field, name in zip(FIELDS, names, strict=True) if name is not None}
 
     def rows(self, root: Path) -> Iterator[dict[str, Any]]:
-        """See `Corpus.rows`; writes embedded audio into `root`.
-
-        Raises:
-            ValueError: the dataset cannot be loaded; a column is missing or has values of a wrong type.
-        """
+        """See `Corpus.rows`; writes embedded audio into `root`."""
         splits = self._splits()
         columns = {split: self._columns(table) for split, table in splits.items()}
         numbers = [number for table in splits.values() for number in range(len(table))]
@@ -95,15 +91,16 @@ class HfDataset(Corpus):
             field: labels.read(field, self._cells({split: columns[split].get(field) for split in splits}, splits))
             for field in fields
         }
-        own = self._own(labels, splits, columns)
+        own = self._own(labels, splits, {self.audio, *(name for names in columns.values() for name in names.values())})
         self.notes = labels.notes
+        names = {alias: name for name, aliases in SPLITS.items() for alias in aliases}
         places = ((split, number) for split, table in splits.items() for number in range(len(table)))
         audio = (row[self.audio] for table in splits.values() for row in self._undecoded(table))
         for place, ((split, number), cell) in enumerate(zip(places, audio, strict=True)):
             yield {
                 "id": f"{split}/{number:06d}",
                 "path": self._path(cell, root, number),
-                "split": _ours(SPLITS, split) if self.split is None else None,
+                "split": names.get(split.lower()) if self.split is None else None,
                 **{field: cells[place] for field, cells in values.items()},
                 "extra": {name: cells[place] for name, cells in own.items()},
             }
@@ -182,11 +179,8 @@ class HfDataset(Corpus):
                 os.replace(beside / path.name, path)
         return path
 
-    def _own(
-        self, labels: Labels, splits: Mapping[str, Dataset], columns: Mapping[str, Mapping[str, str]]
-    ) -> dict[str, list[Any]]:
+    def _own(self, labels: Labels, splits: Mapping[str, Dataset], taken: set[str]) -> dict[str, list[Any]]:
         """User-defined columns; those without text or numbers are left out with a note."""
-        taken = {self.audio, *(name for names in columns.values() for name in names.values())}
         features = {name: feature for table in splits.values() for name, feature in table.features.items()}
         own = {}
         for name, feature in features.items():
@@ -223,9 +217,8 @@ def _check_stays(folder: Path) -> None:
     import yaml
 
     card = folder / "README.md"
-    block = (
-        card.read_text(encoding="utf-8", errors="replace").lstrip("\ufeff").split("---", 2) if card.is_file() else []
-    )
+    text = card.read_text(encoding="utf-8", errors="replace") if card.is_file() else ""
+    block = text.lstrip("\ufeff").split("---", 2)
     if len(block) < 3 or block[0].strip():
         return
     try:
@@ -248,7 +241,3 @@ def _texts(value: Any) -> Iterator[str]:
     elif isinstance(value, dict | list):
         for part in value.values() if isinstance(value, dict) else value:
             yield from _texts(part)
-
-
-def _ours(names: Mapping[str, tuple[str, ...]], value: str) -> str | None:
-    return next((name for name, aliases in names.items() if value.lower() in aliases), None)

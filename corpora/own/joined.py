@@ -175,6 +175,6 @@ def _pairs(text: str) -> dict[str, str]:
     for part in (part for part in text.split(",") if part.strip()):
         ours, equals, theirs = (word.strip() for word in part.partition("="))
         if not (ours and equals and theirs) or "=" in theirs or ours in found:
-            raise ValueError(f"corpus.map needs EMOTION=EMOTION,... such as calm=neutral,excited=happy; got {text!r}.")
+            raise ValueError(f"corpus.map needs EMOTION=EMOTION,... such as joy=happy,anger=angry; got {text!r}.")
         found[ours] = theirs
     return found

@@ -21,7 +21,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
-from undertone.corpora.manifest import DIMENSIONS
+from undertone.corpora.manifest import DIMENSIONS, sum_votes
 
 GENDERS = {"female": ("f", "female", "w", "woman"), "male": ("m", "male", "man")}
 SPLITS = {
@@ -62,7 +62,12 @@ class Labels:
         Raises:
             ValueError: an invalid cell; the message names its row.
         """
-        self._refuse_lists(column, cells)
+        for number, cell in zip(self.numbers, cells, strict=True):
+            if _is_nested(cell):
+                raise ValueError(
+                    f"{self.source}, row {number}: {column} is {str(cell)[:80]!r}, a {type(cell).__name__}; it must be "
+                    f"one word or number. Keep one label per row; several raters' labels go into a table's votes."
+                )
         if column == "text":
             return [_text(cell) for cell in cells]
         present = self._without_missing(column, cells)
@@ -78,11 +83,7 @@ class Labels:
     def emotions(
         self, cells: Sequence[Any], votes: Sequence[Any]
     ) -> tuple[list[str | None], list[dict[str, float] | None]]:
-        """The columns `emotion` and `votes`, with the same spelling of labels.
-
-        Raises:
-            ValueError: as `read`.
-        """
+        """The columns `emotion` and `votes`, with the same spelling of labels."""
         emotions = self.read("emotion", cells)
         counts = [self._votes(number, cell) for number, cell in zip(self.numbers, votes, strict=True)]
         if not any(counts):
@@ -90,7 +91,7 @@ class Labels:
         spelling = _spelling([*emotions, *(label for count in counts for label in count or {})])
         return (
             [None if label is None else spelling[label] for label in emotions],
-            [None if count is None else _summed(count, spelling) for count in counts],
+            [None if count is None else sum_votes(count, spelling) for count in counts],
         )
 
     def own(self, column: str, cells: Sequence[Any]) -> list[Any] | None:
@@ -114,14 +115,6 @@ class Labels:
     def leave_out(self, column: str, kind: str) -> None:
         """Note that a user-defined column is left out because of its type."""
         self.notes.append(f"{self.source}: the column {column!r} holds {kind} values, which are no labels: left out.")
-
-    def _refuse_lists(self, column: str, cells: Sequence[Any]) -> None:
-        for number, cell in zip(self.numbers, cells, strict=True):
-            if _is_nested(cell):
-                raise ValueError(
-                    f"{self.source}, row {number}: {column} is {str(cell)[:80]!r}, a {type(cell).__name__}; it must be "
-                    f"one word or number. Keep one label per row; several raters' labels go into a table's votes."
-                )
 
     def _without_missing(self, column: str, cells: Iterable[Any]) -> list[Any]:
         values, words = [], Counter[str]()
@@ -199,19 +192,14 @@ class Labels:
     def _numbers(self, column: str, values: Sequence[Any]) -> list[float | None] | None:
         """The values as numbers; None if the column is not numeric."""
         present = [value for value in values if value is not None]
-        read = [_number(value) for value in present]
-        numbers = [number for number in read if number is not None]
+        numbers = [value for value in present if _number(value) is not None]
+        others = [value for value in present if _number(value) is None]
         texts = [value for value in present if isinstance(value, str)]
-        decimals = any(
-            "." in text or "," in text
-            for text, number in zip(present, read, strict=True)
-            if number is not None and isinstance(text, str)
-        )
-        if len(numbers) < len(present):
+        decimals = any("." in text or "," in text for text in numbers if isinstance(text, str))
+        if others:
             if decimals and 2 * len(numbers) > len(present):
-                other = next(text for text, number in zip(present, read, strict=True) if number is None)
                 self.notes.append(
-                    f"{self.source}: {column} is read as classes, because {other!r} is not a number, although "
+                    f"{self.source}: {column} is read as classes, because {others[0]!r} is not a number, although "
                     f"{len(numbers)} of {len(present)} cells are."
                 )
             return None
@@ -261,13 +249,6 @@ def _spelling(texts: Iterable[str | None]) -> dict[str, str]:
 
     kept = {key: min(counts.items(), key=order)[0] for key, counts in groups.items()}
     return {text: kept[key] for key, counts in groups.items() for text in counts}
-
-
-def _summed(votes: Mapping[str, float], spelling: Mapping[str, str]) -> dict[str, float]:
-    total: defaultdict[str, float] = defaultdict(float)
-    for label, count in votes.items():
-        total[spelling[label]] += count
-    return dict(total)
 
 
 def _text(value: Any) -> str | None:

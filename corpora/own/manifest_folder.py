@@ -24,11 +24,6 @@ class ManifestFolder(Corpus):
     confined = True
 
     def __init__(self, path: Path) -> None:
-        """Map the manifest.
-
-        Raises:
-            ValueError: there is none in `path`.
-        """
         from undertone.corpora import corpus_names, load_corpus
 
         self.manifest = Manifest.load(path)

@@ -55,12 +55,7 @@ class Table(Corpus):
         self.default_root = path.parent
 
     def rows(self, root: Path) -> Iterator[dict[str, Any]]:
-        """See `Corpus.rows`.
-
-        Raises:
-            ValueError: the table is missing, empty or malformed; a column is missing or misspelt; a value is not
-                allowed. The message names the row.
-        """
+        """See `Corpus.rows`."""
         if not os.path.isfile(self.path):  # also False for an invalid path
             raise ValueError(f"No such table: {self.path}. Give the path of a .csv, .tsv, .jsonl or .parquet file.")
         if not root.is_dir():
@@ -70,15 +65,13 @@ class Table(Corpus):
         rows = list(_read(self.path))
         if not rows:
             raise ValueError(f"{self.path} has no rows. Each row gives a file and its labels.")
-        columns = list(dict.fromkeys(name for _, cells in rows for name in cells))
-        self._check_columns(columns)
+        names = dict.fromkeys(name for _, cells in rows for name in cells)
+        self._check_columns(list(names))
         labels = Labels(str(self.path), [number for number, _ in rows], self.path.suffix.lower() not in TEXT_FORMATS)
-        read = {name: labels.read(name, [cells.get(name) for _, cells in rows]) for name in _READ}
-        votes = [cells.get("votes") for _, cells in rows]
-        read["emotion"], read["votes"] = labels.emotions([cells.get("emotion") for _, cells in rows], votes)
-        own = {
-            name: labels.own(name, [cells.get(name) for _, cells in rows]) for name in columns if name not in COLUMNS
-        }
+        columns = {name: [cells.get(name) for _, cells in rows] for name in (*COLUMNS, *names)}
+        read = {name: labels.read(name, columns[name]) for name in _READ}
+        read["emotion"], read["votes"] = labels.emotions(columns["emotion"], columns["votes"])
+        own = {name: labels.own(name, columns[name]) for name in names if name not in COLUMNS}
         self.notes = labels.notes
         for row, (number, cells) in enumerate(rows):
             if cells.get("file") is None:
@@ -142,32 +135,25 @@ def _read_text(path: Path) -> list[Row]:
     """
     encoding = "utf-16" if path.read_bytes()[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else "utf-8-sig"
     with path.open(encoding=encoding, newline="") as file:
-        first = file.readline()
-        named = _SEPARATOR.fullmatch(first)
-        skipped = 1 if named else 0
-        header = file.readline() if named else first
-        file.seek(0)
-        for _ in range(skipped):
-            file.readline()
-        separator = named[1] if named else max(",;\t", key=header.count)
-        reader = csv.DictReader(file, delimiter=separator, skipinitialspace=True)
-        reader.fieldnames = [name.strip() for name in reader.fieldnames or ()]
-        if twice := [name for name, count in Counter(reader.fieldnames).items() if count > 1]:
-            raise ValueError(f"{path} has two columns {twice[0]!r}. Rename or remove one.")
-        rows: list[Row] = []
-        for cells in reader:
-            number = reader.line_num + skipped
-            if None in cells or None in cells.values():
-                raise ValueError(
-                    f"{path}, row {number}: {_count(cells)} cells under a header of {len(reader.fieldnames)}. "
-                    f"Put a cell that holds the separator in double quotes."
-                )
-            rows.append((number, {str(name): value for name, value in cells.items()}))
+        lines = list(file)
+    header = lines[0] if lines else ""
+    named = _SEPARATOR.fullmatch(header)
+    skipped = 1 if named else 0
+    separator = named[1] if named else max(",;\t", key=header.count)
+    reader = csv.reader(lines[skipped:], delimiter=separator, skipinitialspace=True)
+    names = [name.strip() for name in next(reader, ())]
+    if twice := [name for name, count in Counter(names).items() if count > 1]:
+        raise ValueError(f"{path} has two columns {twice[0]!r}. Rename or remove one.")
+    rows: list[Row] = []
+    for cells in filter(None, reader):  # an empty line is no row
+        number = reader.line_num + skipped
+        if len(cells) != len(names):
+            raise ValueError(
+                f"{path}, row {number}: {len(cells)} cells under a header of {len(names)}. "
+                f"Put a cell that holds the separator in double quotes."
+            )
+        rows.append((number, dict(zip(names, cells, strict=True))))
     return rows
-
-
-def _count(cells: Mapping[Any, Any]) -> int:
-    return sum(value is not None for name, value in cells.items() if name is not None) + len(cells.get(None, ()))
 
 
 def _read_jsonl(path: Path) -> Iterator[Row]:
