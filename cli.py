@@ -12,12 +12,13 @@ from pathlib import Path
 
 import typer
 
-from undertone.commands import ablate, corpora, listing, models, new, runs, store
+from undertone.commands import ablate, corpora, listing, models, new, predict, runs, store
 from undertone.commands.terminal import fail
 from undertone.common.files import full_disk
 from undertone.common.interrupt import raise_on_sigterm
 
 INTERRUPTED = 130
+CLOSED_PIPE = 141
 HERE = Path(__file__).parent
 OUT_OF_MEMORY = ("allocate memory", "out of memory", "not enough memory", "bad_alloc", "can't start new thread")
 app = typer.Typer(
@@ -34,12 +35,14 @@ for verb in (
     runs.train,
     runs.crosscorpus,
     ablate.ablate,
-    ablate.noise_test,
-    models.predict,
+    predict.predict,
     models.evaluate,
+    models.explain,
+    models.demo,
     models.push,
     models.export,
     runs.report,
+    runs.robustness,
     runs.compare,
     runs.rerun,
     corpora.check_split,
@@ -71,6 +74,9 @@ def main() -> None:
             command = shlex.join(["undertone", *sys.argv[1:]])
             fail(f"Interrupted. Finished work is kept; resume with: {command}", INTERRUPTED)
         raise
+    except BrokenPipeError:  # whoever read the output has seen enough: `| head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what Python writes at its end
+        sys.exit(CLOSED_PIPE)
     except Exception as error:
         expected = isinstance(error, ValueError | OSError)
         if not expected and os.environ.get("UNDERTONE_TRACEBACK"):

@@ -1,4 +1,4 @@
-"""`undertone ablate`, the ablation of a system, and `undertone noise-test`, its scores in noise."""
+"""`undertone ablate`, the ablation of a system."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from undertone.commands.flags import CorpusArg
-from undertone.commands.terminal import say, show
+from undertone.commands.terminal import show
 from undertone.common.discovery import available, nearest
 from undertone.common.files import read_json, safe_name
 
@@ -42,29 +42,6 @@ def ablate(
     ablation = run_ablation(system, corpus, words, folder, names)
     if is_first_process():
         show(ablation_table(ablation.rows, ablation.left_out))
-
-
-def noise_test(
-    run: Annotated[Path, typer.Argument(help="a finished run of crossval")],
-    noise: Annotated[
-        Path | None, typer.Option(help="noise recording or a folder of them; white noise is always tested")
-    ] = None,
-    snr: Annotated[str, typer.Option(help="signal-to-noise ratios in dB, separated by commas")] = "20,10,5,0",
-    seed: Annotated[int, typer.Option(help="decides which part of which noise recording each utterance gets")] = 0,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda")] = "auto",
-) -> None:
-    """Score a run's models on their test utterances with added noise; writes RUN/noise.json."""
-    from undertone.common.files import write_json
-    from undertone.experiments import noise_test as testing
-
-    try:
-        snrs = [float(word) for word in snr.split(",")]
-    except ValueError as error:
-        raise ValueError(f"--snr takes numbers with commas, such as 20,10,5,0, got {snr!r}.") from error
-    tested = testing.noise_test(run, noise, snrs, seed, device)
-    write_json(run / "noise.json", tested)
-    show(testing.noise_table(tested))
-    say(f"scores {run / 'noise.json'}")
 
 
 # ---- The ablation of a system: each row changes its settings, and has the published scores with it.

@@ -1,4 +1,4 @@
-"""Commands on trained models: predict, evaluate, push, export."""
+"""Commands on trained models: evaluate, explain, demo, push, export."""
 
 from __future__ import annotations
 
@@ -12,52 +12,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from undertone.commands.flags import CorpusArg
-from undertone.commands.terminal import AllowOption, CorpusOptions, ModelArg, Root, console, fail, say, show
-from undertone.common.console import printable
+from undertone.commands.terminal import AllowOption, CorpusOptions, ModelArg, Root, say, show
 
 if TYPE_CHECKING:
     from undertone.downstream.model import UndertoneModel
-
-
-def predict(
-    model: ModelArg,
-    files: Annotated[list[Path], typer.Argument(help="audio files and folders of them")],
-    as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
-    as_csv: Annotated[bool, typer.Option("--csv", help="print CSV")] = False,
-    allow: AllowOption = None,
-) -> None:
-    """Predict emotion, gender, ... of audio files."""
-    from undertone.inference import format as formats
-    from undertone.inference.predict import load_model
-
-    audio = [file for path in files for file in _audio_files(path, alone=len(files) == 1)]
-    rows = load_model(model, allow=tuple(allow or ())).predict(audio)
-    if as_json:
-        sys.stdout.write(formats.as_json(rows))
-    elif as_csv:
-        text = formats.as_csv(rows)
-        sys.stdout.write(printable(text) if sys.stdout.isatty() else text)
-    else:
-        console.print(formats.as_table(rows))
-    if all("error" in row for row in rows):
-        fail("no file could be read.", 1)
-
-
-def _audio_files(path: Path, alone: bool) -> list[Path]:
-    """A file, or the audio files of a folder; beside other paths an empty folder is reported as an unreadable file."""
-    if not path.is_dir():
-        return [path]
-    from undertone.corpora.own.audio_folder import audio_files
-
-    try:
-        found, left_out = audio_files(path)
-        for line in left_out:
-            sys.stderr.write(printable(f"note: {path}: {line}") + "\n")
-        return found
-    except ValueError:
-        if alone:
-            raise
-        return [path]
 
 
 def evaluate(
@@ -103,6 +61,43 @@ def evaluate(
     say(f"results  {out / 'results.json'}\nnext     undertone report {out}\n         undertone compare RUN {out}")
     if json_file is not None:
         write_json(json_file, results)
+
+
+def explain(
+    model: ModelArg,
+    file: Annotated[Path, typer.Argument(help="an audio file")],
+    task: Annotated[str | None, typer.Option(help="which task, of several; default: the first")] = None,
+    target: Annotated[str | None, typer.Option(help="explain this class instead of the predicted one")] = None,
+    out: Annotated[Path | None, typer.Option(help="OUT.html and OUT.png; default: FILE-explained here")] = None,
+    allow: AllowOption = None,
+) -> None:
+    """Show what a prediction rests on: attribution and attention over time, scores, layer weights."""
+    from undertone.inference.explain import explain as explain_file
+    from undertone.inference.predict import load_model
+    from undertone.report.explain_page import write_explanation
+
+    found = explain_file(load_model(model, allow=tuple(allow or ())).model, file, task, target)
+    html, png = write_explanation(found, out or Path(f"{file.stem}-explained"))
+    said = found.target if found.target is not None else f"{found.score:.2f}"
+    say(f"{found.task.name}  {said}")
+    if found.reason:
+        say(f"note: no attribution. {found.reason}")
+    say(f"page     {html}\npicture  {png}")
+
+
+def demo(
+    model: ModelArg,
+    host: Annotated[str, typer.Option(help="the default can be reached from this machine alone")] = "127.0.0.1",
+    port: Annotated[int | None, typer.Option(help="default: the first free one from 7860")] = None,
+    allow: AllowOption = None,
+) -> None:
+    """Serve a page that takes a recording and shows what the model hears in it; Ctrl-C ends it."""
+    from undertone.inference.predict import load_model
+    from undertone.report.demo_page import make_demo, serve
+
+    page = make_demo(load_model(model, allow=tuple(allow or ())), Path(model).name)
+    say(f"page     {serve(page, host, port)}\nCtrl-C ends it.")
+    page.block_thread()
 
 
 def push(

@@ -1,4 +1,4 @@
-"""Commands that start runs and read them: quickstart, crossval, train, report, compare, rerun."""
+"""Commands that start runs and read them: quickstart, crossval, train, report, robustness, compare, rerun."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def crossval(
     results = run(config, out)
     finish(results, out, push)
     if compare is not None and results is not None:
-        show(comparing.comparison_table(comparing.compare_runs([compare, out])))
+        show(comparing.narrow_table(comparing.compare_runs([compare, out])))
 
 
 @run_command
@@ -127,16 +127,44 @@ def report(run: Annotated[Path, typer.Argument(help="RUN, the folder of a finish
     say(f"report {write_report(run)}")
 
 
+def robustness(
+    run: Annotated[Path, typer.Argument(help="a finished run of crossval")],
+    only: Annotated[
+        str | None, typer.Option(help="of noise, codec, band, gain, speed, reverb; separated by commas")
+    ] = None,
+    noise: Annotated[
+        Path | None, typer.Option(help="noise recording or a folder of them; white noise is always tested")
+    ] = None,
+    snr: Annotated[str, typer.Option(help="signal-to-noise ratios in dB, separated by commas")] = "20,10,5,0",
+    seed: Annotated[int, typer.Option(help="decides which part of which noise recording each utterance gets")] = 0,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda")] = "auto",
+) -> None:
+    """Score a run's models on disturbed test utterances; writes RUN/robustness.json and the report again."""
+    from undertone.common.files import write_json
+    from undertone.experiments import robustness as testing
+    from undertone.report.report import write_report
+
+    try:
+        snrs = [float(word) for word in snr.split(",")]
+    except ValueError as error:
+        raise ValueError(f"--snr takes numbers with commas, such as 20,10,5,0, got {snr!r}.") from error
+    kinds = [word.strip() for word in only.split(",")] if only is not None else list(testing.KINDS)
+    tested = testing.robustness(run, kinds, noise, snrs, seed, device)
+    write_json(run / "robustness.json", tested)
+    show(testing.robustness_table(tested))
+    say(f"scores {run / 'robustness.json'}\nreport {write_report(run)}")
+
+
 def compare(
     runs: Annotated[list[Path], typer.Argument(help="folders of finished runs, the baseline first")],
     out: Annotated[Path | None, typer.Option(help="folder for compare.json and compare.html")] = None,
 ) -> None:
     """Compare runs on the same utterances: paired differences over speakers, 95 % intervals, p with Holm correction."""
     from undertone.report.compare_page import write_comparison
-    from undertone.scoring.compare import compare_runs, comparison_table
+    from undertone.scoring.compare import compare_runs, narrow_table
 
     comparison = compare_runs(runs)
-    show(comparison_table(comparison))
+    show(narrow_table(comparison))
     if out is not None:
         say(f"page   {write_comparison(comparison, out)}")
 

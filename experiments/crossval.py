@@ -20,6 +20,7 @@ from undertone.downstream.head import head_class
 from undertone.downstream.model import UndertoneModel
 from undertone.downstream.network import Downstream, LiveModel
 from undertone.experiments.cost import model_cost, trained_parameters
+from undertone.experiments.fitted_heads import chooses_inside
 from undertone.experiments.open_run import open_run
 from undertone.experiments.run import Run, weights_of
 from undertone.experiments.run_fold import fit, train_fold
@@ -156,7 +157,7 @@ def pool(run: Run, folds: Sequence[Fold], cost: dict[str, Any]) -> dict[str, Any
         "licence": run.corpus.licence,
         "citation": run.corpus.citation,
         "warnings": [*run.warnings, *_split_batch_norms(run, records)],
-        "label_warnings": label_warnings(run.tasks, folds, run.manifest),
+        "label_warnings": label_warnings(run.tasks, folds, run.manifest, inner=chooses_inside(run.config)),
         "cost": cost,
         "versions": versions(),
     }

@@ -18,7 +18,7 @@ from undertone.corpora.prepare import check_unchanged
 from undertone.downstream.head import check_head_tasks, head_class
 from undertone.downstream.task import Task
 from undertone.experiments.cost import trained_parameters
-from undertone.experiments.fitted_heads import check_fitted
+from undertone.experiments.fitted_heads import check_fitted, chooses_inside
 from undertone.experiments.hidden_states import frozen_source, prepare_from_config
 from undertone.experiments.run import Run, adapted, new_downstream, trains_top_from_store
 from undertone.experiments.run_folder import RunFolder
@@ -60,7 +60,7 @@ def open_run(config: RunConfig, out: Path, display: Display) -> Run:
         folds = mark_leaks(folds, manifest)
         tasks = choose_tasks(manifest, config.tasks, config.task_weights, config.soft_labels, config.adversarial)
         readings = reading_notes(tasks, manifest)
-        for line in [*leaks, *readings, *label_warnings(tasks, folds, manifest)]:
+        for line in [*leaks, *readings, *label_warnings(tasks, folds, manifest, inner=chooses_inside(config))]:
             display.say(f"note: {line}")
         warnings += [*leaks, *readings]
         unlabelled = _unlabelled(config, manifest, out, display, started)

@@ -127,11 +127,21 @@ class RunFolder:
             for name in TRAINING:
                 remove_folder(record.parent / name)
 
+    @cached_property
+    def manifest(self) -> Manifest | None:
+        """The run's utterances; None of an evaluation."""
+        folder = self.path / "manifest"
+        return Manifest.load(folder) if (folder / MANIFEST).is_file() else None
+
+    @cached_property
+    def robustness(self) -> dict[str, Any]:
+        """robustness.json, which `undertone robustness` wrote; empty where it was not run."""
+        path = self.path / "robustness.json"
+        return read_record(path, conditions=list) if path.is_file() else {}
+
     def votes(self) -> dict[str, dict[str, float] | None]:
         """The raters' votes of every utterance of the manifest; empty where the run holds none."""
-        if not (self.path / "manifest" / MANIFEST).is_file():
-            return {}
-        return {item.id: item.votes for item in Manifest.load(self.path / "manifest")}
+        return {item.id: item.votes for item in self.manifest or ()}
 
     def embedded_fold(self) -> str | None:
         """The fold with the most test utterances, the first of equals; None where no embeddings were kept."""

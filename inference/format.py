@@ -1,102 +1,133 @@
-"""Predictions as JSON, CSV and a table for the terminal."""
+"""What `Predictor.predict` returns, and the same as flat columns, JSON, CSV and HTML."""
 
 from __future__ import annotations
 
 import csv
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from html import escape
 from typing import TYPE_CHECKING, Any
 
 from undertone.downstream.task import free_name
 
 if TYPE_CHECKING:
-    from rich.table import Table
+    import pandas
+
+Prediction = dict[str, Any]
+
 FIXED = ("file", "duration", "error")
 """Keys of a prediction that are not tasks; a task with such a name gets a trailing `_`."""
 FORMULA = ("=", "+", "-", "@", "\t", "\r", "'")
 _CONTROL = {code: f"\\u{code:04x}" for code in range(127, 160)}  # JSON escapes those below 32 itself
 
 
+class Predictions(list[Prediction]):
+    """A list of predictions that notebooks show as a table."""
+
+    def to_pandas(self) -> pandas.DataFrame:
+        """A frame with a column a task, one a class, and so on, as in a CSV; a row a recording.
+
+        Example:
+            >>> import undertone
+            >>> frame = undertone.load_model("runs/quickstart").predict(["call.wav"]).to_pandas()
+            >>> list(frame.columns[:4])
+            ['file', 'duration', 'emotion', 'emotion_angry']
+        """
+        import pandas
+
+        return pandas.DataFrame([flat(row) for row in self])
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: a row a recording, with labels, probabilities and values."""
+        rows = [{name: cell(value) for name, value in row.items() if not is_vector(value)} for row in self]
+        names = list(dict.fromkeys(name for row in rows for name in row))
+        lines = ["".join(f"<th>{escape(name)}</th>" for name in names)]
+        lines += ["".join(f"<td>{escape(row.get(name, ''))}</td>" for name in names) for row in rows]
+        return f"<table>{''.join(f'<tr>{line}</tr>' for line in lines)}</table>"
+
+
+def facts_as_html(facts: Mapping[str, str]) -> str:
+    """A table of two columns."""
+    rows = (f"<tr><th>{escape(name)}</th><td>{escape(value)}</td></tr>" for name, value in facts.items())
+    return f"<table>{''.join(rows)}</table>"
+
+
+def to_json(value: Any, indent: int | None = None) -> str:
+    """JSON without terminal control characters; what JSON has no form for, such as a date, is text."""
+    return json.dumps(value, indent=indent, ensure_ascii=False, default=str).translate(_CONTROL)
+
+
 def as_json(rows: Sequence[Mapping[str, Any]]) -> str:
     """Indented JSON of what `Predictor.predict` returned, without terminal control characters."""
-    return json.dumps(rows, indent=2, ensure_ascii=False).translate(_CONTROL) + "\n"
+    return to_json(rows, 2) + "\n"
 
 
 def as_csv(rows: Sequence[Mapping[str, Any]]) -> str:
     """One line per file: `file,duration,emotion,emotion_angry,...,arousal`, and `error` if any file has one.
 
-    Values per frame are averaged; JSON has all of them, and the attention. A name or label that a spreadsheet would
+    Values per frame are averaged; the attention and embeddings are JSON. A name or label that a spreadsheet would
     interpret as a formula (it begins with = + - @, a tab or a carriage return) or that begins with ' is prefixed with
     ', as OWASP advises: remove one leading ' from each text when reading the file.
 
     Args:
         rows: what `Predictor.predict` returned.
     """
-    flat = [_flat(row) for row in rows]
-    names = dict.fromkeys(name for row in flat for name in row)
+    flat_rows = [flat(row) for row in rows]
+    names = dict.fromkeys(name for row in flat_rows for name in row)
     columns = [*(name for name in names if name != "error"), *(["error"] if "error" in names else [])]
+    lines = [csv_line(map(no_formula, columns))]
+    return "".join([*lines, *(csv_line(as_text(row.get(name)) for name in columns) for row in flat_rows)])
+
+
+def csv_line(cells: Iterable[str]) -> str:
+    """A line of CSV, quoted where needed."""
     text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(map(_no_formula, columns))
-    writer.writerows([row.get(name, "") for name in columns] for row in flat)
+    csv.writer(text, lineterminator="\n").writerow(cells)
     return text.getvalue()
 
 
-def as_table(rows: Sequence[Mapping[str, Any]]) -> Table:
-    """A rich table: for each task a column with the label and its probability, or the value.
-
-    Args:
-        rows: what `Predictor.predict` returned.
-    """
-    from rich.table import Table
-    from rich.text import Text
-
-    from undertone.common.console import printable
-
-    names = (name for row in rows for name in row if name not in FIXED and not _is_attention(row[name]))
-    tasks = list(dict.fromkeys(names))
-    errors = any("error" in row for row in rows)
-    table = Table("file", "seconds", *map(printable, tasks), *(["error"] if errors else []))
-    for row in rows:
-        seconds = f"{row['duration']:.2f}" if "duration" in row else ""
-        cells = [row["file"], seconds, *(_cell(row.get(task)) for task in tasks)]
-        table.add_row(*(Text(printable(cell)) for cell in [*cells, *([row.get("error", "")] if errors else [])]))
-    return table
-
-
-def _flat(row: Mapping[str, Any]) -> dict[str, str]:
-    """{column: text} of one prediction."""
-    flat: dict[str, str] = {}
+def flat(row: Mapping[str, Any]) -> dict[str, Any]:
+    """{column: text, number, or list or mapping} of one prediction: a column a task and one a class."""
+    columns: dict[str, Any] = {}
     for name, value in row.items():
-        if _is_attention(value):
-            continue
-        value, name = _mean_if_over_time(value), free_name(name, *flat)
-        if isinstance(value, Mapping):
-            flat[name] = _no_formula(value["label"])
+        value, name = mean_if_over_time(value), free_name(name, *columns)
+        if isinstance(value, Mapping) and "scores" in value:
+            columns[name] = value["label"]
             for label, score in value["scores"].items():
-                flat[free_name(f"{name}_{label}", *FIXED, *flat)] = f"{score:.6f}"
+                columns[free_name(f"{name}_{label}", *FIXED, *columns)] = score
         else:
-            flat[name] = f"{value:.6f}" if isinstance(value, float) else _no_formula(str(value))
-    return flat
+            columns[name] = value
+    return columns
 
 
-def _no_formula(text: str) -> str:
+def as_text(value: Any) -> str:
+    """A cell of a CSV: six decimals, a text that is no formula, JSON of a list."""
+    if value is None:
+        return ""
+    if isinstance(value, float):
+        return f"{value:.6f}"
+    return no_formula(value if isinstance(value, str) else to_json(value))
+
+
+def no_formula(text: str) -> str:
+    """The text, with ' in front where a spreadsheet would compute it."""
     return f"'{text}" if text.startswith(FORMULA) else text
 
 
-def _cell(value: Any) -> str:
-    value = _mean_if_over_time(value)
-    if value is None:
-        return ""
+def cell(value: Any) -> str:
+    """A label with its probability, or a value, as a table shows it."""
+    value = mean_if_over_time(value)
     if isinstance(value, Mapping):
         return f"{value['label']} {value['scores'][value['label']]:.2f}"
-    return f"{value:.2f}"
+    return f"{value:.2f}" if isinstance(value, float) else str(value)
 
 
-def _is_attention(value: Any) -> bool:
-    return isinstance(value, Mapping) and "weights" in value
+def is_vector(value: Any) -> bool:
+    """Whether this is attention or an embedding, which no table shows."""
+    return isinstance(value, list) or (isinstance(value, Mapping) and "weights" in value)
 
 
-def _mean_if_over_time(value: Any) -> Any:
+def mean_if_over_time(value: Any) -> Any:
+    """The mean of values per frame; anything else as it is."""
     return value["mean"] if isinstance(value, Mapping) and "mean" in value else value

@@ -1,13 +1,12 @@
-"""Predictions of a trained model for audio files and samples."""
+"""Predictions of a trained model for recordings: files, samples in memory, rows of data sets."""
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import nullcontext
-from numbers import Real
-from os import PathLike
+from itertools import chain, islice
 from pathlib import Path
+from threading import Semaphore
 from typing import Any
 
 import numpy as np
@@ -15,16 +14,21 @@ import torch
 from torch import Tensor
 
 from undertone.audio.batches import ahead, plan_batches
-from undertone.audio.read import AudioError, audio_info, loudness_warning, resampled
+from undertone.audio.read import AudioError
 from undertone.common.hub_client import find_model
 from undertone.downstream.model import UndertoneModel
 from undertone.downstream.task import Task
-from undertone.inference.waves import Prediction, predict_waves
-from undertone.upstream.base import read_clip
-from undertone.upstream.execution import TooLittleMemory, packed, side_by_side
+from undertone.inference.format import Prediction, Predictions
+from undertone.inference.recordings import Recording, as_recording, recordings_of
+from undertone.inference.waves import Extras, predict_waves
+from undertone.upstream.execution import MOST, TooLittleMemory, packed, side_by_side
 
 BATCH_SECONDS = 60.0  # padded audio in a batch on an accelerator
 PACKED_FROM = 60.0  # seconds of audio from which packing the weights saves more time than it takes
+WINDOW = 256  # recordings that are looked at together to make batches of like length
+
+Job = tuple[int, Recording]
+Result = Prediction | AudioError | TooLittleMemory
 
 
 def load_model(
@@ -52,7 +56,7 @@ def load_model(
     folder = find_model(where, fold=fold, revision=revision)
     model = UndertoneModel.from_pretrained(folder, allow=allow)
     model.to(chosen)  # type: ignore[arg-type]  # wraps
-    return Predictor(model)
+    return Predictor(model, str(where))
 
 
 def _device(device: str | torch.device | None) -> torch.device:
@@ -66,18 +70,22 @@ def _device(device: str | torch.device | None) -> torch.device:
 
 
 class Predictor:
-    """Predicts all tasks of a model for audio files or samples.
+    """Predicts all tasks of a model.
 
     Attributes:
         model: the `UndertoneModel`, in eval mode.
+        name: where it was loaded from; "" if it was not.
 
     Example:
-        >>> load_model("runs/emodb").predict(["call.wav"])  # doctest: +SKIP
-        [{'file': 'call.wav', 'duration': 2.1, 'emotion': {'label': 'angry', 'scores': {'angry': 0.83, ...}}}]
+        >>> import undertone
+        >>> model = undertone.load_model("runs/quickstart")  # a run, a model folder, or user/name on the Hub
+        >>> model.predict("call.wav")[0]["emotion"]["label"] in ("angry", "happy", "neutral", "sad")
+        True
     """
 
-    def __init__(self, model: UndertoneModel) -> None:
+    def __init__(self, model: UndertoneModel, name: str = "") -> None:
         self.model = model.eval()
+        self.name = name
 
     @property
     def tasks(self) -> tuple[Task, ...]:
@@ -85,128 +93,185 @@ class Predictor:
         tasks: tuple[Task, ...] = self.model.tasks
         return tasks
 
+    def __repr__(self) -> str:
+        return f"Predictor({', '.join(f'{key}: {value}' for key, value in self._facts().items())})"
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        from undertone.inference.format import facts_as_html
+
+        return facts_as_html(self._facts())
+
+    def _facts(self) -> dict[str, str]:
+        model = self.model
+        tasks = {task.name: ", ".join(task.labels) if task.has_classes else "a value" for task in self.tasks}
+        facts = {"model": self.name or type(model).__name__, **tasks}
+        facts["upstream"] = str(getattr(model.upstream, "name", type(model.upstream).__name__))
+        facts["sample rate"] = f"{model.sample_rate} Hz"
+        return facts | {"device": str(model.device)}
+
     def predict(
         self,
-        files: str | PathLike[str] | Iterable[str | PathLike[str]],
+        inputs: Any,
         *,
+        sample_rate: int | None = None,
         batch_seconds: float | None = None,
         strict: bool = False,
-    ) -> list[Prediction]:
-        """One prediction per file, in the order of `files`, independent of how files are batched.
+        attention: bool = False,
+        embeddings: bool = False,
+    ) -> Predictions:
+        """One prediction per recording, in their order, independent of how they are batched.
 
         Args:
-            files: paths of files of any sample rate, channel count and length, or a single path.
-            batch_seconds: audio per batch, including padding; a longer file is a batch by itself. None: 60 on an
-                accelerator, one file on a CPU, which processes several batches in parallel.
-            strict: raise for a file that cannot be predicted, instead of returning the reason.
+            inputs: one recording or several, of any sample rate, channel count and length. A recording is the path of
+                a file; a file object in binary mode, or the bytes of a file; samples with their rate `(samples, rate)`;
+                a dict as transformers' pipelines take, `{"array" or "raw": samples, "sampling_rate": Hz}`; a row of a
+                column of audio of `datasets`. Samples are floats in [-1, 1], (N,), (channels, N) or (N, channels).
+            sample_rate: Hz of arrays and tensors that come without their rate.
+            batch_seconds: audio per batch, including padding; a longer recording is a batch by itself. None: 60 on an
+                accelerator, one recording on a CPU, which processes several batches in parallel.
+            strict: raise for a recording that cannot be read, instead of returning the reason.
+            attention: add `attention`, `{"times": seconds, "weights"}`: the weights of the frames, which sum to 1, of
+                heads that have them.
+            embeddings: add `embedding`, a list of E numbers, the vector that the outputs are computed from.
 
         Returns:
-            `{"file", "duration": seconds, task: prediction, ...}`. A prediction is `{"label", "scores": {label:
-            probability}}` for classes, a value, or `{"mean", "times": seconds, "values"}` for values per frame. Heads
-            with attention add `attention`, `{"times": seconds, "weights"}`, the weights of the frames, which sum to 1.
-            A file that cannot be read, or that the memory does not hold, gives `{"file", "error": reason}`.
+            a list of `{"file", "duration": seconds, task: prediction, ...}`. A prediction is `{"label", "scores":
+            {label: probability}}` for classes, a value, or `{"mean", "times": seconds, "values"}` for values per frame.
+            Samples have no `file`. What cannot be read, or does not fit into the memory, gives `{"file", "error":
+            reason}`.
 
         Raises:
-            ValueError: an element of `files` is not a path; with `strict`, for the first file that has no prediction:
-                an `AudioError`, or `TooLittleMemory`.
+            ValueError: an element of `inputs` is no recording; with `strict`, for the first that has no prediction: an
+                `AudioError`, or `TooLittleMemory`.
+
+        Warns:
+            UserWarning: samples in memory outside -2 to 2, as of 16 bit integers that were not divided.
+
+        Example:
+            >>> import numpy as np
+            >>> model = undertone.load_model("runs/quickstart")
+            >>> rows = model.predict(["call.wav", "missing.wav"])
+            >>> [row.get("error", row["file"]) for row in rows]
+            ['call.wav', 'no such file.']
+            >>> rows = model.predict({"array": np.zeros(16000, "float32"), "sampling_rate": 16000}, embeddings=True)
+            >>> sorted(rows[0])
+            ['duration', 'embedding', 'emotion', 'gender']
         """
-        paths = _paths(files)
-        if batch_seconds is not None and not (isinstance(batch_seconds, int | float) and batch_seconds >= 0):
-            raise ValueError(f"batch_seconds={batch_seconds!r} must be seconds, 0 or more, or None.")
-        rows: list[Prediction] = [{"file": str(path)} for path in paths]
-        durations: dict[int, float] = {}
-        for index, path in enumerate(paths):
-            try:
-                durations[index] = audio_info(path).duration
-            except AudioError as error:
-                _add_error(rows[index], error, strict)
-        on_cpu = self.model.device.type == "cpu"
-        limit = batch_seconds if batch_seconds is not None else 0.0 if on_cpu else BATCH_SECONDS
-        batches = plan_batches(durations, durations.__getitem__, limit)
-        with packed(self.model) if on_cpu and sum(durations.values()) >= PACKED_FROM else nullcontext():
-            for index, result in self._predict_files(batches, paths):
-                if isinstance(result, AudioError | TooLittleMemory):
-                    _add_error(rows[index], result, strict)
-                else:
-                    rows[index] |= result
-        return rows
+        recordings = recordings_of(inputs, sample_rate)
+        limit = self._limit(batch_seconds)
+        with packed(self.model) if self._is_long(recordings) else nullcontext():
+            return Predictions(self._each(recordings, limit, strict, Extras(attention, embeddings)))
 
-    def _predict_files(
-        self, batches: list[list[int]], paths: Sequence[str | PathLike[str]]
-    ) -> Iterator[tuple[int, Prediction | AudioError | TooLittleMemory]]:
-        """(index, prediction or error) of each file; threads read, and on a CPU compute, the next batches."""
+    def predict_each(
+        self,
+        inputs: Any,
+        *,
+        sample_rate: int | None = None,
+        batch_seconds: float | None = None,
+        strict: bool = False,
+        attention: bool = False,
+        embeddings: bool = False,
+    ) -> Iterator[Prediction]:
+        """As `predict`, each prediction as soon as it is made; `inputs` may be an endless iterator.
 
-        def read(batch: Sequence[int]) -> list[Tensor | AudioError]:
-            return [read_clip(self.model.upstream, paths[index]) for index in batch]
+        A few recordings are read ahead: on a CPU as many as it has threads and three more, on an accelerator 256.
 
-        if self.model.device.type == "cpu" and len(batches) > 1:
-            done = side_by_side(self.model, batches, lambda twin, batch: Predictor(twin)._predict_read(read(batch)))
-        else:
-            done = ((batch, self._predict_read(found)) for batch, found in ahead(batches, read))
-        for batch, results in done:
-            yield from zip(batch, results, strict=True)
-
-    def _predict_read(self, waves: list[Tensor | AudioError]) -> list[Prediction | AudioError | TooLittleMemory]:
-        """A prediction for each wave of a batch; errors stay."""
-        predictions = iter(predict_waves(self.model, [wave for wave in waves if isinstance(wave, Tensor)]))
-        return [next(predictions) if isinstance(wave, Tensor) else wave for wave in waves]
+        Example:
+            >>> model = undertone.load_model("runs/quickstart")
+            >>> for row in model.predict_each(Path(".").glob("*.wav")):
+            ...     print(row["file"])
+            call.wav
+        """
+        recordings = recordings_of(inputs, sample_rate)
+        return self._each(recordings, self._limit(batch_seconds), strict, Extras(attention, embeddings))
 
     def predict_wave(self, samples: np.ndarray | Tensor | Sequence[float], sample_rate: int) -> Prediction:
         """The prediction for samples in memory.
 
         Args:
-            samples: (N,) mono floats in [-1, 1].
+            samples: (N,) floats in [-1, 1], or (channels, N) or (N, channels), which are averaged.
             sample_rate: Hz; resampled to the model's.
 
         Raises:
-            ValueError: not one row of finite floats, no samples, more than the memory holds, or a sample rate that is
-                not allowed.
+            ValueError: not finite floats, no samples, or a sample rate that is not allowed.
 
         Warns:
             UserWarning: samples outside -2 to 2, as of 16 bit integers that were not divided.
         """
-        try:
-            wave = torch.as_tensor(samples).detach()
-        except (TypeError, ValueError, RuntimeError) as error:
-            raise ValueError(
-                f"Expected (N,) floats in [-1, 1], got {_kind(samples)}. predict() takes the path of a file."
-            ) from error
-        if isinstance(sample_rate, bool) or not isinstance(sample_rate, Real) or sample_rate % 1 != 0:
-            raise ValueError(f"sample_rate={sample_rate!r} must be a whole number of Hz, such as 16000.")
-        if wave.ndim != 1 or not len(wave) or not wave.is_floating_point():
-            raise ValueError(
-                f"Expected (N,) floats in [-1, 1], got shape {tuple(wave.shape)} of {wave.dtype}. "
-                f"Average the channels; divide 16 bit integers by 32768."
-            )
-        if not wave.isfinite().all():
-            raise ValueError(f"{int((~wave.isfinite()).sum())} of {len(wave)} samples are NaN or infinite.")
-        if loud := loudness_warning(float(wave.abs().max())):
-            warnings.warn(f"The wave has {loud}. Divide it by its largest value.", stacklevel=2)
-        (found,) = predict_waves(self.model, [resampled(wave.float().cpu(), int(sample_rate), self.model.sample_rate)])
-        if isinstance(found, TooLittleMemory):
-            raise found
-        return found
+        (row,) = self._each([as_recording((samples, sample_rate))], 0.0, True, Extras())
+        return row
+
+    def _limit(self, batch_seconds: float | None) -> float:
+        """Seconds of a batch; 0: each recording alone."""
+        if batch_seconds is None:
+            return 0.0 if self.model.device.type == "cpu" else BATCH_SECONDS
+        if not (isinstance(batch_seconds, int | float) and batch_seconds >= 0):
+            raise ValueError(f"batch_seconds={batch_seconds!r} must be seconds, 0 or more, or None.")
+        return float(batch_seconds)
+
+    def _is_long(self, recordings: Iterable[Recording]) -> bool:
+        """Whether this is so much audio on a CPU that packing the weights pays; an iterator's length is not known."""
+        if self.model.device.type != "cpu" or not isinstance(recordings, list):
+            return False
+        seconds = 0.0
+        return any((seconds := seconds + recording.seconds()) >= PACKED_FROM for recording in recordings)
+
+    def _each(
+        self, recordings: Iterable[Recording], limit: float, strict: bool, extras: Extras
+    ) -> Iterator[Prediction]:
+        """Predictions in the order of the recordings, each as soon as all before it are done."""
+        waiting: dict[int, Prediction] = {}
+        turn = 0
+        for (index, recording), result in self._results(recordings, limit, extras):
+            if not isinstance(result, dict) and strict:
+                raise result
+            found = result if isinstance(result, dict) else {"error": getattr(result, "reason", str(result))}
+            waiting[index] = ({"file": recording.name} if recording.name is not None else {}) | found
+            while turn in waiting:
+                yield waiting.pop(turn)
+                turn += 1
+
+    def _results(self, recordings: Iterable[Recording], limit: float, extras: Extras) -> Iterator[tuple[Job, Result]]:
+        """Each recording with its prediction or error; threads read, and on a CPU compute, the next batches."""
+        jobs = _batches(enumerate(recordings), limit)
+        first = list(islice(jobs, 2))
+        jobs = chain(first, jobs)
+        if self.model.device.type != "cpu" or len(first) < 2:
+            for batch, waves in ahead(jobs, self._read):
+                yield from zip(batch, self._predict_read(waves, extras), strict=True)
+            return
+        at_work = Semaphore(MOST)
+
+        def work(twin: UndertoneModel, batch: Sequence[Job]) -> list[Result]:
+            with at_work:
+                return Predictor(twin)._predict_read(self._read(batch), extras)
+
+        for batch, results in side_by_side(self.model, jobs, work):
+            for job, result in zip(batch, results, strict=True):
+                if isinstance(result, TooLittleMemory):  # beside others; it may fit when all of them have finished
+                    for _ in range(MOST):
+                        at_work.acquire()
+                    try:
+                        (result,) = self._predict_read(self._read([job]), extras)
+                    finally:
+                        at_work.release(MOST)
+                yield job, result
+
+    def _read(self, batch: Sequence[Job]) -> list[Tensor | AudioError]:
+        return [recording.wave(self.model.upstream) for _, recording in batch]
+
+    def _predict_read(self, waves: list[Tensor | AudioError], extras: Extras) -> list[Result]:
+        """A prediction for each wave of a batch; errors stay."""
+        found = [wave for wave in waves if isinstance(wave, Tensor)]
+        predictions = iter(predict_waves(self.model, found, extras))
+        return [next(predictions) if isinstance(wave, Tensor) else wave for wave in waves]
 
 
-def _paths(files: Any) -> list[str | PathLike[str]]:
-    """The paths; anything else is refused, because Python opens integers and iterates over the keys of a dict."""
-    if isinstance(files, str | PathLike):
-        return [files]
-    paths = list(files) if isinstance(files, Iterable) and not isinstance(files, Mapping | bytes) else [files]
-    for path in paths:
-        if not isinstance(path, str | PathLike):
-            raise ValueError(
-                f"predict() takes paths of audio files, got {_kind(path)}. Samples in memory go to "
-                f"predict_wave(samples, sample_rate); write bytes to a file first."
-            )
-    return paths
-
-
-def _kind(value: Any) -> str:
-    return "None" if value is None else f"a {type(value).__name__}"
-
-
-def _add_error(row: Prediction, error: AudioError | TooLittleMemory, strict: bool) -> None:
-    if strict:
-        raise error
-    row["error"] = error.reason if isinstance(error, AudioError) else str(error)
+def _batches(jobs: Iterator[Job], limit: float) -> Iterator[list[Job]]:
+    """Batches of at most `limit` seconds, of like length within a window of recordings; 0: each alone, in order."""
+    if not limit:
+        yield from ([job] for job in jobs)
+        return
+    while window := list(islice(jobs, WINDOW)):
+        yield from plan_batches(window, lambda job: job[1].seconds(), limit)

@@ -2,64 +2,92 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 from torch import Tensor
 
+from undertone.audio.read import AudioError
 from undertone.downstream.head import HeadOutput
 from undertone.downstream.model import UndertoneModel, utterance_logits
 from undertone.downstream.task import Task, free_name
-from undertone.inference.format import FIXED
+from undertone.inference.format import FIXED, Prediction
 from undertone.upstream.execution import TooLittleMemory, in_halves
 from undertone.upstream.types import WaveBatch
 
-Prediction = dict[str, Any]
-
 ATTENTION = "attention"  # key of the frames' weights
+EMBEDDING = "embedding"  # key of the vector that the outputs are computed from
+
+Found = Prediction | AudioError | TooLittleMemory
 
 
-def predict_waves(model: UndertoneModel, waves: Sequence[Tensor]) -> list[Prediction | TooLittleMemory]:
+@dataclass(frozen=True)
+class Extras:
+    """What a prediction has beside its tasks."""
+
+    attention: bool = False
+    embedding: bool = False
+
+
+NOTHING_MORE = Extras()
+
+
+def predict_waves(model: UndertoneModel, waves: Sequence[Tensor], extras: Extras = NOTHING_MORE) -> list[Found]:
     """A prediction for each wave, in one batch, or in parts where the memory is short.
 
     Args:
         model: in eval mode.
         waves: (N_i,) float32 samples at the model's rate.
+        extras: what to add to the tasks.
 
     Returns:
         `{"duration": seconds, task: prediction, ...}`, see `Predictor.predict`; the error of a wave that the memory
-        does not hold alone, which no other wave suffers from.
+        does not hold alone, or whose scores are not finite, which no other wave suffers from.
     """
     rate = model.sample_rate
     if not waves:
         return []
+    compute = partial(_predict_batch, model, extras)
     try:
-        found = in_halves(partial(_predict_batch, model), waves, lambda wave: f"{len(wave) / rate:.1f} s of audio")
-        return [*found]
+        return in_halves(compute, waves, lambda wave: f"{len(wave) / rate:.1f} s of audio at once", ADVICE)
     except TooLittleMemory as error:
         if len(waves) == 1:
             return [error]
-    return [prediction for wave in waves for prediction in predict_waves(model, [wave])]
+    return [prediction for wave in waves for prediction in predict_waves(model, [wave], extras)]
 
 
-def _predict_batch(model: UndertoneModel, waves: Sequence[Tensor]) -> list[Prediction]:
+ADVICE = "Cut the file into shorter ones."
+
+
+def _predict_batch(model: UndertoneModel, extras: Extras, waves: Sequence[Tensor]) -> list[Found]:
     rate = model.sample_rate
     output = model.predict_batch(WaveBatch.collate(list(waves), rate))
     rows: list[Prediction] = [{"duration": len(wave) / rate} for wave in waves]
+    wrong: set[int] = set()
     for task in model.tasks:
         values = utterance_logits(output, task.name).float()  # (B, C)
         if task.has_classes:
             values = values.softmax(-1)
         for number, (row, scores) in enumerate(zip(rows, values.tolist(), strict=True)):
+            if not all(map(math.isfinite, scores)):
+                wrong.add(number)
+                continue
             entry = _entry(task, scores)
             if task.level == "frame":
                 entry = _over_time(output, task.name, number, row["duration"], scores[0])
             row[free_name(task.name, *FIXED)] = entry
-    if output.attention is not None and ATTENTION not in rows[0]:  # unless a task has that name
-        for number, row in enumerate(rows):
-            row[ATTENTION] = _attention(output, number, row["duration"])
-    return rows
+    for number, row in enumerate(rows):
+        if extras.attention and output.attention is not None and number not in wrong:
+            row.setdefault(ATTENTION, _attention(output, number, row["duration"]))  # unless a task has that name
+        if extras.embedding:
+            row.setdefault(EMBEDDING, output.embedding[number].float().tolist())  # (E,)
+    return [
+        AudioError("", "the model's scores for it are not finite numbers.") if number in wrong else row
+        for number, row in enumerate(rows)
+    ]
 
 
 def _entry(task: Task, scores: list[float]) -> dict[str, Any] | float:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from undertone.common.files import atomic_path, write_json
+from undertone.report.tables import Table
 from undertone.scoring.compare import comparison_table, detectable, run_names, signed
 from undertone.scoring.pages import render
 from undertone.scoring.results import METRICS, number
@@ -21,8 +22,8 @@ def write_comparison(comparison: Mapping[str, Any], out: Path) -> Path:
         comparison=comparison,
         names=run_names(comparison),
         titles=titles,
-        header=header,
-        rows=rows,
+        runs=Table("Runs", ["Run", "Upstream", "Head"], _runs(comparison), texts=3),
+        differences=Table(titles[0], header, rows, texts=3),
         metrics=METRICS,
         pictures=[
             _picture(task, entries) | {"detectable": detectable(comparison, task)}
@@ -32,6 +33,13 @@ def write_comparison(comparison: Mapping[str, Any], out: Path) -> Path:
     with atomic_path(out / "compare.html") as draft:
         draft.write_text(page, encoding="utf-8")
     return out / "compare.html"
+
+
+def _runs(comparison: Mapping[str, Any]) -> list[list[str]]:
+    named = zip(run_names(comparison), comparison["runs"], strict=True)
+    rows = [[name, run["upstream"], run["head"]] for name, run in named]
+    rows[0][0] += " (baseline)"
+    return rows
 
 
 def _picture(task: str, entries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

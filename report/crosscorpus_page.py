@@ -10,6 +10,7 @@ import numpy as np
 
 from undertone.common.files import atomic_path
 from undertone.experiments.crosscorpus import cell_texts, crosscorpus_table
+from undertone.report.tables import Table
 from undertone.scoring.pages import render
 from undertone.scoring.plots import matrix_png
 
@@ -26,12 +27,14 @@ def write_matrix(found: Mapping[str, Any], out: Path) -> Path:
     with atomic_path(out / "crosscorpus.png") as draft:
         draft.write_bytes(picture)
     notes = list(dict.fromkeys(note for results in found["results"].values() for note in results["warnings"]))
+    titles, header, rows = crosscorpus_table(found)
     page = render(
         Path(__file__).with_name("crosscorpus.html.j2"),
         found=found,
-        titles=crosscorpus_table(found)[0],
+        titles=titles,
+        table=Table(titles[0], header, rows),
         notes=notes,
-        rows=[
+        cells=[
             (train, [(*cell, float(np.nan_to_num(value))) for cell, value in zip(row, line, strict=True)])
             for train, row, line in zip(trained, texts, values.clip(0, 1), strict=True)
         ],

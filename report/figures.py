@@ -18,7 +18,7 @@ from undertone.scoring.results import MAIN, METRICS, number
 
 def figures(files: RunFolder) -> list[dict[str, Any]]:
     """Title, SVG and caption of each figure that the run has data for."""
-    return [*_layer_figures(files), *_confidence_figures(files), *_training_figures(files)]
+    return [*_value_figures(files), *_layer_figures(files), *_confidence_figures(files), *_training_figures(files)]
 
 
 def embedding_maps(files: RunFolder) -> dict[str, Any] | None:
@@ -89,6 +89,26 @@ def _map(points: np.ndarray, values: list[str | None], title: str, place: int) -
     categories = np.array([-1 if value is None else names.index(value) for value in values])
     legend = [(number % plots.NUM_COLOURS, number // plots.NUM_COLOURS, name) for number, name in enumerate(names)]
     return {"title": title, "svg": plots.scatter(points, categories, f"map{place}"), "legend": legend}
+
+
+def _value_figures(files: RunFolder) -> list[dict[str, Any]]:
+    """True against predicted, of each task with values."""
+    found = []
+    for place, task in enumerate(task for task in files.tasks if task.kind == "regression"):
+        rows = files.predictions.known(task)
+        if not rows.any():
+            continue
+        target, predicted = files.predictions.targets[task.name][rows], files.predictions.predicted(task)[rows]
+        shown = f"{plots.MOST_DOTS:,} of the " if len(target) > plots.MOST_DOTS else ""
+        pooled = files.results["pooled"][task.name]
+        text = (
+            f"Predicted against true {task.name}, a dot for each of {shown or 'the '}{len(target):,} test values. On "
+        )
+        text += f"the dashed line both are equal. CCC {number('ccc', pooled['ccc'])}, "
+        text += f"RMSE {number('rmse', pooled['rmse'])}."
+        svg = plots.true_predicted(target, predicted, f"values{place}")
+        found.append({"title": f"True and predicted {task.name}", "svg": svg, "text": text})
+    return found
 
 
 def _layer_figures(files: RunFolder) -> list[dict[str, Any]]:
@@ -168,11 +188,11 @@ def _training_figures(files: RunFolder) -> list[dict[str, Any]]:
         for history in files.histories
     ]
     found = []
-    if any(dev):
+    if any(len(points) > 1 for points in dev):  # a head that is fitted once has a single one
         text = f"{METRICS[metric]} of {task.name} on dev; {lines}the dot marks the step whose weights were kept."
         svg = plots.curves(dev, marks, f"dev {METRICS[metric]}{unit}", "dev")
         found.append({"title": "Dev score", "svg": svg, "text": text})
-    if any(loss):
+    if any(len(points) > 1 for points in loss):
         svg = plots.curves(loss, [None] * len(loss), "train loss", "loss")
         text = "Mean loss on train." if one else "Mean loss on train, one line per fold."
         found.append({"title": "Training loss", "svg": svg, "text": text})

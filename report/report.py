@@ -10,8 +10,11 @@ import numpy as np
 
 from undertone.common.files import atomic_path, remove_drafts
 from undertone.downstream.task import Task
+from undertone.experiments.robustness import KINDS, robustness_table
 from undertone.experiments.run_folder import RunFolder
+from undertone.report.data import data_section
 from undertone.report.figures import attention_clips, embedding_maps, figures
+from undertone.report.tables import Table
 from undertone.scoring.by_corpus import corpus_table
 from undertone.scoring.intervals import metrics_of, speaker_sums
 from undertone.scoring.pages import render
@@ -55,22 +58,27 @@ def _content(files: RunFolder) -> dict[str, Any]:
     """The variables of the templates."""
     results = files.results
     titles, header, rows = results_table(results)
+    speaker_bars = _speaker_bars(files)
     return {
         "results": results,
         "verdict": verdict(results),
         "titles": [(line, line.partition(":")[0].isupper()) for line in titles[1:]],  # SPEAKER-DEPENDENT: ...
-        "header": header,
-        "rows": [(row, _strip(results, row[0], row[1])) for row in rows],
+        "scores": Table(f"Results on {results['corpus']}", header, rows, texts=2),
+        "strips": [_strip(results, row[0], row[1]) for row in rows],
+        "data": data_section(manifest, files.tasks[0]) if (manifest := files.manifest) is not None else None,
         "tiles": _tiles(files),
         "names": METRICS,
-        "genders": gender_table(results),
-        "corpora": corpus_table(results),
+        "genders": Table("Scores by gender", *gender_table(results), texts=2),
+        "corpora": Table("Scores by corpus", *corpus_table(results), texts=3),
         "confusions": [_confusion(results, task) for task in files.tasks if task.kind == "classification"],
         "fold_bars": _fold_bars(results, files.tasks[0]),
-        "speaker_bars": _speaker_bars(files),
+        "folds": _bar_table("Folds", _fold_bars(results, files.tasks[0])),
+        "speaker_bars": speaker_bars,
+        "speakers": _bar_table("Speakers", _fold_bars(results, files.tasks[0]) | {"bars": speaker_bars}),
         "raters": rater_agreement(files.predictions, files.votes()),
         "figures": figures(files),
         "embedding_maps": embedding_maps(files),
+        "robustness": _robustness(files.robustness) if files.robustness else None,
         "attention": attention_clips(files),
         "cost": [(name, _short(results["cost"][key])) for key, name in _COST.items() if key in results.get("cost", {})],
         "config": files.config,
@@ -89,6 +97,19 @@ def _tiles(files: RunFolder) -> list[dict[str, str]]:
         interval = interval_text(files.results, task.name, metric)
         tiles.append({"task": task.name, "metric": METRICS[metric], "value": value, "interval": interval})
     return tiles
+
+
+def _robustness(tested: Mapping[str, Any]) -> dict[str, Any]:
+    """Bars of each kind of disturbance beside the clean score, and the table."""
+    titles, header, rows = robustness_table(tested)
+    metric, (clean, *others) = tested["metric"], tested["conditions"]
+    groups = [
+        {"title": title, "bars": [(one["name"], one["metrics"][metric]) for one in others if one["kind"] == kind]}
+        for kind, title in KINDS.items()
+        if any(one["kind"] == kind for one in others)
+    ]
+    table = Table(f"Robustness: {METRICS[metric]} of {tested['task']}", header, rows)
+    return {"metric": metric, "clean": clean["metrics"][metric], "groups": groups, "table": table, "text": titles[0]}
 
 
 def _strip(results: Mapping[str, Any], task: str, name: str) -> dict[str, float] | None:
@@ -110,7 +131,18 @@ def _confusion(results: Mapping[str, Any], task: Task) -> dict[str, Any]:
         for label, row in zip(task.labels, counts.tolist(), strict=True)
     ]
     recalls = [(label, results["pooled"][task.name]["recall"][label]) for label in task.labels]
-    return {"task": task.name, "labels": task.labels, "rows": rows, "recalls": recalls}
+    cells = [
+        [label, *map(str, row), number("recall", recall)]
+        for (label, recall), row in zip(recalls, counts.tolist(), strict=True)
+    ]
+    table = Table(f"Confusion of {task.name}, counts", ["true / predicted", *task.labels, "recall (%)"], cells)
+    return {"task": task.name, "labels": task.labels, "rows": rows, "recalls": recalls, "table": table}
+
+
+def _bar_table(column: str, shown: Mapping[str, Any]) -> Table:
+    name = f"{METRICS[shown['metric']]} of {shown['task']}"
+    rows = [[label, number(shown["metric"], value)] for label, value in shown["bars"]]
+    return Table(f"{name} by {column.lower()}", [column, name], rows)
 
 
 def _fold_bars(results: Mapping[str, Any], task: Task) -> dict[str, Any]:

@@ -22,6 +22,7 @@ INK, MUTED, GRID, ACCENT, SECOND = "#010101", "#020202", "#030303", "#040404", "
 PNG_INK, PNG_ACCENT = "#222222", "#3b6fb6"
 NUM_COLOURS = 10
 CATEGORIES = [f"#0a0a{number:02x}" for number in range(NUM_COLOURS)]
+MOST_DOTS = 1500  # of a picture of single values
 MARKERS = ("o", "s", "^")  # one for each ten categories
 _VARIABLES = {INK: "ink", MUTED: "muted", GRID: "grid", ACCENT: "accent", SECOND: "second"}
 _VARIABLES |= {colour: f"c{number}" for number, colour in enumerate(CATEGORIES)}
@@ -178,6 +179,42 @@ def risk_coverage(coverage: np.ndarray, risk: np.ndarray) -> str:
         return _svg(figure, "risk", "Error rate on the most confident predictions")
 
 
+def histogram(values: np.ndarray, name: str, what: str, count: str) -> str:
+    """How often each range of the (N,) values occurs.
+
+    Args:
+        values: finite.
+        name: of the picture, unique in the page.
+        what: the values are.
+        count: what is counted.
+    """
+    with _drawing(height=2.4) as (figure, axes):
+        axes.hist(values, bins=min(40, max(8, round(len(values) ** 0.5))), color=ACCENT, linewidth=0, rwidth=0.92)
+        axes.grid(False, axis="x")
+        axes.set(xlabel=what, ylabel=count)
+        return _svg(figure, name, f"Histogram of the {what}")
+
+
+def true_predicted(target: np.ndarray, predicted: np.ndarray, name: str) -> str:
+    """Predicted against true values, a dot each, beside the diagonal; of many, `MOST_DOTS`, evenly chosen.
+
+    Args:
+        target: (N,).
+        predicted: (N,).
+        name: of the picture, unique in the page.
+    """
+    shown = np.unique(np.linspace(0, len(target) - 1, min(len(target), MOST_DOTS)).astype(int))
+    target, predicted = target[shown], predicted[shown]
+    both = np.concatenate([target, predicted]).astype(np.float64)
+    margin = 0.04 * float(np.ptp(both)) or 0.5
+    ends = (float(both.min()) - margin, float(both.max()) + margin)
+    with _drawing(height=4.2) as (figure, axes):
+        axes.plot(ends, ends, color=SECOND, linewidth=1.2, linestyle=(0, (4, 3)))
+        axes.scatter(target, predicted, s=14, color=ACCENT, alpha=0.45, linewidth=0)
+        axes.set(xlabel="true", ylabel="predicted", xlim=ends, ylim=ends)
+        return _svg(figure, name, "Predicted values against true ones")
+
+
 def attention(weights: np.ndarray, level: np.ndarray, duration: float, name: str) -> str:
     """The weight of each frame, relative to equal weights, over the level of the audio.
 
@@ -200,6 +237,144 @@ def attention(weights: np.ndarray, level: np.ndarray, duration: float, name: str
         axes.set(xlabel="s", xlim=(0, duration), ylim=(0, top))
         axes.locator_params(axis="y", nbins=3)
         return _svg(figure, name, "Line chart of the attention over time, relative to equal weights")
+
+
+def spectrogram(samples: np.ndarray, sample_rate: int, most: int = 800) -> np.ndarray:
+    """(F, K) dB below the loudest, from 0 to half the rate; at most `most` columns, the loudest of those they hold.
+
+    Args:
+        samples: (N,).
+        sample_rate: Hz; windows of 25 ms every 10 ms.
+        most: K at the most.
+    """
+    size, hop = round(0.025 * sample_rate), round(0.010 * sample_rate)
+    padded = np.pad(samples, (size // 2, size))
+    frames = np.lib.stride_tricks.sliding_window_view(padded, size)[:: max(1, hop)]  # (T, size)
+    parts = np.array_split(np.arange(len(frames)), min(most, len(frames)))
+    power = [np.square(np.abs(np.fft.rfft(frames[part] * np.hanning(size)))).max(0) for part in parts]
+    level = 10 * np.log10(np.stack(power, axis=1) + 1e-12)  # (F, K)
+    return np.asarray(level - level.max())
+
+
+def explanation_svg(
+    samples: np.ndarray,
+    sample_rate: int,
+    attributions: np.ndarray | None,
+    attention: np.ndarray | None,
+    name: str,
+    wide: bool,
+) -> str:
+    """Waveform, spectrogram, attributions and attention of a clip over one axis of time.
+
+    Args:
+        samples: (N,).
+        sample_rate: Hz.
+        attributions: (T,) of frames that divide the clip evenly; None: not drawn.
+        attention: (T',) likewise, summing to 1; None: not drawn.
+        name: of the picture, unique in the page.
+        wide: for a screen; else for a phone.
+    """
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
+
+    with rc_context(_STYLE):
+        rows = _explanation_rows(attributions, attention)
+        figure = Figure(figsize=(10.0, 1.3 * sum(rows)) if wide else (4.4, 1.2 * sum(rows)), layout="constrained")
+        axes = figure.subplots(len(rows), 1, sharex=True, height_ratios=rows, squeeze=False)[:, 0]
+        _draw_explanation(list(axes), samples, sample_rate, attributions, attention, (ACCENT, SECOND, MUTED))
+        return _svg(figure, name, "Waveform, spectrogram, attribution and attention over time")
+
+
+def explanation_png(
+    samples: np.ndarray,
+    sample_rate: int,
+    attributions: np.ndarray | None,
+    attention: np.ndarray | None,
+    scores: Sequence[tuple[str, float]],
+    weights: np.ndarray | None,
+    title: str,
+) -> bytes:
+    """As `explanation_svg`, with the scores and the layer weights beneath, as PNG.
+
+    Args:
+        samples: (N,).
+        sample_rate: Hz.
+        attributions: (T,), or None.
+        attention: (T',), or None.
+        scores: (name, 0 to 1) of each bar.
+        weights: (L,) layer weights, or None.
+        title: above all.
+    """
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
+
+    style: dict[Any, Any] = {"font.size": 9, "text.color": PNG_INK, "axes.labelcolor": PNG_INK}
+    with rc_context(style | {"text.parse_math": False}):
+        rows = [*_explanation_rows(attributions, attention), 0.3 + 0.16 * max(5, len(scores))]
+        figure = Figure(figsize=(9.0, 1.25 * sum(rows)), layout="constrained")
+        grid = figure.add_gridspec(len(rows), 2, height_ratios=rows)
+        axes = [figure.add_subplot(grid[0, :])]
+        axes += [figure.add_subplot(grid[row, :], sharex=axes[0]) for row in range(1, len(rows) - 1)]
+        _draw_explanation(axes, samples, sample_rate, attributions, attention, (PNG_ACCENT, "#c2570c", "#777777"))
+        bars = figure.add_subplot(grid[-1, 0] if weights is not None else grid[-1, :])
+        places = np.arange(len(scores))[::-1]
+        bars.barh(places, [value for _, value in scores], color=PNG_ACCENT, height=0.7)
+        for place, (_, value) in zip(places, scores, strict=True):
+            bars.text(value + 0.01, place, f"{value:.2f}", va="center", fontsize=8)
+        bars.set_yticks(places, [name for name, _ in scores])
+        bars.set(xlim=(0, 1.08), xlabel="score")
+        if weights is not None:
+            layers = figure.add_subplot(grid[-1, 1])
+            _draw_layer_weights(layers, weights[None], PNG_ACCENT, PNG_INK, PNG_INK)
+        for own in figure.axes:
+            own.spines[["top", "right"]].set_visible(False)
+        figure.suptitle(title, fontsize=11)
+        return _png(figure)
+
+
+def _explanation_rows(attributions: np.ndarray | None, attention: np.ndarray | None) -> list[float]:
+    """Heights of the pictures one below the other."""
+    return [0.8, 1.4, *([1.0] if attributions is not None else []), *([0.8] if attention is not None else [])]
+
+
+def _draw_explanation(
+    axes: Sequence[Axes],
+    samples: np.ndarray,
+    sample_rate: int,
+    attributions: np.ndarray | None,
+    attention: np.ndarray | None,
+    colours: tuple[str, str, str],
+) -> None:
+    """Each picture into its axes, which share the time."""
+    accent, second, muted = colours
+    duration, (top, middle, *rest) = len(samples) / sample_rate, axes
+    parts = np.array_split(samples, min(1000, len(samples)))
+    edges = np.linspace(0, duration, len(parts) + 1)
+    top.stairs([part.max() for part in parts], edges, baseline=[part.min() for part in parts], fill=True, color=muted)
+    top.set(ylabel="wave")
+    top.set_yticks([])
+    level = spectrogram(samples, sample_rate)
+    extent = (0, duration, 0, sample_rate / 2000)
+    middle.imshow(level, origin="lower", aspect="auto", extent=extent, cmap="magma", vmin=-70, vmax=0)
+    middle.set(ylabel="kHz")
+    for own in axes:
+        own.grid(False)
+    if attributions is not None:
+        own, *rest = rest
+        edges = np.linspace(0, duration, len(attributions) + 1)
+        own.stairs(attributions.clip(min=0), edges, fill=True, color=accent)
+        own.stairs(attributions.clip(max=0), edges, fill=True, color=second)
+        own.axhline(0, color=muted, linewidth=0.6)
+        own.set(ylabel="attribution")
+    if attention is not None:
+        own = rest[0]
+        times = (np.arange(len(attention)) + 0.5) * duration / len(attention)
+        own.axhline(1, color=second, linewidth=1.0, linestyle=(0, (4, 3)))
+        own.plot(times, attention.astype(np.float64) * len(attention), color=accent, linewidth=1.5)
+        own.set(ylabel="attention", ylim=(0, None))
+    axes[-1].set(xlabel="s", xlim=(0, duration))
+    for own in axes[:-1]:
+        own.tick_params(labelbottom=False)
 
 
 def scatter(points: np.ndarray, categories: np.ndarray, name: str) -> str:

@@ -147,8 +147,13 @@ def reading_notes(tasks: Sequence[Task], manifest: Manifest) -> list[str]:
     return notes
 
 
-def label_warnings(tasks: Sequence[Task], folds: Sequence[Fold], manifest: Manifest) -> list[str]:
-    """Sentences on labels that the folds leave unusable: classes that are tested but not trained, a useless dev."""
+def label_warnings(
+    tasks: Sequence[Task], folds: Sequence[Fold], manifest: Manifest, *, inner: bool = False
+) -> list[str]:
+    """Sentences on labels that the folds leave unusable: classes that are tested but not trained, a useless dev.
+
+    `inner`: inner folds over train and dev choose, so that dev is trained on and chooses nothing by itself.
+    """
     sentences = []
     for task in tasks:
         if task.level == "frame":
@@ -161,11 +166,11 @@ def label_warnings(tasks: Sequence[Task], folds: Sequence[Fold], manifest: Manif
                 {label for name in part if (label := labels[name]) is not None} for part in fold.parts.values()
             )
             if task.has_classes:
-                for label in sorted(test - train):
+                for label in sorted(test - train - (dev if inner else set())):
                     untrained.setdefault(label, []).append(fold.name)
-                if len(dev) == 1:
+                if len(dev) == 1 and not inner:
                     one_class.append(fold.name)
-            if not dev:
+            if not dev and not inner:
                 no_label.append(fold.name)
         for label, names in untrained.items():
             sentences.append(

@@ -24,7 +24,10 @@ Result = TypeVar("Result")
 
 
 def in_halves(
-    compute: Callable[[Sequence[Item]], list[Result]], items: Sequence[Item], describe: Callable[[Item], str]
+    compute: Callable[[Sequence[Item]], list[Result]],
+    items: Sequence[Item],
+    describe: Callable[[Item], str],
+    advice: str | None = None,
 ) -> list[Result]:
     """`compute(items)`; where the memory does not hold them all, of their halves, and so on.
 
@@ -32,29 +35,33 @@ def in_halves(
         compute: gives the results of some items in their order, the same whatever shares their batch.
         items: one or more.
         describe: names an item in the message.
+        advice: what to do; None: see `too_little`.
     """
     try:
         return compute(items)
-    except RuntimeError as error:
-        if not should_reduce_batch_size(error):
+    except (RuntimeError, MemoryError) as error:
+        if not isinstance(error, MemoryError) and not should_reduce_batch_size(error):
             raise
         if len(items) == 1:
-            raise too_little(describe(items[0]), error) from error
+            raise too_little(describe(items[0]), error, advice) from error
     half = len(items) // 2  # behind the block, where the failed batch is no longer held
-    return [*in_halves(compute, items[:half], describe), *in_halves(compute, items[half:], describe)]
+    return [*in_halves(compute, items[:half], describe, advice), *in_halves(compute, items[half:], describe, advice)]
 
 
 class TooLittleMemory(ValueError):
     """What the memory does not hold, and what to do."""
 
 
-def too_little(what: str, error: RuntimeError) -> TooLittleMemory:
-    """The sentence about what does not fit."""
+def too_little(what: str, error: Exception, advice: str | None = None) -> TooLittleMemory:
+    """The sentence about what does not fit; without advice, that for a run."""
     reason = str(error).split("\n")[0]
-    return TooLittleMemory(
-        f"The memory does not hold {what}: {reason} Use shorter clips; a run also takes "
-        f"mixed_precision=bf16, gradient_checkpointing=true where the upstream learns, or device=cpu."
-    )
+    return TooLittleMemory(f"The memory does not hold {what}: {reason} {advice or FOR_A_RUN}")
+
+
+FOR_A_RUN = (
+    "Use shorter clips; a run also takes mixed_precision=bf16, gradient_checkpointing=true where the upstream learns, "
+    "or device=cpu."
+)
 
 
 # ---- Linear layers at the processor's own speed, for a frozen upstream on a CPU.

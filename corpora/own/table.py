@@ -62,7 +62,7 @@ class Table(Corpus):
             raise ValueError(
                 f"{self.path.name}: no such folder: {root}. Give --root the folder its files are relative to."
             )
-        rows = list(_read(self.path))
+        rows = read_table(self.path)
         if not rows:
             raise ValueError(f"{self.path} has no rows. Each row gives a file and its labels.")
         names = dict.fromkeys(name for _, cells in rows for name in cells)
@@ -116,12 +116,18 @@ class Table(Corpus):
         return number
 
 
-def _read(path: Path) -> Iterator[Row]:
-    """The rows of a table of any of the formats."""
+def read_table(path: Path) -> list[Row]:
+    """The rows of a table, by its ending .csv, .tsv, .jsonl or .parquet.
+
+    Raises:
+        ValueError: the file is not such a table; the message names it, and the row where there is one.
+    """
     readers = {".csv": _read_text, ".tsv": _read_text, ".jsonl": _read_jsonl, ".parquet": _read_parquet}
     try:
-        for number, cells in readers[path.suffix.lower()](path):
-            yield number, {name: _cell(value) for name, value in cells.items()}
+        return [
+            (number, {name: _cell(value) for name, value in cells.items()})
+            for number, cells in readers[path.suffix.lower()](path)
+        ]
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} is not UTF-8 text: {error}. Save it as UTF-8.") from error
     except csv.Error as error:

@@ -5,7 +5,8 @@ Recognition", ICME 2017, on eNTERFACE'05. The abstract names the modules and tha
 and optimiser are unknown, so these are ours, as is the reading of "convolutional attention": a frame's score is a
 convolution over its neighbours (`head.attention_kernel` frames of 40 ms; 1 is pointwise attention).
 
-`undertone noise-test RUN` is its test in noise: UAR by signal-to-noise ratio, on the models trained on clean speech.
+`undertone robustness RUN --only noise` is its test in noise: UAR by signal-to-noise ratio,
+on the models trained on clean speech.
 """
 
 from undertone.recipes.systems import Row

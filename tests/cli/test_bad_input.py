@@ -111,24 +111,6 @@ def test_a_run_goes_on_without_them_and_its_results_say_so(mixed: Path, store: P
         assert name in outcome.err
 
 
-def test_predict_says_which_files_it_could_not_read(mixed: Path, finished: Path) -> None:
-    files = [mixed.parent / name for name in (*BROKEN, *UNUSUAL)]
-    outcome = undertone("predict", finished, *files, "--json")
-    rows = {Path(row["file"]).name: row for row in json.loads(outcome.out)}
-    assert outcome.status == 0 and list(rows) == [*BROKEN, *UNUSUAL]
-    for name, (_, reason) in BROKEN.items():
-        if name != "silence.wav":  # silence in a corpus is a mistake; to predict, it is sound
-            assert reason in rows[name]["error"] and "emotion" not in rows[name]
-    for name in UNUSUAL:
-        assert sum(rows[name]["emotion"]["scores"].values()) == pytest.approx(1, abs=1e-5)
-
-
-def test_predict_of_nothing_readable_is_a_failure(mixed: Path, finished: Path) -> None:
-    outcome = undertone("predict", finished, mixed.parent / "text.wav")
-    assert outcome.status == 1 and outcome.err == "undertone: no file could be read.\n"
-    assert "not readable as audio" in " ".join(outcome.out.replace("│", " ").split())
-
-
 def test_a_corpus_of_broken_files_only(mixed: Path, tmp_path: Path) -> None:
     rows = [row for row in rows_of(mixed) if Path(row["file"]).name in BROKEN]
     outcome = undertone("train", write_table(tmp_path / "all.csv", rows), "--out", tmp_path / "run", *TINY)
@@ -229,6 +211,9 @@ def test_predict_where_there_is_no_model(finished: Path, mixed: Path, tmp_path: 
     assert undertone("predict", tmp_path, sound).fails_with("No model in", "looked for config.json + model.safetensors")
     assert undertone("predict", finished / "folds", sound).fails_with("No model in")
     assert undertone("predict", sound, sound).fails_with("No model in")
+    for given, model in ((sound, finished), (mixed.parent, finished / "model"), (sound, "user/name")):
+        outcome = undertone("predict", given, model)
+        assert outcome.fails_with("The model comes first", f"undertone predict {model} {given}"), outcome.err
 
 
 def test_a_damaged_model(finished: Path, mixed: Path, tmp_path: Path) -> None:

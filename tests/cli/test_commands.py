@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import re
 import shutil
@@ -162,38 +160,6 @@ def test_an_evaluation_is_reported_and_compared_with_the_run(
     assert undertone("report", out).status == 0 and "undertone evaluate" in (out / "report.html").read_text()
     compared = undertone("compare", finished, out)
     assert compared.status == 0 and "cannot be told from chance" in compared.out, compared.err
-
-
-def test_predict_as_table_json_and_csv(finished: Path, sounds: list[Path]) -> None:
-    rows = json.loads(undertone("predict", finished, *sounds, "--json").out)
-    assert [row["file"] for row in rows] == [str(path) for path in sounds]
-    for row in rows:
-        scores = row["emotion"]["scores"]
-        assert row["emotion"]["label"] == max(scores, key=scores.get)  # type: ignore[arg-type]
-        assert list(scores) == ["angry", "happy", "neutral", "sad"]
-        assert sum(scores.values()) == pytest.approx(1, abs=1e-5)
-    lines = list(csv.DictReader(io.StringIO(undertone("predict", finished, *sounds, "--csv").out)))
-    assert [line["file"] for line in lines] == [str(path) for path in sounds]
-    assert [line["emotion"] for line in lines] == [row["emotion"]["label"] for row in rows]
-    assert [line["gender"] for line in lines] == [row["gender"]["label"] for row in rows]
-    table = undertone("predict", finished, *sounds)
-    assert table.status == 0 and all(row["emotion"]["label"] in table.out for row in rows)
-
-
-def test_predict_takes_folders(finished: Path, sounds: list[Path], tmp_path: Path) -> None:
-    for number, sound in enumerate(sounds):
-        (tmp_path / "calls" / str(number)).mkdir(parents=True)
-        shutil.copy(sound, tmp_path / "calls" / str(number) / sound.name)
-    (tmp_path / "calls" / "notes.txt").write_text("no sound")
-    (tmp_path / "none").mkdir()
-    expected = json.loads(undertone("predict", finished, *sounds, "--json").out)
-    rows = json.loads(undertone("predict", finished, tmp_path / "calls", "--json").out)
-    assert [row | {"file": Path(row["file"]).name} for row in rows] == [
-        row | {"file": Path(row["file"]).name} for row in expected
-    ]
-    assert undertone("predict", finished, tmp_path / "none").fails_with(
-        "No audio in", "Expected files that end in .wav"
-    )
 
 
 def test_a_model_that_was_moved_predicts_the_same(finished: Path, sounds: list[Path], tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from undertone.experiments.noise_test import noise_test
+from undertone.experiments.robustness import robustness
 from undertone.tests.cli.commands import TINY, undertone
 from undertone.tests.cli.runs import LAST, Train, distance, fold, history, results, rows_of, weights, write_table
 from undertone.upstream.hf.random_weights import save_random
@@ -219,6 +219,6 @@ def test_postprocess_is_chosen_on_dev_for_values_over_time(trained: Train, small
     words = ("tasks=series.arousal", "head=frames", "protocol=speaker")
     plain, chosen = (trained(*words, *more, corpus=table) for more in ((), ("postprocess=centring,scaling",)))
     assert "postprocess" not in fold(plain) and list(fold(chosen)["postprocess"]) == ["arousal"]
-    clean = [noise_test(run, snrs=[10])["scores"]["white"]["clean"]["ccc"] for run in (plain, chosen)]
+    clean = [robustness(run, ["gain"])["conditions"][0]["metrics"]["ccc"] for run in (plain, chosen)]
     assert clean == pytest.approx([results(run)["pooled"]["arousal"]["ccc"] for run in (plain, chosen)], abs=1e-3)
     assert abs(clean[0] - clean[1]) > 0.01  # or the test shows nothing

@@ -1,4 +1,4 @@
-"""The CSV and the table hold what the predictions hold."""
+"""The CSV, JSON and the notebook's table hold what the predictions hold."""
 
 from __future__ import annotations
 
@@ -7,9 +7,8 @@ import io
 import json
 
 import pytest
-from rich.console import Console
 
-from undertone.inference.format import as_csv, as_json, as_table
+from undertone.inference.format import Predictions, as_csv, as_json
 
 ROWS = [
     {
@@ -43,21 +42,36 @@ def test_the_error_column_is_last_and_only_there_when_needed(rows, header):
     assert as_csv(rows).endswith("\n") and as_csv(rows).count("\n") == len(rows) + 1
 
 
-def test_the_table_shows_label_and_probability():
-    console = Console(width=120, record=True, file=io.StringIO())
-    console.print(as_table(ROWS))
-    text = console.export_text()
-    for shown in ("a [b], c.wav", "1.25", "sad 0.75", "0.50", "error", 'truncated: "half" of it.'):
-        assert shown in text
-    assert [column.header for column in as_table(ROWS[:1]).columns] == ["file", "seconds", "emotion", "arousal"]
+def test_a_notebook_shows_label_and_probability_and_no_markup_of_a_name():
+    page = Predictions([*ROWS, {"file": "<b>.wav", "embedding": [0.5]}])._repr_html_()
+    for shown in (
+        "a [b], c.wav",
+        "1.25",
+        "sad 0.75",
+        "0.50",
+        "<th>error</th>",
+        "truncated: &quot;half&quot; of it.",
+        "&lt;b&gt;",
+    ):
+        assert shown in page
+    assert "embedding" not in page and page.count("<tr>") == 4
+
+
+def test_a_frame_has_the_columns_of_the_csv():
+    frame = Predictions(ROWS).to_pandas()
+    assert list(frame) == ["file", "duration", "emotion", "emotion_angry", "emotion_sad", "arousal", "error"]
+    assert frame["emotion_sad"][0] == 0.75 and frame["error"][1] == ROWS[1]["error"]
+
+
+def test_vectors_are_json_in_a_cell():
+    (line,) = csv.DictReader(io.StringIO(as_csv([{"file": "a", "embedding": [0.5, -1.0]}])))
+    assert json.loads(line["embedding"]) == [0.5, -1.0]
 
 
 def test_of_values_over_time_the_mean_is_shown() -> None:
     row = {"file": "a.wav", "duration": 1.0, "arousal": {"mean": 0.25, "times": [0.5], "values": [0.25]}}
     assert as_csv([row]) == "file,duration,arousal\na.wav,1.000000,0.250000\n"
-    console = Console(file=io.StringIO(), width=80)
-    console.print(as_table([row]))
-    assert "0.25" in console.file.getvalue()
+    assert "0.25" in Predictions([row])._repr_html_()
 
 
 NAMES = ["=cmd|'calc'!A1.wav", "+1.wav", "-1.wav", "@SUM(A1).wav", "\t=1.wav", "'quoted.wav", "plain=1.wav"]
@@ -72,13 +86,9 @@ def test_no_cell_of_a_csv_is_a_formula_and_the_true_name_reads_back() -> None:
     assert [row[2:] for row in cells] == [["'=y", "1.000000", "-0.500000"]] * len(NAMES)  # a number stays one
 
 
-def test_no_control_character_reaches_the_terminal() -> None:
+def test_no_control_character_is_in_json() -> None:
     name = "x\x1b]0;title\x07\x9b31m.wav"
     rows = [{"file": name, "duration": 1.0, "\x1b[2J": {"label": "\x1b[31mred", "scores": {"\x1b[31mred": 1.0}}}]
     rows += [{"file": name, "error": "\x1b[31m"}]
-    console = Console(file=io.StringIO(), width=200, force_terminal=True, color_system=None)
-    console.print(as_table(rows))
-    assert r"x\x1b]0;title\x07\x9b31m.wav" in console.file.getvalue() and r"\x1b[31mred 1.00" in console.file.getvalue()
-    for text in (console.file.getvalue(), as_json(rows)):
-        assert not any(char in text for char in "\x1b\x07\x9b")
+    assert not any(char in as_json(rows) for char in "\x1b\x07\x9b")
     assert json.loads(as_json(rows)) == rows

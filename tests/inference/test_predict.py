@@ -7,7 +7,10 @@ import json
 import os
 import subprocess
 import sys
+import time
 from contextlib import contextmanager
+from pathlib import Path
+from threading import Semaphore
 
 import numpy as np
 import pytest
@@ -24,6 +27,8 @@ from undertone.upstream import WaveBatch, load_upstream
 from undertone.upstream.execution import packed
 from undertone.upstream.hf.random_weights import save_random
 
+WAVE = [0.0, 0.1, -0.1] * 2000
+
 
 def numbers(row):
     """All values of a prediction, in order."""
@@ -32,11 +37,13 @@ def numbers(row):
 
 
 def test_an_entry_says_what_the_model_computes(predictor, files, model_folder):
-    (row,) = predictor.predict([files[0]])
+    (row,) = predictor.predict([files[0]], attention=True, embeddings=True)
     model = UndertoneModel.from_pretrained(model_folder)
     with torch.no_grad():
-        logits = model.head_output(WaveBatch.collate([read_audio(files[0], 16000)], 16000)).logits
-    assert list(row) == ["file", "duration", "emotion", "gender", "arousal", "attention"]
+        output = model.head_output(WaveBatch.collate([read_audio(files[0], 16000)], 16000))
+    logits = output.logits
+    assert list(row) == ["file", "duration", "emotion", "gender", "arousal", "attention", "embedding"]
+    np.testing.assert_allclose(row["embedding"], output.embedding[0], atol=1e-6)
     times, weights = row["attention"]["times"], row["attention"]["weights"]
     assert sum(weights) == pytest.approx(1, abs=1e-5) and len(times) == len(weights)
     np.testing.assert_allclose(times, (np.arange(len(times)) + 0.5) * 2.5 / len(times))
@@ -54,8 +61,8 @@ def test_an_entry_says_what_the_model_computes(predictor, files, model_folder):
 @pytest.mark.parametrize("batch_seconds", [0.001, 3.0, 1000.0])
 def test_batches_change_neither_order_nor_predictions(predictor, files, batch_seconds):
     order = [3, 0, 4, 2, 1]
-    alone = [predictor.predict([file])[0] for file in files]
-    together = predictor.predict([files[index] for index in order], batch_seconds=batch_seconds)
+    alone = [predictor.predict([file], attention=True)[0] for file in files]
+    together = predictor.predict([files[index] for index in order], batch_seconds=batch_seconds, attention=True)
     assert [row["file"] for row in together] == [str(files[index]) for index in order]
     for index, row in zip(order, together, strict=True):
         np.testing.assert_allclose(numbers(row), numbers(alone[index]), atol=1e-5)
@@ -144,8 +151,11 @@ def test_samples_in_memory_give_the_files_prediction(predictor, files):
 @pytest.mark.parametrize(
     "samples, said",
     [
-        (np.zeros((2, 800), np.float32), r"got shape \(2, 800\) of torch.float32. Average the channels"),
-        (np.zeros(0, np.float32), r"got shape \(0,\)"),
+        (
+            np.zeros((2, 3, 800), np.float32),
+            r"got shape \(2, 3, 800\) of torch.float32. Several recordings go in a list",
+        ),
+        (np.zeros(0, np.float32), "there are no samples"),
         (np.zeros(800, np.int16), "of torch.int16.* divide 16 bit integers by 32768"),
         (np.full(800, np.inf, np.float32), "800 of 800 samples are NaN or infinite"),
     ],
@@ -210,17 +220,28 @@ def test_predicting_imports_nothing_outside_a_written_list(kind, model_folder, f
     assert packages <= MAY_BE_IMPORTED, packages - MAY_BE_IMPORTED
 
 
-WAVE = [0.0, 0.1, -0.1] * 2000
-
-
 @pytest.mark.parametrize(
-    "given",
-    [None, 3, True, b"RIFF", io.BytesIO(b"RIFF"), np.zeros(9), [np.zeros(9)], {"array": WAVE}, [{"array": WAVE}]],
+    ("given", "said"),
+    [
+        (None, "takes paths of audio files, file objects.*got None"),
+        (3, "got an int"),
+        ([True], "got a bool"),
+        ([0.0, 0.1], "got a float"),
+        (np.zeros(9), r"without its rate: predict\(samples, sample_rate=16000\)"),
+        ([torch.zeros(9)], "a Tensor without its rate"),
+        ({"array": WAVE}, "has 'array' and no 'sampling_rate'"),
+        (
+            [{"audio": {"path": "a.wav"}}],
+            r"this one has 'audio'. Of a data set give the column of its audio: data\['audio'\]",
+        ),
+        (io.StringIO("RIFF"), "Open the file with mode 'rb'"),
+        ((np.zeros(800, np.int16), 16_000), "of torch.int16.* divide 16 bit integers by 32768"),
+        ((np.zeros((3, 3)), 16_000), r"got shape \(3, 3\).*Several recordings go in a list"),
+        ((WAVE, 10), "Cannot resample 10 Hz"),
+    ],
 )
-def test_what_is_no_path_is_refused_with_where_it_goes(predictor, given):
-    with pytest.raises(
-        ValueError, match=r"predict\(\) takes paths of audio files, got .*predict_wave\(samples, sample_rate\)"
-    ):
+def test_what_is_no_recording_is_refused_with_where_it_goes(predictor, given, said):
+    with pytest.raises(ValueError, match=said):
         predictor.predict(given)
 
 
@@ -234,7 +255,7 @@ def test_a_batch_is_of_seconds(predictor, files, seconds):
     "samples", [None, "a.wav", {"array": WAVE}, [[0.1], [0.1, 0.2]], object(), np.array([None, 1.0])]
 )
 def test_what_is_no_array_is_refused(predictor, samples):
-    with pytest.raises(ValueError, match=r"Expected \(N,\) floats in \[-1, 1\], got"):
+    with pytest.raises(ValueError, match=r"Expected (\(N,\) )?floats in \[-1, 1\],.* got"):
         predictor.predict_wave(samples, 16_000)
 
 
@@ -254,17 +275,137 @@ def test_no_paths_give_no_predictions(predictor):
     assert predictor.predict([]) == predictor.predict(iter(())) == []
 
 
-def test_a_file_that_the_memory_does_not_hold_spoils_nothing_else(predictor, files, monkeypatch):
-    """Files of over 2 s ask for more memory than there is; both lie in one batch."""
-    compute = UndertoneModel.predict_batch
+def as_other_kinds(path):
+    """One recording as each of the kinds that `predict` takes."""
+    samples, rate = soundfile.read(path, dtype="float32", always_2d=True)  # (N, channels)
+    mono = samples.mean(1)
+    return {
+        "bytes": path.read_bytes(),
+        "file object": io.BytesIO(path.read_bytes()),
+        "soundfile": (samples, rate),
+        "torchaudio": (torch.from_numpy(samples.T), rate),
+        "pipeline": {"array": mono, "sampling_rate": rate},
+        "raw": {"raw": mono.tolist(), "sampling_rate": rate},
+        "data set row": {"bytes": path.read_bytes(), "path": None},
+    }
+
+
+@pytest.mark.parametrize("name", ["middle.flac", "tiny.wav"])
+def test_every_kind_of_input_gives_the_files_prediction(predictor, files, name):
+    path = next(file for file in files if file.name == name)
+    (expected,) = predictor.predict(path)
+    kinds = as_other_kinds(path)
+    for kind, row in zip(kinds, predictor.predict(list(kinds.values())), strict=True):
+        np.testing.assert_allclose(numbers(row), numbers(expected), atol=1e-5, err_msg=kind)
+        assert "file" not in row
+    samples, rate = kinds["soundfile"]
+    for one in (predictor.predict(samples, sample_rate=rate), predictor.predict((samples, rate))):
+        assert len(one) == 1 and numbers(one[0]) == pytest.approx(numbers(expected), abs=1e-5)
+    with path.open("rb") as file:
+        assert predictor.predict(file)[0]["file"] == str(path)
+
+
+def test_a_column_of_a_data_set_needs_no_decoder(predictor, files):
+    datasets = pytest.importorskip("datasets")
+    table = datasets.Dataset.from_dict({"audio": [str(path) for path in files[:2]], "n": [1, 2]})
+    embedded = [{"bytes": path.read_bytes(), "path": path.name} for path in files[:2]]
+    for audio in (
+        table.cast_column("audio", datasets.Audio()),
+        datasets.Dataset.from_dict({"audio": embedded}).cast_column("audio", datasets.Audio()),
+    ):
+        rows = predictor.predict(audio["audio"])
+        for row, expected in zip(rows, predictor.predict(files[:2]), strict=True):
+            assert Path(row["file"]).name == Path(expected["file"]).name
+            np.testing.assert_allclose(numbers(row), numbers(expected), atol=1e-5)
+
+
+def test_a_bad_element_is_that_rows_reason(predictor, files):
+    broken = np.full(800, np.nan, np.float32)
+    first, second, third = predictor.predict([(broken, 16_000), files[1], b"no audio"])
+    assert "800 of 800 samples are NaN" in first["error"] and "emotion" in second
+    assert "not readable as audio" in third["error"] and list(third) == ["error"]
+
+
+def test_a_stream_of_inputs_is_read_as_it_is_used(predictor, files):
+    asked = []
+
+    def endless():
+        while True:
+            asked.append(files[len(asked) % len(files)])
+            yield asked[-1]
+
+    rows = predictor.predict_each(endless())
+    assert not asked
+    found = [next(rows) for _ in range(7)]
+    rows.close()
+    assert [row["file"] for row in found] == [str(path) for path in asked[:7]] and len(asked) < 30
+    for row, path in zip(found, asked, strict=False):
+        np.testing.assert_allclose(numbers(row), numbers(predictor.predict(path)[0]), atol=1e-5)
+
+
+def test_rows_of_batches_come_in_order(predictor, files):
+    rows = predictor.predict_each(iter(files), batch_seconds=3.0)
+    assert [row["file"] for row in rows] == [str(path) for path in files]
+
+
+@pytest.mark.parametrize("batch_seconds", [None, 60.0])
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory. Tried 20 MiB."), MemoryError("no room")])
+def test_a_file_that_the_memory_does_not_hold_spoils_nothing_else(predictor, files, monkeypatch, batch_seconds, error):
+    """Files of over 2 s ask for more memory than there is; they lie in one batch with the others, or alone."""
+    compute, expected = UndertoneModel.predict_batch, predictor.predict(files)
 
     def short_of_memory(model, batch):
         if batch.samples.shape[1] > 2 * 16_000:
-            torch.empty(2**60)
+            raise error
         return compute(model, batch)
 
     monkeypatch.setattr(UndertoneModel, "predict_batch", short_of_memory)
-    long, short = predictor.predict(files[:2], batch_seconds=100)
-    assert "The memory does not hold 2.5 s of audio" in long["error"] and "emotion" in short
+    rows = predictor.predict(files, batch_seconds=batch_seconds)
+    assert (
+        rows[0]["error"] == f"The memory does not hold 2.5 s of audio at once: {error} Cut the file into shorter ones."
+    )
+    for row, known in zip(rows[1:], expected[1:], strict=True):
+        np.testing.assert_allclose(numbers(row), numbers(known), atol=1e-5)
     with pytest.raises(ValueError, match="The memory does not hold 2.5 s"):
         predictor.predict(files[:2], strict=True)
+
+
+def test_what_fits_alone_is_tried_again_alone(predictor, files, monkeypatch):
+    """Memory that others use for a moment is free when they have finished."""
+    whole, running, most = predictor.model.upstream.forward, Semaphore(1), []
+
+    def crowded(batch):
+        if not running.acquire(blocking=False):
+            most.append(batch)
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        try:
+            time.sleep(0.02)
+            return whole(batch)
+        finally:
+            running.release()
+
+    expected = predictor.predict(files)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 4)  # recordings at once
+    monkeypatch.setattr(torch, "set_num_threads", lambda number: None)
+    monkeypatch.setattr(predictor.model.upstream, "forward", crowded)
+    rows = predictor.predict(files)
+    assert most and not any("error" in row for row in rows)
+    for row, known in zip(rows, expected, strict=True):
+        np.testing.assert_allclose(numbers(row), numbers(known), atol=1e-5)
+
+
+def test_scores_that_are_no_numbers_are_a_reason(predictor, files, monkeypatch):
+    whole = predictor.model.upstream.forward
+    monkeypatch.setattr(predictor.model.upstream, "forward", lambda batch: _spoilt(whole(batch)))
+    assert "scores for it are not finite" in predictor.predict(files[1])[0]["error"]
+
+
+def _spoilt(hidden):
+    hidden.states[:] = float("nan")
+    return hidden
+
+
+def test_a_predictor_says_what_it_is(predictor, model_folder):
+    for text in (repr(predictor), predictor._repr_html_()):
+        for said in (str(model_folder), "angry, happy, sad", "female, male", "a value", "fbank", "16000 Hz", "cpu"):
+            assert said in text

@@ -39,7 +39,7 @@ MAY_IMPORT = {
     "scoring": {"downstream"},
     "training": {"audio", "corpora", "upstream", "downstream", "scoring"},
     "experiments": {"audio", "corpora", "upstream", "downstream", "scoring", "training"},
-    "report": {"audio", "corpora", "upstream", "downstream", "scoring", "training", "experiments"},
+    "report": {"audio", "corpora", "upstream", "downstream", "scoring", "training", "experiments", "inference"},
     "hub": {"audio", "upstream", "downstream"},
     "publish": {"downstream", "scoring"},
     "inference": {"audio", "upstream", "downstream"},
@@ -129,8 +129,14 @@ def test_every_requirement_is_pinned_and_no_index_is_named():
     assert "://" not in pins and "--" not in pins
     pinned = {line.split("==")[0].lower().replace("_", "-") for line in pins.splitlines() if "==" in line}
     extras = PROJECT["project"]["optional-dependencies"]
-    wanted = [*PROJECT["project"]["dependencies"], *extras["onnx"], *extras["test"]]
-    wanted.remove("undertone[onnx]")
+    wanted = [
+        *PROJECT["project"]["dependencies"],
+        *extras["onnx"],
+        *extras["explain"],
+        *extras["demo"],
+        *extras["test"],
+    ]
+    wanted.remove("undertone[onnx,explain]")
     assert {word.split(">=")[0].lower().replace("_", "-") for word in wanted} <= pinned
 
 

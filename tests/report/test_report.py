@@ -4,6 +4,7 @@ import re
 import shlex
 import shutil
 from dataclasses import replace
+from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -172,7 +173,7 @@ def test_page_is_whole_and_refers_to_nothing_outside(html: str) -> None:
     assert "http" not in html
     assert "@import" not in html
     assert set(re.findall(r"url\((.)", html)) <= {"#"}
-    assert html.count("<svg ") == 6
+    assert html.count("<svg ") == 7
     assert "#0" + "10101" not in html  # every stand-in colour became a variable
 
 
@@ -244,6 +245,48 @@ def test_raters_stand_beside_the_model(tmp_path: Path, run: Path) -> None:
     assert "another rater" in (run / "report.md").read_text("utf-8")
 
 
+def test_the_data_section_counts_the_manifest(tmp_path: Path, run: Path, html: str) -> None:
+    assert "<h2>Data</h2>" not in html  # there is no manifest, as of an evaluation
+    run = shutil.copytree(run, tmp_path / "run")
+    predictions = Predictions.load(run / "predictions.parquet")
+    labels = [EMOTION.labels[place] for place in predictions.targets["emotion"]]
+    zipped = zip(predictions.ids, predictions.speakers, predictions.genders, labels, strict=True)
+    rows = [
+        {"id": name, "path": f"{name}.wav", "speaker": speaker, "gender": gender, "emotion": label}
+        | {"duration": 1.0 + 0.01 * place, "size": 1, "mtime_ns": 1, "audio_hash": name}
+        for place, (name, speaker, gender, label) in enumerate(zipped)
+    ]
+    Manifest.from_rows("emodb", rows).save(run / "manifest")
+    html = write_report(run).read_text("utf-8")
+    page = Page(html)
+    seconds = [row["duration"] for row in rows]
+    assert page.has("530") and page.has(f"{sum(seconds) / 3600:.2f}") and page.has("5 speakers")
+    assert page.has(f"1.0 – {np.median(seconds):.1f} – {max(seconds):.1f} s")
+    sad = [row for row in rows if row["emotion"] == "sad"]
+    women = sum(row["gender"] == "female" for row in sad)
+    hours, mean = sum(row["duration"] for row in sad) / 3600, np.mean([row["duration"] for row in sad])
+    line = ["sad", len(sad), women, len(sad) - women, 10, f"{hours:.2f}", f"{mean:.1f}"]
+    assert f"| {' | '.join(map(str, line))} |" in (run / "report.md").read_text("utf-8").splitlines()
+    assert html.count("<svg ") == 8
+
+
+def test_every_table_can_be_copied(run: Path, html: str) -> None:
+    blocks = [unescape(found) for found in re.findall(r"<pre>(.*?)</pre>", html, flags=re.DOTALL)]
+    latex = [block for block in blocks if r"\begin{tabular}" in block]
+    assert len(latex) == html.count('<details class="copy">') == 5  # results, two confusions, folds, gender
+    row = read_json(run / "results.json")["confusion"]["emotion"][0]
+    assert any(f"angry & {' & '.join(map(str, row))} & " in block for block in latex)
+    assert any(block.startswith("Task,Metric,Mean over folds,Pooled,") for block in blocks)
+
+
+def test_no_curve_of_a_single_step(tmp_path: Path, run: Path) -> None:
+    run = shutil.copytree(run, tmp_path / "run")
+    for path in run.glob("folds/*/history.json"):
+        write_json(path, read_json(path)[:1])
+    html = write_report(run).read_text("utf-8")
+    assert "Dev score" not in html and "Training loss" not in html and "Calibration" in html
+
+
 def test_same_run_same_bytes(run: Path, html: str) -> None:
     assert write_report(run).read_text(encoding="utf-8") == html
 
@@ -276,7 +319,8 @@ def test_one_layer_and_a_regression_alone(tmp_path: Path) -> None:
     assert "Layer weights" not in html
     assert "Confusion" not in html
     assert "Calibration" not in html
-    assert html.count("<svg ") == 2
+    assert "True and predicted arousal" in html
+    assert html.count("<svg ") == 3
 
 
 def test_values_that_are_not_defined_are_dashes(tmp_path: Path, run: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 from undertone.common.files import read_json, write_json
 from undertone.downstream.task import Task
 from undertone.report.compare_page import write_comparison
-from undertone.scoring.compare import HEADER, compare_runs, comparison_table, holm, paired
+from undertone.scoring.compare import HEADER, compare_runs, comparison_table, holm, narrow_table, paired
 from undertone.scoring.predictions import Predictions
 
 EMOTION = Task("emotion", "classification", ("angry", "happy", "sad"))
@@ -88,6 +88,17 @@ def test_the_table_says_it_all(runs: list[Path]) -> None:
     low, high = (f"{100 * end:+.1f}" for end in entry["ci95"])
     assert rows[2][3:6] == [f"{100 * entry['value']:.1f}", f"{100 * entry['difference']:+.1f}", f"{low} – {high}"]
     assert rows[2][6:] == [f"{entry['p']:.4f}", f"{entry['p_holm']:.4f}"]
+
+
+def test_the_table_for_the_terminal_is_narrow(runs: list[Path]) -> None:
+    _, header, rows = narrow_table(compare_runs(runs))
+    assert (
+        header == HEADER[2:] and rows[0] == ["UAR of emotion", *[""] * 5] and rows[4] == ["CCC of arousal", *[""] * 5]
+    )
+    widths = [max(len(row[column]) for row in [header, *rows]) + 3 for column in range(1, 6)]
+    assert sum(widths) + 4 <= 80 - 17  # characters are left for a run's name
+    _, header, rows = narrow_table(compare_runs(runs[:2]))
+    assert header == HEADER[2:-1] and [row[0] for row in rows[:3]] == ["UAR of emotion", "run0", "run1"]
 
 
 def test_an_evaluation_is_compared_with_a_run_on_the_same_utterances(runs: list[Path], tmp_path: Path) -> None:
@@ -170,7 +181,7 @@ def test_page_and_json_are_written(runs: list[Path], tmp_path: Path) -> None:
     assert "<s3>" not in html
     assert "<script" not in html and "http" not in html
     for row in comparison_table(comparison)[2]:
-        assert f"<td>{row[3]}</td>" in html
+        assert f">{row[3]}</td>" in html
 
 
 def test_speaker_dependent_runs_say_so(runs: list[Path], tmp_path: Path) -> None:

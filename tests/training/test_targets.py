@@ -94,6 +94,9 @@ def test_classes_tested_and_never_trained() -> None:
         "dev has one class only of emotion in fold one: it cannot tell good models from bad.",
         "dev has no label of emotion in fold two: it cannot tell good models from bad.",
     ]
+    assert label_warnings(tasks, folds, manifest, inner=True) == label_warnings(tasks, folds, manifest)[:2]
+    joined = [Fold("one", ("u0",), ("u3", "u2"), ("u5", "u3"))]
+    assert label_warnings(tasks, joined, manifest) != label_warnings(tasks, joined, manifest, inner=True) == []
     assert label_warnings(tasks, [Fold("f", ("u0", "u2", "u3"), ("u1", "u2"), ("u5",))], manifest) == []
 
 

@@ -1,0 +1,211 @@
+"""Predictions written one by one, as they are made: lines for the terminal, CSV, JSON, JSON Lines; or as Parquet."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from undertone.inference.format import as_text, cell, csv_line, flat, is_vector, no_formula, to_json
+
+Emit = Callable[[str], object]  # takes a piece of text: a whole line or several
+PREDICTED = "predicted_"  # before the name of what a table has a column of already
+
+
+class Writer(ABC):
+    """Takes predictions in their order; each with the cells of the table that the recording was named in."""
+
+    @abstractmethod
+    def write(self, row: Mapping[str, Any], cells: Mapping[str, Any]) -> None:
+        """Write one prediction."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Write what is still to be written."""
+
+
+class _WithHeader(Writer):
+    """A header is needed first: what comes before the first row without an error waits for it, and tells no names."""
+
+    def __init__(self, emit: Emit) -> None:
+        self.emit = emit
+        self.waiting: list[tuple[Mapping[str, Any], Mapping[str, Any]]] = []
+        self.has_header = False
+
+    def write(self, row: Mapping[str, Any], cells: Mapping[str, Any]) -> None:
+        """See `Writer.write`."""
+        self.waiting.append((row, cells))
+        if self.has_header or "error" not in row:
+            self._flush()
+
+    def close(self) -> None:
+        """See `Writer.close`."""
+        self._flush()
+
+    def _flush(self) -> None:
+        if not self.has_header and self.waiting:
+            self.begin(*self.waiting[-1])
+            self.has_header = True
+        for row, cells in self.waiting:
+            self.line(row, cells)
+        self.waiting = []
+
+    @abstractmethod
+    def begin(self, row: Mapping[str, Any], cells: Mapping[str, Any]) -> None:
+        """Write the header that fits a row."""
+
+    @abstractmethod
+    def line(self, row: Mapping[str, Any], cells: Mapping[str, Any]) -> None:
+        """Write a row."""
+
+
+class TableWriter(_WithHeader):
+    """Columns for the terminal: seconds, a column a task, and the file's name at the end, however long it is."""
+
+    def begin(self, row: Mapping[str, Any], cells: Mapping[str, Any]) -> None:
+        """See `_WithHeader`."""
+        from rich.cells import cell_len
+
+        self.length = cell_len
+        self.tasks = [name for name, value in row.items() if name not in _NOT_TASKS and not is_vector(value)]
+        self.widths = {name: max(cell_len(_shown(name)), _width(row[name], cell_len)) for name in self.tasks}
+        self._put(["seconds", *map(_shown, self.tasks)], "file")
+
+    def line(self, row: Mapping[str, Any], cells: Mapping[str, Any]) -> None:
+        """See `_WithHeader`."""
+        seconds = f"{row['duration']:7.2f}" if "duration" in row else ""
+        error = f": {row['error']}" if "error" in row else ""
+        shown = [_shown(cell(row[name])) if name in row else "" for name in self.tasks]
+        self._put([seconds, *shown], _shown(f"{row['file']}{error}"))
+
+    def _put(self, columns: list[str], last: str) -> None:
+        widths = [7, *self.widths.values()]
+        padded = (text + " " * (width - self.length(text)) for text, width in zip(columns, widths, strict=True))
+        self.emit("  ".join([*padded, last]).rstrip() + "\n")
+
+
+_NOT_TASKS = ("file", "duration", "error")
+
+
+def _shown(text: str) -> str:
+    from undertone.common.console import printable
+
+    return printable(text).replace("\n", "\\n").replace("\t", "\\t")
+
+
+def _width(value: Any, length: Callable[[str], int]) -> int:
+    """Of the widest cell that a task can have."""
+    labels = value["scores"] if isinstance(value, Mapping) and "scores" in value else {}
+    return max((length(_shown(label)) + 5 for label in labels), default=5)
+
+
+class CsvWriter(_WithHeader):
+    """As `format.as_csv`, with a column `error` in every case; the table's own cells come back as they were."""
+
+    def begin(self, row: Mapping[str, Any], cells: Mapping[str, Any]) -> None:
+        """See `_WithHeader`."""
+        (error,) = _renamed({"error": ""}, cells)
+        self.own = list(cells)
+        self.columns = [*(name for name in flat(_renamed(row, cells)) if name != error), error]
+        self.emit(csv_line([*self.own, *map(no_formula, self.columns)]))
+
+    def line(self, row: Mapping[str, Any], cells: Mapping[str, Any]) -> None:
+        """See `_WithHeader`."""
+        found = flat(_renamed(row, cells))
+        own = [_own_text(cells.get(name)) for name in self.own]
+        self.emit(csv_line([*own, *(as_text(found.get(name)) for name in self.columns)]))
+
+
+def _own_text(value: Any) -> str:
+    if value is None:
+        return ""
+    return value if isinstance(value, str) else to_json(value)
+
+
+class JsonWriter(Writer):
+    """A list with an object a recording."""
+
+    def __init__(self, emit: Emit) -> None:
+        self.emit, self.count = emit, 0
+
+    def write(self, row: Mapping[str, Any], cells: Mapping[str, Any]) -> None:
+        """See `Writer.write`."""
+        text = to_json([{**cells, **_renamed(row, cells)}], 2)  # "[\n  {...}\n]"
+        self.emit(("," if self.count else "[") + text.removeprefix("[").removesuffix("\n]"))
+        self.count += 1
+
+    def close(self) -> None:
+        """See `Writer.close`."""
+        self.emit("\n]\n" if self.count else "[]\n")
+
+
+class JsonLinesWriter(Writer):
+    """An object a line."""
+
+    def __init__(self, emit: Emit) -> None:
+        self.emit = emit
+
+    def write(self, row: Mapping[str, Any], cells: Mapping[str, Any]) -> None:
+        """See `Writer.write`."""
+        self.emit(to_json({**cells, **_renamed(row, cells)}) + "\n")
+
+    def close(self) -> None:
+        """See `Writer.close`."""
+
+
+class ParquetWriter(Writer):
+    """The columns of the CSV, typed. Written at the end: a Parquet file without its last bytes cannot be read."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.rows: list[dict[str, Any]] = []
+
+    def write(self, row: Mapping[str, Any], cells: Mapping[str, Any]) -> None:
+        """See `Writer.write`."""
+        import numpy as np
+
+        found = {
+            name: np.asarray(value, "f4") if isinstance(value, list) else value
+            for name, value in flat(_renamed(row, cells)).items()
+        }
+        self.rows.append({**cells, **found})
+
+    def close(self) -> None:
+        """See `Writer.close`."""
+        import pyarrow
+        from pyarrow import parquet
+
+        from undertone.common.files import atomic_path
+
+        names = list(dict.fromkeys(name for row in self.rows for name in row))
+        columns = {}
+        for name in names:
+            values = [row.get(name) for row in self.rows]
+            try:
+                columns[name] = pyarrow.array(values)
+            except (pyarrow.ArrowException, TypeError, ValueError):  # a column of the user's with several types
+                columns[name] = pyarrow.array([None if value is None else _own_text(value) for value in values])
+        with atomic_path(self.path) as draft:
+            parquet.write_table(pyarrow.table(columns), draft)
+
+
+def _renamed(row: Mapping[str, Any], cells: Mapping[str, Any]) -> dict[str, Any]:
+    """The prediction of a row of a table: its file is the table's, and what the table has too is `predicted_NAME`."""
+    if not cells:
+        return dict(row)
+    named = {}
+    for name, value in row.items():
+        if name != "file":
+            while name in cells:
+                name = PREDICTED + name
+            named[name] = value
+    return named
+
+
+WRITERS: dict[str, Callable[[Emit], Writer]] = {
+    "table": TableWriter,
+    "csv": CsvWriter,
+    "json": JsonWriter,
+    "jsonl": JsonLinesWriter,
+}
