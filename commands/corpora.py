@@ -49,7 +49,7 @@ def check_split(
     """Find speakers, audio and sentences that parts of a split share; exit status 1 if there are any."""
     from undertone.common.console import Display
     from undertone.corpora import check_split as checking
-    from undertone.corpora.split_files import read_folds
+    from undertone.corpora.own.split_files import read_folds
 
     with Display().bar(f"checking {', '.join(files)}") as advance:
         folds, notes = read_folds(files, corpus, root, lambda done, total: advance(done, total, ""))

@@ -10,7 +10,7 @@ import soundfile
 
 from undertone.corpora.check_split import balance_table, check_parts, check_split, fingerprint
 from undertone.corpora.manifest import Manifest
-from undertone.corpora.split_files import read_folds
+from undertone.corpora.own.split_files import read_folds
 
 
 def side(corpus: str, *rows: tuple[str | None, str, str | None]) -> Manifest:

@@ -14,8 +14,8 @@ from undertone.corpora import load_corpus
 from undertone.corpora.check_split import balance_table, check_parts, fingerprint
 from undertone.corpora.fingerprint import split_fingerprint
 from undertone.corpora.folds import Fold
+from undertone.corpora.own.split_files import read_folds
 from undertone.corpora.prepare import prepare
-from undertone.corpora.split_files import read_folds
 
 NAMES = ["03a01Wa", "03a02Nc", "08a01Fd", "09b03Ta", "10a02Wb", "10b03Na"]
 TRAIN, TEST = NAMES[:3], NAMES[3:]
