@@ -12,7 +12,7 @@ from pathlib import Path
 
 import typer
 
-from undertone.commands import ablate, corpora, listing, models, new, predict, runs, store
+from undertone.commands import ablate, corpora, listen, listing, models, new, predict, runs, store
 from undertone.commands.terminal import fail
 from undertone.common.files import full_disk
 from undertone.common.interrupt import raise_on_sigterm
@@ -36,6 +36,7 @@ for verb in (
     runs.crosscorpus,
     ablate.ablate,
     predict.predict,
+    listen.listen,
     models.evaluate,
     models.explain,
     models.demo,

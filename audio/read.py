@@ -97,7 +97,7 @@ def audio_info(path: str | PathLike[str]) -> AudioInfo:
     Raises:
         AudioError: there is no such file, or it is not audio, cut off or empty.
     """
-    with _open(path) as file:
+    with opened(path) as file:
         return AudioInfo(file.samplerate, file.channels, file.frames)
 
 
@@ -117,7 +117,7 @@ def read_samples(
     Raises:
         AudioError: as `audio_info`, or the span lies outside the file, or a sample is not a finite number.
     """
-    with _open(path) as file:
+    with opened(path) as file:
         first, last = _span(path, file.frames, file.samplerate, start, end)
         sample_rate = file.samplerate
         seekable = file.seekable() and file.subtype in _SEEKABLE
@@ -176,7 +176,7 @@ def resampled(samples: Tensor, from_rate: int, to_rate: int) -> Tensor:
 
 
 @contextmanager
-def _open(path: str | PathLike[str]) -> Iterator[soundfile.SoundFile]:
+def opened(path: str | PathLike[str]) -> Iterator[soundfile.SoundFile]:
     """A checked, non-empty audio file; whatever libsndfile says about it becomes an `AudioError`."""
     path = Path(path)
     if "\0" in str(path) or any("\ud800" <= letter <= "\udfff" for letter in str(path)):  # lone surrogates: no text

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import sys
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence, Sized
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from contextlib import ExitStack, contextmanager, nullcontext
 from enum import StrEnum
 from pathlib import Path
@@ -18,8 +18,12 @@ from undertone.commands.terminal import AllowOption, ModelArg, fail
 from undertone.common.console import Display, printable
 
 if TYPE_CHECKING:
+    from undertone.inference.predict import Predictor
     from undertone.inference.recordings import Recording
     from undertone.inference.write import Writer
+
+
+PICTURES = (".png", ".html", ".rttm")  # --out of one recording's windows
 
 
 class Format(StrEnum):
@@ -44,6 +48,18 @@ def predict(
     as_csv: Annotated[bool, typer.Option("--csv", help="--format csv")] = False,
     embeddings: Annotated[bool, typer.Option("--embeddings", help="add the vector before the outputs")] = False,
     attention: Annotated[bool, typer.Option("--attention", help="add the weights of the frames")] = False,
+    window: Annotated[
+        str | None, typer.Option(help="a row for each window of so many seconds; auto: as long as training clips")
+    ] = None,
+    hop: Annotated[float | None, typer.Option(help="seconds to the next window; default: half a window")] = None,
+    channels: Annotated[str, typer.Option(help="mean; split: a row for each channel")] = "mean",
+    segments: Annotated[
+        Path | None, typer.Option(help="a row for each line of a table with columns start, end and speaker")
+    ] = None,
+    any_sound: Annotated[
+        bool | None,
+        typer.Option("--any-sound/--speech-only", help="predict what is no speech; default: as the model says"),
+    ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1")] = "auto",
     batch_seconds: Annotated[
         float | None, typer.Option(help="audio in a batch; default: 60 on a GPU, one file on a CPU")
@@ -54,7 +70,11 @@ def predict(
     allow: AllowOption = None,
 ) -> None:
     """Predict emotion, gender, ... of recordings; exit status 1 if one of them failed."""
-    chosen = _format(out, format, as_json, as_csv)
+    windows = _windows(window, hop, channels, segments)
+    picture = out if windows is not None and out is not None and out.suffix.lower() in PICTURES else None
+    chosen = Format.jsonl if picture is not None else _format(out, format, as_json, as_csv)
+    if windows is not None and (embeddings or attention):
+        raise ValueError("--embeddings and --attention are of whole recordings. Leave them out, or --window.")
     if chosen is Format.table and (embeddings or attention):
         option = "--embeddings" if embeddings else "--attention"
         raise ValueError(f"{option} needs a format that holds it: --format csv, json, jsonl or parquet.")
@@ -71,25 +91,78 @@ def predict(
         if threads is not None:
             torch.set_num_threads(threads)
         where = None if device == "auto" else device
-        predictor = load_model(model, fold=fold, revision=revision, device=where, allow=tuple(allow or ()))
+        predictor = load_model(
+            model, fold=fold, revision=revision, device=where, allow=tuple(allow or ()), any_sound=any_sound
+        )
         stack.enter_context(packed(predictor.model) if predictor.model.device.type == "cpu" else nullcontext())
         advance = stack.enter_context(display.bar("predict"))
+        if picture is not None:
+            _save_timeline(predictor, list(named), windows or {}, picture)
+            return
         writer = stack.enter_context(_writer(chosen, out, display))
         asked: deque[Mapping[str, Any]] = deque()
-        rows = predictor.predict_each(
-            _recordings(named, asked), batch_seconds=batch_seconds, embeddings=embeddings, attention=attention
-        )
+        rows: Iterator[Mapping[str, Any]]
+        if windows is not None:
+            rows = _rows_of_windows(predictor, named, asked, windows | {"batch_seconds": batch_seconds})
+        else:
+            rows = predictor.predict_each(
+                _recordings(named, asked), batch_seconds=batch_seconds, embeddings=embeddings, attention=attention
+            )
         failed, count = [], 0
         for count, row in enumerate(rows, 1):
             writer.write(row, asked.popleft())
             if "error" in row:
                 failed.append(row)
-            if isinstance(named, Sized):
+            if isinstance(named, Sized) and windows is None:
                 advance(count, len(named), "")
     if failed:
         for row in failed:
             print(printable(f"{row['file']}: {row['error']}"), file=sys.stderr)
-        fail(f"{len(failed)} of {count} recordings could not be predicted.", 1)
+        fail(f"{len(failed)} of {count} {'rows' if windows is not None else 'recordings'} could not be predicted.", 1)
+
+
+def _windows(window: str | None, hop: float | None, channels: str, segments: Path | None) -> dict[str, Any] | None:
+    """What `predict_windows` takes of these options; None: none was given, a row is a whole recording."""
+    if window is None and hop is None and channels == "mean" and segments is None:
+        return None
+    try:
+        seconds = None if window in (None, "auto") else float(window or "")
+    except ValueError as error:
+        raise ValueError(f"--window takes seconds or auto, got {window!r}.") from error
+    return {"window": seconds, "hop": hop, "channels": channels, "segments": segments}
+
+
+def _rows_of_windows(
+    predictor: Predictor, named: Iterable[Named], asked: deque[Mapping[str, Any]], options: Mapping[str, Any]
+) -> Iterator[Mapping[str, Any]]:
+    """The windows of each recording, each row with its file; a file that cannot be opened is one row."""
+    from undertone.audio.read import AudioError
+    from undertone.inference.windows import predict_windows
+
+    for recording, cells in named:
+        own = dict(options)
+        if own["segments"] is None and (recording.start is not None or recording.end is not None):
+            own["segments"] = [(recording.start or 0.0, recording.end or recording.seconds())]
+        try:
+            for row in predict_windows(predictor.model, recording.path or "", any_sound=predictor.any_sound, **own):
+                asked.append(cells)
+                yield {"file": recording.name} | row
+        except AudioError as error:
+            asked.append(cells)
+            yield {"file": recording.name, "error": error.reason}
+
+
+def _save_timeline(predictor: Predictor, named: Sequence[Named], options: Mapping[str, Any], out: Path) -> None:
+    """The picture, page or RTTM of one recording."""
+    if len(named) != 1:
+        raise ValueError(
+            f"{out.suffix} holds one recording, got {len(named)}. Give one, or --out FILE.csv for several."
+        )
+    timeline = predictor.predict_long(named[0][0].path or "", **options)
+    timeline.save(out)
+    bad = [row["error"] for row in timeline if "error" in row]
+    if bad:
+        fail(f"{len(bad)} of {len(timeline)} windows could not be predicted: {bad[0]}", 1)
 
 
 def _format(out: Path | None, format: Format | None, as_json: bool, as_csv: bool) -> Format:

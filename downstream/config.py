@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from transformers import AutoConfig, PreTrainedConfig
 
 from undertone.common.files import read_json
@@ -29,6 +29,10 @@ class UndertoneConfig(PreTrainedConfig):
             that trained) or, of a published model, `num_speakers` and `speaker_hashes`, and `unknown_speakers`, the
             number of utterances without a speaker.
         mode: how the upstream was trained: `frozen`, `finetune`, `lora`; empty where it is not known.
+        calibration: {task: {`temperature`, by which the logits are divided, `unsure_below`, the probability of the
+            predicted class below which it is unsure, `num_dev`}}, see `undertone.scoring.calibration`.
+        speech_only: whether predictions are refused where the detector of `undertone.audio.speech` finds no speech: it
+            recognised the clips that the model was trained on.
     """
 
     model_type = "undertone"
@@ -44,6 +48,8 @@ class UndertoneConfig(PreTrainedConfig):
         head_only: bool = False,
         trained_on: dict[str, Any] | None = None,
         mode: str = "",
+        calibration: dict[str, dict[str, float]] | None = None,
+        speech_only: bool = False,
         **kwargs: Any,
     ) -> None:
         self.upstream = upstream or {}
@@ -54,6 +60,8 @@ class UndertoneConfig(PreTrainedConfig):
         self.layer_norm = layer_norm
         self.head_only = head_only
         self.trained_on = trained_on or {}
+        self.calibration = calibration or {}
+        self.speech_only = speech_only
         self.mode = mode
         shown = next((task for task in self.tasks if task["name"] == self.shown_task), None)
         if shown is not None:
@@ -91,6 +99,15 @@ class _SavedUpstream(BaseModel):
     sample_rate: int = Field(SAMPLE_RATES[0], ge=SAMPLE_RATES[0], le=SAMPLE_RATES[1])
 
 
+class _SavedCalibration(BaseModel):
+    """What dev said about the confidence of a task."""
+
+    model_config = ConfigDict(strict=True, extra="allow")
+
+    temperature: float = Field(gt=0, allow_inf_nan=False)
+    unsure_below: float = Field(ge=0, le=1)
+
+
 class _Saved(BaseModel):
     """The part of config.json that is ours; transformers' own settings stand beside it."""
 
@@ -106,6 +123,15 @@ class _Saved(BaseModel):
     head_only: bool = False
     trained_on: dict[str, Any] = {}
     mode: str = ""
+    calibration: dict[str, _SavedCalibration] = {}
+    speech_only: bool = False
+
+    @model_validator(mode="after")
+    def _known_tasks(self) -> _Saved:
+        classified = {task.name for task in self.tasks if task.has_classes}
+        if unknown := sorted(self.calibration.keys() - classified):
+            raise ValueError(f"calibration of {unknown[0]!r}, which is no task with classes")
+        return self
 
 
 def read_config(folder: Path) -> UndertoneConfig:

@@ -95,8 +95,11 @@ class UndertoneModel(PreTrainedModel):
         self.downstream = make_downstream(config, self.upstream)
         self.post_init()
 
-    def _init_weights(self, module: torch.nn.Module) -> None:
-        """Nothing: every part initialises itself, and transformers' default would draw the head's weights again."""
+    def initialize_weights(self) -> None:
+        """Nothing: every part comes with its weights, which transformers' defaults would draw again.
+
+        A copied upstream has lost transformers' marks of what is initialised; its batch norms would be reset.
+        """
 
     @property
     def sample_rate(self) -> int:
@@ -243,7 +246,7 @@ class UndertoneModel(PreTrainedModel):
 
 def make_downstream(config: UndertoneConfig, upstream: Upstream) -> Downstream:
     """The layer sum and the head that a config describes, with new weights."""
-    return Downstream(
+    downstream = Downstream(
         upstream.num_layers,
         upstream.hidden_size,
         config.make_tasks(),
@@ -251,6 +254,8 @@ def make_downstream(config: UndertoneConfig, upstream: Upstream) -> Downstream:
         config.head_options,
         config.layer_norm,
     )
+    downstream.temperatures = {task: one["temperature"] for task, one in config.calibration.items()}
+    return downstream
 
 
 def utterance_logits(output: HeadOutput, task: str) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
 import torch
@@ -38,6 +39,7 @@ class Downstream(nn.Module):
         self.hidden_size = hidden_size
         self.layer_sum = LayerSum(num_layers, normalize=layer_norm)
         self.head = build_head(head, {"speech": hidden_size}, tasks, head_options)
+        self.temperatures: dict[str, float] = {}  # of a calibrated model: what the logits of a task are divided by
 
     @property
     def downstream(self) -> Downstream:
@@ -47,7 +49,8 @@ class Downstream(nn.Module):
     def forward(self, hidden: HiddenStates) -> HeadOutput:
         """Logits, embedding and attention of a batch of hidden states."""
         output: HeadOutput = self.head({"speech": self.layer_sum(hidden)})
-        return output
+        scaled = {task: output.logits[task] / temperature for task, temperature in self.temperatures.items()}
+        return replace(output, logits=output.logits | scaled) if scaled else output
 
     @torch.no_grad()
     def embedding_size(self) -> int:

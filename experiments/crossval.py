@@ -29,10 +29,11 @@ from undertone.experiments.stacked_folds import can_stack, refit_stacked, train_
 from undertone.experiments.start_record import versions
 from undertone.experiments.sweep import refit_plan, sweep_info
 from undertone.scoring.by_corpus import per_corpus
+from undertone.scoring.calibration import combined, report
 from undertone.scoring.predictions import Predictions
-from undertone.scoring.results import only_fold, summarise
+from undertone.scoring.results import only_fold, summarise, to_json
 from undertone.training.accelerator import accelerator_of, first_decides
-from undertone.training.config import RunConfig
+from undertone.training.config import RunConfig, trials
 from undertone.training.targets import label_warnings
 from undertone.training.trainer import total_steps
 
@@ -95,6 +96,8 @@ def train(config: RunConfig, out: Path, fold_name: str | None = None, display: D
     weights = run.folder.fold_record(fold.name, trained_parameters=int)["trained_parameters"]
     results = pool(run, [fold], {**model_cost(model), "trained_parameters": weights})
     if accelerator.is_main_process:
+        (model.config.calibration,) = _calibrations(run, [fold])
+        model.config.speech_only = run.training(fold, trials(run.config)[0]).is_speech()
         model.save_pretrained(path / "model")
         if config.mode == "lora":
             shutil.copytree(trained, path / "adapter", dirs_exist_ok=True)
@@ -122,13 +125,19 @@ def _refit(run: Run, accelerator: Accelerator) -> dict[str, Any]:
         module: Downstream | LiveModel = refit_stacked(training, total, best_step)
     else:
         module, _ = fit(training, accelerator, training.folder, training.train, [], total, best_step)
-    model, path = training.model(module, training.train), run.folder.path
+    calibration = combined(_calibrations(run, run.folds))
+    model, path = training.model(module, training.train, calibration, training.is_speech()), run.folder.path
     if accelerator.is_main_process:
         model.save_pretrained(path / "model")
         if config.mode == "lora":  # also with the adapters apart, for a push without the upstream
             training.save(module, training.train, path / "adapter")
     accelerator.wait_for_everyone()
     return {**model_cost(model), "trained_parameters": trained_parameters(module), "refit_steps": best_step}
+
+
+def _calibrations(run: Run, folds: Sequence[Fold]) -> list[dict[str, dict[str, Any]]]:
+    """What dev said about the confidence of each fold's tasks; nothing of a fold that an earlier version trained."""
+    return [run.folder.fold_record(fold.name).get("calibration", {}) for fold in folds]
 
 
 def pool(run: Run, folds: Sequence[Fold], cost: dict[str, Any]) -> dict[str, Any]:
@@ -166,6 +175,9 @@ def pool(run: Run, folds: Sequence[Fold], cost: dict[str, Any]) -> dict[str, Any
     results = summarise(per_fold, info | {"per_corpus": per_corpus(pooled, corpora)})
     for entry, record in zip(results["folds"], records, strict=True):
         entry |= record
+    calibrations = _calibrations(run, folds)
+    found = report([(part, own) for (_, part), own in zip(per_fold, calibrations, strict=True)], per_fold[0][1].tasks)
+    results["calibration"] = to_json({task: one | combined(calibrations)[task] for task, one in found.items()})
     results["cost"]["training_seconds"] = round(sum(entry["seconds"] for entry in results["folds"]), 2)
     return results
 

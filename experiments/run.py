@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import statistics
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
@@ -10,6 +11,7 @@ from typing import Any, cast
 from accelerate import Accelerator
 from torch import Tensor
 
+from undertone.audio.speech import is_speech_corpus
 from undertone.common.console import Display
 from undertone.corpora.corpus import Corpus
 from undertone.corpora.folds import Fold
@@ -28,6 +30,7 @@ from undertone.training.seeding import seed_everything
 from undertone.training.sources import RecomputeSource, Source, StoreSource
 from undertone.training.unlabelled import UnlabelledStream
 from undertone.upstream import Upstream
+from undertone.upstream.base import read_clip
 from undertone.upstream.hf.adapt import add_lora, finetune, merge_lora
 from undertone.upstream.hf.replay import can_replay
 from undertone.upstream.hf.upstream import HFUpstream
@@ -168,7 +171,13 @@ class Training:
             return None
         return UnlabelledStream(self.run.unlabelled, self.config.batch_size, self.config.seed)
 
-    def model(self, module: Downstream | LiveModel, trained_on: list[Utterance]) -> UndertoneModel:
+    def model(
+        self,
+        module: Downstream | LiveModel,
+        trained_on: list[Utterance],
+        calibration: dict[str, dict[str, Any]] | None = None,
+        speech_only: bool = False,
+    ) -> UndertoneModel:
         """Upstream and trained downstream as one model that says what it was trained on; adapters are merged."""
         run, upstream, names = self.run, self.run.upstream, self.run.manifest.speaker_names
         if module.upstream is not None:
@@ -188,11 +197,23 @@ class Training:
                 "corpora": sorted({item.corpus for item in trained_on}),
                 "speakers": sorted({str(names[item.id]) for item in trained_on if item.speaker is not None}),
                 "unknown_speakers": sum(item.speaker is None for item in trained_on),
+                "clip_seconds": {
+                    "median": round(statistics.median(item.duration for item in trained_on), 2),
+                    "longest": round(max(item.duration for item in trained_on), 2),
+                },
             },
+            calibration=calibration,
+            speech_only=speech_only,
         )
         model = UndertoneModel(config, upstream, allow=(self.config.head, self.config.upstream))
         model.downstream.layer_sum, model.downstream.head = module.downstream.layer_sum, module.downstream.head
         return model  # without the decoder of a ladder
+
+    def is_speech(self) -> bool:
+        """Whether the speech detector recognises the training clips, by twenty of them; see `is_speech_corpus`."""
+        clips = self.train[:: max(1, len(self.train) // 20)][:20]
+        read = (read_clip(self.run.upstream, clip.path, clip.start, clip.end) for clip in clips)
+        return is_speech_corpus([wave for wave in read if isinstance(wave, Tensor)], self.run.upstream.sample_rate)
 
     def save(self, module: Downstream | LiveModel, trained_on: list[Utterance], folder: Path) -> None:
         """Write what was trained: layer sum and head, and the adapters or the upstream where these were."""

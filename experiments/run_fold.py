@@ -27,6 +27,7 @@ from undertone.experiments.probe import leakage
 from undertone.experiments.run import Run, Training
 from undertone.experiments.run_folder import TRAINING
 from undertone.experiments.sweep import TRIED, WEIGHTS, chosen_trials, combine
+from undertone.scoring.calibration import as_dicts, calibrate
 from undertone.scoring.postprocess import postprocess
 from undertone.training.accelerator import accelerator_of, first_decides
 from undertone.training.config import trials
@@ -244,6 +245,7 @@ def write_fold(
     if config.postprocess:
         on_dev = predict(module, *settings, training.dev, accelerator, config.batch_size)
         predictions, found["postprocess"] = postprocess(config.postprocess, on_dev, predictions)
+    found["calibration"] = _calibration(training, module, learned, accelerator)
     for tracker in accelerator.trackers:
         tracker.finish()
     if accelerator.is_main_process:
@@ -273,6 +275,18 @@ def write_fold(
         for name in TRAINING:
             remove_folder(folder / name)
     accelerator.wait_for_everyone()
+
+
+def _calibration(
+    training: Training, module: Module, learned: Sequence[Utterance], accelerator: Accelerator
+) -> dict[str, Any]:
+    """What dev says about the confidence of each task; nothing where the module was trained on dev as well."""
+    if not training.dev or {item.id for item in training.dev} & {item.id for item in learned}:
+        return {}
+    config = training.config
+    return as_dicts(
+        calibrate(predict(module, training.run.tasks, training.source, training.dev, accelerator, config.batch_size))
+    )
 
 
 def _selected_by(training: Training, trained: Trained) -> dict[str, str]:

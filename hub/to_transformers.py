@@ -126,9 +126,9 @@ def _state(model: UndertoneModel, upstream: HFUpstream, head: LinearHead, task: 
     state = {f"{prefix}.{name}": value for name, value in upstream.model.state_dict().items()}
     state["layer_weights"] = model.downstream.layer_sum.logits.detach()
     layers: dict[str, Any] = {"projector": head.projector, "classifier": head.outputs.layer(task.name)}
-    return state | {
-        f"{name}.{key}": value for name, layer in layers.items() for key, value in layer.state_dict().items()
-    }
+    state |= {f"{name}.{key}": value for name, layer in layers.items() for key, value in layer.state_dict().items()}
+    temperature = model.downstream.temperatures.get(task.name, 1.0)
+    return state | {key: value / temperature for key, value in state.items() if key.startswith("classifier.")}
 
 
 def _feature_extractor(upstream: HFUpstream) -> FeatureExtractionMixin:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 Prediction = dict[str, Any]
 
-FIXED = ("file", "duration", "error")
+FIXED = ("file", "start", "end", "channel", "speaker", "duration", "no_speech", "error")
 """Keys of a prediction that are not tasks; a task with such a name gets a trailing `_`."""
 FORMULA = ("=", "+", "-", "@", "\t", "\r", "'")
 _CONTROL = {code: f"\\u{code:04x}" for code in range(127, 160)}  # JSON escapes those below 32 itself
@@ -96,6 +96,8 @@ def flat(row: Mapping[str, Any]) -> dict[str, Any]:
             columns[name] = value["label"]
             for label, score in value["scores"].items():
                 columns[free_name(f"{name}_{label}", *FIXED, *columns)] = score
+            if "unsure" in value:
+                columns[free_name(f"{name}_unsure", *FIXED, *columns)] = value["unsure"]
         else:
             columns[name] = value
     return columns
@@ -119,7 +121,8 @@ def cell(value: Any) -> str:
     """A label with its probability, or a value, as a table shows it."""
     value = mean_if_over_time(value)
     if isinstance(value, Mapping):
-        return f"{value['label']} {value['scores'][value['label']]:.2f}"
+        unsure = "?" if value.get("unsure") else ""
+        return f"{value['label']} {value['scores'][value['label']]:.2f}{unsure}"
     return f"{value:.2f}" if isinstance(value, float) else str(value)
 
 

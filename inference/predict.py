@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from itertools import chain, islice
+from os import PathLike
 from pathlib import Path
 from threading import Semaphore
 from typing import Any
@@ -20,7 +21,10 @@ from undertone.downstream.model import UndertoneModel
 from undertone.downstream.task import Task
 from undertone.inference.format import Prediction, Predictions
 from undertone.inference.recordings import Recording, as_recording, recordings_of
+from undertone.inference.stream import Stream
+from undertone.inference.timeline import Timeline
 from undertone.inference.waves import Extras, predict_waves
+from undertone.inference.windows import predict_windows
 from undertone.upstream.execution import MOST, TooLittleMemory, packed, side_by_side
 
 BATCH_SECONDS = 60.0  # padded audio in a batch on an accelerator
@@ -38,6 +42,7 @@ def load_model(
     revision: str | None = None,
     device: str | torch.device | None = None,
     allow: tuple[str, ...] = (),
+    any_sound: bool | None = None,
 ) -> Predictor:
     """Load a trained model.
 
@@ -47,6 +52,8 @@ def load_model(
         revision: for a Hub id, the branch, tag or commit.
         device: None: a GPU if there is one.
         allow: packages whose classes the model's config may name (`my_pkg` for the head `my_pkg.heads:MyHead`).
+        any_sound: predict what is no speech too, instead of giving a reason (`undertone.audio.speech`); None: as the
+            model's `config.speech_only` says.
 
     Raises:
         ValueError: no model, or one that does not load; the message says what to do.
@@ -56,7 +63,7 @@ def load_model(
     folder = find_model(where, fold=fold, revision=revision)
     model = UndertoneModel.from_pretrained(folder, allow=allow)
     model.to(chosen)  # type: ignore[arg-type]  # wraps
-    return Predictor(model, str(where))
+    return Predictor(model, str(where), any_sound)
 
 
 def _device(device: str | torch.device | None) -> torch.device:
@@ -75,6 +82,7 @@ class Predictor:
     Attributes:
         model: the `UndertoneModel`, in eval mode.
         name: where it was loaded from; "" if it was not.
+        any_sound: whether what is no speech is predicted too.
 
     Example:
         >>> import undertone
@@ -83,9 +91,10 @@ class Predictor:
         True
     """
 
-    def __init__(self, model: UndertoneModel, name: str = "") -> None:
+    def __init__(self, model: UndertoneModel, name: str = "", any_sound: bool | None = None) -> None:
         self.model = model.eval()
         self.name = name
+        self.any_sound = not model.config.speech_only if any_sound is None else any_sound
 
     @property
     def tasks(self) -> tuple[Task, ...]:
@@ -138,8 +147,9 @@ class Predictor:
         Returns:
             a list of `{"file", "duration": seconds, task: prediction, ...}`. A prediction is `{"label", "scores":
             {label: probability}}` for classes, a value, or `{"mean", "times": seconds, "values"}` for values per frame.
-            Samples have no `file`. What cannot be read, or does not fit into the memory, gives `{"file", "error":
-            reason}`.
+            Where the model was calibrated, classes have `unsure`, true below the threshold that was learned on dev.
+            Samples have no `file`. What is no speech gives `{"file", "duration", "no_speech": reason}`; what cannot be
+            read, or does not fit into the memory, gives `{"file", "error": reason}`.
 
         Raises:
             ValueError: an element of `inputs` is no recording; with `strict`, for the first that has no prediction: an
@@ -202,6 +212,45 @@ class Predictor:
         (row,) = self._each([as_recording((samples, sample_rate))], 0.0, True, Extras())
         return row
 
+    def predict_long(
+        self,
+        file: str | PathLike[str],
+        *,
+        window: float | None = None,
+        hop: float | None = None,
+        channels: str = "mean",
+        segments: str | PathLike[str] | Iterable[Any] | None = None,
+        batch_seconds: float | None = None,
+        any_sound: bool | None = None,
+    ) -> Timeline:
+        """Predictions over the time of a recording of any length, in bounded memory: a row for each window.
+
+        Args and errors are those of `predict_windows`, which gives the rows one by one.
+
+        Example:
+            >>> timeline = model.predict_long("call.mp3", window=5, hop=1)  # doctest: +SKIP
+            >>> timeline.save("call.html")  # doctest: +SKIP
+        """
+        rows = predict_windows(
+            self.model,
+            file,
+            window=window,
+            hop=hop,
+            channels=channels,
+            segments=segments,
+            batch_seconds=batch_seconds,
+            any_sound=self.any_sound if any_sound is None else any_sound,
+        )
+        with packed(self.model) if self.model.device.type == "cpu" else nullcontext():
+            return Timeline(str(file), self.tasks, list(rows))
+
+    def stream(
+        self, sample_rate: int, *, window: float | None = None, hop: float | None = None, any_sound: bool | None = None
+    ) -> Stream:
+        """A `Stream`: push samples as they come, get the windows of `predict_long`."""
+        anything = self.any_sound if any_sound is None else any_sound
+        return Stream(self.model, sample_rate, window=window, hop=hop, any_sound=anything)
+
     def _limit(self, batch_seconds: float | None) -> float:
         """Seconds of a batch; 0: each recording alone."""
         if batch_seconds is None:
@@ -245,7 +294,7 @@ class Predictor:
 
         def work(twin: UndertoneModel, batch: Sequence[Job]) -> list[Result]:
             with at_work:
-                return Predictor(twin)._predict_read(self._read(batch), extras)
+                return Predictor(twin, any_sound=self.any_sound)._predict_read(self._read(batch), extras)
 
         for batch, results in side_by_side(self.model, jobs, work):
             for job, result in zip(batch, results, strict=True):
@@ -264,7 +313,7 @@ class Predictor:
     def _predict_read(self, waves: list[Tensor | AudioError], extras: Extras) -> list[Result]:
         """A prediction for each wave of a batch; errors stay."""
         found = [wave for wave in waves if isinstance(wave, Tensor)]
-        predictions = iter(predict_waves(self.model, found, extras))
+        predictions = iter(predict_waves(self.model, found, extras, self.any_sound))
         return [next(predictions) if isinstance(wave, Tensor) else wave for wave in waves]
 
 

@@ -11,6 +11,7 @@ from typing import Any
 from torch import Tensor
 
 from undertone.audio.read import AudioError
+from undertone.audio.speech import no_speech
 from undertone.downstream.head import HeadOutput
 from undertone.downstream.model import UndertoneModel, utterance_logits
 from undertone.downstream.task import Task, free_name
@@ -19,6 +20,7 @@ from undertone.upstream.execution import TooLittleMemory, in_halves
 from undertone.upstream.types import WaveBatch
 
 ATTENTION = "attention"  # key of the frames' weights
+NO_SPEECH = "no_speech"  # key of the reason for which there is no prediction
 EMBEDDING = "embedding"  # key of the vector that the outputs are computed from
 
 Found = Prediction | AudioError | TooLittleMemory
@@ -35,21 +37,33 @@ class Extras:
 NOTHING_MORE = Extras()
 
 
-def predict_waves(model: UndertoneModel, waves: Sequence[Tensor], extras: Extras = NOTHING_MORE) -> list[Found]:
+def predict_waves(
+    model: UndertoneModel, waves: Sequence[Tensor], extras: Extras = NOTHING_MORE, any_sound: bool = True
+) -> list[Found]:
     """A prediction for each wave, in one batch, or in parts where the memory is short.
 
     Args:
         model: in eval mode.
-        waves: (N_i,) float32 samples at the model's rate.
+        waves: (N_i,) float32 samples at the model's rate, on the CPU.
         extras: what to add to the tasks.
+        any_sound: predict what is no speech too.
 
     Returns:
-        `{"duration": seconds, task: prediction, ...}`, see `Predictor.predict`; the error of a wave that the memory
-        does not hold alone, or whose scores are not finite, which no other wave suffers from.
+        `{"duration": seconds, task: prediction, ...}`, see `Predictor.predict`, or `{"duration", "no_speech": reason}`;
+        the error of a wave that the memory does not hold alone, or whose scores are not finite, which no other wave
+        suffers from.
     """
     rate = model.sample_rate
     if not waves:
         return []
+    if not any_sound:
+        reasons = [no_speech(wave, rate) for wave in waves]
+        spoken = [wave for wave, reason in zip(waves, reasons, strict=True) if reason is None]
+        found = iter(predict_waves(model, spoken, extras))
+        return [
+            next(found) if reason is None else {"duration": len(wave) / rate, NO_SPEECH: reason}
+            for wave, reason in zip(waves, reasons, strict=True)
+        ]
     compute = partial(_predict_batch, model, extras)
     try:
         return in_halves(compute, waves, lambda wave: f"{len(wave) / rate:.1f} s of audio at once", ADVICE)
@@ -59,7 +73,7 @@ def predict_waves(model: UndertoneModel, waves: Sequence[Tensor], extras: Extras
     return [prediction for wave in waves for prediction in predict_waves(model, [wave], extras)]
 
 
-ADVICE = "Cut the file into shorter ones."
+ADVICE = "Cut it into windows: --window 5, or predict_long(file, window=5)."
 
 
 def _predict_batch(model: UndertoneModel, extras: Extras, waves: Sequence[Tensor]) -> list[Found]:
@@ -71,11 +85,14 @@ def _predict_batch(model: UndertoneModel, extras: Extras, waves: Sequence[Tensor
         values = utterance_logits(output, task.name).float()  # (B, C)
         if task.has_classes:
             values = values.softmax(-1)
+        calibration = model.config.calibration.get(task.name)
         for number, (row, scores) in enumerate(zip(rows, values.tolist(), strict=True)):
             if not all(map(math.isfinite, scores)):
                 wrong.add(number)
                 continue
             entry = _entry(task, scores)
+            if calibration is not None and isinstance(entry, dict):
+                entry["unsure"] = max(scores) < calibration["unsure_below"]
             if task.level == "frame":
                 entry = _over_time(output, task.name, number, row["duration"], scores[0])
             row[free_name(task.name, *FIXED)] = entry

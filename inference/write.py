@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from undertone.inference.format import as_text, cell, csv_line, flat, is_vector, no_formula, to_json
+from undertone.inference.format import FIXED, as_text, cell, csv_line, flat, is_vector, no_formula, to_json
 
 Emit = Callable[[str], object]  # takes a piece of text: a whole line or several
 PREDICTED = "predicted_"  # before the name of what a table has a column of already
@@ -36,7 +36,7 @@ class _WithHeader(Writer):
     def write(self, row: Mapping[str, Any], cells: Mapping[str, Any]) -> None:
         """See `Writer.write`."""
         self.waiting.append((row, cells))
-        if self.has_header or "error" not in row:
+        if self.has_header or not any(reason in row for reason in REASONS):
             self._flush()
 
     def close(self) -> None:
@@ -68,16 +68,19 @@ class TableWriter(_WithHeader):
         from rich.cells import cell_len
 
         self.length = cell_len
-        self.tasks = [name for name, value in row.items() if name not in _NOT_TASKS and not is_vector(value)]
+        self.tasks = [name for name, value in row.items() if name not in FIXED and not is_vector(value)]
         self.widths = {name: max(cell_len(_shown(name)), _width(row[name], cell_len)) for name in self.tasks}
         self._put(["seconds", *map(_shown, self.tasks)], "file")
 
     def line(self, row: Mapping[str, Any], cells: Mapping[str, Any]) -> None:
         """See `_WithHeader`."""
         seconds = f"{row['duration']:7.2f}" if "duration" in row else ""
-        error = f": {row['error']}" if "error" in row else ""
+        if "start" in row:
+            seconds = f"{row['start']:.2f}-{row['end']:.2f}"
+        place = "".join(f", {row[name]}" for name in ("channel", "speaker") if row.get(name) is not None)
+        error = "".join(f": {row[reason]}" for reason in REASONS if reason in row)
         shown = [_shown(cell(row[name])) if name in row else "" for name in self.tasks]
-        self._put([seconds, *shown], _shown(f"{row['file']}{error}"))
+        self._put([seconds, *shown], _shown(f"{row['file']}{place}{error}"))
 
     def _put(self, columns: list[str], last: str) -> None:
         widths = [7, *self.widths.values()]
@@ -85,7 +88,7 @@ class TableWriter(_WithHeader):
         self.emit("  ".join([*padded, last]).rstrip() + "\n")
 
 
-_NOT_TASKS = ("file", "duration", "error")
+REASONS = ("no_speech", "error")  # in place of predictions
 
 
 def _shown(text: str) -> str:
@@ -97,17 +100,18 @@ def _shown(text: str) -> str:
 def _width(value: Any, length: Callable[[str], int]) -> int:
     """Of the widest cell that a task can have."""
     labels = value["scores"] if isinstance(value, Mapping) and "scores" in value else {}
-    return max((length(_shown(label)) + 5 for label in labels), default=5)
+    more = 6 if isinstance(value, Mapping) and "unsure" in value else 5
+    return max((length(_shown(label)) + more for label in labels), default=5)
 
 
 class CsvWriter(_WithHeader):
-    """As `format.as_csv`, with a column `error` in every case; the table's own cells come back as they were."""
+    """As `format.as_csv`, always with columns `no_speech` and `error`; the table's own cells come back as they were."""
 
     def begin(self, row: Mapping[str, Any], cells: Mapping[str, Any]) -> None:
         """See `_WithHeader`."""
-        (error,) = _renamed({"error": ""}, cells)
+        reasons = list(_renamed(dict.fromkeys(REASONS, ""), cells))
         self.own = list(cells)
-        self.columns = [*(name for name in flat(_renamed(row, cells)) if name != error), error]
+        self.columns = [*(name for name in flat(_renamed(row, cells)) if name not in reasons), *reasons]
         self.emit(csv_line([*self.own, *map(no_formula, self.columns)]))
 
     def line(self, row: Mapping[str, Any], cells: Mapping[str, Any]) -> None:

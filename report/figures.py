@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from undertone.downstream.task import Task
 from undertone.experiments.attention import CLIPS, load_attention
 from undertone.experiments.embeddings import MOST, embedding_map, load_embeddings
 from undertone.experiments.run_folder import RunFolder
@@ -162,7 +163,7 @@ def _confidence_figures(files: RunFolder) -> list[dict[str, Any]]:
             "title": "Calibration",
             "svg": plots.reliability(*calibration_bins(target, scores)),
             "text": f"Accuracy of {task.name} against the model's confidence. On the dashed line the model is "
-            f"perfectly calibrated. ECE {ece} %.",
+            f"perfectly calibrated. ECE {ece} %.{_calibrated(files, task)}",
         },
         {
             "title": "Risk and coverage",
@@ -171,6 +172,22 @@ def _confidence_figures(files: RunFolder) -> list[dict[str, Any]]:
             f"the error rate of all predictions. Area under the curve {100 * risk_area(coverage, risk):.1f} %.",
         },
     ]
+
+
+def _calibrated(files: RunFolder, task: Task) -> str:
+    """What temperature and threshold, learned on dev, do on test."""
+    found = files.results.get("calibration", {}).get(task.name)
+    if not found:
+        return ""
+    sure = f" of which {number('wa', found['accuracy_sure'])} % are right" if found["accuracy_sure"] is not None else ""
+    after, coverage, right = (
+        number(*pair) for pair in (("ece", found["ece_after"]), ("wa", found["coverage"]), ("wa", found["accuracy"]))
+    )
+    return (
+        f" With the temperature that fits dev (median {found['temperature']:.2f}): {after} %. Below a probability of "
+        f"{found['unsure_below']:.2f} (median), chosen on dev, the model is unsure. On test it is sure of {coverage} "
+        f"%{sure}; of all predictions {right} % are."
+    )
 
 
 def _training_figures(files: RunFolder) -> list[dict[str, Any]]:

@@ -114,6 +114,8 @@ def _robustness(tested: Mapping[str, Any]) -> dict[str, Any]:
 
 def _strip(results: Mapping[str, Any], task: str, name: str) -> dict[str, float] | None:
     """Positions of a row's interval, value and chance, in percent of a bar from 0 to 1; None without an interval."""
+    if name not in _METRIC_OF_NAME:  # the calibrated ECE
+        return None
     metric = _METRIC_OF_NAME[name]
     low, high = results["ci95"][task].get(metric, (None, None))
     value, chance = results["pooled"][task][metric], results["chance"][task].get(metric)

@@ -157,6 +157,9 @@ def results_table(results: Mapping[str, Any]) -> tuple[list[str], list[str], lis
             score_text, chance = number(metric, pooled[metric]), number(metric, results["chance"][task].get(metric))
             row = [score_text, interval_text(results, task, metric) or "–", chance]
             rows.append([task, METRICS[metric], *([] if one_fold else [mean]), *row])
+        if calibrated := results.get("calibration", {}).get(task):
+            after = number("ece", calibrated["ece_after"])
+            rows.append([task, "ECE, calibrated", *([] if one_fold else ["–"]), after, "–", "–"])
     return title_lines(results), list(ONE_FOLD_HEADER if one_fold else HEADER), rows
 
 

@@ -1,5 +1,6 @@
 """The saved model: round trips, refusals, transformers' interfaces, and transformers' own head as reference."""
 
+import copy
 import json
 import shutil
 
@@ -140,3 +141,45 @@ def test_linear_head_equals_transformers_sequence_classification(tiny):
         with torch.inference_mode():
             expected = reference(normalised if upstream.spec()["do_normalize"] else samples).logits
         torch.testing.assert_close(ours.predict_batch(waves(length)).logits["emotion"], expected, atol=1e-5, rtol=0)
+
+
+def test_a_temperature_divides_the_logits_and_is_saved(tmp_path):
+    torch.manual_seed(0)
+    upstream = load_upstream("fbank")
+    tasks = [Task("emotion", "classification", ("a", "b", "c")).to_dict()]
+    settings = {"upstream": upstream.spec(), "upstream_hash": upstream.weights_hash(), "tasks": tasks}
+    plain = UndertoneModel(UndertoneConfig(**settings), upstream).eval()
+    calibration = {"emotion": {"temperature": 2.5, "unsure_below": 0.4, "num_dev": 30}}
+    model = UndertoneModel(UndertoneConfig(**settings, calibration=calibration), upstream).eval()
+    model.load_state_dict(plain.state_dict())
+    model.save_pretrained(tmp_path / "model")
+    loaded = UndertoneModel.from_pretrained(tmp_path / "model")
+    assert loaded.config.calibration == calibration
+    wave = torch.randn(1, 16_000) * 0.1
+    torch.testing.assert_close(loaded(wave).logits, plain(wave).logits / 2.5)
+    path = tmp_path / "model" / "config.json"
+    good = path.read_text()
+    for bad in ('"temperature": 0', '"temperature": "x"'):
+        path.write_text(good.replace('"temperature": 2.5', bad))
+        with pytest.raises(ValueError, match="calibration.emotion.temperature"):
+            UndertoneModel.from_pretrained(tmp_path / "model")
+    path.write_text(good.replace('"calibration": {\n    "emotion"', '"calibration": {\n    "other"'))
+    with pytest.raises(ValueError, match="calibration of 'other'"):
+        UndertoneModel.from_pretrained(tmp_path / "model")
+
+
+@pytest.mark.parametrize("name", ["tiny-conformer", "tiny-hubert-batch"])
+def test_a_copy_of_an_upstream_keeps_its_batch_norms(name, tmp_path):
+    """As a fine-tuned upstream is copied before it is saved; transformers would draw its norms again."""
+    upstream = copy.deepcopy(load_upstream(str(save_random(name, tmp_path / "upstream"))))
+    for norm in upstream.modules():
+        if isinstance(norm, torch.nn.BatchNorm1d):
+            for tensor in (norm.weight.data, norm.bias.data, norm.running_mean):
+                tensor.normal_()
+    before = copy.deepcopy(upstream.state_dict())
+    assert any(key.endswith("running_mean") for key in before)
+    tasks = [Task("emotion", "classification", ("angry", "sad")).to_dict()]
+    config = UndertoneConfig(upstream=upstream.spec(), upstream_hash=upstream.weights_hash(), tasks=tasks)
+    UndertoneModel(config, upstream).save_pretrained(tmp_path / "model")
+    saved = UndertoneModel.from_pretrained(tmp_path / "model").upstream.state_dict()
+    assert [key for key in before if not torch.equal(before[key], saved[key])] == []

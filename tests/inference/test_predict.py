@@ -361,9 +361,8 @@ def test_a_file_that_the_memory_does_not_hold_spoils_nothing_else(predictor, fil
 
     monkeypatch.setattr(UndertoneModel, "predict_batch", short_of_memory)
     rows = predictor.predict(files, batch_seconds=batch_seconds)
-    assert (
-        rows[0]["error"] == f"The memory does not hold 2.5 s of audio at once: {error} Cut the file into shorter ones."
-    )
+    advice = "Cut it into windows: --window 5, or predict_long(file, window=5)."
+    assert rows[0]["error"] == f"The memory does not hold 2.5 s of audio at once: {error} {advice}"
     for row, known in zip(rows[1:], expected[1:], strict=True):
         np.testing.assert_allclose(numbers(row), numbers(known), atol=1e-5)
     with pytest.raises(ValueError, match="The memory does not hold 2.5 s"):

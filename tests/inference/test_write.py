@@ -76,7 +76,16 @@ def test_json_is_a_list_also_when_nothing_or_half_was_written():
 def test_a_csv_always_has_the_column_of_errors():
     for rows in ([GOOD], [GOOD, BAD], [BAD, GOOD]):
         header, *lines = csv.reader(io.StringIO(written("csv", *((row, {}) for row in rows))[1]))
-        assert header == ["file", "duration", "emotion", "emotion_angry", "emotion_sad", "arousal", "error"]
+        assert header == [
+            "file",
+            "duration",
+            "emotion",
+            "emotion_angry",
+            "emotion_sad",
+            "arousal",
+            "no_speech",
+            "error",
+        ]
         assert all(len(line) == len(header) for line in lines) and len(lines) == len(rows)
 
 
@@ -88,7 +97,7 @@ def test_the_cells_of_a_table_come_back_with_predictions_added():
     (row,) = json.loads(written("json", (GOOD, CELLS))[1])
     assert row["turn"] == -3 and row["emotion"] == "=sad" and row["predicted_emotion"] == GOOD["emotion"]
     (row,) = csv.DictReader(io.StringIO(written("csv", (BAD, {"file": "b.wav", "error": "mine"}))[1]))
-    assert row == {"file": "b.wav", "error": "mine", "predicted_error": BAD["error"]}
+    assert row == {"file": "b.wav", "error": "mine", "no_speech": "", "predicted_error": BAD["error"]}
 
 
 def test_parquet_has_types(tmp_path):

@@ -1,0 +1,260 @@
+"""A timeline: what a model predicts over the time of a recording, as a table, as files and as a picture."""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from undertone.common.discovery import nearest
+from undertone.common.files import atomic_path
+from undertone.downstream.task import Task, free_name
+from undertone.inference.format import FIXED, as_csv, flat, to_json
+
+if TYPE_CHECKING:
+    import pandas
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+REASONS = ("no_speech", "error")
+_COLOURS = ("#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377", "#bbbbbb", "#000000")  # Tol's bright
+
+
+@dataclass(frozen=True, repr=False)
+class Timeline:
+    """What `Predictor.predict_long` gives.
+
+    Attributes:
+        file: the recording.
+        tasks: of the model.
+        rows: a dict for each window, in the order of `start`: `start` and `end` (seconds), `channel` (1, 2, ...) where
+            channels were split, `speaker` where segments name one, and a prediction for each task, as of
+            `Predictor.predict`; in its place `no_speech` or `error`, a reason.
+
+    Example:
+        >>> timeline = model.predict_long("call.mp3", window=5, hop=1)  # doctest: +SKIP
+        >>> timeline.to_pandas().groupby("emotion").size()  # doctest: +SKIP
+        >>> timeline.save("call.png")  # doctest: +SKIP
+    """
+
+    file: str
+    tasks: tuple[Task, ...]
+    rows: list[dict[str, Any]]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        return iter(self.rows)
+
+    def __repr__(self) -> str:
+        end = max((row["end"] for row in self.rows), default=0.0)
+        return f"Timeline({self.file!r}, {len(self)} windows, {end:.1f} s, tasks: {', '.join(map(_key, self.tasks))})"
+
+    def to_pandas(self) -> pandas.DataFrame:
+        """One row a window, with the columns `start, end, channel, speaker, TASK, TASK_LABEL, ..., no_speech, error`.
+
+        Those of `channel`, `speaker` and the reasons are there where any row has them. A task with classes has its
+        label and a column of probabilities for each class.
+        """
+        import pandas
+
+        return pandas.DataFrame([flat(row) for row in self.rows])
+
+    def to_csv(self) -> str:
+        """A line for each window, with the columns of `to_pandas`."""
+        return as_csv(self.rows)
+
+    def to_jsonl(self) -> str:
+        """A JSON object a line, with `file` and a row's entries."""
+        return "".join(to_json({"file": self.file} | row) + "\n" for row in self.rows)
+
+    def to_rttm(self) -> str:
+        """NIST's Rich Transcription Time Marked: a line for each window with a speaker.
+
+        `SPEAKER file channel start duration <NA> label speaker score <NA>`: the label of the first task with classes is
+        in the field of the subtype, its probability in that of the confidence. Blanks in names become `_`.
+
+        Raises:
+            ValueError: no window has a speaker.
+        """
+        lines = []
+        task = next((task for task in self.tasks if task.has_classes), None)
+        for row in self.rows:
+            if row.get("speaker") is None:
+                continue
+            label, score = "<NA>", "<NA>"
+            if task is not None and (entry := row.get(_key(task))) is not None:
+                label, score = _word(entry["label"]), f"{entry['scores'][entry['label']]:.3f}"
+            times = f"{row['start']:.3f} {row['end'] - row['start']:.3f}"
+            name = f"{_word(Path(self.file).stem)} {row.get('channel', 1)}"
+            lines.append(f"SPEAKER {name} {times} <NA> {label} {_word(row['speaker'])} {score} <NA>\n")
+        if not lines:
+            raise ValueError("RTTM is about speakers, and none is known here. Give segments with a column speaker.")
+        return "".join(lines)
+
+    def to_html(self) -> str:
+        """A page that needs no other file: the picture, and the table of all windows below it."""
+        picture = io.BytesIO()
+        self.plot().savefig(picture, format="png", dpi=120)
+        columns, lines = _cells([flat(row) for row in self.rows])
+        head = "".join(f"<th>{html.escape(name)}</th>" for name in columns)
+        body = "\n".join("<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in line) + "</tr>" for line in lines)
+        title = html.escape(Path(self.file).name)
+        image = base64.b64encode(picture.getvalue()).decode()
+        return _PAGE.format(title=title, count=len(self), image=image, head=head, body=body)
+
+    def save(self, path: str | Path) -> None:
+        """Write the timeline, atomically, as the ending says: .csv, .jsonl, .rttm, .png or .html.
+
+        Raises:
+            ValueError: another ending, or RTTM without speakers.
+        """
+        path = Path(path)
+        texts: dict[str, Callable[[], str]] = {
+            ".csv": self.to_csv,
+            ".jsonl": self.to_jsonl,
+            ".rttm": self.to_rttm,
+            ".html": self.to_html,
+        }
+        ending = path.suffix.lower()
+        if ending not in (*texts, ".png"):
+            raise ValueError(f"A timeline is not written as {path.name!r}.{nearest(ending, [*texts, '.png'])}")
+        with atomic_path(path) as draft:
+            if ending == ".png":
+                self.plot().savefig(draft, format="png", dpi=150)
+            else:
+                draft.write_text(texts[ending](), encoding="utf-8")
+
+    def plot(self) -> Figure:
+        """A picture: a panel for each task with classes, its probabilities over time, and one for all values.
+
+        What is no speech is grey, a window of which the model is unsure is pale; speakers stand on top. Channels have
+        panels of their own.
+
+        Raises:
+            ValueError: there is no window to show.
+        """
+        from matplotlib.figure import Figure
+
+        if not self.rows:
+            raise ValueError("This timeline has no window to show.")
+        channels = sorted({row.get("channel", 0) for row in self.rows})
+        classes = [task for task in self.tasks if task.has_classes]
+        values = [task for task in self.tasks if not task.has_classes]
+        panels = [*((task,) for task in classes), *([tuple(values)] if values else [])]
+        speakers = sorted({row["speaker"] for row in self.rows if row.get("speaker") is not None})
+        heights = ([0.35] if speakers else []) + [1.0] * len(panels)
+        height = 1.0 + len(channels) * sum(1.9 * one for one in heights)
+        figure = Figure(figsize=(11, height), layout="constrained")
+        axes = figure.subplots(
+            len(channels) * len(heights), 1, sharex=True, squeeze=False, height_ratios=heights * len(channels)
+        )[:, 0]
+        places = iter(axes)
+        for channel in channels:
+            rows = [row for row in self.rows if row.get("channel", 0) == channel]
+            suffix = f", channel {channel}" if channel else ""
+            if speakers:
+                _draw_speakers(next(places), rows, speakers, f"speaker{suffix}")
+            for tasks in panels:
+                _draw_panel(next(places), rows, tasks, suffix)
+        axes[-1].set_xlabel("time / s" if self.rows[-1]["end"] < 600 else "time / h:min:s")
+        if self.rows[-1]["end"] >= 600:
+            axes[-1].xaxis.set_major_formatter(_clock)
+        axes[0].set_xlim(self.rows[0]["start"], max(row["end"] for row in self.rows))
+        figure.suptitle(Path(self.file).name.replace("$", r"\$"), fontsize=11)
+        return figure
+
+
+def _key(task: Task) -> str:
+    """The key of a task in a row."""
+    return free_name(task.name, *FIXED)
+
+
+def _word(text: str) -> str:
+    return "_".join(str(text).split()) or "_"
+
+
+def _clock(seconds: float, _: int) -> str:
+    whole = round(seconds)
+    return f"{whole // 3600}:{whole % 3600 // 60:02}:{whole % 60:02}"
+
+
+def _cells(rows: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[str]]]:
+    """Columns and the text of every cell."""
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+
+    def text(value: Any) -> str:
+        return f"{value:.3f}" if isinstance(value, float) else "" if value is None else str(value)
+
+    return columns, [[text(row.get(name)) for name in columns] for row in rows]
+
+
+def _middle(row: Mapping[str, Any]) -> float:
+    return float(row["start"] + row["end"]) / 2
+
+
+def _draw_speakers(axes: Axes, rows: Sequence[Mapping[str, Any]], speakers: Sequence[str], title: str) -> None:
+    for number, speaker in enumerate(speakers):
+        spans = [(row["start"], row["end"] - row["start"]) for row in rows if row.get("speaker") == speaker]
+        axes.broken_barh(spans, (number + 0.1, 0.8), color=_COLOURS[number % len(_COLOURS)])
+    axes.set_yticks([number + 0.5 for number in range(len(speakers))], [name.replace("$", r"\$") for name in speakers])
+    axes.set_ylim(0, len(speakers))
+    axes.set_ylabel(title, fontsize=8)
+
+
+def _draw_panel(axes: Axes, rows: Sequence[Mapping[str, Any]], tasks: Sequence[Task], suffix: str) -> None:
+    """Lines over time; gaps where there is no prediction."""
+    nan = float("nan")
+    times = [_middle(row) for row in rows]
+    number = 0
+    for task in tasks:
+        found = [row.get(_key(task)) for row in rows]
+        for label in task.labels if task.has_classes else (task.name,):
+            if task.has_classes:
+                heights = [nan if entry is None else entry["scores"][label] for entry in found]
+            else:
+                heights = [nan if entry is None else entry for entry in found]
+            colour = _COLOURS[number % len(_COLOURS)]
+            style = ("-", "--", ":")[number // len(_COLOURS) % 3]
+            marker = "." if len(rows) < 200 else ""
+            axes.plot(times, heights, style, color=colour, label=label.replace("$", r"\$"), lw=1.3, marker=marker)
+            number += 1
+        for row, entry in zip(rows, found, strict=True):
+            if isinstance(entry, Mapping) and entry.get("unsure"):
+                axes.axvspan(row["start"], row["end"], color="#f4e7b5", lw=0, alpha=0.5, zorder=0)
+    for row in rows:
+        if any(reason in row for reason in REASONS):
+            axes.axvspan(row["start"], row["end"], color="#dddddd", lw=0, alpha=0.5, zorder=0)
+    title = tasks[0].name if tasks[0].has_classes else "values"
+    if tasks[0].has_classes:
+        axes.set_ylim(0, 1)
+    axes.set_ylabel(f"{title}{suffix}".replace("$", r"\$"), fontsize=9)
+    axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=8, frameon=False)
+    axes.grid(axis="x", color="#eeeeee")
+
+
+_PAGE = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{title}</title>
+<style>
+body {{ font-family: system-ui, sans-serif; margin: 1.5rem auto; max-width: 72rem; padding: 0 1rem; color: #222 }}
+img {{ max-width: 100%; height: auto }}
+div {{ overflow-x: auto }}
+table {{ border-collapse: collapse; font-size: .85rem }}
+th, td {{ padding: .15rem .6rem; text-align: right; border-bottom: 1px solid #e4e4e4; white-space: nowrap }}
+</style></head><body>
+<h1>{title}</h1>
+<p>{count} windows. Grey: no speech. Yellow: the model is unsure.</p>
+<img alt="Predictions over the time of {title}" src="data:image/png;base64,{image}">
+<details><summary>All windows</summary><div><table>
+<thead><tr>{head}</tr></thead>
+<tbody>
+{body}
+</tbody></table></div></details>
+</body></html>
+"""
