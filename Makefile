@@ -12,7 +12,7 @@ test:  ## the default tests, or those of one folder
 all-tests:  ## the slow ones too
 	pytest -m "not gpu"
 
-check:  ## what CI checks without running anything
+check:  ## lint and types
 	ruff check .
 	ruff format --check .
 	mypy

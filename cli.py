@@ -12,7 +12,7 @@ from pathlib import Path
 
 import typer
 
-from undertone.commands import ablate, corpora, listen, listing, models, new, predict, runs, store
+from undertone.commands import ablate, corpora, describe, listen, listing, models, new, predict, runs, store
 from undertone.commands.terminal import fail
 from undertone.common.files import full_disk
 from undertone.common.interrupt import raise_on_sigterm
@@ -30,6 +30,7 @@ app = typer.Typer(
 for verb in (
     runs.quickstart,
     corpora.prepare,
+    describe.describe,
     store.extract,
     runs.crossval,
     runs.train,

@@ -21,8 +21,8 @@ from undertone.audio.read import resampled
 
 SHORTEST = 0.2  # seconds; a syllable takes about as much
 SILENT = 1e-4  # peak, -80 dB: less than 4 steps of 16 bits
-SPEECH = 0.4  # probability, see benchmarks/nonspeech.py
-SPOKEN = 0.19  # seconds
+SPEECH = 0.5  # probability, and
+SPOKEN = 0.25  # seconds: the defaults of Silero; see benchmarks/nonspeech.py
 CERTAIN = 0.99  # probability, of nearly every clip of acted or read speech
 RATE = 16_000  # Hz
 _FRAME, _CONTEXT = 512, 64  # samples

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -18,8 +18,14 @@ def prepare(
     root: Root = None,
     out: Annotated[Path | None, typer.Option(help="folder to write the manifest to")] = None,
     strict: Annotated[bool, typer.Option(help="stop at a broken file")] = False,
+    to_dataset: Annotated[Path | None, typer.Option(help="also write a Hugging Face dataset: a new folder")] = None,
+    embed: Annotated[bool, typer.Option(help="put the audio into it, instead of paths")] = False,
+    push_dataset: Annotated[
+        str | None, typer.Option(help="push it, audio embedded, to user/name on the Hub, if the licence allows that")
+    ] = None,
+    to_audformat: Annotated[Path | None, typer.Option(help="also write an audformat database: a new folder")] = None,
 ) -> None:
-    """Check every file of a corpus, write its manifest and print a summary."""
+    """Check every file of a corpus, write its manifest and print a summary; where asked, write it in other formats."""
     from undertone.common.console import Display
     from undertone.corpora import load_corpus
     from undertone.corpora.prepare import prepare_corpus, summary
@@ -31,8 +37,32 @@ def prepare(
     for line in [*prepared.warnings, *(f"skipped {path}: {reason}" for path, reason in prepared.broken)]:
         say(f"note: {line}")
     folder = out or Path("runs") / f"{Path(source.name).name}-manifest"
-    prepared.manifest.save(folder)
+    prepared.save(folder)
     say(f"manifest {folder} ({len(prepared.manifest)} utterances)")
+    if to_dataset is not None or push_dataset is not None:
+        _write_dataset(source, prepared.manifest, to_dataset, embed, push_dataset)
+    if to_audformat is not None:
+        from undertone.corpora.to_audformat import write_audformat
+
+        write_audformat(source, prepared.manifest, to_audformat)
+        say(f"audformat {to_audformat}")
+
+
+def _write_dataset(source: Any, manifest: Any, folder: Path | None, embed: bool, repo_id: str | None) -> None:
+    from tempfile import TemporaryDirectory
+
+    from undertone.corpora.to_dataset import check_published, push_dataset, write_dataset
+
+    if repo_id is not None:
+        check_published(source, manifest)
+    with TemporaryDirectory() as beside:
+        target = folder or Path(beside) / "dataset"
+        for line in write_dataset(source, manifest, target, embed or repo_id is not None):
+            say(f"note: {line}")
+        if folder is not None:
+            say(f"dataset {folder}")
+        if repo_id is not None:
+            say(f"pushed {push_dataset(target, repo_id)}")
 
 
 def check_split(

@@ -72,14 +72,22 @@ def explain(
     allow: AllowOption = None,
 ) -> None:
     """Show what a prediction rests on: attribution and attention over time, scores, layer weights."""
+    from undertone.downstream.model import UndertoneModel
     from undertone.inference.explain import explain as explain_file
     from undertone.inference.predict import load_model
     from undertone.report.explain_page import write_explanation
 
-    found = explain_file(load_model(model, allow=tuple(allow or ())).model, file, task, target)
+    loaded = load_model(model, allow=tuple(allow or ())).model
+    if not isinstance(loaded, UndertoneModel):
+        raise ValueError(
+            f"{model} is a {type(loaded.model).__name__}; only models that Undertone trained are explained."
+        )
+    found = explain_file(loaded, file, task, target)
     html, png = write_explanation(found, out or Path(f"{file.stem}-explained"))
     said = found.target if found.target is not None else f"{found.score:.2f}"
     say(f"{found.task.name}  {said}")
+    if found.no_speech:
+        say(f"note: `predict` gives no answer here: {found.no_speech}.")
     if found.reason:
         say(f"note: no attribution. {found.reason}")
     say(f"page     {html}\npicture  {png}")
@@ -111,15 +119,37 @@ def push(
         bool, typer.Option(help="publish the training speakers' names; default: their number and slow salted hashes")
     ] = False,
     dry_run: Annotated[bool, typer.Option(help="write the upload to RUN-published and send nothing")] = False,
+    licence: Annotated[
+        str | None, typer.Option("--license", help="of the model, by the Hub's name: apache-2.0, cc-by-nc-4.0, ...")
+    ] = None,
+    message: Annotated[str | None, typer.Option(help="of the commit")] = None,
+    branch: Annotated[str | None, typer.Option(help="to commit to, made if missing; default: main")] = None,
+    tag: Annotated[str | None, typer.Option(help="to set on the commit")] = None,
+    create_pr: Annotated[bool, typer.Option(help="open a pull request instead of committing")] = False,
+    token: Annotated[str | None, typer.Option(help="Hub token; default: that of `hf auth login` or HF_TOKEN")] = None,
 ) -> None:
     """Upload a model with its scores, pictures and card to the Hub, in one commit."""
     from undertone.publish import push as publishing
 
     if not dry_run:
-        url = publishing.push(run, repo_id, private=not public, head_only=head_only, speaker_names=speaker_names)
+        url = publishing.push(
+            run,
+            repo_id,
+            private=not public,
+            head_only=head_only,
+            token=token,
+            message=message,
+            speaker_names=speaker_names,
+            licence=licence,
+            branch=branch,
+            tag=tag,
+            create_pr=create_pr,
+        )
         say(f"pushed {url}")
+        if licence is None:
+            say("note: the card says that no licence was chosen; --license cc-by-nc-4.0, ... chooses one.")
         return
-    folder, sizes = publishing.dry_run(run, repo_id, head_only=head_only, speaker_names=speaker_names)
+    folder, sizes = publishing.dry_run(run, repo_id, head_only=head_only, speaker_names=speaker_names, licence=licence)
     show(([], ["File", "kB"], [[name, f"{size / 1e3:.1f}"] for name, size in sizes.items()]))
     say(f"nothing was sent; {'public' if public else 'private'} {repo_id} would hold what is in {folder}")
 
@@ -139,9 +169,12 @@ def export(
     allow: AllowOption = None,
 ) -> None:
     """Export a model for programs without Undertone."""
+    from undertone.downstream.model import UndertoneModel
     from undertone.inference.predict import load_model
 
     loaded = load_model(model, device="cpu", allow=tuple(allow or ())).model
+    if not isinstance(loaded, UndertoneModel):
+        raise ValueError(f"{model} is a {type(loaded.model).__name__}, which transformers reads as it is.")
     if to is Target.transformers:
         _to_transformers(loaded, out, task)
     elif task is not None:
@@ -166,9 +199,18 @@ def _to_onnx(model: UndertoneModel, out: Path) -> None:
     from undertone.hub.onnx.to_onnx import CHECK_SECONDS, GRAPH, QUANTISED, to_onnx
 
     made = to_onnx(model, out)
-    files = ((GRAPH, made.size, made.difference), (QUANTISED, made.int8_size, made.int8_difference))
+    files = [(GRAPH, made.size, made.difference)]
+    if made.int8 is not None:
+        files.append((QUANTISED, made.int8.size, made.int8.difference))
     rows = [[name, f"{size / 1e6:.1f}", f"{difference:.1e}"] for name, size, difference in files]
     show(([], ["File", "MB", "Largest score difference from PyTorch"], rows))
     seconds = ", ".join(f"{value:g}" for value in CHECK_SECONDS)
-    say(f"Differences were measured on a padded batch of noise of {seconds} s; test int8 on your own audio before use.")
+    say(f"Differences were measured on noise of {seconds} s, of {GRAPH} in a padded batch.")
+    if made.int8 is None:
+        say(f"note: int8 would make this model no smaller, so that there is no {QUANTISED}.")
+    else:
+        say(
+            f"note: in {QUANTISED} a batch moves an utterance's scores, here by up to {made.int8.in_batch:.1e}: give "
+            f"it one utterance at a time, and test it on your own audio before use."
+        )
     say(f"exported {made.folder}\ntry      python {made.folder / 'predict.py'} FILE.wav")

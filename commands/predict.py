@@ -65,6 +65,10 @@ def predict(
         float | None, typer.Option(help="audio in a batch; default: 60 on a GPU, one file on a CPU")
     ] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="of the CPU; default: all cores")] = None,
+    label_map: Annotated[
+        str | None,
+        typer.Option("--map", help="names for a published model's labels, OURS=MODEL_LABEL,...: joy=happy"),
+    ] = None,
     fold: Annotated[str | None, typer.Option(help="of a run: the model of this fold")] = None,
     revision: Annotated[str | None, typer.Option(help="of a Hub id: branch, tag or commit")] = None,
     allow: AllowOption = None,
@@ -94,6 +98,8 @@ def predict(
         predictor = load_model(
             model, fold=fold, revision=revision, device=where, allow=tuple(allow or ()), any_sound=any_sound
         )
+        if label_map is not None:
+            predictor = _renamed(predictor, label_map)
         stack.enter_context(packed(predictor.model) if predictor.model.device.type == "cpu" else nullcontext())
         advance = stack.enter_context(display.bar("predict"))
         if picture is not None:
@@ -163,6 +169,21 @@ def _save_timeline(predictor: Predictor, named: Sequence[Named], options: Mappin
     bad = [row["error"] for row in timeline if "error" in row]
     if bad:
         fail(f"{len(bad)} of {len(timeline)} windows could not be predicted: {bad[0]}", 1)
+
+
+def _renamed(predictor: Predictor, label_map: str) -> Predictor:
+    """Of a model that transformers saved: its labels under other names."""
+    from undertone.downstream.transformers_model import TransformersModel
+    from undertone.experiments.evaluate_model import parse_map
+    from undertone.inference.predict import Predictor
+
+    if not isinstance(predictor.model, TransformersModel):
+        raise ValueError(
+            "--map gives other names to the labels of a published transformers model; this one was trained with its "
+            "own. Leave it out, or `undertone evaluate` with --map."
+        )
+    names = {theirs: ours for ours, theirs in parse_map(label_map).items()}
+    return Predictor(predictor.model.renamed(names), predictor.name, predictor.any_sound)
 
 
 def _format(out: Path | None, format: Format | None, as_json: bool, as_csv: bool) -> Format:

@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
-from huggingface_hub import constants, snapshot_download
+from huggingface_hub import constants, hf_hub_download, snapshot_download
 from huggingface_hub.errors import (
     GatedRepoError,
     HfHubHTTPError,
     LocalEntryNotFoundError,
     OfflineModeIsEnabled,
+    RemoteEntryNotFoundError,
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
@@ -153,6 +154,22 @@ def find_model(where: str | Path, *, fold: str | None = None, revision: str | No
     return _pull(str(where), revision, download)
 
 
+def model_settings(where: str | Path, revision: str | None = None) -> Any:
+    """The content of the config.json of a model's folder or Hub id; None of a run, and where there is none.
+
+    Raises:
+        HubError: the Hub refused, or could not be reached.
+    """
+    if (path := Path(where)).exists() or not REPO_ID.fullmatch(str(where)):
+        is_run = (path / "model" / "config.json").is_file()
+        return read_json(path / "config.json") if (path / "config.json").is_file() and not is_run else None
+    with _pulling(str(where)):
+        try:
+            return read_json(Path(hf_hub_download(str(where), "config.json", revision=revision)))
+        except RemoteEntryNotFoundError:
+            return None
+
+
 def local_model(folder: Path, fold: str | None = None) -> Path:
     """The model folder that `folder` is or, as a run, holds; a ValueError lists what was looked for."""
     candidates = [folder, folder / "model"] if fold is None else [folder / "folds" / safe_name(fold) / "model"]
@@ -182,12 +199,19 @@ def _fold_name(folder: Path) -> str:
     return str(name or unquote(folder.name))
 
 
-def _pull(repo_id: str, revision: str | None, download: dict[str, Any]) -> Path:
+@contextmanager
+def _pulling(repo_id: str) -> Iterator[None]:
+    """As `hub_errors`, for a name that may also have been meant as a folder."""
     try:
         with hub_errors(repo_id):
-            folder = Path(snapshot_download(repo_id, revision=revision, allow_patterns=list(PUBLISHED), **download))
+            yield
     except HubError as error:
         raise HubError(f"There is no folder {repo_id}, and it cannot be loaded from the Hub. {error}") from error
+
+
+def _pull(repo_id: str, revision: str | None, download: dict[str, Any]) -> Path:
+    with _pulling(repo_id):
+        folder = Path(snapshot_download(repo_id, revision=revision, allow_patterns=list(PUBLISHED), **download))
     missing = [name for name in MODEL_FILES if not (folder / name).is_file()]
     if missing:
         raise ValueError(

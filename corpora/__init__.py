@@ -16,6 +16,7 @@ OWN_DATA = {
     "table": f"FILE{' / '.join(TABLE_SUFFIXES)}",
     "folder": "FOLDER, with a folder per class",
     "manifest_folder": "FOLDER that undertone prepare wrote",
+    "audformat_folder": "FOLDER with db.yaml",
     "audio_folder": "FOLDER for unlabelled=, searched with all its subfolders",
     "hf_dataset": f"{HUGGING_FACE}user/name or {HUGGING_FACE}./FOLDER",
     "joined": "A+B, several of any of these",
@@ -52,7 +53,8 @@ def load_corpus(name_or_path: str, options: Mapping[str, Any] | None = None) -> 
     elif Path(name_or_path).suffix.lower() in TABLE_SUFFIXES:
         kind = "table"
     elif os.path.isdir(name_or_path) and name_or_path not in corpus_names():  # also False for an invalid path
-        kind = "manifest_folder" if (Path(name_or_path) / "manifest.arrow").is_file() else "folder"
+        known = {"manifest.arrow": "manifest_folder", "db.yaml": "audformat_folder"}
+        kind = next((kind for file, kind in known.items() if (Path(name_or_path) / file).is_file()), "folder")
     else:
         kind, arguments = name_or_path, ()
     cls: Any = find_class(kind, "undertone.corpora.own" if kind in OWN_DATA else "undertone.corpora", Corpus)

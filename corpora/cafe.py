@@ -17,6 +17,7 @@ class Cafe(FileNameCorpus):
 
     name = "cafe"
     licence = "CC BY-NC-SA 4.0"
+    hub_licence = "cc-by-nc-sa-4.0"
     url = "https://zenodo.org/records/1478765"
     citation = (
         "P. Gournay, O. Lahaie, R. Lefebvre: A Canadian French emotional speech dataset. ACM MMSys 2018, 399-402."

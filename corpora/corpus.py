@@ -8,13 +8,14 @@ import os
 import re
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from undertone.common.discovery import nearest
 from undertone.corpora.folds import PROTOCOLS, Fold, make_folds, protocol_used, split_by_speaker
 from undertone.corpora.manifest import Manifest
+from undertone.corpora.measured import Measured, Segment
 
 AUDIO_SUFFIXES = tuple(
     ".wav .wave .w64 .rf64 .flac .ogg .oga .opus .mp3 .aif .aiff .aifc .au .snd .caf .sph .nist .voc".split()
@@ -34,10 +35,12 @@ class Corpus(ABC):
         name: as in `undertone prepare NAME`.
         variant: which labels or part of the corpus, if it has several; shown after the name in results.
         licence: of the recordings.
+        hub_licence: the Hub's name of the licence under which others may publish the recordings; "" = none allows it.
         url: where to get it.
         citation: what to cite.
         language: of the speech, in English.
         num_clips: of the complete release; None = it differs by release.
+        hours: of audio in the complete release; None = not known here.
         num_speakers: of the complete release; None = it differs by release.
         num_classes: emotions, by default; None = it has none.
         pitfalls: of the release, of copies and of other tools; sentences.
@@ -53,10 +56,12 @@ class Corpus(ABC):
     name: str
     variant: str = ""
     licence: str
+    hub_licence: str = ""
     url: str
     citation: str
     language: str = ""
     num_clips: int | None = None
+    hours: float | None = None
     num_speakers: int | None = None
     num_classes: int | None = None
     pitfalls: str = ""
@@ -75,6 +80,10 @@ class Corpus(ABC):
         Raises:
             ValueError: the folder, a table or a label is missing or malformed; the message says what was expected.
         """
+
+    def measured(self) -> Mapping[Segment, Measured]:
+        """What reading its files gave before, where that was kept beside a manifest."""
+        return {}
 
     def folds(
         self, manifest: Manifest, protocol: str | None = None, num_folds: int | None = None, seed: int = 0

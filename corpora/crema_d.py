@@ -58,6 +58,7 @@ class CremaD(Corpus):
 
     name = "crema_d"
     licence = "ODbL 1.0"
+    hub_licence = "odbl"
     url = "https://github.com/CheyneyComputerScience/CREMA-D"
     citation = (
         "H. Cao, D. G. Cooper, M. K. Keutmann, R. C. Gur, A. Nenkova, R. Verma: CREMA-D: Crowd-sourced Emotional "
@@ -65,6 +66,7 @@ class CremaD(Corpus):
     )
     language = "English"
     num_clips = 7442
+    hours = 5.26
     num_speakers = 91
     num_classes = 6
     pitfalls = "Intended and perceived labels differ: a figure must say which. One file is silent."

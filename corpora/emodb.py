@@ -28,6 +28,7 @@ class EmoDB(Corpus):
 
     name = "emodb"
     licence = "CC0 1.0 (audb) or CC BY 4.0 (Zenodo)"
+    hub_licence = "cc-by-4.0"
     url = "http://emodb.bilderbar.info"
     citation = (
         "F. Burkhardt, A. Paeschke, M. Rolfes, W. Sendlmeier, B. Weiss: "
@@ -35,6 +36,7 @@ class EmoDB(Corpus):
     )
     language = "German"
     num_clips = 535
+    hours = 0.41
     num_speakers = 10
     num_classes = 7
     pitfalls = "A copy in wide use (audb before 1.1.1) has wrong genders."

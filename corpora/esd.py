@@ -58,6 +58,7 @@ class Esd(Corpus):
         "Speech Communication 137, 1-18, 2022."
     )
     num_clips = 35_000
+    hours = 29
     num_speakers = 20
     num_classes = 5
     pitfalls = "Its folders train, evaluation and test share all speakers. Tables read in one encoding lose sentences."

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import random
 import warnings
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations, product
@@ -97,7 +97,7 @@ def make_folds(manifest: Manifest, protocol: str, num_folds: int | None = None, 
         raise ValueError(f"num_folds must be 2 or more, got {num_folds}.")
     folds = _PROTOCOLS[protocol](index, num_folds, seed)
     for place, fold in enumerate(folds):  # unknown speakers are marked; a known leak stays unmarked, to be refused
-        unknown = any(index.speaker[name] is None for part in fold.parts.values() for name in part)
+        unknown = any(None in index.speaker.of(part) for part in fold.parts.values())
         if unknown and not shared_speakers(fold, index):
             folds[place] = replace(fold, speaker_independent=False)
     return folds
@@ -143,7 +143,8 @@ def _choose(index: SpeakerIndex, num_folds: int | None) -> str:
 
 def _speakers_move(index: SpeakerIndex) -> bool:
     """Whether a speaker is in several sessions, so that leave-one-session-out would leak."""
-    pairs = {(index.speaker[name], index.session[name]) for name in index.ids if index.speaker[name] is not None}
+    pairs = set(zip(index.speaker.values(), index.session.values(), strict=True))
+    pairs = {(speaker, session) for speaker, session in pairs if speaker is not None}
     return len(pairs) > len(index.speakers_of(index.ids))
 
 
@@ -354,9 +355,10 @@ def _profiles(units: Sequence[Sequence[str]], genders: Sequence[str], index: Spe
     Four kinds of counts: utterances; utterances by emotion; utterances by gender; speakers by gender. They are scaled
     so that the squared deviations of a kind add up to a mean squared relative deviation.
     """
-    emotions = sorted({index.emotion[name] or "" for ids in units for name in ids})
+    counted = [Counter(emotion or "" for emotion in index.emotion.of(ids)) for ids in units]
+    emotions = sorted({emotion for counts in counted for emotion in counts})
     names = sorted(set(genders))
-    labels = np.array([[sum((index.emotion[name] or "") == one for name in ids) for one in emotions] for ids in units])
+    labels = np.array([[counts[one] for one in emotions] for counts in counted])
     sizes = np.array([[len(ids)] for ids in units])  # (S, 1)
     is_of = np.array([[gender == one for one in names] for gender in genders])  # (S, genders)
     kinds = [counts.astype(float) for counts in (sizes, labels, is_of * sizes, is_of)]
@@ -511,10 +513,11 @@ def shared_speakers(fold: Fold, index: SpeakerIndex) -> list[tuple[str, str, lis
 def _shared_audio(fold: Fold, index: SpeakerIndex) -> list[str]:
     """A warning for each test utterance whose audio, or part of it, is in train or dev under another id."""
     warnings = []
-    trained = [(name, index.audio_hash[name], index.overlap[name]) for name in (*fold.train, *fold.dev)]
+    both = (*fold.train, *fold.dev)
+    trained = list(zip(both, index.audio_hash.of(both), index.overlap.of(both), strict=True))
     same, parts = {audio: name for name, audio, _ in trained}, {group: name for name, _, group in trained}
-    for name in fold.test:
-        audio, group = index.audio_hash[name], index.overlap[name]
+    tested = zip(fold.test, index.audio_hash.of(fold.test), index.overlap.of(fold.test), strict=True)
+    for name, audio, group in tested:
         if audio and (other := same.get(audio)):
             warnings.append(f"Fold {fold.name!r}: {name} (test) and {other} (train or dev) hold the same audio.")
         elif group and (other := parts.get(group)):

@@ -98,6 +98,7 @@ class Iemocap(Corpus):
     )
     language = "English"
     num_clips = 10_039
+    hours = 12
     num_speakers = 10
     num_classes = 4
     pitfalls = (

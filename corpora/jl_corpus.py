@@ -20,6 +20,7 @@ class JlCorpus(FileNameCorpus):
 
     name = "jl_corpus"
     licence = "CC0 1.0"
+    hub_licence = "cc0-1.0"
     url = "https://github.com/tli725/JL-Corpus"
     citation = (
         "J. James, L. Tian, C. I. Watson: An open source emotional speech corpus for human robot interaction "

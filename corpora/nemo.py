@@ -30,10 +30,12 @@ class Nemo(Corpus):
 
     name = "nemo"
     licence = "CC BY-NC-SA 4.0"
+    hub_licence = "cc-by-nc-sa-4.0"
     url = "https://github.com/amu-cai/nEMO"
     citation = "I. Christop: nEMO: Dataset of Emotional Speech in Polish. LREC-COLING 2024, 12111-12116."
     language = "Polish"
     num_clips = 4481
+    hours = 3.07
     num_speakers = 9
     num_classes = 6
     pitfalls = "Its table pads speaker ids with blanks, so that ids read as they are do not match the files'."

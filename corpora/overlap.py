@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -22,8 +23,8 @@ _WINDOW = 512  # samples that a landmark stands for
 _VARIED = 64  # distinct values among them; fewer are silence, clicks or a tone
 
 
-def landmarks(samples: np.ndarray) -> list[str]:
-    """Landmarks of (N,) float32 samples, in order, each a string of 16 hex digits."""
+def landmarks(samples: np.ndarray) -> list[int]:
+    """Landmarks of (N,) float32 samples, in order, each a number of 64 bits."""
     if len(samples) < _WINDOW:
         return []
     bits = np.ascontiguousarray(samples, dtype="<f4").view("<u4")  # (N,)
@@ -34,11 +35,12 @@ def landmarks(samples: np.ndarray) -> list[str]:
     moving = bits[: len(mixed)] != bits[1 : len(mixed) + 1]  # digital silence mixes to 0, which is always below
     chosen = np.flatnonzero((mixed < 2**32 // _EVERY) & moving)
     windows = (bits[place : place + _WINDOW] for place in chosen)
-    return [hashlib.blake2b(one.data, digest_size=8).hexdigest() for one in windows if len(np.unique(one)) >= _VARIED]
+    hashes = (hashlib.blake2b(one.data, digest_size=8) for one in windows if len(np.unique(one)) >= _VARIED)
+    return [int.from_bytes(one.digest()) for one in hashes]
 
 
 def overlaps(
-    paths: Sequence[str], spans: Sequence[tuple[float, float]], hashes: Sequence[str], marks: Sequence[Sequence[str]]
+    paths: Sequence[str], spans: Sequence[tuple[float, float]], hashes: Sequence[str], marks: Sequence[Any]
 ) -> list[int]:
     """The group of each of N utterances, named by its first member; alone in its group = no overlap.
 
@@ -46,7 +48,7 @@ def overlaps(
         paths: N files.
         spans: N (first, last) seconds in the file.
         hashes: N hashes of the whole audio; "" = unknown.
-        marks: N lists from `landmarks`.
+        marks: N lists or uint64 arrays from `landmarks`.
     """
     parent = list(range(len(paths)))
 
@@ -64,6 +66,8 @@ def overlaps(
     for row, path in enumerate(paths):
         by_path[path].append(row)
     for rows in by_path.values():
+        if len(rows) == 1:
+            continue
         rows.sort(key=lambda row: spans[row])
         last = rows[0]  # of those before, the one that ends last
         for row in rows[1:]:
@@ -71,7 +75,19 @@ def overlaps(
                 join(row, last)
             last = max(last, row, key=lambda one: spans[one][1])
     first_of: dict[str, int] = {}
-    for row, (whole, parts) in enumerate(zip(hashes, marks, strict=True)):
-        for mark in {whole, *parts} - {""}:
-            join(row, first_of.setdefault(mark, row))
+    for row, whole in enumerate(hashes):
+        if whole:
+            join(row, first_of.setdefault(whole, row))
+    for one, other in _sharing(marks):
+        join(one, other)
     return [find(row) for row in range(len(paths))]
+
+
+def _sharing(marks: Sequence[Any]) -> Iterator[tuple[int, int]]:
+    """Pairs of rows that have a landmark in common; enough of them to connect all that have."""
+    every = np.concatenate([np.zeros(0, np.uint64), *(np.asarray(one, np.uint64) for one in marks)])  # (M,)
+    rows = np.repeat(np.arange(len(marks)), [len(one) for one in marks])  # (M,)
+    order = np.argsort(every, kind="stable")
+    every, rows = every[order], rows[order]
+    same = np.flatnonzero((every[1:] == every[:-1]) & (rows[1:] != rows[:-1]))
+    yield from zip(rows[same].tolist(), rows[same + 1].tolist(), strict=True)

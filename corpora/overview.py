@@ -4,14 +4,21 @@ from __future__ import annotations
 
 from undertone.corpora import corpus_names, load_corpus
 
-_HEADER = "Name, Language, Clips, Speakers, Classes, Default protocol, Licence".split(", ")
+_HEADER = "Name, Language, Clips, Hours, Speakers, Classes, Default protocol, Licence".split(", ")
 _HEADER += ["Pitfalls of the release and of other tools"]
 _NOTE = """# Corpora
 
 Made by `python -m undertone.corpora.overview > docs/corpora.md`. Each corpus is a file in `corpora/`, whose docstring
 says how its labels map to the common names, what is left out and why, and what is not confirmed on the release.
 `undertone prepare NAME --root DIR` compares counts with those of the complete release and says what differs. Classes
-are those of the default labels; where a number is not given, it differs by release or by paper.
+are those of the default labels; where a number is not given, it differs by release or by paper, or is not known here.
+
+`undertone describe NAME --root DIR` listens to every file and writes a table and a page: durations, labels by gender,
+balance, level, clipping, bandwidth (8 kHz audio stored at 16 kHz is told), the raters' agreement, audio held twice.
+`undertone prepare NAME --root DIR` also writes a Hugging Face dataset (`--to-dataset FOLDER`, with `--embed` the audio
+in it) and an audformat database (`--to-audformat FOLDER`); both, and any other, are read in place of a corpus'
+name: `hf:./FOLDER`, `FOLDER`. `--push-dataset user/name` publishes a dataset where the licence allows it, and otherwise
+quotes the licence.
 """
 
 
@@ -21,7 +28,7 @@ def markdown() -> str:
     for name in corpus_names():
         corpus = load_corpus(name)
         if corpus.pitfalls or corpus.num_clips:  # not the synthetic one
-            numbers = (corpus.num_clips, corpus.num_speakers, corpus.num_classes)
+            numbers = (corpus.num_clips, corpus.hours, corpus.num_speakers, corpus.num_classes)
             shown = ["–" if number is None else f"{number:,}" for number in numbers]
             facts = corpus.default_protocol, corpus.licence, corpus.pitfalls
             rows.append([f"[{name}]({corpus.url})", corpus.language, *shown, *facts])

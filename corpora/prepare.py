@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
-from functools import partial
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -18,9 +17,10 @@ import numpy as np
 
 from undertone.audio.read import AudioError, audio_info, loudness_warning, read_samples
 from undertone.common.console import Display
-from undertone.common.files import read_record, remove_drafts, write_json
+from undertone.common.files import remove_drafts
 from undertone.corpora.corpus import Corpus
 from undertone.corpora.manifest import Manifest
+from undertone.corpora.measured import MEASURED_FILE, Measured, Segment, load_measured, save_measured, segments_of
 from undertone.corpora.overlap import landmarks, overlaps
 
 FAINT_PEAK = 10 ** (-60 / 20)
@@ -29,6 +29,8 @@ FAINT_PEAK = 10 ** (-60 / 20)
 SHORT_S = 0.025
 """Shorter audio is less than one frame of wav2vec 2.0 and similar models, and is padded."""
 
+_FIELDS = ("duration", "audio_hash", "size", "mtime_ns")  # of `Measured`, that a manifest has too
+_BLOCK = 1000  # files whose size and time a thread asks for at once
 _THREADS = min(8, os.cpu_count() or 1)  # libsndfile and hashlib release the GIL
 
 
@@ -41,12 +43,19 @@ class Prepared:
         broken: (path, reason) of each skipped utterance.
         warnings: doubts about utterances that were kept.
         formats: utterances by (sample rate in Hz, channels).
+        measured: what reading the audio of the usable utterances gave.
     """
 
     manifest: Manifest
     broken: list[tuple[str, str]]
     warnings: list[str]
     formats: Counter[tuple[int, int]]
+    measured: Mapping[Segment, Measured]
+
+    def save(self, folder: Path) -> None:
+        """Write the manifest, and beside it what was measured: a run on the folder reads changed files alone."""
+        save_measured(folder / MEASURED_FILE, self.measured)
+        self.manifest.save(folder)
 
 
 def prepare(
@@ -77,35 +86,37 @@ def prepare(
     rows = list(corpus.rows(root))
     if given is not None and corpus.confined:
         check_inside(corpus, rows, given)
-    checks: list[_Measured | AudioError] = []
-    cache, known = None, dict[str, Any]()
+    segments = segments_of(rows)
+    record: Path | None = None
+    known: Mapping[Segment, Measured] = {}
     if trusted is not None:
         remove_drafts(trusted)
-        cache = trusted / f"{hashlib.sha256(f'{corpus.name} {root.absolute()}'.encode()).hexdigest()[:32]}.json"
-        known = read_record(cache) if cache.is_file() else {}
-    with ThreadPoolExecutor(_THREADS) as pool:
-        for check in pool.map(partial(_check, known=known), rows):
-            checks.append(check)
-            if progress is not None:
-                progress(len(checks), len(rows))
+        record = record_of(trusted, corpus, root)
+        known = load_measured(record) or corpus.measured()
+    checks = _check(segments, known, progress)
     broken = [(check.path, check.reason) for check in checks if isinstance(check, AudioError)]
     if broken and (strict or len(broken) == len(rows)):
         raise ValueError(_refusal(corpus, broken, len(rows), given))
-    good = [(row, check) for row, check in zip(rows, checks, strict=True) if isinstance(check, _Measured)]
-    found = {_segment(row): asdict(check) for row, check in good}
-    if cache is not None and found != known:
-        write_json(cache, found)
-    filled = [row | check.fields for row, check in good]
-    _mark_overlaps(filled, [check for _, check in good])
+    good = [(row, check) for row, check in zip(rows, checks, strict=True) if isinstance(check, Measured)]
+    found = {segment: check for segment, check in zip(segments, checks, strict=True) if isinstance(check, Measured)}
+    if record is not None and not (record.is_file() and _same(found, known)):
+        save_measured(record, found)
+    filled = [
+        row | {"path": segment[0], **{name: getattr(check, name) for name in _FIELDS}}
+        for row, segment, check in zip(rows, segments, checks, strict=True)
+        if isinstance(check, Measured)
+    ]
+    _mark_overlaps(filled, [check.landmarks for _, check in good])
     manifest = Manifest.from_rows(corpus.name, filled)
     warnings = [
         *corpus.notes,
         *unexpected_counts(corpus, rows),
-        *(line for row, check in good for line in check.warnings(row)),
+        *(line for row, check in good for line in _doubts(row, check)),
         *_duplicates(manifest),
         *_two_speakers(manifest),
     ]
-    return Prepared(manifest, broken, warnings, Counter((check.sample_rate, check.channels) for _, check in good))
+    formats = Counter((check.sample_rate, check.channels) for _, check in good)
+    return Prepared(manifest, broken, warnings, formats, found)
 
 
 def prepare_corpus(
@@ -127,6 +138,11 @@ def prepare_corpus(
         )
 
 
+def record_of(folder: Path, corpus: Corpus, root: Path) -> Path:
+    """The file in a folder of results where those of a corpus are kept."""
+    return folder / f"{hashlib.sha256(f'{corpus.name} {root.absolute()}'.encode()).hexdigest()[:32]}.arrow"
+
+
 def hash_audio(samples: np.ndarray, sample_rate: int) -> str:
     """SHA-256 of (N,) float32 mono samples and their rate in Hz: a FLAC copy of a wav has the same hash."""
     digest = hashlib.sha256(str(sample_rate).encode())
@@ -145,9 +161,9 @@ def check_unchanged(manifest: Manifest) -> None:
     changed = []
     columns = ("path", "start", "end", "size", "mtime_ns", "audio_hash")
     for name, start, end, size, mtime_ns, known in zip(*(manifest.column(name) for name in columns), strict=True):
-        if _stamp(Path(name)) not in ((size, mtime_ns), (0, 0)):
-            check = _check({"path": name, "start": start, "end": end}, {})
-            if isinstance(check, AudioError) or check.fields["audio_hash"] != known:
+        if (stamp := _stamp(name)) not in ((size, mtime_ns), (0, 0)):
+            check = _read((name, start, end), stamp)
+            if isinstance(check, AudioError) or check.audio_hash != known:
                 changed.append(name)
     if changed:
         raise ValueError(
@@ -178,74 +194,102 @@ def summary(prepared: Prepared) -> list[tuple[str, str]]:
     return rows
 
 
-@dataclass(frozen=True)
-class _Measured:
-    """What reading one utterance's audio gives."""
-
-    sample_rate: int
-    channels: int
-    peak: float
-    fields: dict[str, Any]
-    landmarks: list[str]
-
-    def warnings(self, row: Mapping[str, Any]) -> Iterator[str]:
-        if self.fields["duration"] < SHORT_S:
-            yield f"{row['id']} lasts {self.fields['duration'] * 1000:.1f} ms, less than one frame; it will be padded."
-        if self.peak < FAINT_PEAK:
-            yield f"{row['id']} is nearly silent: its peak is {20 * np.log10(self.peak):.0f} dBFS."
-        if loud := loudness_warning(self.peak):
-            yield f"{row['id']} has {loud}."
+def _doubts(row: Mapping[str, Any], check: Measured) -> Iterator[str]:
+    """Warnings about an utterance that is kept."""
+    if check.duration < SHORT_S:
+        yield f"{row['id']} lasts {check.duration * 1000:.1f} ms, less than one frame; it will be padded."
+    if check.peak < FAINT_PEAK:
+        yield f"{row['id']} is nearly silent: its peak is {20 * np.log10(check.peak):.0f} dBFS."
+    if loud := loudness_warning(check.peak):
+        yield f"{row['id']} has {loud}."
 
 
-def _segment(row: Mapping[str, Any]) -> str:
-    """Key of a file and a segment of it in the cache."""
-    return json.dumps([str(Path(row["path"]).absolute()), row.get("start"), row.get("end")])
+def _check(
+    segments: Sequence[Segment], known: Mapping[Segment, Measured], progress: Callable[[int, int], None] | None
+) -> list[Measured | AudioError]:
+    """What is known of unchanged files, and of the others what reading them gives; errors do not stop it."""
+
+    def say(done: int) -> None:
+        if progress is not None:
+            progress(done, len(segments))
+
+    with ThreadPoolExecutor(_THREADS) as pool:
+        blocks = [segments[first : first + _BLOCK] for first in range(0, len(segments), _BLOCK)]
+        stamps = [stamp for block in pool.map(_stamps, blocks) for stamp in block]
+        checks: list[Any] = [_still(known.get(one), stamp) for one, stamp in zip(segments, stamps, strict=True)]
+        unread = [row for row, check in enumerate(checks) if check is None]
+        done = len(checks) - len(unread)
+        if done:
+            say(done)
+        for row, check in zip(unread, pool.map(lambda row: _read(segments[row], stamps[row]), unread), strict=True):
+            checks[row], done = check, done + 1
+            say(done)
+    return checks
 
 
-def _stamp(path: Path) -> tuple[int, int]:
-    """Size in bytes and modification time in ns; (0, 0) for a missing file."""
+def _stamps(segments: Sequence[Segment]) -> list[tuple[int, int]]:
+    """Size in bytes and modification time in ns of each file; (0, 0) for a missing one."""
+    return [_stamp(path) for path, _, _ in segments]
+
+
+def _stamp(path: str) -> tuple[int, int]:
     try:
-        status = path.stat()
-    except OSError:
+        status = os.stat(path)
+    except (OSError, ValueError):
         return 0, 0
     return status.st_size, status.st_mtime_ns
 
 
-def _check(row: Mapping[str, Any], known: Mapping[str, Any]) -> _Measured | AudioError:
-    """The cached result of an unchanged file, or that of reading it; errors are returned, so that other files go on."""
-    path = Path(row["path"])
-    stamp = _stamp(path)  # before reading: a change in between shows next time
-    before = known.get(_segment(row), {})
-    if "landmarks" in before and (before["fields"]["size"], before["fields"]["mtime_ns"]) == stamp:
-        return _Measured(**before)
+def _still(before: Measured | None, stamp: tuple[int, int]) -> Measured | None:
+    """What is known of a file, if it has not changed."""
+    return before if before is not None and (before.size, before.mtime_ns) == stamp else None
+
+
+def _read(segment: Segment, stamp: tuple[int, int]) -> Measured | AudioError:
+    """What reading one utterance gives; `stamp` is of before, so that a change in between shows next time."""
+    path, start, end = segment
     try:
-        samples, sample_rate = read_samples(path, row.get("start"), row.get("end"))
+        samples, sample_rate = read_samples(path, start, end)
         channels = audio_info(path).channels
         peak = float(np.abs(samples).max())
         if peak == 0:
             return AudioError(path, "digital silence: every sample is 0.")
     except AudioError as error:
         return error
-    fields = {
-        "path": str(path.absolute()),
-        "duration": len(samples) / sample_rate,
-        "audio_hash": hash_audio(samples, sample_rate),
-        "size": stamp[0],
-        "mtime_ns": stamp[1],
-    }
-    return _Measured(sample_rate, channels, peak, fields, landmarks(samples))
+    marks = np.array(landmarks(samples), np.uint64)
+    duration = len(samples) / sample_rate
+    return Measured(sample_rate, channels, peak, duration, hash_audio(samples, sample_rate), *stamp, marks)
+
+
+def _same(found: Mapping[Segment, Measured], known: Mapping[Segment, Measured]) -> bool:
+    """Whether nothing was read and nothing is gone: what is still known is the same object."""
+    return len(found) == len(known) and all(known.get(segment) is check for segment, check in found.items())
 
 
 def check_inside(corpus: Corpus, rows: Sequence[Mapping[str, Any]], root: Path) -> None:
     """Refuse paths outside `root`: absolute ones, through `..`, and through links."""
-    home = os.path.realpath(root)
+    home, real_path = os.path.realpath(root), _real_paths()
+    inside = os.path.join(home, "")
     paths = (str(path) for row in rows for path in (row["path"], row.get("series")) if path is not None)
     paths = (path for path in paths if "\0" not in path)  # such a file cannot be read either
-    if outside := [path for path in paths if os.path.commonpath([home, os.path.realpath(path)]) != home]:
+    if outside := [path for path in paths if not f"{real_path(path)}{os.sep}".startswith(inside)]:
         raise ValueError(
             f"{corpus.name}: {len(outside)} paths lead out of --root {root}, such as {outside[0]}. "
             f"Correct them, or omit --root to allow them."
         )
+
+
+def _real_paths() -> Callable[[str], str]:
+    """`os.path.realpath` for many files, which resolves each folder once."""
+    folders = cache(os.path.realpath)
+
+    def real_path(path: str) -> str:
+        folder, name = os.path.split(path)
+        if name in ("", ".", "..") or os.path.islink(path):
+            return os.path.realpath(path)
+        return os.path.join(folders(folder), name)
+
+    return real_path
 
 
 def _refusal(corpus: Corpus, broken: Sequence[tuple[str, str]], total: int, given: Path | None) -> str:
@@ -267,12 +311,13 @@ def unexpected_counts(corpus: Corpus, rows: Sequence[Mapping[str, Any]]) -> Iter
             yield f"{corpus.name}: {column} counts are not those of the complete corpus: {', '.join(wrong)}."
 
 
-def _mark_overlaps(rows: Sequence[dict[str, Any]], checks: Sequence[_Measured]) -> None:
+def _mark_overlaps(rows: Sequence[dict[str, Any]], marks: Sequence[np.ndarray]) -> None:
     """Fill in `overlap`: the id of the first of all utterances that share audio, directly or through others."""
     starts = [row.get("start") or 0.0 for row in rows]
     spans = [(start, start + row["duration"]) for start, row in zip(starts, rows, strict=True)]
-    paths, hashes = [os.path.realpath(row["path"]) for row in rows], [row["audio_hash"] for row in rows]
-    groups = overlaps(paths, spans, hashes, [check.landmarks for check in checks])
+    real_path = _real_paths()
+    paths, hashes = [real_path(row["path"]) for row in rows], [row["audio_hash"] for row in rows]
+    groups = overlaps(paths, spans, hashes, marks)
     sizes = Counter(groups)
     for row, group in zip(rows, groups, strict=True):
         row["overlap"] = str(rows[group]["id"]) if sizes[group] > 1 else ""

@@ -42,6 +42,7 @@ class Ravdess(Corpus):
 
     name = "ravdess"
     licence = "CC BY-NC-SA 4.0"
+    hub_licence = "cc-by-nc-sa-4.0"
     url = "https://zenodo.org/records/1188976"
     citation = (
         "S. R. Livingstone, F. A. Russo: The Ryerson Audio-Visual Database of Emotional Speech and Song (RAVDESS). "
@@ -49,6 +50,7 @@ class Ravdess(Corpus):
     )
     language = "English"
     num_clips = 1440
+    hours = 1.48
     num_speakers = 24
     num_classes = 8
     pitfalls = (

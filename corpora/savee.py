@@ -23,6 +23,7 @@ class Savee(FileNameCorpus):
     )
     language = "English"
     num_clips = 480
+    hours = 0.51
     num_speakers = 4
     num_classes = 7
     pitfalls = "Codes read by their first letter make one class of sad and surprised."

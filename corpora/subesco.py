@@ -13,6 +13,7 @@ class Subesco(FileNameCorpus):
 
     name = "subesco"
     licence = "CC BY 4.0"
+    hub_licence = "cc-by-4.0"
     url = "https://zenodo.org/records/4526477"
     citation = (
         "S. Sultana, M. S. Rahman, M. R. Selim, M. Z. Iqbal: SUST Bangla Emotional Speech Corpus (SUBESCO): An "

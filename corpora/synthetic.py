@@ -193,6 +193,7 @@ class Synthetic(Corpus):
 
     name = "synthetic"
     licence = "none needed: synthetic"
+    hub_licence = "cc0-1.0"
     url = "generated locally, from its seed"
     citation = "none"
     default_protocol = "speaker"

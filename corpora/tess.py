@@ -20,6 +20,7 @@ class Tess(FileNameCorpus):
 
     name = "tess"
     licence = "CC BY-NC-ND 4.0"
+    hub_licence = "cc-by-nc-nd-4.0"
     url = "https://tspace.library.utoronto.ca/handle/1807/24487"
     citation = (
         "M. K. Pichora-Fuller, K. Dupuis: Toronto emotional speech set (TESS). "

@@ -9,12 +9,7 @@ from undertone.downstream.norms import InputNorm, MaskedBatchNorm
 
 
 class DenseLayer(nn.Module):
-    """h -> z = norm(W h) -> ReLU(gamma (z + beta)), the encoder layer of Rasmus et al. 2015 (arXiv 1507.02672, eq. 2).
-
-    Args:
-        input_size: size of h.
-        output_size: size of z.
-    """
+    """h -> z = norm(W h) -> ReLU(gamma (z + beta)), the encoder layer of Rasmus et al. 2015 (1507.02672, eq. 2)."""
 
     def __init__(self, input_size: int, output_size: int) -> None:
         super().__init__()
@@ -30,14 +25,7 @@ class DenseLayer(nn.Module):
 
 
 class DenseLayers(nn.Module):
-    """Standardised features through several dense layers, frame by frame.
-
-    Args:
-        input_size: D.
-        hidden_size: H of every layer.
-        num_layers: how many.
-        dropout: of the standardised features.
-    """
+    """Standardised features, with dropout, through several dense layers, frame by frame."""
 
     def __init__(self, input_size: int, hidden_size: int, num_layers: int, dropout: float) -> None:
         super().__init__()

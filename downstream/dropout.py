@@ -130,11 +130,9 @@ def _again(*modes: tuple[UtteranceDropout, int]) -> Iterator[None]:
 
 
 def random_normal(like: Tensor, generator: torch.Generator | None = None) -> Tensor:
-    """(B, ...) standard normal noise, an utterance's own where an `UtteranceDropout` is entered.
+    """(B, ...) standard normal noise in the form of `like`, drawn from torch's random state or `generator`.
 
-    Args:
-        like: its shape, dtype and device.
-        generator: what the noise is drawn from; None: torch's random state.
+    It is an utterance's own where an `UtteranceDropout` is entered.
     """
     if not _active:
         return torch.randn(like.shape, generator=generator, device=like.device, dtype=like.dtype)
@@ -152,11 +150,7 @@ def random_normal(like: Tensor, generator: torch.Generator | None = None) -> Ten
 def random_bits(rows: Tensor, call: int, size: int, shape: Sequence[int]) -> Tensor:
     """(size, *shape) int16, uniform: a hash of the call, the row and the place in it, whatever the shape's sizes.
 
-    Args:
-        rows: (B,) int32, one for each utterance; `size` is B or a multiple of it.
-        call: what tells this call from others.
-        size: rows of the result.
-        shape: of a row.
+    `rows` (B,) int32 has one number for each utterance; `size` is B or a multiple of it.
     """
     if size % len(rows):
         raise ValueError(f"Dropout of {size} rows in a batch of {len(rows)} utterances: its first axis is no batch.")

@@ -55,8 +55,7 @@ class Reduced:
 
     def standardise(self, features: np.ndarray) -> np.ndarray:
         """(M, D) -> (M, D) float64, by the training utterances' mean and standard deviation."""
-        standardised: np.ndarray = (features.astype(np.float64, copy=False) - self.mean) / self.scale
-        return standardised
+        return (features.astype(np.float64, copy=False) - self.mean) / self.scale
 
     def back(self, coefficients: np.ndarray) -> np.ndarray:
         """(C, R) coefficients on `rows` -> (C, D), those on the standardised features."""
@@ -65,8 +64,7 @@ class Reduced:
         if self.rows is self._standardised:
             return coefficients
         dual = solve_triangular(self.rows, coefficients.T, trans="T", lower=True)  # (N, C)
-        found: np.ndarray = dual.T @ self._standardised  # (C, D)
-        return found
+        return dual.T @ self._standardised  # (C, D)
 
 
 class FittedHead(Head):
@@ -77,8 +75,6 @@ class FittedHead(Head):
     classes are is up to the subclass. Scaler, coefficients and intercepts are buffers and weights like any other.
 
     Args:
-        input_sizes: {stream: D}, one stream.
-        tasks: what is predicted.
         C: how much an error counts against the size of the coefficients, which is penalised as |w|^2 / (2 C); small is
             smooth. `alpha` of scikit-learn's Ridge is 1 / (2 C). One number, or {task: number}.
     """
@@ -110,16 +106,13 @@ class FittedHead(Head):
 
     @abstractmethod
     def fit_classes(self, rows: np.ndarray, labels: np.ndarray, values: Sequence[float], balanced: bool) -> list[Plane]:
-        """Fit the classes of one task with each C of `values`, in their order.
+        """Fit the classes of one task with each C of `values`: (K, R) coefficients and (K,) intercepts of each.
 
         Args:
             rows: (N, R) float64, as `Reduced` gives them.
             labels: (N,) int64, 0..K-1, each of them at least once, K >= 2.
             values: of C.
             balanced: let every class count alike, however many utterances of it there are.
-
-        Returns:
-            (K, R) coefficients and (K,) intercepts for each C.
         """
 
     def fit_values(self, rows: np.ndarray, targets: np.ndarray, values: Sequence[float]) -> list[Plane]:
@@ -132,17 +125,10 @@ class FittedHead(Head):
     def planes(
         self, data: Reduced, task: Task, targets: np.ndarray, values: Sequence[float], balanced: bool
     ) -> list[Plane]:
-        """One task's linear layer with each C of `values`, on standardised features.
+        """One task's linear layer on standardised features, (C, D) and (C,), with each C of `values`.
 
-        Args:
-            data: the N training utterances.
-            task: one of the head's.
-            targets: (N,) class indices (-1 missing) or values (NaN missing).
-            values: of C.
-            balanced: let every class count alike.
-
-        Returns:
-            (C, D) coefficients and (C,) intercepts for each value; a class that no utterance has is never predicted.
+        The targets (N,) are class indices (-1 missing) or values (NaN missing). A class that no utterance has is never
+        predicted.
         """
         known = targets >= 0 if task.has_classes else targets == targets  # NaN is no number
         rows, truth = data.rows[known], targets[known]
@@ -166,13 +152,7 @@ class FittedHead(Head):
 
     @torch.no_grad()
     def fit(self, features: np.ndarray, targets: Mapping[str, np.ndarray], balanced: bool = False) -> None:
-        """Find scaler, coefficients and intercepts.
-
-        Args:
-            features: (N, D), means over the frames of the training utterances.
-            targets: {task: (N,)}, class indices (-1 missing) or values (NaN missing).
-            balanced: let every class count alike, however many utterances of it there are.
-        """
+        """Find scaler, coefficients and intercepts from (N, D) means over frames and the {task: (N,)} of `planes`."""
         data = Reduced(features)
         self.mean.copy_(torch.from_numpy(data.mean))
         self.scale.copy_(torch.from_numpy(data.scale))

@@ -40,10 +40,19 @@ class HeadOutput:
         return weights[: int(length)]
 
 
+def task_output(task: Task, logits: Tensor) -> Tensor:
+    """(..., C) logits -> what a user reads, float32: probabilities, or values within the task's limits."""
+    values = logits.float()
+    if task.has_classes:
+        return values.softmax(-1)
+    return values if task.limits is None else values.clamp(*task.limits)
+
+
 class Head(nn.Module, ABC):
     """Frames of one or more streams -> logits; a subclass in `downstream/heads/NAME.py` is found by that name.
 
-    The keyword arguments of its constructor are its options: `head.NAME=value` on the command line.
+    Its constructor takes `input_sizes`, {stream: D}, of one stream in every head of ours, and the tasks to predict; the
+    keyword arguments are its options: `head.NAME=value` on the command line.
     """
 
     # `frames`, or `mean` when the head is linear before its mean pooling: it is then trained and scored on the means
@@ -121,5 +130,4 @@ def build_head(name: str, input_sizes: Mapping[str, int], tasks: tuple[Task, ...
     check_options("Head", name, head_class(name), options)
     check_head_tasks(name, tasks)
     cls: Any = head_class(name)
-    head: Head = cls(input_sizes, tasks, **options)
-    return head
+    return cls(input_sizes, tasks, **options)

@@ -7,7 +7,7 @@ so that any head can have a ladder; the decoder starts at the last hidden layer,
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -21,7 +21,6 @@ from undertone.downstream.head import Head, HeadOutput, TaskOutputs
 from undertone.downstream.ladder_options import LadderOptions
 from undertone.downstream.network import Downstream
 from undertone.downstream.norms import InputNorm, MaskedBatchNorm, input_deviation, masked_moments
-from undertone.downstream.task import Task
 from undertone.upstream.types import Frames, HiddenStates
 
 # ---- Denoising functions of a ladder: z~ and the signal from above u -> an estimate of the clean z, unit by unit.
@@ -32,9 +31,6 @@ class GaussianDenoiser(nn.Module):
 
     mu(u) = a1 sigmoid(a2 u + a3) + a4 u + a5 and v(u) = a6 sigmoid(a7 u + a8) + a9 u + a10, ten numbers a unit; a2 and
     a7 start at 1, all others at 0, so that g starts at 0.
-
-    Args:
-        size: number of units m.
     """
 
     def __init__(self, size: int) -> None:
@@ -48,25 +44,19 @@ class GaussianDenoiser(nn.Module):
         a1, a2, a3, a4, a5, a6, a7, a8, a9, a10 = self.coefficients
         mean = a1 * (a2 * above + a3).sigmoid() + a4 * above + a5  # (..., m)
         gain = a6 * (a7 * above + a8).sigmoid() + a9 * above + a10  # (..., m)
-        estimate: Tensor = (noisy - mean) * gain + mean
-        return estimate
+        return (noisy - mean) * gain + mean
 
 
 class MlpDenoiser(nn.Module):
-    """g = MLP([u, z~, u z~]) with 4 hidden units, the same for all units: as in Parthasarathy & Busso's replication.
+    """g = MLP([u, z~, u z~]) with 4 hidden units, the same for all units: as in Parthasarathy & Busso's replication."""
 
-    Args:
-        size: number of units m; the MLP does not depend on it.
-    """
-
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int) -> None:  # a number of units on which it does not depend
         super().__init__()
         self.layers = nn.Sequential(nn.Linear(3, 4), nn.LeakyReLU(0.1), nn.Linear(4, 1))
 
     def forward(self, noisy: Tensor, above: Tensor) -> Tensor:
         """z~ and u, (..., m) each -> (..., m)."""
-        estimate: Tensor = self.layers(torch.stack([above, noisy, above * noisy], -1)).squeeze(-1)
-        return estimate
+        return self.layers(torch.stack([above, noisy, above * noisy], -1)).squeeze(-1)
 
 
 DENOISERS: dict[Literal["gaussian", "mlp"], type[GaussianDenoiser] | type[MlpDenoiser]] = {
@@ -75,7 +65,7 @@ DENOISERS: dict[Literal["gaussian", "mlp"], type[GaussianDenoiser] | type[MlpDen
 }
 
 
-# ---- The ladder network: every layer of a head is reconstructed from its corrupted self and from the layer above.
+# ---- The decoder and the two passes.
 
 EPS = 1e-5
 
@@ -124,18 +114,15 @@ class Ladder(nn.Module):
     def forward(
         self, head: Head, frames: Frames, follow: bool = True
     ) -> tuple[HeadOutput, list[tuple[Tensor, Tensor]]]:
-        """One clean and one corrupted pass through the head, with the same dropout, and the costs of both.
+        """One clean and one corrupted pass through the head in train mode, with the same dropout.
 
-        Args:
-            head: the encoder, in train mode.
-            frames: (B, T, D).
-            follow: let the running statistics of the head's batch norms follow those of the clean pass; the corrupted
-                one never moves them.
-
-        Returns:
-            the output of the corrupted pass, and (sum (), count ()) of each layer's cost, which are means over units.
+        The clean one moves the running statistics of the head's batch norms if they are to `follow`, the corrupted one
+        never does. Gives the output of the corrupted pass, and (sum (), count ()) of each layer's cost, which are means
+        over units.
         """
-        generator = self._generator(frames.features.device)
+        generator = None
+        if self.options.noise:  # seeded from torch's random state, which stays as it is where there is no noise
+            generator = torch.Generator(frames.features.device).manual_seed(int(torch.randint(2**62, ())))
         devices = [frames.features.device] if frames.features.is_cuda else []
         with (
             torch.random.fork_rng(devices),
@@ -146,12 +133,6 @@ class Ladder(nn.Module):
         with statistics_kept(head):
             noisy, top, output = self._encode(head, frames, generator)
         return output, self._costs(clean, noisy, top)
-
-    def _generator(self, device: torch.device) -> torch.Generator | None:
-        """What draws the noise, seeded from torch's random state, which stays as it is where there is no noise."""
-        if not self.options.noise:
-            return None
-        return torch.Generator(device).manual_seed(int(torch.randint(2**62, ())))
 
     def _encode(
         self, head: Head, frames: Frames, generator: torch.Generator | None
@@ -225,13 +206,11 @@ class Ladder(nn.Module):
 
     def losses(self, *passes: Sequence[tuple[Tensor, Tensor]]) -> dict[str, tuple[Tensor, Tensor]]:
         """The weighted costs of several `forward`s, joined frame by frame: {name: (sum (), count ())}."""
-        levels = range(self.lowest, len(self.sizes))
-        joined = [(sum(cost for cost, _ in row), sum(count for _, count in row)) for row in zip(*passes, strict=True)]
-        weighed: Mapping[str, Any] = {
-            f"reconstruction_{level}": (self.weights[level] * cost, count)
-            for level, (cost, count) in zip(levels, joined, strict=True)
-        }
-        return dict(weighed)
+        losses: dict[str, Any] = {}
+        for level, costs in enumerate(zip(*passes, strict=True), self.lowest):
+            cost, count = (sum(parts) for parts in zip(*costs, strict=True))
+            losses[f"reconstruction_{level}"] = (self.weights[level] * cost, count)
+        return losses
 
 
 @contextmanager
@@ -256,32 +235,14 @@ class LadderDownstream(Downstream):
     """Layer sum -> head, with a decoder beside it that only training uses; in eval mode a `Downstream` like any other.
 
     Layer sum and head are drawn first, so that they start as those of a `Downstream` with the same seed. A saved model
-    holds them alone.
-
-    Args:
-        num_layers: L of the upstream.
-        hidden_size: D of the upstream.
-        tasks: what is predicted.
-        head: name of the head.
-        head_options: its options.
-        layer_norm: normalise each layer before the sum.
-        ladder: noise, weights of the costs, denoiser.
+    holds them alone. It takes the arguments of a `Downstream`, and the ladder's noise, weights and denoiser.
     """
 
     layers_kept = False
 
-    def __init__(
-        self,
-        num_layers: int,
-        hidden_size: int,
-        tasks: tuple[Task, ...],
-        head: str,
-        head_options: Mapping[str, Any],
-        layer_norm: bool = False,
-        ladder: LadderOptions = LadderOptions(),  # noqa: B008  # frozen
-    ) -> None:
-        super().__init__(num_layers, hidden_size, tasks, head, head_options, layer_norm)
-        self.ladder = Ladder(self.head, hidden_size, self.embedding_size(), ladder)
+    def __init__(self, *shape: Any, ladder: LadderOptions, **settings: Any) -> None:
+        super().__init__(*shape, **settings)
+        self.ladder = Ladder(self.head, self.hidden_size, self.embedding_size(), ladder)
 
     def forward(self, hidden: HiddenStates, unlabelled: HiddenStates | None = None) -> HeadOutput:
         """Logits of `hidden`; in training those of the corrupted pass, with the costs of both among the losses.
@@ -290,16 +251,14 @@ class LadderDownstream(Downstream):
         for testing.
         """
         if not self.training:
-            plain: HeadOutput = super().forward(hidden)
-            return plain
+            return super().forward(hidden)
         output, costs = self.ladder(self.head, self.layer_sum(hidden))
         passes = [costs]
         if unlabelled is not None:
             with batch_number(1):
                 passes.append(self.ladder(self.head, self.layer_sum(unlabelled), follow=False)[1])
         losses: dict[str, tuple[Tensor, Tensor]] = output.losses | self.ladder.losses(*passes)
-        joined: HeadOutput = replace(output, losses=losses)
-        return joined
+        return replace(output, losses=losses)
 
     def keep_layers(self) -> None:
         """From now on only the tasks' linear outputs learn; everything below is as in testing."""

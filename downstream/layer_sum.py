@@ -61,6 +61,8 @@ class LayerSum(nn.Module):
             states = F.layer_norm(states, (int(states.shape[-1]),))  # a number for the tracer too
         if num_layers == 1:
             return Frames(states[:, 0], hidden.lengths)  # (B, T, D)
+        if torch.compiler.is_compiling():  # a graph for any number of frames takes no view that joins them to features
+            return Frames((states * weights.to(states.dtype)[:, None, None]).sum(1), hidden.lengths)
         weights = weights.to(states.dtype).expand(states.shape[0], 1, -1)  # (B, 1, L)
         features = torch.bmm(weights, states.flatten(2))  # (B, 1, T D); einsum copies the states, ten times as slow
         return Frames(features.reshape(states[:, 0].shape), hidden.lengths)

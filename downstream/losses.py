@@ -38,13 +38,7 @@ def is_labelled(targets: Tensor) -> Tensor:
 
 
 def loss_count(task: Task, targets: Tensor, class_weights: Tensor | None = None) -> Tensor:
-    """What the summed loss is divided by: the number of labelled utterances, or with class weights their weights' sum.
-
-    Args:
-        task: what is predicted.
-        targets: as in `task_loss`.
-        class_weights: (C,), of a task with classes.
-    """
+    """What the summed loss is divided by: the number of labelled utterances, or the sum of their class weights."""
     if class_weights is None or not task.has_classes:
         return is_labelled(targets).sum()
     return (_class_probabilities(task, targets, class_weights.dtype) * class_weights).sum()
@@ -94,12 +88,7 @@ def cross_entropy_terms(
 ) -> Tensor:
     """(..., B, C) terms whose sum over utterances and classes is the loss of `task_loss`.
 
-    Args:
-        task: one with classes.
-        logits: (..., B, C).
-        targets: (..., B) indices or (..., B, C) probabilities; they and the weights are broadcast.
-        options: how the loss is made.
-        class_weights: (..., 1, C) or (C,).
+    Targets, (..., B) indices or (..., B, C) probabilities, and class weights, (..., 1, C) or (C,), are broadcast.
     """
     probabilities = _class_probabilities(task, targets, logits.dtype)  # (..., B, C)
     if options.label_smoothing:
@@ -138,16 +127,10 @@ def _ccc_loss(predictions: Tensor, targets: Tensor) -> Tensor:
 
 
 def ccc_slopes(predictions: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-    """1 - CCC over the utterances of all processes, and its derivative by each of this process' predictions.
+    """The derivatives (N,) of 1 - CCC over all processes' utterances by this process' predictions, and that loss ().
 
-    With them the gradient of the whole comes from parts: a part's predictions times their derivatives have it.
-
-    Args:
-        predictions: (N,).
-        targets: (N,), NaN where there is none.
-
-    Returns:
-        (N,) derivatives and the loss (); 0 with fewer than two targets.
+    With them the gradient of the whole comes from parts: a part's predictions times their derivatives have it. Both are
+    0 with fewer than two targets.
     """
     with torch.enable_grad():
         leaf = predictions.detach().requires_grad_()
@@ -158,6 +141,8 @@ def ccc_slopes(predictions: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
 
 def _ccc_of_everyone(predictions: Tensor, targets: Tensor) -> Tensor:
     everyone_p, everyone_t = _gather(predictions), _gather(targets)
+    if not len(everyone_t):  # a batch whose recordings have no annotation over time
+        return everyone_p.sum()
     return torch.where(is_labelled(everyone_t).sum() < 2, 0.0, _ccc_loss(everyone_p, everyone_t))
 
 
@@ -194,9 +179,6 @@ class UncertaintyWeights(nn.Module):
 
     Kendall, Gal & Cipolla 2018 (arXiv 1705.07115, eq. 7 and 10). 1 - CCC is no likelihood and can come near 0, where s
     would run away: `clamp` keeps it in [-5, 5]. Train s without weight decay.
-
-    Args:
-        tasks: what is weighed.
     """
 
     def __init__(self, tasks: tuple[Task, ...]) -> None:
@@ -205,12 +187,9 @@ class UncertaintyWeights(nn.Module):
         self.log_variances = nn.Parameter(torch.zeros(len(tasks)))
 
     def forward(self, task: Task, loss: Tensor, fraction: float = 1.0) -> Tensor:
-        """Weigh one task's loss.
+        """Weigh one task's loss (), this process' and micro-batch's part of the mean over the global batch.
 
-        Args:
-            task: one of the tasks.
-            loss: (), this process' and micro-batch's part of the mean over the global batch.
-            fraction: of the term s / 2 that is added here; those of a global batch sum to 1.
+        `fraction` of the term s / 2 is added here; those of a global batch sum to 1.
         """
         log_variance = self.log_variances[self.position[task.name]]
         factor = 1.0 if task.has_classes else 0.5
@@ -222,7 +201,7 @@ class UncertaintyWeights(nn.Module):
         self.log_variances.clamp_(-BOUND, BOUND)
 
 
-# ---- What the embedding must not tell: an adversary that learns it, through a reversed gradient.
+# ---- What the embedding must not reveal: an adversary that learns it, through a reversed gradient.
 
 
 class _Reversal(torch.autograd.Function):
@@ -238,8 +217,7 @@ class _Reversal(torch.autograd.Function):
 
 def reverse_gradient(values: Tensor, strength: float) -> Tensor:
     """The same values; their gradient is multiplied by -strength (Ganin & Lempitsky 2015, arXiv 1409.7495)."""
-    same: Tensor = _Reversal.apply(values, strength)
-    return same
+    return _Reversal.apply(values, strength)
 
 
 def reversal_strength(progress: float, maximum: float = 1.0) -> float:
@@ -248,14 +226,10 @@ def reversal_strength(progress: float, maximum: float = 1.0) -> float:
 
 
 class Adversary(nn.Module):
-    """Predicts the adversarial tasks from the embedding, as well as it can; the embedding learns to prevent it.
+    """Predicts the adversarial tasks from the embedding (B, E); the embedding learns to prevent it.
 
     It is part of the training, not of the model. That it fails does not show that the embedding tells nothing: train a
     fresh probe on the embedding for that.
-
-    Args:
-        embedding_size: E.
-        tasks: what it predicts.
     """
 
     def __init__(self, embedding_size: int, tasks: tuple[Task, ...]) -> None:
@@ -265,5 +239,4 @@ class Adversary(nn.Module):
 
     def forward(self, embedding: Tensor, strength: float) -> dict[str, Tensor]:
         """(B, E) -> {task: (B, C)}."""
-        logits: dict[str, Tensor] = self.outputs(self.hidden(reverse_gradient(embedding, strength)).relu())
-        return logits
+        return self.outputs(self.hidden(reverse_gradient(embedding, strength)).relu())

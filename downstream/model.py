@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 from collections.abc import Iterator, Mapping
@@ -19,13 +20,14 @@ from transformers.modeling_outputs import SequenceClassifierOutput
 from undertone.common.files import atomic_path, draft_folder, write_json
 from undertone.common.hub_client import find_model
 from undertone.downstream.config import UndertoneConfig, read_config
-from undertone.downstream.head import HeadOutput
+from undertone.downstream.head import HeadOutput, task_output
 from undertone.downstream.losses import task_loss
-from undertone.downstream.network import Downstream
+from undertone.downstream.network import Downstream, rest_frozen
 from undertone.downstream.pooling import masked_mean
 from undertone.upstream import Frames, Upstream, WaveBatch, build_upstream, load_upstream
+from undertone.upstream.hf.adapt import freeze_front_end
 from undertone.upstream.hf.limits import as_sentence, count_weights, refuse_larger
-from undertone.upstream.hf.upstream import NOT_COMPUTED
+from undertone.upstream.hf.upstream import NOT_COMPUTED, HFUpstream
 from undertone.upstream.load import check_allowed, is_outside
 
 # ---- The upstream that a head-only folder names, refused if it is not the one that the head was trained on.
@@ -44,7 +46,9 @@ def named_upstream(config: UndertoneConfig, allow: tuple[str, ...] = ()) -> Upst
         )
     except ValueError as error:
         raise ValueError(f"This folder holds a head alone, which needs its upstream. {error}") from error
-    differing = _differences(spec, upstream.spec())
+    then, now = _settings(spec), _settings(upstream.spec())  # a later transformers may know more settings
+    common = then.keys() & now.keys()
+    differing = [f"{key} {then[key]!r}, not {now[key]!r}" for key in common if then[key] != now[key]]
     if config.upstream_hash != upstream.weights_hash():
         differing.append(f"weights {config.upstream_hash[:12] or 'without a hash'}, not {upstream.weights_hash()[:12]}")
     if differing:
@@ -55,22 +59,29 @@ def named_upstream(config: UndertoneConfig, allow: tuple[str, ...] = ()) -> Upst
     return upstream
 
 
-def _differences(trained_on: Mapping[str, Any], found: Mapping[str, Any]) -> list[str]:
-    """`key trained, not found` of every setting that both record; a later transformers may know more of them."""
-    then, now = (_settings(spec) for spec in (trained_on, found))
-    return [f"{key} {then[key]!r}, not {now[key]!r}" for key in then.keys() & now.keys() if then[key] != now[key]]
-
-
 def _settings(spec: Mapping[str, Any]) -> dict[str, Any]:
     config = {key: value for key, value in spec.get("config", {}).items() if key not in NOT_COMPUTED}
     return config | {key: spec[key] for key in SETTINGS if key in spec}
 
 
-# ---- Upstream + layer sum + head as one model that is saved, loaded and published.
+# ---- The model.
 
+FROZEN, FINETUNE = "frozen", "finetune"  # `mode` of a config
 WEIGHTS = "model.safetensors"
 ADAPTER = "adapter"
+PREPROCESSOR = {
+    "feature_extractor_type": "Wav2Vec2FeatureExtractor",
+    "feature_size": 1,
+    "sampling_rate": 16_000,  # replaced by the model's
+    "padding_side": "right",
+    "padding_value": 0.0,
+    "do_normalize": False,  # the model normalises what it is given, utterance by utterance
+    "return_attention_mask": True,
+}
 OWN_FILES = ("config.json", WEIGHTS, "preprocessor_config.json", ADAPTER)
+logger = logging.getLogger(__name__)
+# What transformers' Auto classes and `pipeline` hand on by themselves, and which changes nothing here.
+FROM_AUTO = ("_from_auto", "_from_pipeline", "_commit_hash", "trust_remote_code", "adapter_kwargs", "code_revision")
 
 
 class UndertoneModel(PreTrainedModel):
@@ -86,6 +97,7 @@ class UndertoneModel(PreTrainedModel):
     base_model_prefix = "model"
     main_input_name = "input_values"
     accepts_loss_kwargs = False  # `forward` gives a mean: transformers' Trainer must average over accumulation steps
+    supports_gradient_checkpointing = True  # of a Hugging Face upstream's blocks
 
     def __init__(self, config: UndertoneConfig, upstream: Upstream | None = None, allow: tuple[str, ...] = ()) -> None:
         super().__init__(config)
@@ -93,7 +105,10 @@ class UndertoneModel(PreTrainedModel):
         self.upstream = upstream if upstream is not None else build_upstream(config.upstream, allow=allow)
         self.tasks = config.make_tasks()
         self.downstream = make_downstream(config, self.upstream)
+        self._said_frozen = False
         self.post_init()
+        if config.mode == FROZEN:
+            self.freeze_base_model()
 
     def initialize_weights(self) -> None:
         """Nothing: every part comes with its weights, which transformers' defaults would draw again.
@@ -108,8 +123,7 @@ class UndertoneModel(PreTrainedModel):
 
     def head_output(self, batch: WaveBatch) -> HeadOutput:
         """(B, N) samples -> logits, embedding, attention."""
-        output: HeadOutput = self.downstream(self.upstream(batch))
-        return output
+        return self.downstream(self.upstream(batch))
 
     @torch.inference_mode()
     def predict_batch(self, batch: WaveBatch) -> HeadOutput:
@@ -122,29 +136,49 @@ class UndertoneModel(PreTrainedModel):
         input_values: Tensor,
         attention_mask: Tensor | None = None,
         labels: Tensor | Mapping[str, Tensor] | None = None,
-        **_: Any,
-    ) -> SequenceClassifierOutput:
+        output_hidden_states: bool | None = None,
+        return_dict: bool | None = None,
+    ) -> SequenceClassifierOutput | tuple[Any, ...]:
         """The interface of transformers' models: the logits of the task that `config.shown_task` names.
 
         Args:
-            input_values: (B, N) float32 samples, as read; the upstream's normalisation is part of the model.
+            input_values: (B, N) samples, floating point, as read; the upstream's normalisation is part of the model.
             attention_mask: (B, N), 1 = real sample; None: all are.
             labels: (B,) targets of that task, or {task: targets} of several, as `task_loss` takes them; the loss is
                 then the weighted sum of the tasks' means and of the head's own losses.
+            output_hidden_states: add `hidden_states`, the L layers of the upstream, (B, T, D) each; None: as
+                `config.output_hidden_states` says.
+            return_dict: False: a tuple of what there is of loss, logits, hidden states; None: as `config.return_dict`.
 
         Raises:
-            ValueError: labels of no task of the model, or of one that is predicted frame by frame.
+            ValueError: samples that are not floating point, or labels of no task of the model, or of one that is
+                predicted frame by frame.
+            TypeError: an argument that is not listed here, such as `output_attentions`.
         """
+        if not input_values.is_floating_point():
+            raise ValueError(
+                f"input_values must be floats in [-1, 1], got {input_values.dtype}. Divide 16 bit integers by 32768."
+            )
         if attention_mask is None:
             lengths = torch.full(input_values.shape[:1], input_values.shape[1], device=input_values.device)
         else:
             lengths = attention_mask.sum(1)
-        output = self.head_output(WaveBatch(input_values, lengths, self.sample_rate))
+        hidden = self.upstream(WaveBatch(input_values.float(), lengths, self.sample_rate))
+        output: HeadOutput = self.downstream(hidden)
         shown = self.config.shown_task
         loss = None
         if labels is not None:
             loss = self._loss(output, labels if isinstance(labels, Mapping) else {shown: labels})
-        return SequenceClassifierOutput(loss=loss, logits=utterance_logits(output, shown))
+        if output_hidden_states is None:
+            output_hidden_states = self.config.output_hidden_states
+        logits = utterance_logits(output, shown)
+        task = next(task for task in self.tasks if task.name == shown)
+        found = SequenceClassifierOutput(
+            loss=loss,
+            logits=logits if task.has_classes else task_output(task, logits).to(logits.dtype),
+            hidden_states=hidden.states.unbind(1) if output_hidden_states else None,
+        )
+        return found if (self.config.return_dict if return_dict is None else return_dict) else found.to_tuple()
 
     def _loss(self, output: HeadOutput, labels: Mapping[str, Tensor]) -> Tensor:
         tasks = {task.name: task for task in self.tasks if task.level == "utterance"}
@@ -156,6 +190,53 @@ class UndertoneModel(PreTrainedModel):
         ]
         parts += [(1.0, total, count) for total, count in output.losses.values()]
         return torch.stack([weight * total / count.clamp(min=1) for weight, total, count in parts]).sum()
+
+    # ---- What learns, where this model is trained on outside of Undertone.
+
+    def train(self, mode: bool = True) -> UndertoneModel:
+        """Train mode where something learns; a module whose every weight is frozen drops nothing out."""
+        super().train(mode)
+        rest_frozen(self.upstream)
+        if mode and self.config.mode == FROZEN and not self._said_frozen:
+            self._said_frozen = True
+            logger.warning(
+                "The upstream of this model was frozen in its training and stays frozen here: only layer sum and head "
+                "learn. model.unfreeze_base_model() lets it learn too."
+            )
+        return self
+
+    def freeze_base_model(self) -> None:
+        """Let the upstream's weights learn no more."""
+        self.upstream.requires_grad_(False)
+
+    def unfreeze_base_model(self) -> None:
+        """Let all of the upstream's weights learn, also those of a model that was trained on a frozen one."""
+        self.upstream.requires_grad_(True)
+        if isinstance(self.upstream, HFUpstream):
+            freeze_front_end(self.upstream.model, self.upstream.family, frozen=False)
+        self.config.mode = FINETUNE
+
+    def freeze_feature_encoder(self) -> None:
+        """Let the convolutions before the upstream's first block learn no more; its blocks are left as they are.
+
+        Raises:
+            ValueError: the upstream is an acoustic front-end, which has none.
+        """
+        upstream = self._hf_upstream("freeze_feature_encoder()")
+        freeze_front_end(upstream.model, upstream.family)
+
+    def _set_gradient_checkpointing(self, enable: bool = True, *args: Any, **kwargs: Any) -> None:
+        """What `gradient_checkpointing_enable` of transformers calls, with a function that repeats the dropout."""
+        self._hf_upstream("Gradient checkpointing")
+        super()._set_gradient_checkpointing(enable, *args, **kwargs)
+
+    def _hf_upstream(self, what: str) -> HFUpstream:
+        if not isinstance(self.upstream, HFUpstream):
+            raise ValueError(
+                f"{what} is for Hugging Face upstreams; {self.upstream.name!r} computes its features without weights "
+                f"that learn. Leave it out."
+            )
+        return self.upstream
 
     def save_pretrained(  # type: ignore[override]
         self, save_directory: str | Path, head_only: bool = False, adapter: Upstream | None = None, **kwargs: Any
@@ -176,7 +257,7 @@ class UndertoneModel(PreTrainedModel):
         folder = Path(save_directory)
         with _own_files(folder) as draft:
             save_file(state, draft / WEIGHTS, metadata={"format": "pt"})
-            write_json(draft / "preprocessor_config.json", self._preprocessor_config())
+            write_json(draft / "preprocessor_config.json", PREPROCESSOR | {"sampling_rate": self.sample_rate})
             if adapter is not None:
                 from undertone.upstream.hf.adapt import save_lora
 
@@ -184,17 +265,6 @@ class UndertoneModel(PreTrainedModel):
             config.save_pretrained(draft)
         if kwargs.pop("push_to_hub", False):
             self.push_to_hub(kwargs.pop("repo_id", folder.name), **kwargs)
-
-    def _preprocessor_config(self) -> dict[str, Any]:
-        return {
-            "feature_extractor_type": "Wav2Vec2FeatureExtractor",
-            "feature_size": 1,
-            "sampling_rate": self.sample_rate,
-            "padding_side": "right",
-            "padding_value": 0.0,
-            "do_normalize": False,  # the model normalises what it is given, utterance by utterance
-            "return_attention_mask": True,
-        }
 
     @classmethod
     def from_pretrained(  # type: ignore[override]
@@ -206,23 +276,51 @@ class UndertoneModel(PreTrainedModel):
         token: str | None = None,
         cache_dir: str | Path | None = None,
         local_files_only: bool = False,
+        dtype: torch.dtype | str | None = None,
+        device_map: Any = None,
+        num_labels: int | None = None,
         allow: tuple[str, ...] = (),
-        **_: Any,
+        **others: Any,
     ) -> UndertoneModel:
         """Load a model from a folder or the Hub. A missing or unexpected weight is an error, never initialised.
 
+        Args:
+            pretrained_model_name_or_path: a model folder, a run, or a Hub id.
+            config: instead of the folder's.
+            revision: of a Hub id: branch, tag or commit.
+            token: for the Hub.
+            cache_dir: of downloads.
+            local_files_only: ask no Hub.
+            dtype: of upstream and head, `torch.bfloat16` or "bfloat16"; None and "auto": float32, as saved. Of an
+                acoustic upstream float32 alone.
+            device_map: the one device of the model: "cpu", "cuda:1", 0, {"": 0}; "auto" is a GPU if there is one.
+            num_labels: refused unless it is that of the model, whose classes are those that it was trained on.
+            allow: packages whose classes the config may name.
+            others: `output_hidden_states` and `return_dict` go into the config; anything else is refused.
+
         Raises:
-            ValueError: no model there, weights that do not fit, another upstream than a head-only folder's, or a class
-                of a package that is not in `allow`.
+            ValueError: no model there, weights that do not fit, another upstream than a head-only folder's, a class
+                of a package that is not in `allow`, or an argument that does not work here.
         """
+        defaults = {name: others.pop(name) for name in ("output_hidden_states", "return_dict") if name in others}
+        dtype = others.pop("torch_dtype", dtype)
+        for name in FROM_AUTO:
+            others.pop(name, None)
+        if others:
+            raise ValueError(
+                f"UndertoneModel.from_pretrained takes no {', '.join(sorted(others))}. It takes "
+                f"dtype, device_map, output_hidden_states, return_dict, revision, token, cache_dir, local_files_only, "
+                f"allow."
+            )
+        device = _one_device(device_map)
         folder = find_model(
-            pretrained_model_name_or_path,
-            revision=revision,
-            token=token,
-            cache_dir=cache_dir,
+            pretrained_model_name_or_path, revision=revision, token=token, cache_dir=cache_dir,
             local_files_only=local_files_only,
-        )
+        )  # fmt: skip
         config = config or read_config(folder)
+        _check_num_labels(config, num_labels)
+        for name, value in defaults.items():
+            setattr(config, name, value)
         check_allowed("head", config.head, allow)
         if config.upstream.get("kind") == "class":
             check_allowed("upstream", config.upstream["name"], allow)
@@ -241,19 +339,51 @@ class UndertoneModel(PreTrainedModel):
             model = cls(config, upstream, allow)
         _load_weights(model, folder / WEIGHTS, ignore="upstream." if config.head_only else None)
         model.eval()
-        return model
+        if (chosen := _as_dtype(dtype)) is not torch.float32:
+            model._hf_upstream(f"dtype={dtype}").to(chosen)
+            model.downstream.to(chosen)
+        return model.to(device) if device is not None else model  # type: ignore[arg-type]  # wraps
+
+
+def _as_dtype(dtype: torch.dtype | str | None) -> torch.dtype:
+    found = getattr(torch, dtype.removeprefix("torch."), None) if isinstance(dtype, str) else dtype
+    if dtype is None or dtype == "auto":
+        return torch.float32
+    if found not in (torch.float32, torch.float16, torch.bfloat16):
+        raise ValueError(f"dtype={dtype!r}: a model is loaded in float32, float16 or bfloat16.")
+    return found
+
+
+def _one_device(device_map: Any) -> torch.device | None:
+    """The device that a `device_map` of transformers names; None where none was given."""
+    if device_map is None:
+        return None
+    place: Any = device_map.get("") if isinstance(device_map, Mapping) and len(device_map) == 1 else device_map
+    if place in ("auto", "balanced", "balanced_low_0", "sequential"):
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        return torch.device(place)
+    except (TypeError, RuntimeError) as error:
+        raise ValueError(
+            f"device_map={device_map!r}: a model lies on one device. Give 'auto', 'cpu', 'cuda:0' or {{'': 0}}."
+        ) from error
+
+
+def _check_num_labels(config: UndertoneConfig, asked: int | None) -> None:
+    """The Auto classes put num_labels into the config; ours go by its tasks."""
+    asked = config.num_labels if asked is None else asked
+    shown = next((task for task in config.tasks if task["name"] == config.shown_task), None)
+    if shown is not None and asked != len(shown["labels"]):
+        raise ValueError(
+            f"num_labels={asked}, but this model's task {shown['name']!r} has {len(shown['labels'])} labels: "
+            f"{', '.join(shown['labels'])}. Leave num_labels out; `undertone train` makes a head for other labels."
+        )
 
 
 def make_downstream(config: UndertoneConfig, upstream: Upstream) -> Downstream:
     """The layer sum and the head that a config describes, with new weights."""
-    downstream = Downstream(
-        upstream.num_layers,
-        upstream.hidden_size,
-        config.make_tasks(),
-        config.head,
-        config.head_options,
-        config.layer_norm,
-    )
+    size, settings = (upstream.num_layers, upstream.hidden_size), (config.head, config.head_options, config.layer_norm)
+    downstream = Downstream(*size, config.make_tasks(), *settings)
     downstream.temperatures = {task: one["temperature"] for task, one in config.calibration.items()}
     return downstream
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -16,7 +16,7 @@ from undertone.downstream.task import Task
 from undertone.upstream.base import Upstream
 from undertone.upstream.hf.replay import replay_top
 from undertone.upstream.hf.upstream import HFUpstream
-from undertone.upstream.types import HiddenStates, WaveBatch
+from undertone.upstream.types import HiddenStates
 
 # ---- The part that is trained on a frozen upstream: layer sum and head.
 
@@ -86,19 +86,31 @@ class LiveModel(nn.Module):
         super().__init__()
         self.upstream, self.downstream = upstream, downstream
 
-    def forward(self, batch: WaveBatch, *unlabelled: WaveBatch) -> HeadOutput:
-        """(B, N) samples -> logits, embedding, attention; a ladder's training takes an unlabelled batch as well."""
-        output: HeadOutput = self.downstream(*_in_turn(self.upstream, (batch, *unlabelled)))
-        return output
+    def hidden_states(self, batch: Any) -> HiddenStates:
+        """(B, N) samples -> (B, L, T, D)."""
+        return self.upstream(batch)
+
+    def forward(self, *batches: Any) -> HeadOutput:
+        """A batch of what `hidden_states` takes, and for a ladder an unlabelled one -> logits, embedding, attention."""
+        found = []
+        for number, batch in enumerate(batches):
+            with batch_number(number):  # whose dropout it is
+                found.append(self.hidden_states(batch))
+        return self.downstream(*found)
 
     def train(self, mode: bool = True) -> LiveModel:
         """Train mode where something learns; a module whose every weight is frozen drops nothing out."""
         super().train(mode)
-        for module in self.upstream.modules():
-            weights = list(module.parameters())
-            if weights and not any(weight.requires_grad for weight in weights):
-                module.eval()
+        rest_frozen(self.upstream)
         return self
+
+
+def rest_frozen(upstream: nn.Module) -> None:
+    """Put every module whose weights are all frozen into eval mode."""
+    for module in upstream.modules():
+        weights = list(module.parameters())
+        if weights and not any(weight.requires_grad for weight in weights):
+            module.eval()
 
 
 class TopLayersModel(LiveModel):
@@ -114,23 +126,9 @@ class TopLayersModel(LiveModel):
         super().__init__(upstream, downstream)
         self.top = top
 
-    def forward(self, batch: HiddenStates, *unlabelled: HiddenStates) -> HeadOutput:  # type: ignore[override]
-        """(B, L, T, D) stored states -> logits, embedding, attention."""
-        replayed = _in_turn(
-            lambda states: replay_top(self.upstream, states, self.top),  # type: ignore[arg-type]
-            (batch, *unlabelled),
-        )
-        output: HeadOutput = self.downstream(*replayed)
-        return output
-
-
-def _in_turn(upstream: Callable[[Any], HiddenStates], batches: Sequence[Any]) -> list[HiddenStates]:
-    """The hidden states of each batch, with its own utterances' dropout."""
-    found = []
-    for number, batch in enumerate(batches):
-        with batch_number(number):
-            found.append(upstream(batch))
-    return found
+    def hidden_states(self, batch: HiddenStates) -> HiddenStates:
+        """(B, L, T, D), stored -> (B, L, T, D), the last `top` layers computed."""
+        return replay_top(self.upstream, batch, self.top)  # type: ignore[arg-type]
 
 
 def trained_state(module: nn.Module) -> dict[str, Tensor]:

@@ -11,15 +11,7 @@ CLIP = 10.0  # standard deviations: what a test utterance may differ from those 
 
 
 def masked_moments(features: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and biased variance of the real frames.
-
-    Args:
-        features: (B, T, D).
-        mask: (B, T) bool, True = real; one at least.
-
-    Returns:
-        (D,) and (D,).
-    """
+    """(B, T, D) and (B, T) -> mean and biased variance of the real frames, one at least; (D,) each."""
     real, count = mask.unsqueeze(-1), mask.sum()  # (B, T, 1)
     mean = features.masked_fill(~real, 0).sum((0, 1)) / count  # (D,)
     variance = (features - mean).square().masked_fill(~real, 0).sum((0, 1)) / count  # (D,)
@@ -30,11 +22,7 @@ class MaskedBatchNorm(nn.BatchNorm1d):
     """Batch norm over the last axis of (B, T, D), with statistics of the real frames alone; padding becomes 0.
 
     In training the statistics are those of the micro-batch of one process; a single real frame has none, and is
-    normalised by the running ones.
-
-    Args:
-        size: D.
-        affine: learn a weight and a bias for each feature.
+    normalised by the running ones. Without `affine` it learns no weight and bias.
     """
 
     running_mean: Tensor
@@ -54,12 +42,7 @@ class MaskedBatchNorm(nn.BatchNorm1d):
         return (variance + self.eps).sqrt()
 
     def forward(self, features: Tensor, mask: Tensor) -> Tensor:  # type: ignore[override]
-        """Normalise.
-
-        Args:
-            features: (B, T, D).
-            mask: (B, T) bool, True = real.
-        """
+        """(B, T, D) and (B, T) bool, True = real -> (B, T, D)."""
         padding, from_batch = ~mask.unsqueeze(-1), self.training and mask.sum() > 1  # (B, T, 1)
         if from_batch and self.affine:  # torch's own, a quarter faster than autograd through the moments
             normed = super().forward(features[mask])  # (real frames, D)
@@ -80,11 +63,7 @@ def input_deviation(mean: Tensor, variance: Tensor) -> Tensor:
 
 
 class InputNorm(MaskedBatchNorm):
-    """Standardises features of any magnitude; what is more than 10 standard deviations off is clipped.
-
-    Args:
-        size: D.
-    """
+    """Standardises features of any magnitude; what is more than 10 standard deviations off is clipped."""
 
     def __init__(self, size: int) -> None:
         super().__init__(size, affine=False)
@@ -116,12 +95,7 @@ class MaskedMapNorm(nn.BatchNorm2d):
     running_var: Tensor
 
     def forward(self, maps: Tensor, mask: Tensor) -> Tensor:  # type: ignore[override]
-        """Normalise.
-
-        Args:
-            maps: (B, C, T, F).
-            mask: (B, T) bool, True = real.
-        """
+        """(B, C, T, F) and (B, T) bool, True = real -> (B, C, T, F)."""
         real = mask[:, None, :, None].to(maps.dtype)  # (B, 1, T, 1)
         count = mask.sum() * maps.shape[3]
         if self.training and count > 1:

@@ -13,8 +13,6 @@ from torch import Tensor, nn
 from undertone.common.discovery import nearest
 from undertone.upstream.types import Frames
 
-# ---- Frames -> one vector an utterance. Padding frames never count.
-
 
 @dataclass(frozen=True)
 class Pooled:
@@ -48,14 +46,8 @@ def masked_attention(scores: Tensor, frames: Frames) -> Tensor:
 def weighted_statistics(weights: Tensor, features: Tensor) -> Tensor:
     """[mean; standard deviation] under weights that sum to 1 over time.
 
-    The deviation is sqrt(sum_t w_t (h_t - mean)^2 + 1e-5): the gradient stays finite where it is 0.
-
-    Args:
-        weights: (B, T, 1) or, a weight for each feature, (B, T, D); 0 on padding.
-        features: (B, T, D), finite on padding.
-
-    Returns:
-        (B, 2 D).
+    (B, T, 1) or (B, T, D) weights, 0 on padding, and (B, T, D) features -> (B, 2 D). The deviation is sqrt(sum_t w_t
+    (h_t - mean)^2 + 1e-5): the gradient stays finite where it is 0.
     """
     mean = (weights * features).sum(1)  # (B, D)
     variance = (weights * (features - mean.unsqueeze(1)) ** 2).sum(1)  # (B, D)
@@ -88,24 +80,26 @@ class StatisticsPooling(nn.Module):
         return Pooled(weighted_statistics(weights.unsqueeze(-1), features))
 
 
-# ---- Poolings that learn which frames count. All take frames (B, T, D); h_t is frame t of D features.
+# ---- Poolings that learn which frames count.
+#
+# All take frames (B, T, D): D is their `input_size`, h_t is frame t, and W has `attention_size` rows.
+
+
+def _scores(input_size: int, attention_size: int, rows: int = 1, bias: bool = True) -> nn.Module:
+    """h_t -> V tanh(W h_t + b), a score of each row of V."""
+    first, last = nn.Linear(input_size, attention_size, bias), nn.Linear(attention_size, rows, bias=False)
+    return nn.Sequential(first, nn.Tanh(), last)
 
 
 class SelfAttentionPooling(nn.Module):
     """Self-attentive pooling: e_t = v' tanh(W h_t + b), a = softmax(e) over the real frames, sum of a_t h_t.
 
     One head of Lin et al. 2017 (arXiv 1703.03130, eq. 5-7), with a bias.
-
-    Args:
-        input_size: D.
-        attention_size: rows of W.
     """
 
     def __init__(self, input_size: int, attention_size: int = 128) -> None:
         super().__init__()
-        self.score = nn.Sequential(
-            nn.Linear(input_size, attention_size), nn.Tanh(), nn.Linear(attention_size, 1, bias=False)
-        )
+        self.score = _scores(input_size, attention_size)
         self.output_size = input_size
 
     def forward(self, frames: Frames) -> Pooled:
@@ -120,17 +114,11 @@ class AttentiveStatisticsPooling(nn.Module):
 
     Okabe et al. 2018 (arXiv 1803.10963, eq. 4-7): e_t = v' tanh(W h_t + b) + k; the k, which no softmax sees, is left
     out. With equal scores it is `StatisticsPooling`.
-
-    Args:
-        input_size: D.
-        attention_size: rows of W.
     """
 
     def __init__(self, input_size: int, attention_size: int = 128) -> None:
         super().__init__()
-        self.score = nn.Sequential(
-            nn.Linear(input_size, attention_size), nn.Tanh(), nn.Linear(attention_size, 1, bias=False)
-        )
+        self.score = _scores(input_size, attention_size)
         self.output_size = 2 * input_size
 
     def forward(self, frames: Frames) -> Pooled:
@@ -144,11 +132,7 @@ class MultiHeadPooling(nn.Module):
     """Split multi-head attention pooling: each of K heads attends with its own D / K features.
 
     India, Safari & Hernando 2019 (arXiv 1906.09890): w_tj = softmax_t(<h_t^(j), q_j> / sqrt(D / K)) with learned q_j,
-    and the K weighted sums of h_t^(j) side by side.
-
-    Args:
-        input_size: D, a multiple of `num_heads`.
-        num_heads: K.
+    and the K weighted sums of h_t^(j) side by side. K, `num_heads`, divides D.
     """
 
     def __init__(self, input_size: int, num_heads: int = 4) -> None:
@@ -171,11 +155,7 @@ class LearnedQueryPooling(nn.Module):
     """Learned queries attend to the frames by multi-head attention, MHA(Q, H, H) of Vaswani et al. 2017.
 
     The seed vectors of Lee et al. 2019 (Set Transformer, arXiv 1810.00825, section 3.2) without the feed-forward part.
-
-    Args:
-        input_size: D, a multiple of `num_heads`.
-        num_heads: heads of the attention.
-        num_queries: r rows of Q.
+    Q has r = `num_queries` rows.
     """
 
     def __init__(self, input_size: int, num_heads: int = 4, num_queries: int = 1) -> None:
@@ -197,22 +177,12 @@ class StructuredPooling(nn.Module):
     """Structured self-attention: r attentions, kept apart by a penalty on their overlap.
 
     Lin et al. 2017 (arXiv 1703.03130, eq. 6-8): A = softmax_t(W2 tanh(W1 H')), no biases; M = A H, its r rows side by
-    side; penalty ||A A' - I||_F^2, squared, an utterance.
-
-    Args:
-        input_size: D.
-        num_rows: r.
-        penalty: factor of the overlap's loss; the paper's range is 0 to 1.
-        attention_size: rows of W1.
+    side; penalty ||A A' - I||_F^2, squared, an utterance; the paper's factors of it are 0 to 1.
     """
 
     def __init__(self, input_size: int, num_rows: int = 4, penalty: float = 0.3, attention_size: int = 128) -> None:
         super().__init__()
-        self.score = nn.Sequential(
-            nn.Linear(input_size, attention_size, bias=False),
-            nn.Tanh(),
-            nn.Linear(attention_size, num_rows, bias=False),
-        )
+        self.score = _scores(input_size, attention_size, num_rows, bias=False)
         self.penalty = penalty
         self.output_size = num_rows * input_size
 
@@ -221,13 +191,10 @@ class StructuredPooling(nn.Module):
         features = zero_padding(frames)
         attention = masked_attention(self.score(features), frames)  # (B, T, r)
         rows = torch.einsum("btr,btd->brd", attention, features)  # (B, r, D)
-        return Pooled(rows.flatten(1), attention.mean(-1), {"overlap": self._overlap(attention)})
-
-    def _overlap(self, attention: Tensor) -> tuple[Tensor, Tensor]:
-        num_utterances, _, num_rows = attention.shape
         products = torch.einsum("btr,bts->brs", attention, attention)  # (B, r, r)
-        distance = (products - torch.eye(num_rows, device=products.device)) ** 2
-        return self.penalty * distance.sum(), torch.tensor(num_utterances, device=products.device)
+        distance = (products - torch.eye(products.shape[1], device=products.device)) ** 2
+        overlap = self.penalty * distance.sum(), torch.tensor(len(rows), device=rows.device)
+        return Pooled(rows.flatten(1), attention.mean(-1), {"overlap": overlap})
 
 
 def _check_heads(input_size: int, num_heads: int) -> None:

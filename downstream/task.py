@@ -37,6 +37,7 @@ class Task:
     level: Literal["utterance", "frame"] = "utterance"
     weight: float = 1.0  # factor of the task's loss, >= 0
     adversarial: bool = False  # what the embedding must not tell: it is trained through a reversed gradient
+    limits: tuple[float, float] | None = None  # of a value whose scale has ends: predictions beyond are the end itself
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
@@ -50,7 +51,10 @@ class Task:
             raise ValueError(f"Task {self.name!r}: only values are predicted frame by frame, not a {self.kind}.")
         if self.weight < 0:
             raise ValueError(f"Task {self.name!r}: weight must be >= 0, got {self.weight}.")
+        if self.limits is not None and (self.has_classes or not self.limits[0] < self.limits[1]):
+            raise ValueError(f"Task {self.name!r}: limits are the two ends of a value's scale, got {self.limits}.")
         object.__setattr__(self, "labels", tuple(self.labels))
+        object.__setattr__(self, "limits", None if self.limits is None else tuple(self.limits))
 
     @property
     def has_classes(self) -> bool:
@@ -64,4 +68,6 @@ class Task:
 
     def to_dict(self) -> dict[str, Any]:
         """JSON form; `Task(**d)` reads it back."""
-        return asdict(self) | {"labels": list(self.labels)}
+        known = asdict(self) | {"labels": list(self.labels)}
+        limits = known.pop("limits")
+        return known if limits is None else known | {"limits": list(limits)}

@@ -120,6 +120,7 @@ def _of_run(results: Mapping[str, Any]) -> dict[str, Any]:
         "chance",
         "confusion",
         "seed_scores",
+        "calibration",
     )
     return {key: value for key, value in results.items() if key not in scores} | {"num_folds": len(results["folds"])}
 

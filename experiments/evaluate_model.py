@@ -22,12 +22,14 @@ from undertone.downstream.model import UndertoneModel
 from undertone.downstream.network import needed_states
 from undertone.downstream.speaker_hashes import hash_speakers
 from undertone.downstream.task import Task
+from undertone.downstream.transformers_model import TransformersModel
+from undertone.experiments.evaluate_clips import in_words_of, predict_clips, seen_by_card, short_enough
 from undertone.experiments.hidden_states import fill_store, store_folder
 from undertone.experiments.run import weights_of
 from undertone.scoring.predictions import Predictions
 from undertone.scoring.results import EVALUATE, is_evaluation, summarise
 from undertone.training.accelerator import make_accelerator
-from undertone.training.prediction_loop import predict
+from undertone.training.prediction_loop import predict_and_embed
 from undertone.training.sources import StoreSource
 from undertone.training.targets import annotation, scored_targets, scored_task
 from undertone.upstream.store.store import Store
@@ -37,7 +39,7 @@ ALL = "all"  # the one fold of an evaluation
 
 
 def evaluate_model(
-    model: UndertoneModel,
+    model: UndertoneModel | TransformersModel,
     corpus: str,
     root: Path | None,
     device: str = "auto",
@@ -56,7 +58,8 @@ def evaluate_model(
     speakers of this corpus, or when that is not known, the results say that they are speaker-dependent.
 
     Args:
-        model: on any device.
+        model: on any device; of one of transformers' own the labels are given the corpus' names by `label_map`, and
+            what its card says decides whether it may have heard these speakers.
         corpus: name, table, folder, ...
         root: folder of its files; None: the corpus' default.
         device: auto, cpu or cuda.
@@ -79,35 +82,47 @@ def evaluate_model(
     prepared = prepare_corpus(source, root, display)
     manifest, utterances = prepared.manifest, list(prepared.manifest)
     voted = any(utterance.votes for utterance in utterances)
+    if label_map and isinstance(model, TransformersModel):
+        model = model.renamed({})  # what only had labels is a model of emotions now
     tasks = tuple(task if voted else scored_task(task) for task in model.tasks)
     notes = [f"skipped {path}: {reason}" for path, reason in prepared.broken]
     if label_map:
-        utterances = relabel(utterances, _first_with_classes(tasks), label_map)
+        mapped = relabel(utterances, _first_with_classes(tasks), label_map)
+        if isinstance(model, TransformersModel):
+            model, left = in_words_of(model, label_map)
+            tasks = model.tasks
+            mapped = relabel(utterances, _first_with_classes(tasks), left)
+        utterances = mapped
         notes.append("labels mapped: " + ", ".join(f"{ours} as {theirs}" for ours, theirs in label_map.items()))
     notes += _unknown_labels(tasks, source.name, utterances)
-    predictions = _predictions(model, tasks, utterances, device, display)
+    if isinstance(model, TransformersModel):
+        utterances, longer = short_enough(model, utterances)
+        seen, said = seen_by_card(model, source.name)
+        notes += longer + said
+        model.to(make_accelerator(device).device).eval()
+        predictions = predict_clips(model, utterances, ALL, display)
+    else:
+        seen = _seen_speakers(model, manifest)
+        predictions = _predictions(model, tasks, utterances, device, display)
     names = manifest.speaker_names
     predictions = replace(predictions, speakers=[names[name] for name in predictions.ids])
     if labels:
         task = _first_with_classes(predictions.tasks)
         predictions = restrict(predictions, task, labels)
         notes.append(f"{task.name}: only {', '.join(labels)} are scored and predicted")
-    seen = _seen_speakers(model, manifest)
     info = {
         "corpus": source.name,
         "corpus_variant": source.variant,
         "label_map": dict(label_map or {}),
         "labels": list(labels),
-        "upstream": model.config.upstream.get("name"),
-        "upstream_weights": weights_of(model.upstream),
-        "head": model.config.head,
+        **_described(model),
         "protocol": EVALUATE,
         "speaker_independent": not seen,
         "warnings": prepared.warnings + notes + seen,
         "num_utterances": len(manifest),
         "num_speakers": len(set(names.values()) - {None}),
         "manifest_hash": manifest.hash,
-        "split_fingerprint": split_fingerprint([Fold(ALL, (), (), manifest.ids)], manifest),
+        "split_fingerprint": split_fingerprint([Fold(ALL, (), (), tuple(item.id for item in utterances))], manifest),
         "licence": source.licence,
         "citation": source.citation,
     } | ({"commands": [command]} if command else {})
@@ -116,6 +131,17 @@ def evaluate_model(
         predictions.save(out / "predictions.parquet")
         write_json(out / "results.json", results)
     return results
+
+
+def _described(model: UndertoneModel | TransformersModel) -> dict[str, str | None]:
+    """What the results call the model."""
+    if isinstance(model, TransformersModel):
+        return {"upstream": model.name, "upstream_weights": "pretrained", "head": type(model.model).__name__}
+    return {
+        "upstream": model.config.upstream.get("name"),
+        "upstream_weights": weights_of(model.upstream),
+        "head": model.config.head,
+    }
 
 
 def _predictions(
@@ -127,7 +153,7 @@ def _predictions(
     store = Store(store_folder(None), model.upstream, needed_states(model.config.head, model.config.layer_norm))
     fill_store(model.upstream, utterances, store, accelerator, display)
     states = StoreSource(store, device=accelerator.device)
-    return predict(model.downstream, tasks, states, utterances, accelerator, BATCH_SIZE, ALL)
+    return predict_and_embed(model.downstream, tasks, states, utterances, accelerator, BATCH_SIZE, ALL)[0]
 
 
 def _check_out(out: Path) -> None:

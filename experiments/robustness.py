@@ -34,7 +34,7 @@ from undertone.scoring.postprocess import apply_chains
 from undertone.scoring.predictions import Predictions
 from undertone.scoring.results import MAIN, METRICS, number, per_gender, score, to_json
 from undertone.training.accelerator import make_accelerator
-from undertone.training.prediction_loop import predict
+from undertone.training.prediction_loop import predict_and_embed
 from undertone.training.seeding import generator_of
 from undertone.training.sources import WaveSource
 from undertone.upstream.types import WaveBatch
@@ -194,7 +194,7 @@ def robustness(
             each = {(CLEAN, CLEAN): None, **changes(model.sample_rate, kinds, noise, snrs)}
             for place, (key, change) in enumerate(each.items(), 1):
                 source = DisturbedSource(model.sample_rate, change, seed)
-                predictions = predict(module, model.tasks, source, utterances, accelerator, BATCH_SIZE)
+                predictions, _ = predict_and_embed(module, model.tasks, source, utterances, accelerator, BATCH_SIZE)
                 found.setdefault(key, []).append(apply_chains(fold.get("postprocess", {}), predictions))
                 advance(done * len(each) + place, len(folder.fold_names) * len(each), f"fold {fold['name']}, {key[1]}")
     pooled = {key: Predictions.concat(parts) for key, parts in found.items()}

@@ -202,6 +202,7 @@ class Training:
                     "longest": round(max(item.duration for item in trained_on), 2),
                 },
             },
+            mode=self.config.mode,
             calibration=calibration,
             speech_only=speech_only,
         )
@@ -230,7 +231,7 @@ def new_downstream(config: RunConfig, upstream: Upstream, tasks: tuple[Task, ...
     shape = upstream.num_layers, upstream.hidden_size, tasks
     settings = config.head, config.head_options, config.layer_norm
     if config.ladder:
-        downstream: Downstream = LadderDownstream(*shape, *settings, config.ladder_options)
+        downstream: Downstream = LadderDownstream(*shape, *settings, ladder=config.ladder_options)
     else:
         downstream = Downstream(*shape, *settings)
     if isinstance(config.layers, int):

@@ -31,7 +31,7 @@ from undertone.scoring.calibration import as_dicts, calibrate
 from undertone.scoring.postprocess import postprocess
 from undertone.training.accelerator import accelerator_of, first_decides
 from undertone.training.config import trials
-from undertone.training.prediction_loop import predict, predict_and_embed, selected_by
+from undertone.training.prediction_loop import predict_and_embed, selected_by
 from undertone.training.targets import adversarial_tasks, scored_task
 from undertone.training.trainer import Follow, Trained, Trainer, total_steps
 
@@ -243,7 +243,7 @@ def write_fold(
     )
     predictions = replace(predictions, speakers=[run.manifest.speaker_names[name] for name in predictions.ids])
     if config.postprocess:
-        on_dev = predict(module, *settings, training.dev, accelerator, config.batch_size)
+        on_dev, _ = predict_and_embed(module, *settings, training.dev, accelerator, config.batch_size)
         predictions, found["postprocess"] = postprocess(config.postprocess, on_dev, predictions)
     found["calibration"] = _calibration(training, module, learned, accelerator)
     for tracker in accelerator.trackers:
@@ -283,10 +283,9 @@ def _calibration(
     """What dev says about the confidence of each task; nothing where the module was trained on dev as well."""
     if not training.dev or {item.id for item in training.dev} & {item.id for item in learned}:
         return {}
-    config = training.config
-    return as_dicts(
-        calibrate(predict(module, training.run.tasks, training.source, training.dev, accelerator, config.batch_size))
-    )
+    settings = (training.run.tasks, training.source, training.dev, accelerator, training.config.batch_size)
+    on_dev, _ = predict_and_embed(module, *settings)
+    return as_dicts(calibrate(on_dev))
 
 
 def _selected_by(training: Training, trained: Trained) -> dict[str, str]:

@@ -54,7 +54,10 @@ class RunFolder:
     @cached_property
     def config(self) -> dict[str, Any]:
         """config.json; empty of an evaluation, which trained nothing."""
-        return {} if is_evaluation(self.results) else read_record(self.path / "config.json", corpus=str)
+        if is_evaluation(self.results):
+            return {}
+        found = read_record(self.path / "config.json", corpus=str)
+        return {key: value for key, value in found.items() if key != "model_type"}
 
     @cached_property
     def predictions(self) -> Predictions:

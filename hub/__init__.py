@@ -7,15 +7,18 @@ Importing this package registers the Auto classes:
 >>> pipeline("audio-classification", model="user/emodb-wavlm")("call.wav")  # doctest: +SKIP
 
 `AutoConfig`, `AutoModelForAudioClassification`, `AutoFeatureExtractor` and `pipeline` then load any Undertone model,
-from a folder or the Hub. No code from a repository is run, so `trust_remote_code` is not needed.
+from a folder or the Hub. `pipeline("speech-emotion-recognition", ...)` gives all tasks of a model, dimensions
+included; `audio-classification` the first one. No code from a repository is run, so `trust_remote_code` is not needed.
 """
 
 from transformers import AutoFeatureExtractor, Wav2Vec2FeatureExtractor
 
 from undertone.downstream.config import UndertoneConfig
 from undertone.downstream.model import UndertoneModel
+from undertone.hub.pipeline import SpeechEmotionPipeline
+from undertone.hub.run_folder import UndertoneRunConfig
 
-__all__ = ["UndertoneConfig", "UndertoneModel"]
+__all__ = ["SpeechEmotionPipeline", "UndertoneConfig", "UndertoneModel", "UndertoneRunConfig"]
 
 # AutoConfig and AutoModelForAudioClassification are registered where these classes are defined.
 AutoFeatureExtractor.register(UndertoneConfig, Wav2Vec2FeatureExtractor, exist_ok=True)

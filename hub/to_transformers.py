@@ -76,8 +76,58 @@ def to_transformers(model: UndertoneModel, folder: str | Path, task: str | None 
     with new_folder(Path(folder)) as draft, quiet_transformers():
         native.save_pretrained(draft)
         _feature_extractor(upstream).save_pretrained(draft)
+        (draft / "README.md").write_text(_card(model, native, chosen, not upstream.masks_padding), encoding="utf-8")
     left_out = tuple(other.name for other in model.tasks if other.name != chosen.name)
     return NativeModel(Path(folder), type(native).__name__, chosen.name, left_out, not upstream.masks_padding)
+
+
+CARD = """---
+library_name: transformers
+pipeline_tag: audio-classification
+license: other
+license_name: not-chosen
+tags: [speech-emotion-recognition, undertone]
+---
+
+# {class_name} for {task}
+
+A speech emotion recognition model of Undertone, exported for transformers alone; the upstream is `{upstream}`.
+
+```python
+from transformers import pipeline
+
+print(pipeline("audio-classification", model="FOLDER_OR_HUB_ID")("speech.wav"))
+```
+
+- It gives {gives}.
+- {batches}
+- It takes one channel at {rate} Hz; the pipeline reads files with ffmpeg, and converts them.
+
+The model predicts how people label a voice, not what the speaker feels, and it predicts something for any audio. Test
+it on your own recordings first; do not judge people by it.
+"""
+EXACT = "Padding changes nothing: batches of any lengths may be padded, with the attention mask."
+NOT_EXACT = (
+    "**Give it one clip at a time, without padding** (`batch_size=1`): transformers lets the padding of a batch reach "
+    "the clips of this family, whose scores then change, without a warning. Undertone's own models keep it out."
+)
+
+
+def _card(model: UndertoneModel, native: PreTrainedModel, task: Task, exact: bool) -> str:
+    """What must be known of an exported model where nothing of ours is installed."""
+    spec = model.config.upstream
+    if task.has_classes:
+        gives = f"one of {', '.join(task.labels)}"
+    else:
+        gives = f"a value, `{task.name}`; transformers cuts nothing off, so that it may exceed the scale of its labels"
+    return CARD.format(
+        class_name=type(native).__name__,
+        task=task.name,
+        upstream=spec["name"] if spec.get("commit") else Path(spec["name"]).name,
+        gives=gives,
+        batches=EXACT if exact else NOT_EXACT,
+        rate=model.sample_rate,
+    )
 
 
 def _native_head(model: UndertoneModel) -> LinearHead:

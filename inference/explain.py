@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from undertone.audio.read import AudioError
+from undertone.audio.speech import no_speech
 from undertone.common.discovery import nearest
 from undertone.downstream.model import UndertoneModel, utterance_logits
 from undertone.downstream.task import Task
@@ -40,6 +41,7 @@ class Explanation:
         gap: `score` minus that of a clip whose frames are all zero, minus the sum of the attributions: the error of the
             integral.
         layer_weights: (L,) float32 of the layer sum; None of an upstream with one layer.
+        no_speech: why the detector hears no speech, which is explained all the same; None where it hears some.
     """
 
     file: str
@@ -53,6 +55,7 @@ class Explanation:
     score: float
     gap: float
     layer_weights: np.ndarray | None
+    no_speech: str | None = None
 
     @property
     def duration(self) -> float:
@@ -117,6 +120,7 @@ def explain(
         score=float(_score(logits[None], chosen, place)),
         gap=gap,
         layer_weights=weights if len(weights) > 1 else None,
+        no_speech=no_speech(wave, model.sample_rate) if model.config.speech_only else None,
     )
 
 

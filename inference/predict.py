@@ -16,9 +16,10 @@ from torch import Tensor
 
 from undertone.audio.batches import ahead, plan_batches
 from undertone.audio.read import AudioError
-from undertone.common.hub_client import find_model
+from undertone.common.hub_client import find_model, model_settings
 from undertone.downstream.model import UndertoneModel
 from undertone.downstream.task import Task
+from undertone.downstream.transformers_model import TransformersModel, is_foreign
 from undertone.inference.format import Prediction, Predictions
 from undertone.inference.recordings import Recording, as_recording, recordings_of
 from undertone.inference.stream import Stream
@@ -47,7 +48,8 @@ def load_model(
     """Load a trained model.
 
     Args:
-        where: a run, a model folder, or a Hub id `user/name` (downloaded once, then cached).
+        where: a run, a model folder, or a Hub id `user/name` (downloaded once, then cached); of a model that Undertone
+            trained, or of any audio-classification model of transformers (see `TransformersModel`).
         fold: for a run, the model of this fold instead of the one trained on all speakers.
         revision: for a Hub id, the branch, tag or commit.
         device: None: a GPU if there is one.
@@ -60,8 +62,11 @@ def load_model(
         HubError: the Hub refused, or could not be reached.
     """
     chosen = _device(device)
-    folder = find_model(where, fold=fold, revision=revision)
-    model = UndertoneModel.from_pretrained(folder, allow=allow)
+    model: UndertoneModel | TransformersModel
+    if fold is None and is_foreign(model_settings(where, revision)):
+        model = TransformersModel.from_pretrained(where, revision)
+    else:
+        model = UndertoneModel.from_pretrained(find_model(where, fold=fold, revision=revision), allow=allow)
     model.to(chosen)  # type: ignore[arg-type]  # wraps
     return Predictor(model, str(where), any_sound)
 
@@ -80,7 +85,7 @@ class Predictor:
     """Predicts all tasks of a model.
 
     Attributes:
-        model: the `UndertoneModel`, in eval mode.
+        model: the `UndertoneModel` or `TransformersModel`, in eval mode.
         name: where it was loaded from; "" if it was not.
         any_sound: whether what is no speech is predicted too.
 
@@ -91,7 +96,9 @@ class Predictor:
         True
     """
 
-    def __init__(self, model: UndertoneModel, name: str = "", any_sound: bool | None = None) -> None:
+    def __init__(
+        self, model: UndertoneModel | TransformersModel, name: str = "", any_sound: bool | None = None
+    ) -> None:
         self.model = model.eval()
         self.name = name
         self.any_sound = not model.config.speech_only if any_sound is None else any_sound
@@ -292,7 +299,7 @@ class Predictor:
             return
         at_work = Semaphore(MOST)
 
-        def work(twin: UndertoneModel, batch: Sequence[Job]) -> list[Result]:
+        def work(twin: UndertoneModel | TransformersModel, batch: Sequence[Job]) -> list[Result]:
             with at_work:
                 return Predictor(twin, any_sound=self.any_sound)._predict_read(self._read(batch), extras)
 

@@ -10,6 +10,7 @@ import torch
 
 from undertone.audio.read import AudioError, resampled
 from undertone.downstream.model import UndertoneModel
+from undertone.downstream.transformers_model import TransformersModel
 from undertone.inference.format import Prediction
 from undertone.inference.waves import predict_waves
 from undertone.inference.windows import window_row, window_seconds
@@ -39,7 +40,7 @@ class Stream:
 
     def __init__(
         self,
-        model: UndertoneModel,
+        model: UndertoneModel | TransformersModel,
         sample_rate: int,
         *,
         window: float | None = None,

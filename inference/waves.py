@@ -12,9 +12,10 @@ from torch import Tensor
 
 from undertone.audio.read import AudioError
 from undertone.audio.speech import no_speech
-from undertone.downstream.head import HeadOutput
+from undertone.downstream.head import HeadOutput, task_output
 from undertone.downstream.model import UndertoneModel, utterance_logits
 from undertone.downstream.task import Task, free_name
+from undertone.downstream.transformers_model import TransformersModel
 from undertone.inference.format import FIXED, Prediction
 from undertone.upstream.execution import TooLittleMemory, in_halves
 from undertone.upstream.types import WaveBatch
@@ -38,7 +39,10 @@ NOTHING_MORE = Extras()
 
 
 def predict_waves(
-    model: UndertoneModel, waves: Sequence[Tensor], extras: Extras = NOTHING_MORE, any_sound: bool = True
+    model: UndertoneModel | TransformersModel,
+    waves: Sequence[Tensor],
+    extras: Extras = NOTHING_MORE,
+    any_sound: bool = True,
 ) -> list[Found]:
     """A prediction for each wave, in one batch, or in parts where the memory is short.
 
@@ -76,15 +80,13 @@ def predict_waves(
 ADVICE = "Cut it into windows: --window 5, or predict_long(file, window=5)."
 
 
-def _predict_batch(model: UndertoneModel, extras: Extras, waves: Sequence[Tensor]) -> list[Found]:
+def _predict_batch(model: UndertoneModel | TransformersModel, extras: Extras, waves: Sequence[Tensor]) -> list[Found]:
     rate = model.sample_rate
     output = model.predict_batch(WaveBatch.collate(list(waves), rate))
     rows: list[Prediction] = [{"duration": len(wave) / rate} for wave in waves]
     wrong: set[int] = set()
     for task in model.tasks:
-        values = utterance_logits(output, task.name).float()  # (B, C)
-        if task.has_classes:
-            values = values.softmax(-1)
+        values = task_output(task, utterance_logits(output, task.name))  # (B, C)
         calibration = model.config.calibration.get(task.name)
         for number, (row, scores) in enumerate(zip(rows, values.tolist(), strict=True)):
             if not all(map(math.isfinite, scores)):

@@ -19,6 +19,7 @@ from undertone.audio.read import AudioError, AudioInfo, audio_info, resampled
 from undertone.audio.spans import Span, read_spans, windows
 from undertone.common.discovery import nearest
 from undertone.downstream.model import UndertoneModel
+from undertone.downstream.transformers_model import TransformersModel
 from undertone.inference.format import Prediction
 from undertone.inference.waves import ATTENTION, predict_waves
 from undertone.upstream.execution import TooLittleMemory, side_by_side
@@ -34,7 +35,7 @@ Segment = tuple[float, float, str | None]
 
 
 def window_seconds(
-    model: UndertoneModel, window: float | None = None, hop: float | None = None
+    model: UndertoneModel | TransformersModel, window: float | None = None, hop: float | None = None
 ) -> tuple[float, float, float]:
     """Seconds of a window, seconds from one to the next, and seconds up to which a recording is taken whole.
 
@@ -63,7 +64,7 @@ def _is_number(value: Any) -> bool:
 
 
 def predict_windows(
-    model: UndertoneModel,
+    model: UndertoneModel | TransformersModel,
     path: str | PathLike[str],
     *,
     window: float | None = None,
@@ -152,7 +153,7 @@ def _batches(spans: Iterator[_Read], most: float) -> Iterator[list[_Read]]:
 
 
 def _predict(
-    model: UndertoneModel, waves: list[list[Tensor] | AudioError], any_sound: bool, channels: int
+    model: UndertoneModel | TransformersModel, waves: list[list[Tensor] | AudioError], any_sound: bool, channels: int
 ) -> list[list[_Result]]:
     """The results of each span, one a channel."""
     flat = [wave for channels in waves if not isinstance(channels, AudioError) for wave in channels]

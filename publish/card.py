@@ -25,6 +25,8 @@ def make_card(
     upstream_licence: str | None = None,
     head_only: bool = False,
     layer_weights: Sequence[float] = (),
+    licence: str | None = None,
+    num_bytes: int | None = None,
 ) -> str:
     """README.md of a published model: YAML metadata with a `model-index`, then the page.
 
@@ -36,6 +38,8 @@ def make_card(
         upstream_licence: as the Hub gives it.
         head_only: whether the repository holds no upstream.
         layer_weights: of the model's layer sum.
+        licence: the Hub's name of the licence under which the owner publishes the model, such as `cc-by-nc-4.0`.
+        num_bytes: size of the model's weights.
 
     Raises:
         FileNotFoundError: there is no config.json in `model_folder`.
@@ -70,7 +74,17 @@ def make_card(
         variant=results.get("corpus_variant"),
         counts=_counts(results),
         licence=results.get("licence"),
-        citation=results.get("citation"),
+        citation=_said(results.get("citation")),
+        own_licence=licence,
+        training=_training(config, results),
+        costs=_markdown(["", ""], _costs(results, num_bytes)),
+        labels=_markdown(["Task", "Class", "Utterances"], _label_counts(config, results)),
+        lengths=results.get("data", {}).get("seconds"),
+        hours=results.get("data", {}).get("hours"),
+        sample=_sample(config["tasks"]),
+        owner=repo_id.split("/")[0],
+        acoustic=config["upstream"].get("kind") == "class",
+        has_values=any(task["kind"] == "regression" for task in config["tasks"]),
         titles=titles[1:],
         cross_validated=_cross_validated(results),
         scores=_markdown(header, rows),
@@ -81,7 +95,7 @@ def make_card(
         layer_picture="layer_weights.png" in pictures,
         versions=versions or {"transformers": config["transformers_version"]},
     )
-    metadata = _metadata(config, results, repo_id, random_upstream, adapter)
+    metadata = _metadata(config, results, repo_id, random_upstream, adapter, licence)
     return str(ModelCard(f"---\n{metadata.to_yaml()}\n---\n\n{body}"))
 
 
@@ -113,7 +127,12 @@ def confusion_file(task: str) -> str:
 
 
 def _metadata(
-    config: Mapping[str, Any], results: Mapping[str, Any], repo_id: str, random_upstream: bool, adapter: bool
+    config: Mapping[str, Any],
+    results: Mapping[str, Any],
+    repo_id: str,
+    random_upstream: bool,
+    adapter: bool,
+    licence: str | None,
 ) -> ModelCardData:
     eval_results = _eval_results(results)
     tags = ["undertone", "speech-emotion-recognition", "speech", "emotion"]
@@ -122,8 +141,17 @@ def _metadata(
     if random_upstream:
         tags.append("random-upstream")
     base = upstream_name(config) if _from_hub(config) and not random_upstream else None
+    corpus = _corpus_name(results)
+    other = (
+        {} if licence else {"license_name": "not-chosen", "license_link": f"https://huggingface.co/{repo_id}#licence"}
+    )
     return ModelCardData(
         library_name="undertone",
+        license=licence or "other",
+        **other,
+        language=_languages(results) or None,
+        datasets=[corpus.removeprefix("hf:")] if corpus else None,
+        metrics=list(dict.fromkeys(HUB_METRICS[result.metric_type] for result in eval_results)) or None,
         pipeline_tag="audio-classification",
         tags=tags,
         base_model=base,
@@ -131,6 +159,98 @@ def _metadata(
         model_name=repo_id.split("/")[-1] if eval_results else None,
         eval_results=eval_results or None,
     )
+
+
+HUB_METRICS = {"uar": "recall", "wa": "accuracy", "macro_f1": "f1", "ece": "ece", "ccc": "ccc", "rmse": "rmse"}
+CODES = {
+    "amharic": "am", "bangla": "bn", "danish": "da", "english": "en", "french": "fr", "german": "de", "italian": "it",
+    "mandarin": "zh", "persian": "fa", "polish": "pl", "urdu": "ur",
+}  # fmt: skip  # ISO 639-1
+MODES = {
+    "frozen": "The upstream was frozen: only the layer sum and the head learned.",
+    "finetune": "The upstream was fine-tuned together with the head: its weights are not those of its checkpoint.",
+    "lora": "LoRA adapters (PEFT) in the upstream were trained with the head{}.",
+}
+FEATURES = "The features are computed, not learned: only the head learned."
+
+
+def _said(text: str | None) -> str | None:
+    """What a corpus says of itself; none where that is that there is nothing to say."""
+    return None if text is None or text.lower().startswith("none") else text
+
+
+def _languages(results: Mapping[str, Any]) -> list[str]:
+    """Codes of the languages of the corpus, as far as they are known."""
+    words = str(results.get("data", {}).get("language") or "").lower().replace(",", " ").split()
+    return [CODES[word] for word in words if word in CODES]
+
+
+def _training(config: Mapping[str, Any], results: Mapping[str, Any]) -> list[str]:
+    """Sentences on how the weights came about, of what is recorded."""
+    recorded, cost = results.get("training", {}), results.get("cost", {})
+    mode = config.get("mode") or recorded.get("mode")
+    lines = []
+    if config["upstream"].get("kind") == "class":
+        lines.append(FEATURES)
+    elif mode in MODES:
+        apart = config.get("head_only", False)
+        lines.append(MODES[mode].format(", and lie beside it" if apart else ", and are merged into its weights"))
+    if recorded and results.get("selected_by", {}).get("per_task"):
+        lines.append(f"A solver fitted the head to all training utterances at once; seed {recorded['seed']}.")
+    elif recorded:
+        steps = f", {cost['refit_steps']} updates for this model" if cost.get("refit_steps") else ""
+        lines.append(
+            f"At most {recorded['max_epochs']} epochs{steps}, learning rate {recorded['learning_rate']:g}, "
+            f"batches of {recorded['batch_size']}, seed {recorded['seed']}."
+        )
+    if recorded:
+        lines.append(f"To repeat it: `{recorded['command']}`")
+    return lines
+
+
+def _costs(results: Mapping[str, Any], num_bytes: int | None) -> list[list[str]]:
+    """Rows on size and speed, of what was measured."""
+    cost = results.get("cost", {})
+    rows = []
+    if cost.get("parameters"):
+        rows.append(["Parameters", f"{cost['parameters']:,}"])
+    if cost.get("trained_parameters") is not None:
+        rows.append(["of these trained", f"{cost['trained_parameters']:,}"])
+    if num_bytes:
+        rows.append(["Weights in this repository", f"{num_bytes / 1e6:,.1f} MB"])
+    if cost.get("multiply_adds_per_second"):
+        rows.append(["Multiply-adds for a second of audio", f"{cost['multiply_adds_per_second'] / 1e6:,.1f} million"])
+    if cost.get("real_time_factor"):
+        rows.append(["Seconds of work for a second of audio, where it was trained", f"{cost['real_time_factor']:.4f}"])
+    return rows
+
+
+def _label_counts(config: Mapping[str, Any], results: Mapping[str, Any]) -> list[list[str]]:
+    """Utterances of each class in the corpus: the rows of the pooled confusion matrices, which test each of them once.
+
+    With several seeds they were tested as often.
+    """
+    labels = {task["name"]: task["labels"] for task in config["tasks"]}
+    seeds = max(1, len(results.get("seeds") or [1]))
+    return [
+        [task, label, f"{sum(row) // seeds:,}"]
+        for task, confusion in (results.get("confusion") or {}).items()
+        for label, row in zip(labels.get(task, []), confusion, strict=False)
+    ]
+
+
+def _sample(tasks: Sequence[Mapping[str, Any]]) -> str:
+    """What `predict` gives, with numbers that are an example."""
+    parts = ['"file": "speech.wav", "duration": 2.1']
+    for task in tasks:
+        if task["kind"] == "regression":
+            value = '{"mean": 0.5, "times": [...], "values": [...]}' if task.get("level") == "frame" else "0.5"
+        else:
+            first, second, *more = task["labels"]
+            rest = ", ..." if more else ""
+            value = f'{{"label": "{first}", "scores": {{"{first}": 0.6, "{second}": 0.{"3" if more else "4"}{rest}}}}}'
+        parts.append(f'"{task["name"]}": {value}')
+    return f"[{{{', '.join(parts)}}}]"
 
 
 def _eval_results(results: Mapping[str, Any]) -> list[EvalResult]:

@@ -30,6 +30,7 @@ def collect(
     head_only: bool = False,
     upstream_licence: str | None = None,
     speaker_names: bool = False,
+    licence: str | None = None,
 ) -> Files:
     """The files of a published model: weights, configs, results, pictures and the card that shows them.
 
@@ -40,6 +41,7 @@ def collect(
         upstream_licence: for the card.
         speaker_names: keep the names of speakers; False: they are hashed (`hash_speakers`), and folds, which are often
             named after their test speaker, are numbered.
+        licence: that the owner chose for the model, for the card.
 
     Raises:
         ValueError: there is no model, its upstream cannot be left out, or results.json is damaged.
@@ -75,8 +77,14 @@ def collect(
         upstream_licence=upstream_licence,
         head_only=config.get("head_only", False),
         layer_weights=layer_weights(model / WEIGHTS),
+        licence=licence,
+        num_bytes=sum(_size(content) for name, content in files.items() if name.endswith(".safetensors")),
     ).encode()
     return files
+
+
+def _size(content: Path | bytes) -> int:
+    return len(content) if isinstance(content, bytes) else content.stat().st_size
 
 
 def write_folder(files: Mapping[str, Path | bytes], folder: Path) -> None:

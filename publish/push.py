@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,10 @@ def push(
     token: str | None = None,
     message: str | None = None,
     speaker_names: bool = False,
+    licence: str | None = None,
+    branch: str | None = None,
+    tag: str | None = None,
+    create_pr: bool = False,
 ) -> str:
     """Upload a model to the Hub; the repository is created if it does not exist.
 
@@ -41,33 +46,58 @@ def push(
         token: Hub token; None: that of `hf auth login` or HF_TOKEN.
         message: of the commit.
         speaker_names: upload the names of speakers and folds as they are.
+        licence: of the model, the Hub's name of it, such as `cc-by-nc-4.0`; None: the card says that none was chosen.
+        branch: to commit to, made if it does not exist; None: main.
+        tag: to set on the commit; refused if the repository has it.
+        create_pr: open a pull request instead of committing, also in a repository that you may only read.
 
     Returns:
-        The URL of the commit; of the latest one if nothing has changed.
+        The URL of the commit, or of the pull request; of the latest one if nothing has changed.
 
     Raises:
         ValueError: a malformed `repo_id`, no model, no token, an upstream that cannot be left out, or an existing
             repository that holds something else.
         HubError: the Hub refused, or could not be reached.
     """
+    check_licence(licence)
+    if create_pr and tag is not None:
+        raise ValueError("--tag is for a commit, and --create-pr makes none. Tag it after the pull request is merged.")
     folder = _check(run_or_model, repo_id)
     model = head_only_model(folder) if head_only else local_model(folder)
     api = HfApi(token=_token(token), library_name="undertone")
-    licence = _upstream_licence(api, model, needed=head_only)
-    files = collect(folder, repo_id, head_only=head_only, upstream_licence=licence, speaker_names=speaker_names)
+    upstream_licence = _upstream_licence(api, model, needed=head_only)
+    files = collect(
+        folder,
+        repo_id,
+        head_only=head_only,
+        upstream_licence=upstream_licence,
+        speaker_names=speaker_names,
+        licence=licence,
+    )
     with hub_errors(repo_id):
-        there = _files_there(api, repo_id, private)
+        there = _files_there(api, repo_id, private, None if create_pr else branch, create=not create_pr)
+        if tag is not None and tag in {ref.name for ref in api.list_repo_refs(repo_id).tags}:
+            raise ValueError(f"{repo_id!r} has a tag {tag!r} already. Choose another --tag; tags are not moved.")
         stale = [name for name in there if name.endswith(OURS) and name not in files]
         commit = api.create_commit(
             repo_id,
             [*(CommitOperationAdd(*item) for item in files.items()), *map(CommitOperationDelete, stale)],
             commit_message=message or "Push a model with Undertone",
+            revision=branch,
+            create_pr=create_pr,
         )
-    return commit.commit_url
+        if tag is not None:
+            api.create_tag(repo_id, tag=tag, revision=commit.oid)
+    return commit.pr_url or commit.commit_url if create_pr else commit.commit_url
 
 
 def dry_run(
-    run_or_model: str | Path, repo_id: str, *, head_only: bool = False, speaker_names: bool = False
+    run_or_model: str | Path,
+    repo_id: str,
+    *,
+    head_only: bool = False,
+    speaker_names: bool = False,
+    licence: str | None = None,
 ) -> tuple[Path, dict[str, int]]:
     """Write what `push` would upload into a folder beside the run, without contacting the Hub.
 
@@ -77,6 +107,7 @@ def dry_run(
     Raises:
         ValueError: as `push`, except for the token and the repository; or the folder holds other files.
     """
+    check_licence(licence)
     folder = _check(run_or_model, repo_id)
     beside = (
         folder if Path(run_or_model).is_dir() else Path(Path(run_or_model).name)
@@ -84,7 +115,7 @@ def dry_run(
     target = beside.absolute().with_name(f"{beside.absolute().name}-published")
     if foreign := [path.name for path in target.rglob("*") if path.is_file() and path.suffix not in (*OURS, ".md")]:
         raise ValueError(f"{target} holds {foreign[0]}, which no dry run wrote. Move that folder away.")
-    write_folder(collect(folder, repo_id, head_only=head_only, speaker_names=speaker_names), target)
+    write_folder(collect(folder, repo_id, head_only=head_only, speaker_names=speaker_names, licence=licence), target)
     paths = sorted(path for path in target.rglob("*") if path.is_file())
     return target, {path.relative_to(target).as_posix(): path.stat().st_size for path in paths}
 
@@ -116,10 +147,29 @@ def _check_name(repo_id: str) -> None:
         )
 
 
-def _files_there(api: HfApi, repo_id: str, private: bool) -> list[str]:
-    """The repository's files; it is created if there is none, and refused if it holds no Undertone model."""
-    url = api.create_repo(repo_id, private=private, exist_ok=True)
-    files = [sibling.rfilename for sibling in api.model_info(url.repo_id).siblings or []]
+LICENCE = re.compile(r"[a-z0-9][a-z0-9.+-]*")
+
+
+def check_licence(licence: str | None) -> None:
+    """Refuse what is no name of a licence on the Hub, which are like `apache-2.0`, `cc-by-nc-4.0` and `other`."""
+    if licence is not None and not LICENCE.fullmatch(licence):
+        raise ValueError(
+            f"--license {licence!r} is no name of a licence on the Hub: those are in lower case without blanks, such "
+            f"as apache-2.0, cc-by-nc-4.0, other."
+        )
+
+
+def _files_there(api: HfApi, repo_id: str, private: bool, branch: str | None, create: bool) -> list[str]:
+    """The files of the repository's branch, both created if they are not there; refused if it holds no Undertone model.
+
+    For a pull request nothing is created.
+    """
+    name = repo_id
+    if create:
+        name = api.create_repo(repo_id, private=private, exist_ok=True).repo_id
+        if branch is not None:
+            api.create_branch(name, branch=branch, exist_ok=True)
+    files = [sibling.rfilename for sibling in api.model_info(name, revision=branch).siblings or []]
     content = [name for name in files if name not in (".gitattributes", "README.md")]
     if content and not ("config.json" in content and _is_ours(api, repo_id)):
         raise ValueError(

@@ -3,6 +3,8 @@
     python recipes/ased.py --root ASED_V1 --upstream facebook/wav2vec2-xls-r-300m --push user/name
 
 `--root` has 01Neutral, 02Fearful, ... Random divisions test on the training speakers.
+
+No published number is quoted. Ours was not run.
 """
 
 from functools import partial

@@ -3,6 +3,8 @@
     python recipes/cafe.py --root CaFE_48k --upstream facebook/wav2vec2-xls-r-300m --push user/name
 
 `--root` is one of the two copies, of 48 or 192 kHz. `tasks=emotion,gender,intensity` also learns the intensity.
+
+No published number is quoted. Ours was not run.
 """
 
 from functools import partial

@@ -9,6 +9,7 @@ from typing import Any
 
 from undertone.experiments.crossval import crossval
 from undertone.publish.push import check_target, push
+from undertone.recipes.systems import load_system
 from undertone.report.report import write_report
 from undertone.training.settings import make_config
 
@@ -31,7 +32,9 @@ def run_recipe(
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     if root is not None:
         parser.add_argument("--root", type=Path, required=True, help=root)
-    parser.add_argument("--upstream", default="fbank", help="Hub id, folder, fbank, mfcc or spectrogram")
+    parser.add_argument("--upstream", help="Hub id, folder, fbank (default), mfcc or spectrogram")
+    parser.add_argument("--head", help="attention (default), linear, ./my_head.py, ...")
+    parser.add_argument("--system", help="a preset (undertone list systems) or ./my_system.py")
     parser.add_argument("--out", type=Path, default=Path("runs") / corpus, help="folder of the run")
     parser.add_argument("--push", metavar="user/name", help="push the model to the Hub when done")
     parser.add_argument("settings", nargs="*", help="key=value, corpus.NAME=value")
@@ -40,8 +43,10 @@ def run_recipe(
     if arguments.push:
         check_target(arguments.push)
     folder = arguments.out / "corpus" if root is None else arguments.root
-    given = {"corpus": corpus, "root": str(folder), "upstream": arguments.upstream, **settings}
-    results = crossval(make_config(given, arguments.settings), arguments.out)
+    given = {"corpus": corpus, "root": str(folder), "upstream": arguments.upstream, "head": arguments.head}
+    preset = load_system(arguments.system) if arguments.system is not None else {}
+    config = make_config(given, arguments.settings, preset={**settings, **preset})
+    results = crossval(config, arguments.out)
     if results is None:
         return  # another process trains the last folds and will finish the run
     pooled = results["pooled"][results["tasks"][0]["name"]]

@@ -10,6 +10,8 @@ actor was asked for. What listeners perceived in the voice often differs:
 uses the majority of the listeners, and `soft_labels=true` with it trains on the distribution of their votes. Both
 need `processedResults/tabulatedVotes.csv` of the repository. `protocol=split` is audb's division into 56, 18 and 17
 speakers. The results name the labels that were used.
+
+No published number is quoted. Ours was not run.
 """
 
 from functools import partial

@@ -4,6 +4,8 @@
 
 `--root` has wav, annotations.csv and speaker_info.csv. `corpus.language=danish` or `english` takes one language alone;
 `tasks=arousal,valence,dominance` learns the means of the raters.
+
+No published number is quoted. Ours was not run.
 """
 
 from functools import partial

@@ -3,6 +3,8 @@
     python recipes/emovo.py --root EMOVO --upstream facebook/wav2vec2-xls-r-300m --push user/name
 
 `--root` has f1, f2, f3, m1, m2 and m3.
+
+No published number is quoted. Ours was not run.
 """
 
 from functools import partial

@@ -3,6 +3,8 @@
     python recipes/enterface05.py --root "enterface database" --upstream facebook/wav2vec2-base --push user/name
 
 `--root` has the folders subject 1 to subject 44, with the audio extracted from each video beside it.
+
+No published number is quoted. Ours was not run.
 """
 
 from functools import partial

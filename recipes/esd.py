@@ -5,6 +5,8 @@
 `--root` has the speakers' folders 0001 to 0020. `corpus.language=english` or `mandarin` takes one language alone, with
 two speakers a fold. The folders train, evaluation and test of the release share all speakers: figures of that division
 are speaker-dependent and are not comparable.
+
+No published number is quoted. Ours was not run.
 """
 
 from functools import partial

@@ -3,6 +3,8 @@
     python recipes/jl_corpus.py --root "Raw JL corpus" --upstream facebook/wav2vec2-base --push user/name
 
 `--root` has the wav files. `corpus.labels=all` has all ten emotions; say which.
+
+No published number is quoted. Ours was not run.
 """
 
 from functools import partial

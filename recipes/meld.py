@@ -7,6 +7,8 @@ from each clip beside it, and the three tables. Published figures are of this sp
 speaker-dependent. What unseen speakers score:
 
     python recipes/meld.py --root MELD.Raw --out runs/meld-groups protocol=groups
+
+No published number is quoted: all are speaker-dependent. Ours was not run.
 """
 
 from functools import partial

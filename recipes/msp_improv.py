@@ -4,6 +4,8 @@
 
 `--root` has session1 to session6 and the table Evalution.txt. `corpus.labels=all tasks=arousal,valence,dominance`
 learns the dimensions of all turns; `soft_labels=true` the fractions of the raters' votes.
+
+No published number is quoted. Ours was not run.
 """
 
 from functools import partial

@@ -3,6 +3,8 @@
     python recipes/nemo.py --root nEMO --upstream facebook/wav2vec2-xls-r-300m --push user/name
 
 `--root` is the repository, with data.tsv and samples.
+
+No published number is quoted. Ours was not run.
 """
 
 from functools import partial

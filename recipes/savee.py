@@ -4,6 +4,8 @@
 
 `--root` has AudioData/DC, JE, JK and KL, or the files of a copy, DC_a01.wav. Random divisions, which many published
 figures are from, test on the training speakers.
+
+No published number is quoted. Ours was not run.
 """
 
 from functools import partial

@@ -3,6 +3,8 @@
     python recipes/shemo.py --root ShEMO --upstream facebook/wav2vec2-xls-r-300m --push user/name
 
 `--root` has female and male. Fearful has 38 clips: look at its recall before the mean. Papers often leave it out.
+
+No published number is quoted. Ours was not run.
 """
 
 from functools import partial

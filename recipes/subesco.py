@@ -3,6 +3,8 @@
     python recipes/subesco.py --root SUBESCO --upstream facebook/wav2vec2-xls-r-300m --push user/name
 
 `--root` has the wav files.
+
+No published number is quoted. Ours was not run.
 """
 
 from functools import partial

@@ -3,6 +3,8 @@
     python recipes/urdu.py --root URDU-Dataset --upstream facebook/wav2vec2-xls-r-300m --push user/name
 
 `--root` has Angry, Happy, Neutral and Sad. Random divisions test on the training speakers.
+
+No published number is quoted. Ours was not run.
 """
 
 from functools import partial

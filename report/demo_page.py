@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -24,7 +26,7 @@ HINT = "<p class='hint'>Upload a recording, or record one. It stays on this mach
 
 
 def answer(predictor: Predictor, file: str | None) -> str:
-    """HTML of the answers for a recording: bars of every task, waveform and attention.
+    """HTML of the answers for a recording: bars of every task, waveform and attention, a timeline of a longer one.
 
     Args:
         predictor: the model.
@@ -46,6 +48,7 @@ def answer(predictor: Predictor, file: str | None) -> str:
         tasks=tasks,
         wide=wide,
         narrow=narrow,
+        timeline="" if "error" in row else _timeline(predictor, file),
     )
 
 
@@ -59,6 +62,16 @@ def _pictures(predictor: Predictor, file: str, row: Mapping[str, Any]) -> tuple[
     weights = np.array(attention["weights"]) if isinstance(attention, Mapping) else None
     given = (samples, predictor.model.sample_rate, None, weights)
     return plots.explanation_svg(*given, "wide", True), plots.explanation_svg(*given, "narrow", False)
+
+
+def _timeline(predictor: Predictor, file: str) -> str:
+    """The picture of the windows of a recording that has several, base64 of a PNG; "" of any other."""
+    timeline = predictor.predict_long(file)
+    if len(timeline) < 2:
+        return ""
+    buffer = io.BytesIO()
+    timeline.plot().savefig(buffer, format="png", dpi=110)
+    return base64.b64encode(buffer.getvalue()).decode()
 
 
 def make_demo(predictor: Predictor, name: str) -> Blocks:

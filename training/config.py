@@ -345,6 +345,9 @@ class OutputSettings(_Settings):
     log_with: Literal["tensorboard", "none"] = Field("none", description="tracker that logs the training")
 
 
+RUN_TYPE = "undertone-run"  # `model_type` in RUN/config.json, for transformers' Auto classes
+
+
 class RunConfig(  # pydantic takes the fields of the last class first
     OutputSettings,
     StoreSettings,
@@ -358,6 +361,13 @@ class RunConfig(  # pydantic takes the fields of the last class first
     DataSettings,
 ):
     """Everything that decides a run's numbers. `undertone crossval CORPUS key=value` sets any of these by name."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_a_run(cls, values: Any) -> Any:
+        """RUN/config.json says to transformers what it is; that is no setting."""
+        is_run = isinstance(values, dict) and values.get("model_type") == RUN_TYPE
+        return {key: value for key, value in values.items() if key != "model_type"} if is_run else values
 
     @field_validator("mixed_precision", mode="before")
     @classmethod

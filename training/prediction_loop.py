@@ -12,7 +12,7 @@ from accelerate import Accelerator
 from accelerate.utils import gather_object
 from torch import Tensor
 
-from undertone.downstream.head import HeadOutput
+from undertone.downstream.head import HeadOutput, task_output
 from undertone.downstream.network import Downstream, LiveModel
 from undertone.downstream.task import Task
 from undertone.scoring.metrics import ccc, macro_f1, uar, wa
@@ -27,22 +27,6 @@ if TYPE_CHECKING:
 SELECTING = {True: ("uar", "wa", "macro_f1"), False: ("ccc",)}  # metrics of classes, of values; the first by default
 
 
-def predict(
-    module: Downstream | LiveModel,
-    tasks: tuple[Task, ...],
-    source: Source,
-    utterances: Sequence[Utterance],
-    accelerator: Accelerator,
-    batch_size: int,
-    fold: str = "",
-) -> Predictions:
-    """Predictions in the order of the utterances; with several processes each utterance is predicted by one of them.
-
-    With frame-level tasks a row is a time of an utterance's annotation, and ids repeat.
-    """
-    return predict_and_embed(module, tasks, source, utterances, accelerator, batch_size, fold)[0]
-
-
 @torch.inference_mode()
 def predict_and_embed(
     module: Downstream | LiveModel,
@@ -53,7 +37,11 @@ def predict_and_embed(
     batch_size: int,
     fold: str = "",
 ) -> tuple[Predictions, np.ndarray]:
-    """The predictions of `predict` and their (N, E) float32 embeddings."""
+    """Predictions in the order of the utterances, and their (N, E) float32 embeddings.
+
+    With several processes each utterance is predicted by one of them. With frame-level tasks a row is a time of an
+    utterance's annotation, and ids repeat.
+    """
     module.eval()
     rank, world = accelerator.process_index, accelerator.num_processes
     by_length = sorted(range(len(utterances)), key=lambda index: (utterances[index].duration, utterances[index].id))
@@ -68,15 +56,12 @@ def predict_and_embed(
         ]
     gathered = sorted(gather_object(found) if world > 1 else found, key=lambda item: item[0])
     owner = [index for index, scores, _ in gathered for _ in scores[tasks[0].name]]  # the utterance of each row
-    predictions = Predictions(
-        tasks=tuple(scored_task(task) for task in tasks),
-        ids=[utterances[index].id for index in owner],
-        folds=[fold] * len(owner),
-        speakers=[utterances[index].speaker for index in owner],
-        genders=[utterances[index].gender for index in owner],
-        scores={task.name: np.concatenate([scores[task.name] for _, scores, _ in gathered]) for task in tasks},
-        targets={task.name: _targets(task, utterances) for task in tasks},
-    )
+    scores = {task.name: np.concatenate([scores[task.name] for _, scores, _ in gathered]) for task in tasks}
+    if tasks[0].level == "frame":
+        truth = {task.name: np.concatenate([annotation(task, one)[1] for one in utterances]) for task in tasks}
+    else:
+        truth = {task.name: scored_targets(task, utterances) for task in tasks}
+    predictions = make_predictions(tasks, [utterances[index] for index in owner], scores, truth, fold)
     return predictions, np.stack([embedding for *_, embedding in gathered])[owner]
 
 
@@ -87,20 +72,28 @@ def _rows(tasks: tuple[Task, ...], output: HeadOutput, utterances: Sequence[Utte
     return {name: list(scores[:, None]) for name, scores in task_scores(tasks, output.logits).items()}
 
 
-def _targets(task: Task, utterances: Sequence[Utterance]) -> np.ndarray:
-    """(rows,) targets, in the order of `_rows`."""
-    if task.level == "frame":
-        return np.concatenate([annotation(task, utterance)[1] for utterance in utterances])
-    return scored_targets(task, utterances)
+def make_predictions(
+    tasks: tuple[Task, ...],
+    rows: Sequence[Utterance],
+    scores: dict[str, np.ndarray],
+    truth: dict[str, np.ndarray],
+    fold: str = "",
+) -> Predictions:
+    """Predictions whose rows are of these utterances; {task: (N, C)} scores and {task: (N,)} targets."""
+    return Predictions(
+        tasks=tuple(scored_task(task) for task in tasks),
+        ids=[item.id for item in rows],
+        folds=[fold] * len(rows),
+        speakers=[item.speaker for item in rows],
+        genders=[item.gender for item in rows],
+        scores=scores,
+        targets=truth,
+    )
 
 
 def task_scores(tasks: tuple[Task, ...], logits: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
     """(..., C) logits -> {task: (..., C) float32}: probabilities of a classification, values of a regression."""
-    scores = {task.name: logits[task.name].float() for task in tasks}
-    return {
-        task.name: (scores[task.name].softmax(-1) if task.has_classes else scores[task.name]).cpu().numpy()
-        for task in tasks
-    }
+    return {task.name: task_output(task, logits[task.name]).cpu().numpy() for task in tasks}
 
 
 def selecting_metrics(tasks: Sequence[Task], select_by: str | None) -> dict[str, str]:
@@ -131,10 +124,8 @@ def selected_by(
 def selection_score(predictions: Predictions, select_by: str | None) -> tuple[float, dict[str, dict[str, float]]]:
     """The dev score that selects, and the dev metrics of every labelled task.
 
-    Args:
-        predictions: of the dev utterances.
-        select_by: metric of the first task, which then is the only one that selects; None: the mean of `uar` (classes)
-            and `ccc` (values) over the tasks where it is defined.
+    It is the metric `select_by` of the first task, or if that is None the mean of UAR (classes) and CCC (values) over
+    the tasks where it is defined.
     """
     every = {
         task.name: quick_metrics(task, predictions.targets[task.name], predictions.scores[task.name])
@@ -159,10 +150,7 @@ def nothing_selects(wanted: Mapping[str, str]) -> ValueError:
 def quick_metrics(task: Task, truth: np.ndarray, scores: np.ndarray) -> dict[str, float]:
     """The metrics that can select, over the labelled utterances; empty where there are none.
 
-    Args:
-        task: of classes or values, as it is scored.
-        truth: (N,) class indices (-1 missing) or values (NaN missing).
-        scores: (N, C) of any scale that ranks the classes, or (N, 1) values.
+    Truth (N,) is class indices (-1 missing) or values (NaN missing); scores are (N, C), of any scale, or (N, 1) values.
     """
     labelled = truth >= 0 if task.kind == "classification" else ~np.isnan(truth)
     if not labelled.any():

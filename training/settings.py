@@ -13,7 +13,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from undertone.common.files import read_record, write_json
-from undertone.training.config import NESTED, SHORT, RunConfig, explain, parse, read_yaml
+from undertone.training.config import NESTED, RUN_TYPE, SHORT, RunConfig, explain, parse, read_yaml
 
 
 def make_config(
@@ -96,8 +96,11 @@ def _unsweep(merged: dict[str, Any], key: str) -> None:
 
 
 def save_config(config: RunConfig, path: Path) -> None:
-    """Write the resolved config as JSON; `undertone crossval --config FILE` reads it back."""
-    write_json(path, json.loads(config.model_dump_json()))
+    """Write the resolved config as JSON; `undertone crossval --config FILE` reads it back.
+
+    Its `model_type` lets transformers' Auto classes say that a run is no model (see `undertone.hub.run_folder`).
+    """
+    write_json(path, {"model_type": RUN_TYPE, **json.loads(config.model_dump_json())})
 
 
 def check_same_run(config: RunConfig, path: Path) -> None:
@@ -135,9 +138,26 @@ def command_line(config: Mapping[str, Any], run: Path, fold: str | None = None) 
             words += [f"--{key}", str(config[key])]
     words += ["--out", str(run), *(["--fold", fold] if fold is not None else [])]
     for key, value in config.items():
-        if key not in ("corpus", *_FLAGS) and not _is_default(key, value):
+        if key not in ("corpus", "model_type", *_FLAGS) and not _is_default(key, value):
             words += _assignments(key, value)
     return shlex.join(words)
+
+
+def public_command(config: RunConfig) -> str:
+    """The command that repeats a run, for others: nothing of this machine, and of each path its last part."""
+    settings = json.loads(config.model_dump_json())
+    for key in ("root", "store", "store_budget", "memory", "device", "log_with"):
+        settings[key] = RunConfig.model_fields[key].get_default()
+    return command_line({key: _last_part(value) for key, value in settings.items()}, Path("RUN"))
+
+
+def _last_part(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _last_part(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_last_part(item) for item in value]
+    is_path = isinstance(value, str) and ("/" in value or "\\" in value) and not value.startswith("hf:")
+    return Path(value).name if is_path and (value[0] in "/~.\\" or Path(value).exists()) else value
 
 
 def _is_default(key: str, value: Any) -> bool:

@@ -100,7 +100,8 @@ def _make_task(manifest: Manifest, name: str, weight: float) -> Task:
         others = f"choose tasks that are labelled (tasks={','.join(labelled)})" if labelled else "leave the task out"
         raise ValueError(f"Task {name!r}: the column is empty in every row. Fill in the labels, or {others}.")
     if all(isinstance(value, int | float) and not isinstance(value, bool) for value in values):
-        return Task(name, "regression", (name,), weight=weight)
+        limits = (0.0, 1.0) if name in DIMENSIONS else None  # as every corpus gives them
+        return Task(name, "regression", (name,), weight=weight, limits=limits)
     labels = tuple(sorted({str(value) for value in values}))
     if len(labels) < 2:
         raise ValueError(

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import torch
 from accelerate import Accelerator
@@ -29,7 +29,7 @@ from undertone.scoring.predictions import Predictions
 from undertone.training.checkpoint import Progress, average_weights, load_checkpoint, save_checkpoint, save_weights
 from undertone.training.config import RunConfig
 from undertone.training.objective import BatchTotals, Objective
-from undertone.training.prediction_loop import predict, selection_score
+from undertone.training.prediction_loop import predict_and_embed, selection_score
 from undertone.training.seeding import chunks, epoch_batches, seed_everything, utterance_keys
 from undertone.training.sources import Source
 from undertone.training.unlabelled import UnlabelledStream
@@ -44,18 +44,18 @@ if TYPE_CHECKING:
 # ---- The learning rate as a function of the step.
 
 
-def rate_factor(step: int, total: int, warmup: float, schedule: Literal["linear", "cosine", "constant"]) -> float:
+def rate_factor(config: RunConfig, step: int, total: int) -> float:
     """The factor in 0..1 of the peak rate at update `step` (0-based) of `total`.
 
     It rises linearly over the first `warmup` fraction of the steps, then falls to 0 by `schedule`, or stays constant.
     """
-    rising = math.ceil(warmup * total)
+    rising = math.ceil(config.warmup * total)
     if step < rising:
         return (step + 1) / rising
     done = (step - rising) / max(1, total - rising)
-    if schedule == "constant":
+    if config.schedule == "constant":
         return 1.0
-    if schedule == "cosine":
+    if config.schedule == "cosine":
         return 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
     return max(0.0, 1 - done)
 
@@ -69,19 +69,17 @@ class NotFiniteError(ValueError):
     """A training reached an update that is not finite, and not_finite=stop."""
 
 
-def note_not_finite(folder: Path, step: int, loss: float, norm: float, ids: Sequence[str]) -> None:
-    """Add a line to `folder/not_finite.jsonl`: the update, its loss and gradient norm, and its utterances."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / FILE).open("a", encoding="utf-8") as file:
-        entry = {"step": step, "loss": str(loss), "gradient_norm": str(norm), "ids": list(ids)}
-        file.write(json.dumps(entry, ensure_ascii=False) + "\n")
-
-
-def not_finite_sentence(folder: Path, step: int, loss: float, norm: float, count: int) -> str:
-    """The message for such an update: what happened, where its utterances are listed, what to do."""
+def note_not_finite(folder: Path, step: int, loss: float, norm: float, ids: Sequence[str], write: bool = True) -> str:
+    """A sentence about an update that is not finite; `write` adds its utterances to folder/not_finite.jsonl."""
+    if write:
+        folder.mkdir(parents=True, exist_ok=True)
+        with (folder / FILE).open("a", encoding="utf-8") as file:
+            entry = {"step": step, "loss": str(loss), "gradient_norm": str(norm), "ids": list(ids)}
+            file.write(json.dumps(entry, ensure_ascii=False) + "\n")
     return (
-        f"Update {step} is not finite: loss {loss}, gradient norm {norm}. It was not applied; its {count} utterances "
-        f"are in {folder / FILE}. Lower the learning rate, check these files, or skip such updates: not_finite=skip."
+        f"Update {step} is not finite: loss {loss}, gradient norm {norm}. It was not applied; its {len(ids)} "
+        f"utterances are in {folder / FILE}. Lower the learning rate, check these files, or skip such updates: "
+        "not_finite=skip."
     )
 
 
@@ -102,7 +100,7 @@ def keep_freed_memory() -> None:
         library.mallopt(TRIM_THRESHOLD, 2**31 - 1)
 
 
-# ---- One training: hidden states in, the downstream with the best dev score out.
+# ---- One training.
 
 logger = logging.getLogger(__name__)
 
@@ -137,12 +135,9 @@ class Trainer:
     """Trains a module on one fold, on one process or many.
 
     Args:
-        config: rates, batch size, when to stop.
-        tasks: what is predicted.
         source: utterances -> a batch for the module.
         module: a `Downstream` on stored hidden states, or a `LiveModel` on audio; its weights are initialised.
         folder: where checkpoints and the best weights go.
-        accelerator: devices and processes.
         follow: called after every update.
         augmenter: makes the training batches in place of the source; None: nothing is augmented.
         unlabelled: further input of a module with a ladder; None: nothing.
@@ -174,13 +169,8 @@ class Trainer:
     ) -> Trained:
         """Train for `total` updates or until dev stops improving (`patience`); then load the best weights.
 
-        Resumes from the newest checkpoint in the folder, bit for bit, if there is one.
-
-        Args:
-            train: training utterances.
-            dev: utterances that select the weights; empty: the last ones are kept.
-            total: updates of the whole schedule (`total_steps`).
-            stop_at: stop after this many of them.
+        Resumes from the newest checkpoint in the folder, bit for bit, if there is one. Without dev utterances the last
+        weights are kept. `stop_at` ends it before the `total` updates of the schedule.
         """
         keep_freed_memory()
         self.objective = self._make_objective(train)
@@ -222,15 +212,11 @@ class Trainer:
             if is_evaluation_due(config, progress.step, last, end_of_epoch):
                 self._evaluate(progress, dev, total)
             if interrupt.asked:
-                self._interrupt(progress)
+                if self.accelerator.num_processes == 1:  # of several, the others may be at another update
+                    self._checkpoint(progress)
+                raise KeyboardInterrupt
             if progress.step == last or progress.finished:
                 break
-
-    def _interrupt(self, progress: Progress) -> None:
-        """Save a checkpoint and stop. Of several processes none saves: the others may be at another update."""
-        if self.accelerator.num_processes == 1:
-            self._checkpoint(progress)
-        raise KeyboardInterrupt
 
     def _make_objective(self, train: Sequence[Utterance]) -> Objective:
         """The loss on these utterances; its parameters join the optimiser, without weight decay."""
@@ -249,7 +235,7 @@ class Trainer:
         record: dict[str, Any] = {
             "step": progress.step,
             "epoch": progress.epoch,
-            "lr": self.config.learning_rate * self._factor(progress.step - 1, total),
+            "lr": self.config.learning_rate * rate_factor(self.config, progress.step - 1, total),
             "train_loss": sum(progress.losses) / len(progress.losses) if progress.losses else None,
         }
         progress.losses = []
@@ -274,9 +260,6 @@ class Trainer:
             write()
         self.accelerator.wait_for_everyone()
 
-    def _factor(self, step: int, total: int) -> float:
-        return rate_factor(step, total, self.config.warmup, self.config.schedule)
-
     def _update(self, batch: list[Utterance], step: int, total: int) -> float:
         """One update, in smaller micro-batches from now on if memory runs out; returns its loss."""
         try:
@@ -299,7 +282,7 @@ class Trainer:
         """One update on a global batch; returns its loss, averaged over the labelled utterances of the whole batch."""
         self.model.train()
         for group in self.optimizer.param_groups:
-            group["lr"] = group["initial_lr"] * self._factor(step, total)
+            group["lr"] = group["initial_lr"] * rate_factor(self.config, step, total)
         totals = self.objective.measure(batch, step / total)
         rank, world = self.accelerator.process_index, self.accelerator.num_processes
         micro_batches = chunks(batch, -(-len(batch) // self.micro_batches))
@@ -324,9 +307,11 @@ class Trainer:
             self.optimizer.step()
             self.objective.clamp()
             return value
-        self._on_main(lambda: note_not_finite(self.folder, step, value, norm, [item.id for item in batch]))
+        ids, is_main = [item.id for item in batch], self.accelerator.is_main_process
+        sentence = note_not_finite(self.folder, step, value, norm, ids, write=is_main)
+        self.accelerator.wait_for_everyone()
         if self.config.not_finite == "stop":
-            raise NotFiniteError(not_finite_sentence(self.folder, step, value, norm, len(batch)))
+            raise NotFiniteError(sentence)
         return value
 
     def _totals_of_parts(self, totals: BatchTotals, parts: Sequence[_Part]) -> list[tuple[BatchTotals, BatchTotals]]:
@@ -370,14 +355,13 @@ class Trainer:
         if self.augmenter is None or weight == 1:
             return loss
         partners = self.objective(known[1], output, self.augmenter.partners(part.own), part.micro_batch)
-        mixed: Tensor = weight * loss + (1 - weight) * partners
-        return mixed
+        return weight * loss + (1 - weight) * partners
 
     def predict(self, utterances: Sequence[Utterance], fold: str = "") -> Predictions:
         """Score utterances with the current weights; several processes score each exactly once."""
-        size = self.config.batch_size
+        settings = self.accelerator, self.config.batch_size, fold
         with exact_convolutions(self.accelerator.device, self.config.mixed_precision):
-            return predict(self.module, self.tasks, self.source, utterances, self.accelerator, size, fold)
+            return predict_and_embed(self.module, self.tasks, self.source, utterances, *settings)[0]
 
 
 def make_optimizer(config: RunConfig, module: Downstream | LiveModel) -> torch.optim.AdamW:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from os import PathLike
 from typing import Any
 
+import torch
+import xxhash
 from torch import Tensor, nn
 
 from undertone.audio.read import AudioError, read_audio
-from undertone.upstream.fingerprint import fingerprint
 from undertone.upstream.types import HiddenStates, WaveBatch
 
 
@@ -66,9 +69,33 @@ class Upstream(nn.Module, ABC):
 
     def check_length(self, batch: WaveBatch) -> None:
         """Refuse clips that are longer than the upstream takes."""
+        if math.isinf(self.max_seconds):
+            return
         seconds = int(batch.lengths.max()) / self.sample_rate
         if seconds > self.max_seconds:
             raise ValueError(f"Upstream {self.name!r} {too_long(seconds, self.max_seconds)}")
+
+
+# ---- One hash for everything that decides hidden states.
+
+
+def fingerprint(settings: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
+    """Hex sha256 of settings (JSON) and tensors: names, dtypes, shapes and bytes, whatever their order or device."""
+    return _digest(hashlib.sha256(), settings, tensors)
+
+
+def quick_digest(settings: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
+    """Hex XXH3 of the same, many times faster: it tells whether anything has changed, and is never stored."""
+    return _digest(xxhash.xxh3_128(), settings, tensors)
+
+
+def _digest(digest: Any, settings: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
+    digest.update(json.dumps(settings, sort_keys=True).encode())
+    for name in sorted(tensors):
+        tensor = tensors[name].detach().cpu().contiguous()
+        digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return str(digest.hexdigest())
 
 
 # ---- A clip as an upstream takes it, or why it cannot.

@@ -31,11 +31,8 @@ def in_halves(
 ) -> list[Result]:
     """`compute(items)`; where the memory does not hold them all, of their halves, and so on.
 
-    Args:
-        compute: gives the results of some items in their order, the same whatever shares their batch.
-        items: one or more.
-        describe: names an item in the message.
-        advice: what to do; None: see `too_little`.
+    `compute` gives the results of some items in their order, the same whatever shares their batch; `describe` names an
+    item in the message where one alone does not fit, and `advice` says what to do (None: see `too_little`).
     """
     try:
         return compute(items)
@@ -96,16 +93,14 @@ def packed(module: nn.Module) -> Iterator[None]:
 
 def can_pack(layer: nn.Linear) -> bool:
     """Whether oneDNN takes the weight: float32, on the CPU; and this torch has the operations, which are private."""
-    weight, ops = layer.weight, torch.ops.mkldnn
-    at_hand = torch.backends.mkldnn.is_available() and hasattr(ops, "_reorder_linear_weight")
-    at_hand = at_hand and hasattr(ops, "_linear_pointwise")
-    return PACKING and at_hand and weight.device.type == "cpu" and weight.dtype == torch.float32
+    operations = all(hasattr(torch.ops.mkldnn, name) for name in ("_reorder_linear_weight", "_linear_pointwise"))
+    on_cpu = layer.weight.device.type == "cpu" and layer.weight.dtype == torch.float32
+    return PACKING and torch.backends.mkldnn.is_available() and operations and on_cpu
 
 
 def _linear(weight: Tensor, bias: Tensor | None, input: Tensor) -> Tensor:
     """(..., K) -> (..., N)."""
-    output: Tensor = torch.ops.mkldnn._linear_pointwise(input, weight, bias, "none", [], "")
-    return output
+    return torch.ops.mkldnn._linear_pointwise(input, weight, bias, "none", [], "")
 
 
 # ---- A module at work on several batches at once, on a CPU.
@@ -114,7 +109,6 @@ def _linear(weight: Tensor, bias: Tensor | None, input: Tensor) -> Tensor:
 # for each other: a wav2vec2-base processes 1.1 times as much on two cores.
 
 MOST = 8  # at once: each takes memory for what it computes; further cores split an utterance
-
 
 Module = TypeVar("Module", bound=nn.Module)
 

@@ -65,13 +65,7 @@ def build_upstream(spec: Mapping[str, Any], *, allow: tuple[str, ...] = (), num_
 
 
 def check_allowed(part: str, name: str, allow: tuple[str, ...]) -> None:
-    """Refuse a part of a saved model that is code from outside undertone, unless the caller allows it.
-
-    Args:
-        part: `head` or `upstream`, for the message.
-        name: what the model's config names.
-        allow: packages or files whose code may be run.
-    """
+    """Refuse a saved model's head or upstream that is code from outside undertone, unless `allow` names it."""
     if is_outside(name) and not any(name == entry or name.startswith((f"{entry}.", f"{entry}:")) for entry in allow):
         package = name if name.endswith(".py") else name.split(":")[0].split(".")[0]
         raise ValueError(
@@ -86,8 +80,10 @@ def is_outside(name: str) -> bool:
 
 
 def _make(name: str, options: Mapping[str, Any]) -> Upstream:
-    if not is_outside(name):
-        _check_known(name)
+    if not is_outside(name) and name not in (known := available(ACOUSTIC, Upstream)):
+        if "/" in name or "\\" in name or name.startswith((".", "~")):
+            raise ValueError(f"No such folder: {name!r}. {ALLOWED}")
+        raise ValueError(f"Unknown upstream {name!r}.{nearest(name, known)} {ALLOWED}")
     upstream_class = find_class(name, ACOUSTIC, Upstream)  # type: ignore[type-abstract]
     try:
         upstream = upstream_class(**options)
@@ -95,12 +91,3 @@ def _make(name: str, options: Mapping[str, Any]) -> Upstream:
         raise ValueError(f"Upstream {name!r} does not take the options {dict(options)}: {error}.") from error
     upstream.name, upstream.options = name, dict(options)
     return upstream.eval()
-
-
-def _check_known(name: str) -> None:
-    known = available(ACOUSTIC, Upstream)
-    if name in known:
-        return
-    if "/" in name or "\\" in name or name.startswith((".", "~")):
-        raise ValueError(f"No such folder: {name!r}. {ALLOWED}")
-    raise ValueError(f"Unknown upstream {name!r}.{nearest(name, known)} {ALLOWED}")

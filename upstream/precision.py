@@ -70,10 +70,7 @@ def autocast(device: torch.device, precision: str) -> Iterator[None]:
 def check_precision(upstream: Upstream, device: torch.device, precision: str) -> None:
     """Refuse a precision in which this device computes other hidden states: noise is tried in it and in float32.
 
-    Args:
-        upstream: on `device`, in eval mode.
-        device: where it will compute.
-        precision: `no` (nothing is tried), `bf16` or `fp16`.
+    The upstream is on `device` and in eval mode; with `no` nothing is tried.
     """
     for seconds in PROBES if precision in AUTOCAST else ():
         generator = torch.Generator().manual_seed(0)
@@ -89,17 +86,7 @@ def check_precision(upstream: Upstream, device: torch.device, precision: str) ->
 
 
 def frame_errors(upstream: Upstream, wave: Tensor, device: torch.device, precision: str) -> Tensor:
-    """How far each frame of each layer is off float32: norm of the difference over the norm.
-
-    Args:
-        upstream: on `device`, in eval mode.
-        wave: (N,) float32 samples at the upstream's rate.
-        device: where it computes.
-        precision: `bf16` or `fp16`.
-
-    Returns:
-        (L, T) float32 on the CPU.
-    """
+    """(N,) samples -> (L, T) float32, how far each frame is off float32: norm of the difference over the norm."""
     batch = WaveBatch.collate([wave], upstream.sample_rate).to(device)
     with torch.inference_mode():
         exact = upstream(batch).states[0].float()  # (L, T, D)

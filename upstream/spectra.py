@@ -38,8 +38,7 @@ def cut_frames(samples: Tensor, window: int, hop: int) -> Tensor:
 def power_spectrum(frames: Tensor, size: int) -> Tensor:
     """(..., W) windowed frames -> (..., size // 2 + 1), the power of their Fourier transform of `size` >= W points."""
     if not is_exporting():
-        power: Tensor = torch.fft.rfft(frames, n=size).abs().square()
-        return power
+        return torch.fft.rfft(frames, n=size).abs().square()
     cosines, sines = fourier_basis(int(frames.shape[-1]), size)
     return (frames @ torch.from_numpy(cosines)).square() + (frames @ torch.from_numpy(sines)).square()
 
@@ -80,19 +79,13 @@ class LogMel(nn.Module):
         frames = frames - frames.mean(2, keepdim=True)
         previous = torch.cat([frames[..., :1], frames[..., :-1]], 2)
         power = self.power((frames - PREEMPHASIS * previous) * self.window)  # (B, T, FFT / 2 + 1)
-        mels: Tensor = (power @ self.bank).clamp(min=FLOOR).log()  # (B, T, M)
-        return mels
+        return (power @ self.bank).clamp(min=FLOOR).log()  # (B, T, M)
 
 
 def deltas(features: Tensor, lengths: Tensor) -> Tensor:
-    """The change a frame by regression over 5 frames, as `torchaudio.functional.compute_deltas` of each clip.
+    """(B, T, D) and (B,) real frames -> (B, T, D), the change a frame by regression over 5 frames.
 
-    Args:
-        features: (B, T, D).
-        lengths: (B,) real frames; beyond them the first and the last one are repeated.
-
-    Returns:
-        (B, T, D), of no meaning in the padding.
+    As `torchaudio.functional.compute_deltas` of each clip: the first and the last real frame are repeated.
     """
     places = torch.arange(-2, features.shape[1] + 2, device=features.device).clamp(min=0)  # (T + 4,)
     places = torch.minimum(places[None], lengths[:, None] - 1)  # (B, T + 4)

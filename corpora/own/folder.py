@@ -20,6 +20,7 @@ class Folder(Corpus):
     """Your own data: the names of the subfolders are the emotions."""
 
     licence = "your own"
+    hub_licence = "unknown"
     citation = "your own"
 
     def __init__(self, path: Path, *, speaker: str | None = None) -> None:

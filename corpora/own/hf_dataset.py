@@ -2,7 +2,8 @@
 
 Columns with the names of our fields are used as they are; options name others: `corpus.emotion=label
 corpus.speaker=spk`. Numbers of a ClassLabel become its names; see `undertone.corpora.own.labels` for what other cells
-mean. Other columns of plain values are kept as user-defined columns; those of lists are left out with a note. Without
+mean. `corpus` and `votes` are read as in a table where they are text.
+Other columns of plain values are kept as user-defined columns; those of lists are left out with a note. Without
 `corpus.split` all splits are read, and train, validation and test become the column `split`.
 
 `datasets` decodes nothing, so neither torchcodec nor ffmpeg is needed. Audio that is embedded in the dataset's files is
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 CACHE = Path("~/.cache/undertone/hf")
 FIELDS = ("emotion", "speaker", "gender", "session", "text", *DIMENSIONS)
+_WRITTEN = ("corpus", "votes")  # by `undertone prepare --to-dataset`; columns of text
 _PLAIN = ("string", "large_string", "bool", "int", "uint", "float")
 
 
@@ -87,10 +89,11 @@ class HfDataset(Corpus):
         numbers = [number for table in splits.values() for number in range(len(table))]
         labels = Labels(self.where, numbers, typed=True)
         fields = list(dict.fromkeys(field for names in columns.values() for field in names))
-        values = {
-            field: labels.read(field, self._cells({split: columns[split].get(field) for split in splits}, splits))
-            for field in fields
-        }
+        cells = {field: self._cells({split: columns[split].get(field) for split in splits}, splits) for field in fields}
+        votes = cells.pop("votes", [None] * len(numbers))
+        values = {field: labels.read(field, cells[field]) for field in cells}
+        if any(votes):
+            values["emotion"], values["votes"] = labels.emotions(cells.get("emotion", [None] * len(numbers)), votes)
         own = self._own(labels, splits, {self.audio, *(name for names in columns.values() for name in names.values())})
         self.notes = labels.notes
         names = {alias: name for name, aliases in SPLITS.items() for alias in aliases}
@@ -101,8 +104,9 @@ class HfDataset(Corpus):
                 "id": f"{split}/{number:06d}",
                 "path": self._path(cell, root, number),
                 "split": names.get(split.lower()) if self.split is None else None,
-                **{field: cells[place] for field, cells in values.items()},
-                "extra": {name: cells[place] for name, cells in own.items()},
+                **{field: found[place] for field, found in values.items()},
+                "corpus": values["corpus"][place] if "corpus" in values else self.name,
+                "extra": {name: found[place] for name, found in own.items()},
             }
 
     def _splits(self) -> dict[str, Dataset]:
@@ -139,6 +143,8 @@ class HfDataset(Corpus):
 
     def _columns(self, table: Dataset) -> dict[str, str]:
         """{field of `Utterance`: column} of those that are present."""
+        import datasets
+
         present = table.column_names
         wanted = {"audio": self.audio, **self.columns}
         for field, name in wanted.items():
@@ -146,7 +152,8 @@ class HfDataset(Corpus):
                 raise ValueError(
                     f"{self.where} has no column {name!r}.{nearest(name, present)} Choose one: corpus.{field}=COLUMN."
                 )
-        return {field: field for field in FIELDS if field in present} | self.columns
+        texts = [name for name in _WRITTEN if name in present and table.features[name] == datasets.Value("string")]
+        return {field: field for field in (*FIELDS, *texts) if field in present} | self.columns
 
     def _undecoded(self, table: Dataset) -> Dataset:
         """The table with its audio as {bytes, path}."""

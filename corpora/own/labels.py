@@ -19,6 +19,7 @@ import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
+from functools import lru_cache
 from typing import Any
 
 from undertone.corpora.manifest import DIMENSIONS, sum_votes
@@ -62,6 +63,8 @@ class Labels:
         Raises:
             ValueError: an invalid cell; the message names its row.
         """
+        if all(cell is None for cell in cells):
+            return list(cells)
         for number, cell in zip(self.numbers, cells, strict=True):
             if _is_nested(cell):
                 raise ValueError(
@@ -119,7 +122,7 @@ class Labels:
     def _without_missing(self, column: str, cells: Iterable[Any]) -> list[Any]:
         values, words = [], Counter[str]()
         for cell in cells:
-            value = " ".join(unicodedata.normalize("NFC", cell).split()) if isinstance(cell, str) else cell
+            value = _one_blank(cell) if isinstance(cell, str) else cell
             if isinstance(value, str) and value.casefold() in MISSING:
                 words[value] += bool(value)
                 value = None
@@ -240,9 +243,8 @@ def same(text: str) -> str:
 def _spelling(texts: Iterable[str | None]) -> dict[str, str]:
     """{text: the spelling that is kept}: the most frequent one; of equally frequent ones the one in lower case."""
     groups: defaultdict[str, Counter[str]] = defaultdict(Counter)
-    for text in texts:
-        if text is not None:
-            groups[same(text)][text] += 1
+    for text, count in Counter(text for text in texts if text is not None).items():
+        groups[same(text)][text] = count
 
     def order(item: tuple[str, int]) -> tuple[int, bool, str]:
         return -item[1], item[0] != item[0].lower(), item[0]
@@ -257,14 +259,19 @@ def _text(value: Any) -> str | None:
         return None
     if isinstance(value, float) and value.is_integer():
         value = int(value)
-    return " ".join(unicodedata.normalize("NFC", str(value)).split()) or None
+    return _one_blank(str(value)) or None
+
+
+@lru_cache(4096)
+def _one_blank(text: str) -> str:
+    """The text without outer or double blanks, in Unicode's composed form; a column has few different ones."""
+    return " ".join(unicodedata.normalize("NFC", text).split())
 
 
 def _whole(texts: list[str | None]) -> list[str | None]:
     """`3.0` -> `3` if all values of the column are like that: pandas writes integers with gaps so."""
-    matches = [None if text is None else _WHOLE.fullmatch(text) for text in texts]
-    if all(match for text, match in zip(texts, matches, strict=True) if text is not None):
-        return [match[1] if match else None for match in matches]
+    if all(text is None or _WHOLE.fullmatch(text) for text in texts):
+        return [None if text is None else text.partition(".")[0] for text in texts]
     return texts
 
 
@@ -279,4 +286,6 @@ def _number(value: Any) -> float | None:
 
 
 def _is_nested(cell: Any) -> bool:
+    if cell is None or isinstance(cell, str):
+        return False
     return isinstance(cell, list | tuple | set | dict | bytes | bytearray) or hasattr(cell, "__array__")

@@ -1,17 +1,19 @@
 """A manifest that `undertone prepare --out FOLDER` wrote, used in place of its corpus.
 
-Its files are checked again. If it is of one built-in corpus, that corpus' protocols, licence and citation apply.
+Files that have changed since are read again. If it is of one built-in corpus, that corpus' protocols, licence and
+citation apply.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from undertone.corpora.corpus import Corpus
 from undertone.corpora.folds import Fold
 from undertone.corpora.manifest import COLUMNS, Manifest
+from undertone.corpora.measured import MEASURED_FILE, Measured, Segment, load_measured
 
 MEASURED = ("duration", "audio_hash", "size", "mtime_ns", "overlap")  # `prepare` measures these again
 
@@ -20,13 +22,14 @@ class ManifestFolder(Corpus):
     """A prepared manifest, used in place of its corpus."""
 
     licence = "see its corpora"
+    hub_licence = "unknown"  # each of its corpora is asked
     citation = "see its corpora"
     confined = True
 
     def __init__(self, path: Path) -> None:
         from undertone.corpora import corpus_names, load_corpus
 
-        self.manifest = Manifest.load(path)
+        self.path, self.manifest = path, Manifest.load(path)
         corpora = sorted(set(self.manifest.column("corpus")))
         self.name = "+".join(corpora)
         self.url = str(path)
@@ -34,6 +37,7 @@ class ManifestFolder(Corpus):
         self.source = load_corpus(self.name) if self.name in corpus_names() else None
         if self.source is not None:
             self.licence, self.citation, self.url = self.source.licence, self.source.citation, self.source.url
+            self.hub_licence = self.source.hub_licence
             self.default_protocol, self.own_protocols = self.source.default_protocol, self.source.own_protocols
 
     def rows(self, root: Path) -> Iterator[dict[str, Any]]:
@@ -41,6 +45,10 @@ class ManifestFolder(Corpus):
         names = [name for name in COLUMNS if name not in MEASURED]
         for values in zip(*(self.manifest.column(name) for name in names), strict=True):
             yield dict(zip(names, values, strict=True))
+
+    def measured(self) -> Mapping[Segment, Measured]:
+        """See `Corpus.measured`."""
+        return load_measured(self.path / MEASURED_FILE)
 
     def folds(
         self, manifest: Manifest, protocol: str | None = None, num_folds: int | None = None, seed: int = 0

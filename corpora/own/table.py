@@ -34,6 +34,7 @@ COLUMNS = ("file", "speaker", *TARGETS, "start", "end", "session", "split", "tex
 TEXT_FORMATS = (".csv", ".tsv")
 
 _READ = ("speaker", "gender", "session", "split", "text", "corpus", *DIMENSIONS)
+_PLAIN = re.compile(r"(?![/.])(?:[^/\\]|/(?![/.]))+(?<!/)")  # a relative path that pathlib leaves as it is
 _SEPARATOR = re.compile(r"\s*sep=(.)\s*", re.IGNORECASE)
 
 Row = tuple[int, dict[str, Any]]
@@ -44,6 +45,7 @@ class Table(Corpus):
     """Your own data: file, speaker, emotion, ..., one row per utterance."""
 
     licence = "your own"
+    hub_licence = "unknown"
     citation = "your own"
     default_protocol = "auto"
     confined = True
@@ -73,20 +75,23 @@ class Table(Corpus):
         read["emotion"], read["votes"] = labels.emotions(columns["emotion"], columns["votes"])
         own = {name: labels.own(name, columns[name]) for name in names if name not in COLUMNS}
         self.notes = labels.notes
+        extra = {name: values for name, values in own.items() if values is not None}
+        located = _Located(root)
         for row, (number, cells) in enumerate(rows):
             if cells.get("file") is None:
                 raise ValueError(f"{self.path.name}, row {number}: no file. Every row needs one.")
-            times = {name: self._time(number, cells, name) for name in ("start", "end")}
-            path = _present(Path(str(cells["file"])), root)
+            start, end = (self._time(number, cells, name) if name in names else None for name in ("start", "end"))
+            name, path = located(str(cells["file"]))
             series = cells.get("series")
             yield {
-                "id": _id(path, root, **times),
-                "path": root / path,
-                **times,
                 **{name: values[row] for name, values in read.items()},
+                "id": id_of(name, start, end),
+                "path": path,
+                "start": start,
+                "end": end,
                 "corpus": read["corpus"][row] or self.name,
-                "series": str(root / _present(Path(str(series)), root)) if series else None,
-                "extra": {name: values[row] for name, values in own.items() if values is not None},
+                "series": located(str(series))[1] if series else None,
+                "extra": {name: values[row] for name, values in extra.items()},
             }
 
     def _check_columns(self, columns: list[str]) -> None:
@@ -196,13 +201,22 @@ def _cell(value: Any) -> Any:
     return None if value == "" or (isinstance(value, float) and math.isnan(value)) else value
 
 
-def _present(path: Path, root: Path) -> Path:
-    """The path, with slashes if it was written on Windows and only that file exists."""
-    other = Path(str(path).replace("\\", "/"))
-    return other if other != path and not (root / path).exists() and (root / other).exists() else path
+class _Located:
+    """The path of a file below the root, for its id, and its whole path; with slashes if it was written on Windows."""
+
+    def __init__(self, root: Path) -> None:
+        self.root, self.before = root, str(root / "x")[:-1]
+
+    def __call__(self, text: str) -> tuple[str, str]:
+        if _PLAIN.fullmatch(text) and not (self.before and text.startswith(self.before)):
+            return text, self.before + text  # what follows takes pathlib 30 us
+        path, other = Path(text), Path(text.replace("\\", "/"))
+        if other != path and not (self.root / path).exists() and (self.root / other).exists():
+            path = other
+        below = path.relative_to(self.root) if path.is_relative_to(self.root) else path
+        return below.as_posix(), str(self.root / path)
 
 
-def _id(path: Path, root: Path, start: float | None, end: float | None) -> str:
-    """The file's path below the root, and the span if there is one: `calls/01.wav`, `calls/01.wav#1.5-3.2`."""
-    name = (path.relative_to(root) if path.is_relative_to(root) else path).as_posix()
+def id_of(name: str, start: float | None, end: float | None) -> str:
+    """The file, and the span if there is one: `calls/01.wav`, `calls/01.wav#1.5-3.2`."""
     return name if start is None and end is None else f"{name}#{start or 0:.10g}-{'' if end is None else f'{end:.10g}'}"

@@ -20,8 +20,6 @@ class AttentionHead(Head):
     is. Take `linear` to compare upstreams by SUPERB's protocol.
 
     Args:
-        input_sizes: {stream: D}, one stream.
-        tasks: what is predicted.
         hidden_size: channels of projection and convolution, and size of the embedding.
         kernel_size: frames that the convolution sees; odd.
         stride: frames that the convolution moves; 2 halves the work after it.

@@ -21,11 +21,10 @@ class CrnnHead(Head):
 
     The graph of Huang & Narayanan, ICME 2017 (pooling=convolutional), of Li, Zhao & Kawahara, Interspeech 2019
     (pooling=attention, two tasks), and with channels=[] the recurrent part alone, on any upstream. The sizes are ours.
+    Tasks of the level `frame` are predicted from the LSTM's frames.
     Take `attention` on a pretrained upstream: its frames have seen their neighbours already.
 
     Args:
-        input_sizes: {stream: D}, one stream.
-        tasks: what is predicted; of the level `frame`, from the LSTM's frames.
         channels: maps of each convolution; []: no CNN.
         strides: [frames, bands] that each convolution moves.
         kernel_size: frames and bands that a convolution sees; odd.
@@ -62,7 +61,13 @@ class CrnnHead(Head):
         self.cnn = SpectralCnn(input_size, channels, strides, kernel_size, num_maps)
         self.rnn = BiLstm(self.cnn.output_size, hidden_size, num_layers, dropout) if num_layers else None
         size = self.rnn.output_size if self.rnn is not None else self.cnn.output_size
-        self.pooling: Any = _make_pooling(pooling, size, attention_kernel)
+        self.pooling: Any
+        if pooling == "last":
+            self.pooling = LastStatePooling(size)
+        elif pooling == "convolutional":
+            self.pooling = ConvolutionalPooling(size, attention_kernel)
+        else:
+            self.pooling = JoinedPooling(pooling, size)
         self.embed = nn.Linear(self.pooling.output_size, hidden_size)
         self.dropout = nn.Dropout(dropout)
         utterance = [task for task in tasks if task.level == "utterance"]
@@ -101,11 +106,3 @@ class ConvolutionalPooling(nn.Module):
         features = zero_padding(frames)
         attention = masked_attention(self.score(features.transpose(1, 2)).squeeze(1), frames)  # (B, T)
         return Pooled(torch.einsum("bt,btd->bd", attention, features), attention)
-
-
-def _make_pooling(name: str, size: int, attention_kernel: int) -> Any:
-    if name == "last":
-        return LastStatePooling(size)
-    if name == "convolutional":
-        return ConvolutionalPooling(size, attention_kernel)
-    return JoinedPooling(name, size)

@@ -20,8 +20,6 @@ class DenseHead(Head):
     `dense_frames` where frames should be reconstructed, `svm` where there is little data.
 
     Args:
-        input_sizes: {stream: D}, one stream.
-        tasks: what is predicted.
         hidden_size: width of the layers.
         num_layers: how many.
         dropout: of the input.

@@ -23,8 +23,6 @@ class EcapaHead(Head):
     0.1 to 0.4 points of accuracy with it.
 
     Args:
-        input_sizes: {stream: D}, one stream.
-        tasks: what is predicted.
         channels: C of the convolutions, a multiple of `scale`; three times as many are pooled.
         scale: groups of a Res2 convolution.
         attention_size: bottleneck of the attention and of squeeze-and-excitation.
@@ -111,8 +109,7 @@ class _Convolution(nn.Module):
 
     def forward(self, features: Tensor, mask: Tensor) -> Tensor:
         hidden = self.convolution(features.transpose(1, 2)).transpose(1, 2)  # (B, T, C)
-        normed: Tensor = self.norm(hidden.relu(), mask)
-        return normed
+        return self.norm(hidden.relu(), mask)
 
 
 class _Block(nn.Module):
@@ -137,5 +134,4 @@ class _Block(nn.Module):
         hidden = self.leave(torch.cat(parts, dim=-1), mask)  # (B, T, C)
         mean = hidden.sum(1) / mask.sum(1, keepdim=True)  # (B, C), hidden is 0 on padding
         gate = self.excite(self.squeeze(mean).relu()).sigmoid()  # (B, C)
-        added: Tensor = features + hidden * gate.unsqueeze(1)
-        return added
+        return features + hidden * gate.unsqueeze(1)

@@ -19,8 +19,6 @@ class FramesHead(Head):
     utterances are labelled, `attention` is the better choice.
 
     Args:
-        input_sizes: {stream: D}, one stream.
-        tasks: what is predicted.
         hidden_size: channels of the convolution.
         kernel_size: frames that the convolution sees; odd.
         dropout: of whole input features over a clip and of hidden frames.

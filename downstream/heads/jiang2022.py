@@ -28,8 +28,6 @@ class Jiang2022Head(Head):
     defaults are narrow, the system of this name has the paper's size.
 
     Args:
-        input_sizes: {stream: D}, one stream.
-        tasks: what is predicted.
         spectral_size: how many of the D features, the first, are the CNN's picture, the others being the BLSTM's;
             0: both get all.
         num_maps: of the picture: 3 of levels, deltas and accelerations.
@@ -132,7 +130,7 @@ class _CnnBranch(nn.Module):
         for place, convolution in enumerate(self.convolutions):
             maps = convolution(maps).relu()
             lengths = (lengths - 1) // self.strides[place] + 1
-            maps = _zeroed(maps, lengths)
+            maps = maps * length_mask(lengths, maps.shape[2])[:, None, :, None]  # without the bias in the padding
             if place in self.pooled:
                 maps = F.max_pool2d(maps, 2, ceil_mode=True)  # nothing is below the padding's zeros
                 lengths = (lengths - 1) // 2 + 1
@@ -206,13 +204,7 @@ def _stretched(maps: Tensor, lengths: Tensor, size: int) -> Tensor:
     return at(before).lerp(at(torch.minimum(before + 1, lengths[:, None] - 1)), shares)
 
 
-def _zeroed(maps: Tensor, lengths: Tensor) -> Tensor:
-    """(B, C, T, F) with zeros on padding, where the bias is otherwise."""
-    return maps * length_mask(lengths, maps.shape[2])[:, None, :, None]
-
-
 def _normed(norm: MaskedBatchNorm, vectors: Tensor) -> Tensor:
     """(B, D) batch-normalised; a batch of one, which has no statistics, by the running ones."""
     real = torch.ones(vectors.shape[0], 1, dtype=torch.bool, device=vectors.device)
-    normed: Tensor = norm(vectors.unsqueeze(1), real)[:, 0]  # (B, D)
-    return normed
+    return norm(vectors.unsqueeze(1), real)[:, 0]  # (B, D)

@@ -20,8 +20,6 @@ class LinearHead(Head):
     are all it needs. Take `attention` instead when the score matters more than comparing upstreams.
 
     Args:
-        input_sizes: {stream: D}, one stream.
-        tasks: what is predicted.
         hidden_size: width of the projection.
     """
 

@@ -43,16 +43,8 @@ def squared_hinge(rows: np.ndarray, signs: np.ndarray, weights: np.ndarray, valu
 
     Newton's method on the utterances inside the margin (Keerthi & DeCoste 2005; Chapelle 2007), solved in as many
     unknowns as there are of these, or features, whichever are fewer. It ends with the exact solution, once a full step
-    leaves the same utterances inside.
-
-    Args:
-        rows: (N, R).
-        signs: (N,), +1 or -1.
-        weights: (N,), > 0.
-        values: of C; each starts from the solution of the one before.
-
-    Returns:
-        (values, R) float64.
+    leaves the same utterances inside; each C starts from the solution of the one before. Rows (N, R), signs (N,) +1 or
+    -1, weights (N,) > 0 -> (values, R) float64.
     """
     gram = rows @ rows.T if len(rows) <= rows.shape[1] else None  # (N, N)
     w = np.zeros(rows.shape[1])

@@ -23,11 +23,10 @@ class Trigeorgis2016Head(Head):
 
     Trigeorgis et al., "Adieu features?", ICASSP 2016: conv of 5 ms, half-wave rectifier, pooling by 2 in time, conv of
     500 ms, max over groups of channels, frames of 40 ms, BLSTM. The frames are to be those of the upstream `waveform`,
-    laid end to end. The defaults are narrow; the system of this name has the paper's size (40 filters, 2 x 128 units).
+    an even number of samples each, laid end to end. The defaults are narrow; the system of this name has the paper's
+    size (40 filters, 2 x 128 units).
 
     Args:
-        input_sizes: {stream: D}, one stream; D samples a frame, an even number.
-        tasks: what is predicted, frame by frame or of whole utterances.
         filters: channels of both convolutions.
         num_maps: channels that are left of them by the max over `filters / num_maps` neighbours.
         short_taps: samples that the first convolution sees: 5 ms.
@@ -67,10 +66,7 @@ class Trigeorgis2016Head(Head):
             raise ValueError(f"Head 'trigeorgis2016': pooling must be mean or last, got {pooling!r}.")
         self.num_maps, self.noise = num_maps, noise
         self.short = nn.Conv1d(1, filters, short_taps)
-        self.around = (
-            (short_taps - 1) // 2,
-            short_taps // 2,
-        )  # zeros before and after, so that as many samples come out
+        self.around = ((short_taps - 1) // 2, short_taps // 2)  # zeros before and after: as many samples come out
         self.long = LongConvolution(filters, filters, long_taps)
         self.dropout = nn.Dropout(dropout)
         self.rnn = BiLstm(num_maps * frame_size // 2, hidden_size, num_layers)
@@ -93,9 +89,7 @@ class Trigeorgis2016Head(Head):
         samples = zero_padding(frames).reshape(num_utterances, 1, -1)  # (B, 1, T D)
         maps = self.short(F.pad(samples, self.around)).relu()  # (B, C, T D)
         real = frames.mask[:, None, :, None]  # (B, 1, T, 1)
-        maps = (
-            maps.reshape(num_utterances, -1, num_frames, size) * real
-        )  # (B, C, T, D): without the bias in the padding
+        maps = maps.reshape(num_utterances, -1, num_frames, size) * real  # (B, C, T, D), no bias in the padding
         maps = self.dropout(F.max_pool1d(maps.flatten(2), 2))  # (B, C, T D / 2)
         maps = self.long(maps).unflatten(1, (self.num_maps, -1)).amax(2)  # (B, num_maps, T D / 2)
         maps = self.dropout(maps).reshape(num_utterances, self.num_maps, num_frames, size // 2)

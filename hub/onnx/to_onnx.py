@@ -11,25 +11,23 @@ from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from undertone.common.discovery import available
 from undertone.common.files import new_folder, write_json
+from undertone.downstream.head import task_output
 from undertone.downstream.model import UndertoneModel, utterance_logits
-from undertone.downstream.task import Task, free_name
+from undertone.downstream.task import free_name
 from undertone.upstream import HiddenStates, WaveBatch
 from undertone.upstream.acoustic._base import BatchedAcoustic
 from undertone.upstream.acoustic._opensmile import OpenSmile
 from undertone.upstream.acoustic.contours import Contours
 from undertone.upstream.base import Upstream
 from undertone.upstream.hf.upstream import HFUpstream
-
-if TYPE_CHECKING:
-    import numpy as np
-
 
 GRAPH, QUANTISED, ABOUT, SCRIPT = "model.onnx", "model.int8.onnx", "model.json", "predict.py"
 CHECK_SECONDS = (0.5, 3.0, 15.0)
@@ -48,16 +46,32 @@ class OnnxModel:
 
     Attributes:
         folder: model.onnx, model.int8.onnx, model.json (tasks, sample rate), predict.py.
-        size, int8_size: bytes of the graphs.
-        difference, int8_difference: the largest one between a score of the graph and of PyTorch, over a padded batch
-            of noises of `CHECK_SECONDS`.
+        size: bytes of model.onnx.
+        difference: the largest one between a score of the graph and of PyTorch, over a padded batch of noises of
+            `CHECK_SECONDS`.
+        int8: of model.int8.onnx; None where it would not be smaller, and is not written.
     """
 
     folder: Path
     size: int
-    int8_size: int
     difference: float
-    int8_difference: float
+    int8: Int8Model | None
+
+
+@dataclass(frozen=True)
+class Int8Model:
+    """The graph with its matrices in int8.
+
+    Attributes:
+        size: bytes.
+        difference: as of `OnnxModel`, each noise alone.
+        in_batch: how far sharing a padded batch moves a score. The inputs of a matrix are quantised by the range of
+            all that it is given, so that an utterance depends on its batch.
+    """
+
+    size: int
+    difference: float
+    in_batch: float
 
 
 def upstream_graph(upstream: Upstream) -> tuple[Any, int]:
@@ -98,11 +112,11 @@ class ScoreGraph(nn.Module):
         longest = self.upstream.frame_lengths(torch.scalar_tensor(samples.shape[1], dtype=torch.int64))
         states = self.upstream.states(samples, lengths, frames, padded=True, longest=longest)  # (B, L, T, D)
         output = self.model.downstream(HiddenStates(states, frames))
-        return tuple(_scores(task, utterance_logits(output, task.name)) for task in self.model.tasks)
+        return tuple(task_output(task, utterance_logits(output, task.name)) for task in self.model.tasks)
 
 
 def to_onnx(model: UndertoneModel, folder: str | Path) -> OnnxModel:
-    """Write a model as ONNX, whole and with its matrices in int8, beside a script that predicts with it.
+    """Write a model as ONNX, also with its matrices in int8 where that is smaller, and a script that predicts with it.
 
     Batch and length are dynamic; `lengths` is an input, so that padding changes nothing there either. The graph is run
     by onnxruntime and compared with PyTorch before the folder is there.
@@ -129,17 +143,27 @@ def to_onnx(model: UndertoneModel, folder: str | Path) -> OnnxModel:
         write_json(draft / ABOUT, _about(model, min_samples))
         shutil.copyfile(Path(__file__).parent / "predict_onnx.py.j2", draft / SCRIPT)
         expected = _run_torch(model, waves)
-        differences = [
-            max(float(abs(found - wanted).max()) for found, wanted in zip(scores, expected, strict=True))
-            for scores in (_run_onnx(onnxruntime, draft / name, waves) for name in (GRAPH, QUANTISED))
-        ]
-        if not differences[0] <= TOLERANCE:
+        difference = _largest(_run_onnx(onnxruntime, draft / GRAPH, waves), expected)
+        if not difference <= TOLERANCE:
             raise ValueError(
                 f"onnxruntime {onnxruntime.__version__} gives scores that differ from PyTorch's by "
-                f"{differences[0]:.2g}; nothing was exported. Report this with the upstream's model_type and the head."
+                f"{difference:.2g}; nothing was exported. Report this with the upstream's model_type and the head."
             )
         sizes = [(draft / name).stat().st_size for name in (GRAPH, QUANTISED)]
-    return OnnxModel(Path(folder), *sizes, *differences)
+        int8 = None
+        if sizes[1] < sizes[0]:
+            rows = [_run_onnx(onnxruntime, draft / QUANTISED, [wave]) for wave in waves]
+            alone = [np.concatenate(of_task) for of_task in zip(*rows, strict=True)]
+            together = _run_onnx(onnxruntime, draft / QUANTISED, waves)
+            int8 = Int8Model(sizes[1], _largest(alone, expected), _largest(together, alone))
+        else:
+            (draft / QUANTISED).unlink()
+    return OnnxModel(Path(folder), sizes[0], difference, int8)
+
+
+def _largest(found: Sequence[np.ndarray], wanted: Sequence[np.ndarray]) -> float:
+    """The largest difference of a score of any task."""
+    return max(float(abs(some - other).max()) for some, other in zip(found, wanted, strict=True))
 
 
 @contextmanager
@@ -211,14 +235,10 @@ def _noises(sample_rate: int) -> list[Tensor]:
 
 def _run_torch(model: UndertoneModel, waves: Sequence[Tensor]) -> list[np.ndarray]:
     output = model.predict_batch(WaveBatch.collate(list(waves), model.sample_rate))
-    return [_scores(task, utterance_logits(output, task.name)).numpy() for task in model.tasks]
+    return [task_output(task, utterance_logits(output, task.name)).numpy() for task in model.tasks]
 
 
 def _run_onnx(onnxruntime: Any, path: Path, waves: Sequence[Tensor]) -> list[np.ndarray]:
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     batch = WaveBatch.collate(list(waves), 1)
     return list(session.run(None, {"samples": batch.samples.numpy(), "lengths": batch.lengths.numpy()}))
-
-
-def _scores(task: Task, logits: Tensor) -> Tensor:
-    return logits.softmax(-1) if task.has_classes else logits

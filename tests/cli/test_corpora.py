@@ -107,3 +107,24 @@ def test_a_leak_is_refused_and_allowed_by_flag(small_corpus: Path, store: Path, 
     assert undertone(*words).fails_with("Fold 'split': train and dev share 4 speakers: leaked/F1")
     allowed = undertone(*words, "--allow-leak")
     assert allowed.status == 0 and "SPEAKER-DEPENDENT: test speakers may be in training" in allowed.out, allowed.err
+
+
+def test_describe_prints_a_table_and_writes_a_page(small_corpus: Path, tmp_path: Path) -> None:
+    outcome = undertone("describe", small_corpus, "--out", tmp_path / "page")
+    assert outcome.status == 0, outcome.err
+    assert "4, with 16 each" in outcome.out and f"page {tmp_path / 'page' / 'describe.html'}" in outcome.out
+    facts = json.loads((tmp_path / "page" / "describe.json").read_text())
+    assert facts["labels"]["sad"] == {"female": 8, "male": 8, "all": 16}
+    page = (tmp_path / "page" / "describe.html").read_text()
+    assert page.count("<svg") == 3 and "Labels by gender" in page and "http" not in page.replace("http-equiv", "")
+
+
+def test_prepare_writes_other_formats(small_corpus: Path, tmp_path: Path) -> None:
+    words = ("--out", tmp_path / "m", "--to-dataset", tmp_path / "set", "--to-audformat", tmp_path / "db")
+    outcome = undertone("prepare", small_corpus, *words)
+    assert outcome.status == 0, outcome.err
+    assert f"dataset {tmp_path / 'set'}" in outcome.out and f"audformat {tmp_path / 'db'}" in outcome.out
+    assert (tmp_path / "set" / "data" / "train-00000.parquet").is_file() and (tmp_path / "db" / "db.yaml").is_file()
+    table = write_table(tmp_path / "t.csv", [row | {"corpus": "iemocap"} for row in rows_of(small_corpus)])
+    refused = undertone("prepare", table, "--out", tmp_path / "m", "--push-dataset", "user/name")
+    assert refused.fails_with("iemocap may not be published by you: its licence is 'USC SAIL release form")

@@ -163,3 +163,10 @@ def test_weighted_sums_over_parts_divided_by_the_whole_weight_give_the_gradient_
     parts = [task_loss(task, logits[rows], targets[rows], options, WEIGHTS)[0] for rows in ([0], [1], [2, 3])]
     summed = sum(parts) / loss_count(task, targets, WEIGHTS)
     torch.testing.assert_close(torch.autograd.grad(summed, logits)[0], whole)
+
+
+def test_ccc_loss_of_a_batch_without_any_annotated_time_is_nothing():
+    logits = torch.zeros(0, 1, requires_grad=True)
+    total, count = task_loss(AROUSAL, logits, torch.zeros(0))
+    total.backward()
+    assert float(total) == count == 0 and logits.grad is not None

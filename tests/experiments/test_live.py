@@ -164,7 +164,7 @@ def test_one_layer_of_an_upstream_that_learns(opened, tmp_path, mode):
     run = opened(f"mode={mode}", "layers=1")
     module = train(run, tmp_path / "fold")
     assert module.downstream.layer_sum.layer_weights().tolist() == [0, 1, 0]
-    merged = run.training_of_everyone(run.config).model(module, []).upstream
+    merged = run.training_of_everyone(run.config).model(module, list(run.manifest)).upstream
     before, after = run.upstream.model.state_dict(), merged.model.state_dict()
     changed = {key for key in before if not torch.equal(before[key], after[key])}
     assert any("encoder.layers.0." in key for key in changed)

@@ -10,6 +10,7 @@ import sys
 import numpy as np
 import pytest
 import torch
+from huggingface_hub import ModelCard
 from safetensors.torch import load_file
 
 from undertone.downstream.config import UndertoneConfig
@@ -128,6 +129,15 @@ def test_padded_batches_agree_where_they_are_said_to(name, models, waves, alone,
         assert difference < 1e-4
     elif name in ("tiny-wav2vec2", "tiny-hubert", "tiny-wavlm"):
         assert difference > 1e-3, "transformers' group norm hears the padding: were it mended, EXACT would hold more"
+
+
+@pytest.mark.parametrize("name", NATIVE)
+def test_the_folder_says_whether_it_may_be_padded(name, exports):
+    card = ModelCard.load(exports[name].folder / "README.md")
+    warned = "Give it one clip at a time" in card.text
+    assert warned != exports[name].exact_in_batches and ("Padding changes nothing" in card.text) != warned
+    assert card.data.pipeline_tag == "audio-classification" and "angry, happy, sad" in card.text
+    assert str(exports[name].folder.parent.parent) not in card.text, "no path of this machine"
 
 
 def test_the_classes_are_transformers_own(alone, exports):

@@ -28,6 +28,9 @@ ROUTES = [
     ("POST", r"/api/validate-yaml", "validate_yaml"),
     ("POST", rf"/api/models/{REPO}/preupload/(?P<revision>[^/]+)", "preupload"),
     ("POST", rf"/api/models/{REPO}/commit/(?P<revision>[^/]+)", "commit"),
+    ("POST", rf"/api/models/{REPO}/branch/(?P<branch>[^/]+)", "branch"),
+    ("POST", rf"/api/models/{REPO}/tag/(?P<revision>[^/]+)", "tag"),
+    ("GET", rf"/api/models/{REPO}/refs", "refs"),
     ("POST", rf"/api/models/{REPO}/paths-info/(?P<revision>[^/]+)", "paths_info"),
     ("GET", rf"/api/models/{REPO}/tree/(?P<revision>[^/]+)", "tree"),
     ("GET", rf"/api/models/{REPO}(/revision/(?P<revision>[^/]+))?", "info"),
@@ -112,6 +115,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _dispatch(self) -> None:
         path = unquote(urlsplit(self.path).path)
+        path = path.replace("/api/datasets/", "/api/models/", 1).removeprefix(
+            "/datasets"
+        )  # data sets live beside models
         size = int(self.headers.get("Content-Length", 0))
         self._breaks_off = self.hub.dropped(f"{self.command} {path}")
         self.hub.requests.append(f"{self.command} {path}")
@@ -174,8 +180,12 @@ class _Handler(BaseHTTPRequestHandler):
         return repo
 
     def _commit_at(self, repo_id: str, revision: str | None) -> Commit:
-        commits = self._repo(repo_id).commits
-        found = [commit for commit in commits if commit.oid == revision]
+        repo = self._repo(repo_id)
+        commits = repo.commits
+        if revision in repo.branches:
+            return repo.branches[revision][-1]
+        every = [*commits, *(commit for branch in repo.branches.values() for commit in branch)]
+        found = [commit for commit in every if commit.oid == repo.tags.get(str(revision), revision)]
         if not found and revision not in (None, "main"):
             raise Refused(404, f"Invalid rev id: {revision}", "RevisionNotFound")
         return found[0] if found else commits[-1]
@@ -265,11 +275,36 @@ class _Handler(BaseHTTPRequestHandler):
                 del files[value["path"]]
             else:
                 raise Refused(400, f"unknown operation {item['key']!r}")
-        commit = Commit(message, files, head.oid)
-        self._repo(repo).commits.append(commit)
-        self._json({"commitUrl": f"{self.hub.endpoint}/{repo}/commit/{commit.oid}", "commitOid": commit.oid})
+        commit, kept = Commit(message, files, head.oid), self._repo(repo)
+        answer = {"commitUrl": f"{self.hub.endpoint}/{repo}/commit/{commit.oid}", "commitOid": commit.oid}
+        if "create_pr=1" in self.path:
+            kept.pull_requests.append(commit)
+            answer["pullRequestUrl"] = f"{self.hub.endpoint}/{repo}/discussions/{len(kept.pull_requests)}"
+        else:
+            kept.branches.get(revision, kept.commits).append(commit)
+        self._json(answer)
+
+    def _branch(self, body: bytes, repo: str, branch: str) -> None:
+        self._require_token()
+        kept = self._repo(repo)
+        if branch in kept.branches or branch == "main":
+            raise Refused(409, f"Reference already exists: {branch}")
+        kept.branches[branch] = list(kept.commits)
+        self._json({})
+
+    def _tag(self, body: bytes, repo: str, revision: str) -> None:
+        self._require_token()
+        self._repo(repo).tags[json.loads(body)["tag"]] = self._commit_at(repo, revision).oid
+        self._json({})
 
     # ---- reading
+
+    def _refs(self, body: bytes, repo: str) -> None:
+        tags = [
+            {"name": name, "ref": f"refs/tags/{name}", "targetCommit": oid}
+            for name, oid in self._repo(repo).tags.items()
+        ]
+        self._json({"branches": [], "converts": [], "tags": tags})
 
     def _info(self, body: bytes, repo: str, revision: str | None) -> None:
         commit = self._commit_at(repo, revision)

@@ -50,8 +50,11 @@ INITIAL = Commit("initial commit", {".gitattributes": Blob(b"", lfs=False)})
 
 @dataclass
 class Repo:
-    """A model repository; every commit of it, oldest first."""
+    """A model repository; every commit of main, oldest first, and of its other branches; tags; open pull requests."""
 
     private: bool
     commits: list[Commit] = field(default_factory=lambda: [INITIAL])
     gated: bool = False
+    branches: dict[str, list[Commit]] = field(default_factory=dict)
+    tags: dict[str, str] = field(default_factory=dict)
+    pull_requests: list[Commit] = field(default_factory=list)

@@ -21,6 +21,17 @@ def model(tmp_path):
     return write_model(tmp_path / "model")
 
 
+TRAINED = {
+    "training": {
+        "mode": "lora", "max_epochs": 20, "learning_rate": 1e-4, "batch_size": 16, "seed": 3,
+        "command": "undertone crossval emodb --upstream microsoft/wavlm-base --out RUN mode=lora",
+    },
+    "cost": {"parameters": 94381958, "trained_parameters": 300000, "multiply_adds_per_second": 7.2e9,
+             "real_time_factor": 0.0213, "refit_steps": 640},
+    "data": {"language": "German", "hours": 0.41, "seconds": {"shortest": 1.2, "median": 2.6, "longest": 8.98}},
+    "confusion": {"emotion": [[5, 2, 1], [0, 7, 0], [1, 1, 3]]},
+    "licence": "CC0 1.0",
+}  # fmt: skip
 RESULTS = {
     "full": make_results(),
     "none": None,
@@ -47,10 +58,16 @@ def test_the_sections_are_those_that_were_measured(model):
     def headings(results):
         return re.findall(r"^## (.*)$", make_card(model, results, "me/x"), re.MULTILINE)
 
-    always = ["What it predicts", "How to use it", "Limitations and misuse", "Versions"]
+    always = ["What it predicts", "How to use it", "Licence", "Intended use", "Limitations and misuse", "Cite"]
+    always.append("Versions")
     measured = ["What it was trained on", "Scores", "Recall per class (%)", "By gender of the speaker"]
-    assert headings(None) == always
-    assert headings(make_results()) == always[:2] + measured + always[2:]
+    trained = [measured[0], "How it was trained", "Size and speed"]
+    assert headings(None) == [*always[:2], trained[1], *always[2:]]  # of features: the model says so
+    assert (
+        headings(make_results())
+        == always[:2] + [measured[0], "How it was trained", "Licence"] + measured[1:] + always[3:]
+    )
+    assert headings(make_results(**TRAINED)) == always[:2] + trained + ["Licence"] + measured[1:] + always[3:]
     assert "By gender of the speaker" not in headings(RESULTS["no genders"])
     assert "Recall per class (%)" not in headings(RESULTS["no scores"])
 
@@ -102,7 +119,9 @@ def test_every_kind_of_task_is_said(tmp_path):
     (model / "config.json").write_text(json.dumps(config))
     text = make_card(model, None, "me/x")
     assert "- `mood`: one of `glad`, `sad` (the scores are in this order)\n" in text
-    assert "- `valence`: a value for every frame, on the scale of its training labels\n" in text
+    assert (
+        "- `valence`: a value for every frame, on the scale of its training labels, whose ends it may exceed\n" in text
+    )
 
 
 def test_the_published_model_was_not_tested(model):
@@ -153,3 +172,51 @@ def test_no_two_tasks_share_a_picture(model):
     (model / "config.json").write_text(json.dumps(config))
     pictures = [confusion_file(task) for task in tasks]
     assert f"![Confusion matrix of a b]({confusion_file('a b')})" in make_card(model, None, "me/x", pictures=pictures)
+
+
+def test_the_metadata_is_what_the_hub_shows(tmp_path):
+    model = write_model(tmp_path / "m", kind="hf", name="microsoft/wavlm-base", commit="a" * 40, config={})
+    data = ModelCard(make_card(model, make_results(**TRAINED), "me/emodb-lora", licence="cc-by-nc-4.0")).data
+    assert (data.license, data.language, data.datasets) == ("cc-by-nc-4.0", ["de"], ["emodb"])
+    assert (data.base_model, data.pipeline_tag) == ("microsoft/wavlm-base", "audio-classification")
+    assert data.metrics == ["recall", "accuracy", "f1", "ece", "ccc"] or set(data.metrics) <= {
+        "recall", "accuracy", "f1", "ece", "ccc", "rmse",
+    }  # fmt: skip
+    unchosen = ModelCard(make_card(model, None, "me/x")).data
+    assert (unchosen.license, unchosen.license_name) == ("other", "not-chosen")
+
+
+def test_how_it_was_trained_and_what_it_costs(tmp_path):
+    model = write_model(tmp_path / "m", kind="hf", name="microsoft/wavlm-base", commit="a" * 40, config={})
+    text = make_card(model, make_results(**TRAINED), "me/emodb-lora", num_bytes=377_500_000)
+    assert "- LoRA adapters (PEFT) in the upstream were trained with the head, and are merged into its weights." in text
+    assert "- At most 20 epochs, 640 updates for this model, learning rate 0.0001, batches of 16, seed 3." in text
+    assert "- To repeat it: `undertone crossval emodb --upstream microsoft/wavlm-base --out RUN mode=lora`" in text
+    assert "| Parameters | 94,381,958 |" in text and "| Weights in this repository | 377.5 MB |" in text
+    assert "| emotion | happy | 7 |" in text and "- 0.41 hours; utterances of 1.2 to 8.98 s, in the" in text
+    assert "(model.predict" in text and '# for example: [{"file": "speech.wav"' in text
+    assert "the corpus: CC0 1.0" in text and "has chosen no licence for this model" in text
+    assert "@misc{emodb-lora," in text and "huggingface.co/me/emodb-lora" in text
+    solved = make_card(model, make_results(**TRAINED, selected_by={"per_task": True}), "me/x")
+    assert "A solver fitted the head to all training utterances at once; seed 3." in solved
+    assert "epochs" not in solved and "- To repeat it: " in solved
+    for mode, sentence in (("frozen", "The upstream was frozen: only"), ("finetune", "was fine-tuned together with")):
+        trained = TRAINED | {"training": TRAINED["training"] | {"mode": mode}}
+        assert sentence in make_card(model, make_results(**trained), "me/x")
+
+
+def test_a_front_end_that_learns_nothing_is_said_to(tmp_path):
+    text = make_card(write_model(tmp_path / "m", kind="class", name="functionals"), make_results(), "me/x")
+    assert "the acoustic features `functionals`, and the\nhead" in text
+    assert "- The features are computed, not learned: only the head learned." in text
+    assert "upstream was frozen" not in text
+    said = make_card(write_model(tmp_path / "n"), make_results(citation="none: a synthetic corpus"), "me/x")
+    assert "Citation: none" not in said
+
+
+def test_the_ends_of_a_scale_are_said_where_there_are_any(tmp_path):
+    model = write_model(tmp_path / "m")
+    config = json.loads((model / "config.json").read_text())
+    config["tasks"][2]["limits"] = [0.0, 1.0]
+    (model / "config.json").write_text(json.dumps(config))
+    assert "- `arousal`: a value, 0.0 to 1.0\n" in make_card(model, None, "me/x")

@@ -17,7 +17,7 @@ from undertone.tests.publish.example import write_model, write_run
 CODE = """
 from undertone.publish.push import push
 try:
-    print(push({folder!r}, {repo!r}, private={private}, token={token!r}, message={message!r}))
+    print(push({folder!r}, {repo!r}, private={private}, token={token!r}, message={message!r}, **{more!r}))
 except (ValueError, OSError) as error:
     print(f"{{type(error).__name__}}: {{error}}")
 """
@@ -32,8 +32,10 @@ def run(tmp_path):
 def pushed(client, run):
     """`pushed(...)` -> what `push` returned, or the error's class and message."""
 
-    def call(folder=run, repo="tester/emodb", private=True, token=None, message=None, **env):
-        code = CODE.format(folder=str(folder), repo=repo, private=private, token=token, message=message)
+    def call(folder=run, repo="tester/emodb", private=True, token=None, message=None, more=None, **env):
+        code = CODE.format(
+            folder=str(folder), repo=repo, private=private, token=token, message=message, more=more or {}
+        )
         answer = client(code, **env)
         assert answer.returncode == 0, answer.stderr
         return answer.stdout.strip()
@@ -70,6 +72,33 @@ def test_a_changed_model_is_a_second_commit_and_an_unchanged_one_is_none(hub, ru
     changed = {path for path in after.files if after.files[path] != before.files.get(path)}
     assert changed == {"results.json", "README.md"}
     assert sum(request.startswith("PUT ") for request in hub.requests) == 1, "the weights were sent once"
+
+
+def test_a_branch_and_a_tag(hub, run, pushed):
+    pushed()
+    url = pushed(more={"branch": "next", "tag": "v2", "licence": "cc-by-nc-4.0"})
+    repo = hub.repos["tester/emodb"]
+    assert len(hub.commits("tester/emodb")) == 1, "main is as it was"
+    assert url.endswith(repo.branches["next"][-1].oid) and repo.tags == {"v2": repo.branches["next"][-1].oid}
+    assert b"license: cc-by-nc-4.0" in repo.branches["next"][-1].files["README.md"].data
+    assert pushed(more={"branch": "next", "tag": "v2"}) == (
+        "ValueError: 'tester/emodb' has a tag 'v2' already. Choose another --tag; tags are not moved."
+    )
+
+
+def test_a_pull_request(hub, run, pushed):
+    pushed()
+    results = json.loads((run / "results.json").read_text())
+    (run / "results.json").write_text(json.dumps(results | {"corpus": "emodb2"}))
+    assert pushed(more={"create_pr": True}) == f"{hub.endpoint}/tester/emodb/discussions/1"
+    (request,) = hub.repos["tester/emodb"].pull_requests
+    assert len(hub.commits("tester/emodb")) == 1 and b"emodb2" in request.files["README.md"].data
+    assert "--create-pr makes none" in pushed(more={"create_pr": True, "tag": "v2"})
+
+
+def test_a_licence_by_another_name_than_the_hubs(hub, pushed):
+    assert "--license 'CC BY 4.0' is no name of a licence on the Hub" in pushed(more={"licence": "CC BY 4.0"})
+    assert hub.requests == []
 
 
 def test_a_bare_model_folder_and_a_public_repository(hub, tmp_path, pushed):

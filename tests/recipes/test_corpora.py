@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -209,3 +210,22 @@ def test_every_corpus_has_a_recipe() -> None:
     recipes = {path.stem for path in (REPOSITORY / "recipes").glob("*.py")}
     assert set(corpus_names()) <= recipes
     assert {*NAMED, "emodb", "ravdess", "iemocap", "crema_d", "synthetic"} == set(corpus_names())
+
+
+@pytest.mark.parametrize("name", [name for name in corpus_names() if name != "synthetic"])
+def test_what_a_recipe_quotes(name: str) -> None:
+    """It says what is published and what is ours; each score of ours is a row of the log, UAR and then WA."""
+    text = str(importlib.import_module(f"undertone.recipes.{name}").__doc__)
+    assert f"python recipes/{name}.py --root" in text and re.search("Published|No published number is quoted", text)
+    ours = text[re.search("Ours|ours", text).start() :]  # type: ignore[union-attr]
+    log = (REPOSITORY / "docs" / "results.md").read_text()
+    scores = [] if "ours was not run" in ours.casefold() else re.findall(r"(\d\d\.\d) / (\d\d\.\d)", ours)
+    assert scores or "not run" in ours
+    assert all(f"| {uar} | {wa} |" in log for uar, wa in scores)
+
+
+def test_the_flags_of_a_recipe(tmp_path: Path) -> None:
+    emodb(tmp_path / "data")
+    assert run("emodb", emodb, tmp_path, "--head", "linear")["head"] == "linear"
+    with pytest.raises(ValueError, match="functionel.*Did you mean 'functionals'"):
+        run("emodb", emodb, tmp_path, "--system", "functionel")

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import base64
 import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import soundfile
 
 from undertone.corpora.synthetic import Synthetic
 from undertone.inference.predict import Predictor, load_model
@@ -61,6 +64,30 @@ def test_what_cannot_be_answered_is_said(predictor: Predictor, tmp_path: Path) -
     assert answer(predictor, None) == HINT
     (tmp_path / "notes.wav").write_text("no sound")
     assert "not readable as audio" in answer(predictor, str(tmp_path / "notes.wav"))
+
+
+def test_no_speech_and_unsure_are_said(predictor: Predictor, voice: Path, tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "silence.wav", np.zeros(16000), 16000)
+    careful = Predictor(predictor.model, any_sound=False)
+    page = Page(answer(careful, str(tmp_path / "silence.wav")))
+    assert page.has("No answer: silence.") and not page.has("emotion")
+    assert "unsure" not in answer(predictor, str(voice)).rpartition("</style>")[2]
+    calibration, config = {"temperature": 1.0, "unsure_below": 1.0}, predictor.model.config
+    try:
+        config.calibration = {"emotion": calibration}
+        assert Page(answer(predictor, str(voice))).texts.count("unsure") == 1
+    finally:
+        config.calibration = {}
+
+
+def test_a_long_recording_has_a_timeline(predictor: Predictor, voice: Path, tmp_path: Path) -> None:
+    samples, rate = soundfile.read(voice, dtype="float32")
+    soundfile.write(tmp_path / "long.wav", np.resize(samples, 32 * rate), rate)
+    page = Page(answer(predictor, str(tmp_path / "long.wav")))
+    (image,) = [values["src"] for tag, values in page.tags if tag == "img"]
+    assert page.has("timeline of windows") and image is not None
+    assert base64.b64decode(image.partition("base64,")[2]).startswith(b"\x89PNG")
+    assert not any(tag == "img" for tag, _ in Page(answer(predictor, str(voice))).tags)
 
 
 @pytest.mark.slow

@@ -64,6 +64,11 @@ def test_what_the_model_has_not_is_said_or_left_out(tmp_path: Path) -> None:
     assert "Layer weights" not in text and "Attention:" not in text
 
 
+def test_what_is_no_speech_is_said(tmp_path: Path) -> None:
+    html, _ = write_explanation(explanation(no_speech="silence"), tmp_path / "found")
+    assert "No answer: silence. What follows explains the scores all the same." in html.read_text("utf-8")
+
+
 def test_the_spectrogram_is_loudest_where_the_tone_is() -> None:
     level = spectrogram(explanation().samples, 16000)
     assert level.shape[0] == 201 and level.max() == 0

@@ -5,7 +5,14 @@ import pytest
 
 from undertone.downstream.ladder_options import LadderOptions
 from undertone.training.config import RunConfig
-from undertone.training.settings import check_same_run, command_line, corpus_options, make_config, save_config
+from undertone.training.settings import (
+    check_same_run,
+    command_line,
+    corpus_options,
+    make_config,
+    public_command,
+    save_config,
+)
 
 
 def test_later_sources_win(tmp_path):
@@ -103,3 +110,17 @@ def test_a_command_of_corpus_options_takes_nothing_else():
     assert corpus_options([]) == {}
     with pytest.raises(ValueError, match="Expected corpus.NAME=value, got 'seed=1'; there are no other settings here"):
         corpus_options(["corpus.labels=all", "seed=1"])
+
+
+def test_the_command_for_others_names_no_folder_of_this_machine(tmp_path):
+    config = RunConfig(
+        corpus=str(tmp_path / "calls.csv"), root=str(tmp_path), store=str(tmp_path / "store"), seed=3, mode="lora",
+        upstream="microsoft/wavlm-base", head="./mine/my_head.py",
+        augment={"noise": "5,20", "noise_files": str(tmp_path / "noises")},
+    )  # fmt: skip
+    command = public_command(config)
+    assert command.startswith(
+        "undertone crossval calls.csv --upstream microsoft/wavlm-base --head my_head.py --out RUN"
+    )
+    assert "seed=3" in command and "mode=lora" in command and "noise_files=noises" in command
+    assert "/" not in command.replace("microsoft/wavlm-base", "")

@@ -1,10 +1,12 @@
 import pytest
 
+from undertone.training.config import RunConfig
 from undertone.training.trainer import rate_factor
 
 
 def factors(schedule, warmup=0.2, total=10):
-    return [rate_factor(step, total, warmup, schedule) for step in range(total)]
+    config = RunConfig(corpus="emodb", schedule=schedule, warmup=warmup)
+    return [rate_factor(config, step, total) for step in range(total)]
 
 
 def test_linear_worked_by_hand():
@@ -19,4 +21,4 @@ def test_constant_and_cosine():
 
 
 def test_no_warmup_starts_at_the_peak():
-    assert rate_factor(0, 10, 0.0, "linear") == 1.0
+    assert factors("linear", warmup=0.0)[0] == 1.0

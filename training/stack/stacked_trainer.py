@@ -15,20 +15,18 @@ from torch import Tensor
 from undertone.downstream.losses import LossOptions
 from undertone.downstream.network import Downstream
 from undertone.downstream.task import Task
-from undertone.scoring.predictions import Predictions
 from undertone.training.checkpoint import Progress, average_weights
 from undertone.training.config import RunConfig
 from undertone.training.objective import balanced
-from undertone.training.prediction_loop import selection_score, task_scores
+from undertone.training.prediction_loop import make_predictions, selection_score, task_scores
 from undertone.training.seeding import epoch_batches
 from undertone.training.sources import StoreSource
 from undertone.training.stack.linear_stack import LinearStack
-from undertone.training.targets import scored_targets, scored_task, targets
+from undertone.training.targets import scored_targets, targets
 from undertone.training.trainer import (
     NotFiniteError,
     Trained,
     is_evaluation_due,
-    not_finite_sentence,
     note_not_finite,
     rate_factor,
 )
@@ -88,7 +86,9 @@ class _RunningGroup:
             value[-1] = torch.nan if value.is_floating_point() else -1
         self.truth = {name: value.to(device) for name, value in self.truth.items()}
         self.dev_rows = torch.tensor([rows[item.id] for item in group.dev], dtype=torch.int64, device=device)
-        self.dev = _blank(tasks, group.dev)
+        blank = {task.name: np.zeros((len(group.dev), task.num_outputs), np.float32) for task in tasks}
+        truth = {task.name: scored_targets(task, group.dev) for task in tasks}
+        self.dev = make_predictions(tasks, group.dev, blank, truth)
         self.evaluated = 0  # step of the last evaluation
         self.batches = self._batches(device)
 
@@ -129,10 +129,10 @@ class StackedTrainer:
         self.running = [_RunningGroup(group, tasks, rows, means.device) for group in groups]
         config = groups[0].configs[0]
         options = LossOptions(config.label_smoothing, config.focal_gamma, config.regression_loss)
-        weighed = [task for task in tasks if task.has_classes and config.class_weights == "balanced"]
         class_weights = {
             task.name: torch.stack([balanced(task, group.train) for group in groups]).to(means.device)
-            for task in weighed
+            for task in tasks
+            if task.has_classes and config.class_weights == "balanced"
         }
         self.stack = LinearStack(modules, tasks, options, class_weights)
         self.optimizer = self._make_optimizer()
@@ -162,11 +162,8 @@ class StackedTrainer:
     def fit(self, follow: Callable[[int], None] = lambda done: None) -> list[list[Trained]]:
         """Train until every training has done its steps or dev has not improved for `patience` evaluations.
 
-        Args:
-            follow: called after every update of the stack.
-
-        Returns:
-            the outcome of each group's trainings; their modules hold the best weights.
+        Gives the outcome of each group's trainings, whose modules then hold the best weights; `follow` is called after
+        every update of the stack.
         """
         step = 0
         while not all(progress.finished for running in self.running for progress in running.progress):
@@ -190,25 +187,17 @@ class StackedTrainer:
         }
         states = torch.index_select(self.means, 1, rows, out=self.drawn).unflatten(1, (len(self.groups), -1))
         losses, norms = self.stack.backward(states, truth, self.largest_norms)
-        self._stop_if_not_finite(step, drawn, losses, norms)
+        broken = ~torch.isfinite(losses + norms)  # (G, R)
+        if broken.any():  # stop before the update is taken, at the first such training
+            place, run = broken.nonzero()[0].tolist()
+            group, (positions, size, *_) = self.groups[place], drawn[place]
+            ids = [group.train[position].id for position in positions[:size].tolist()]
+            sentence = note_not_finite(group.folder, step, float(losses[place, run]), float(norms[place, run]), ids)
+            raise NotFiniteError(sentence)
         self.losses += losses
         for settings in self.optimizer.param_groups:
-            settings["lr"] = settings["initial_lr"] * _factor(settings["config"], step, settings["total"])
+            settings["lr"] = settings["initial_lr"] * rate_factor(settings["config"], step, settings["total"])
         self.optimizer.step()
-
-    def _stop_if_not_finite(
-        self, step: int, drawn: Sequence[tuple[Tensor, int, int, bool]], losses: Tensor, norms: Tensor
-    ) -> None:
-        """Write down the batch of the first training whose update is not finite, and stop before it is taken."""
-        broken = ~torch.isfinite(losses + norms)  # (G, R)
-        if not broken.any():
-            return
-        place, run = broken.nonzero()[0].tolist()
-        group, (positions, size, *_) = self.groups[place], drawn[place]
-        ids = [group.train[position].id for position in positions[:size].tolist()]
-        loss, norm = float(losses[place, run]), float(norms[place, run])
-        note_not_finite(group.folder, step, loss, norm, ids)
-        raise NotFiniteError(not_finite_sentence(group.folder, step, loss, norm, size))
 
     def _evaluate(self, place: int, running: _RunningGroup, step: int, epoch: int) -> None:
         """Score dev with a group's trainings, and keep of each the weights that are among its best."""
@@ -220,9 +209,8 @@ class StackedTrainer:
             if progress.finished:
                 continue
             progress.step, progress.epoch = step, epoch
-            rate = config.learning_rate * _factor(config, step - 1, group.total)
-            record: dict[str, Any] = {"step": step, "epoch": epoch, "lr": rate}
-            record["train_loss"] = losses[run]
+            rate = config.learning_rate * rate_factor(config, step - 1, group.total)
+            record: dict[str, Any] = {"step": step, "epoch": epoch, "lr": rate, "train_loss": losses[run]}
             if group.dev:
                 dev = replace(running.dev, scores={name: value[run] for name, value in scores.items()})
                 score, record["dev"] = selection_score(dev, config.select_by)
@@ -244,25 +232,7 @@ class StackedTrainer:
 
     def _end(self, place: int, run: int) -> Trained:
         """Load the weights that were kept into the training's module."""
-        running, module = self.running[place], self.modules[place][run]
-        progress, kept = running.progress[run], running.kept[run]
-        module.load_state_dict(average_weights(list(kept.values())))
+        progress, kept = self.running[place].progress[run], self.running[place].kept[run]
+        self.modules[place][run].load_state_dict(average_weights(list(kept.values())))
         score, step = progress.best[0] if progress.best else (None, progress.step)
         return Trained(step, score, progress.history)
-
-
-def _factor(config: RunConfig, step: int, total: int) -> float:
-    return rate_factor(step, total, config.warmup, config.schedule)
-
-
-def _blank(tasks: tuple[Task, ...], utterances: Sequence[Utterance]) -> Predictions:
-    """Predictions of the utterances without any scores yet."""
-    return Predictions(
-        tasks=tuple(scored_task(task) for task in tasks),
-        ids=[item.id for item in utterances],
-        folds=[""] * len(utterances),
-        speakers=[item.speaker for item in utterances],
-        genders=[item.gender for item in utterances],
-        scores={task.name: np.zeros((len(utterances), task.num_outputs), np.float32) for task in tasks},
-        targets={task.name: scored_targets(task, utterances) for task in tasks},
-    )

@@ -11,8 +11,7 @@ import torch
 import torchaudio
 from torch import Tensor
 
-from undertone.upstream.base import Upstream
-from undertone.upstream.fingerprint import fingerprint
+from undertone.upstream.base import Upstream, fingerprint
 from undertone.upstream.types import HiddenStates, WaveBatch, length_mask
 
 
@@ -25,6 +24,7 @@ class Acoustic(Upstream):
     num_layers = 1
     window = 400  # samples of a frame (25 ms); a shorter clip is zero-padded to one frame
     hop = 160  # samples between frames (10 ms)
+    one_frame = False  # one vector an utterance, whatever its length
 
     def __init__(self) -> None:
         super().__init__()
@@ -36,7 +36,11 @@ class Acoustic(Upstream):
 
     def frame_lengths(self, lengths: Tensor) -> Tensor:
         """(B,) int64 samples -> (B,) int64 frames."""
-        return (lengths.clamp(min=self.window) - self.window) // self.hop + 1
+        return (
+            torch.ones_like(lengths)
+            if self.one_frame
+            else (lengths.clamp(min=self.window) - self.window) // self.hop + 1
+        )
 
     @torch.no_grad()
     def forward(self, batch: WaveBatch) -> HiddenStates:
@@ -85,17 +89,6 @@ class BatchedAcoustic(Acoustic):
         return self.batch_features(wave[None], length)[0, : int(self.frame_lengths(length))]
 
     def states(self, samples: Tensor, lengths: Tensor, frames: Tensor, padded: bool, longest: Any) -> Tensor:
-        """What `forward` computes, for the ONNX exporter, as `HFUpstream.states`; in float64: see `spectra`.
-
-        Args:
-            samples: (B, N) float32, N >= `window`.
-            lengths: (B,) samples.
-            frames: (B,) `frame_lengths` of them.
-            padded: not used: the mask is always applied.
-            longest: frames of N samples, a number of the tracer's.
-
-        Returns:
-            (B, 1, longest, D) float32 with zeros in the padding frames.
-        """
+        """What `forward` computes, for the ONNX exporter, in float64 (see `spectra`); as `HFUpstream.states`."""
         features = self.batch_features(samples.double(), lengths.clamp(min=self.window))[:, :longest]  # (B, T, D)
         return (features * length_mask(frames, features.shape[1])[..., None]).float()[:, None]

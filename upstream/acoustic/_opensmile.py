@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from undertone.upstream.acoustic._base import Acoustic
-from undertone.upstream.fingerprint import fingerprint
+from undertone.upstream.base import fingerprint
 
 INSTALL = "pip install 'undertone[opensmile]' (openSMILE's licence allows research and no commercial use)"
 
@@ -17,10 +17,11 @@ INSTALL = "pip install 'undertone[opensmile]' (openSMILE's licence allows resear
 class OpenSmile(Acoustic):
     """An openSMILE feature set on the level of functionals; the values are openSMILE's own, of any magnitude.
 
-    The sound is heard at 16 kHz, as that of every other upstream. A clip of less than 0.1 s is zero-padded: openSMILE
+    The audio is read at 16 kHz, as for every other upstream. A clip of less than 0.1 s is zero-padded: openSMILE
     needs a window of 60 ms.
     """
 
+    one_frame = True
     window = 1600
     feature_set: str  # its name in `opensmile.FeatureSet`
 
@@ -31,10 +32,6 @@ class OpenSmile(Acoustic):
         except ImportError as error:
             raise ValueError(f"Upstream {self.name!r} needs openSMILE, which is not installed: {INSTALL}.") from error
         self.smile: Any = opensmile.Smile(opensmile.FeatureSet[self.feature_set], opensmile.FeatureLevel.Functionals)
-
-    def frame_lengths(self, lengths: Tensor) -> Tensor:
-        """(B,) int64 samples -> (B,) ones."""
-        return torch.ones_like(lengths)
 
     def features(self, wave: Tensor) -> Tensor:
         """(N,) samples -> (1, D)."""

@@ -20,16 +20,12 @@ BANDS_HZ = ((250, 650), (1000, 4000), (4000, 8000))
 
 
 def spectral_shape(wave: Tensor) -> Tensor:
-    """What eGeMAPS and ComParE measure of a frame's spectrum, of O(1).
+    """(N >= 400,) samples at 16 kHz -> (T, 19) of O(1): what eGeMAPS and ComParE measure of a frame's spectrum.
 
-    Args:
-        wave: (N,) samples at 16 kHz, N >= 400.
-
-    Returns:
-        (T, 19), 25 ms every 10 ms: log RMS, fraction of sign changes, log loudness (cube root of the power, summed),
-        centroid and its standard deviation (kHz), entropy (nats), frequencies below which 25, 50, 75 and 90 % of the
-        power lie (kHz), flatness (log), slope of the log power (a kHz) over `SLOPES_HZ`, change of the unit spectrum
-        since the frame before, log of the power below over above 1 kHz, log fractions of the power in `BANDS_HZ`.
+    25 ms every 10 ms: log RMS, fraction of sign changes, log loudness (cube root of the power, summed), centroid and
+    its standard deviation (kHz), entropy (nats), frequencies below which 25, 50, 75 and 90 % of the power lie (kHz),
+    flatness (log), slope of the log power (a kHz) over `SLOPES_HZ`, change of the unit spectrum since the frame before,
+    log of the power below over above 1 kHz, log fractions of the power in `BANDS_HZ`.
     """
     frames = wave.unfold(0, WINDOW, HOP)  # (T, window)
     frames = frames - frames.mean(1, keepdim=True)
@@ -73,8 +69,7 @@ def _band(fraction: Tensor, khz: Tensor, low: float, high: float) -> Tensor:
 @cache
 def _frequencies(device: torch.device) -> Tensor:
     """(F,) kHz."""
-    khz: Tensor = torch.fft.rfftfreq(FFT, 1000 / RATE, device=device)
-    return khz
+    return torch.fft.rfftfreq(FFT, 1000 / RATE, device=device)
 
 
 @cache

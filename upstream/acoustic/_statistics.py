@@ -34,12 +34,10 @@ def percentiles(contours: Tensor) -> Tensor:
 
 
 def course(contours: Tensor) -> Tensor:
-    """How contours go from beginning to end.
+    """(T, D) -> (7 D,): how contours go from beginning to end.
 
-    Returns:
-        (7 D,): slope and curvature of the least-squares parabola over time from -1 to 1, root mean square distance from
-        it, mean rise and mean fall of the frames that rise or fall, mean change, fraction of frames at which the mean
-        is crossed.
+    Slope and curvature of the least-squares parabola over time from -1 to 1, root mean square distance from it, mean
+    rise and mean fall of the frames that rise or fall, mean change, fraction of frames at which the mean is crossed.
     """
     time = torch.linspace(-1, 1, len(contours), device=contours.device)  # (T,)
     bow = time.square() - time.square().mean()  # orthogonal to the line
@@ -58,11 +56,7 @@ def course(contours: Tensor) -> Tensor:
 def log_covariance(contours: Tensor) -> Tensor:
     """Covariance as a point of a flat space: the logarithm of the matrix (Arsigny et al., SIAM J. Matrix Anal. 2007).
 
-    Args:
-        contours: (T, D).
-
-    Returns:
-        (D (D + 1) / 2,): the upper triangle, off the diagonal times the square root of 2, so that distances stay.
+    (T, D) -> (D (D + 1) / 2,), the upper triangle, off the diagonal times the square root of 2, so that distances stay.
     """
     size = contours.shape[1]
     centred = (contours - contours.mean(0)).double()
@@ -86,17 +80,11 @@ def stretches(mask: Tensor) -> Tensor:
 
 
 def kernel_responses(contours: Tensor, speech: Tensor) -> Tensor:
-    """Random convolutional kernels (ROCKET: Dempster, Petitjean and Webb, DMKD 34, 2020).
+    """(T, D) and (T,) bool -> (4096,): random convolutional kernels (ROCKET: Dempster et al., DMKD 34, 2020).
 
     Of each kernel's responses at the frames of speech: the fraction above each of `THRESHOLDS` (soft, so that a
-    rounding error moves no frame across) and the standard deviation. The kernels span all contours and are fixed.
-
-    Args:
-        contours: (T, D) of O(1), with the mean 0 over the frames of speech.
-        speech: (T,) bool, true at one frame at least.
-
-    Returns:
-        (4096,).
+    rounding error moves no frame across) and the standard deviation. The kernels span all contours and are fixed; these
+    are of O(1), with the mean 0 over the frames of speech.
     """
     found = []
     for dilation, kernels in zip(DILATIONS, _kernels(contours.shape[1], contours.device), strict=True):

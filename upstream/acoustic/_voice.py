@@ -24,16 +24,10 @@ FORMANTS_HZ = ((300, 1000), (1000, 2400), (2400, 3600))
 
 
 def find_period(frames: Tensor, window: Tensor, floor: float) -> tuple[Tensor, Tensor]:
-    """The period of each frame.
+    """(..., 640) frames without their mean and times the (640,) window -> autocorrelation and lag of the period.
 
-    Args:
-        frames: (..., 640), without their mean and times the window.
-        window: (640,).
-        floor: least power at lag 0 (amplitude squared); the quieter a frame is below it, the less periodic it counts.
-
-    Returns:
-        the autocorrelation (..., LONGEST + 2) of the lags from 0, at which it is 1, and the lag of the period, (..., 1)
-        int64 from `SHORTEST` to `LONGEST`.
+    The autocorrelation (..., LONGEST + 2) is of the lags from 0, at which it is 1; the lag is (..., 1) int64. `floor`
+    is the least power at lag 0 (amplitude squared): the quieter a frame is below it, the less periodic it counts.
     """
     found = _autocorrelation(frames) / _autocorrelation(window)  # (..., LONGEST + 2)
     found = found / found[..., :1].clamp(min=floor)
@@ -59,22 +53,16 @@ def _inverse_basis() -> np.ndarray:
     cosines, _ = fourier_basis(LONGEST + 2, 2 * PITCH_WINDOW)  # (LONGEST + 2, 641)
     twice = np.full((PITCH_WINDOW + 1, 1), 2.0)
     twice[[0, PITCH_WINDOW]] = 1.0  # the mean and the highest frequency occur once
-    basis: np.ndarray = twice * cosines.T / (2 * PITCH_WINDOW)
-    return basis
+    return twice * cosines.T / (2 * PITCH_WINDOW)
 
 
 def voice(wave: Tensor) -> tuple[Tensor, Tensor]:
-    """Pitch, refined by a parabola, and voice quality.
+    """(N >= 400,) samples at 16 kHz -> (T, 9) pitch and voice quality, and (T,) periodic fraction of the power, 0 to 1.
 
-    Args:
-        wave: (N,) samples at 16 kHz, N >= 400.
-
-    Returns:
-        (T, 9), a 40 ms frame around each of the 25 ms frames of the other contours: octaves above 60 Hz, log ratio of
-        harmonic to noise, level of the first harmonic over the second, the third, and the strongest part of each of
-        `FORMANTS_HZ` (log power), change of the octaves and of the first harmonic's level since the frame before
-        (absolute: jitter and shimmer from frame to frame; where a voice sets in, the frame before is unvoiced). And
-        (T,), the periodic fraction of the power, 0 to 1.
+    A 40 ms frame around each of the 25 ms frames of the other contours: octaves above 60 Hz, log ratio of harmonic to
+    noise, level of the first harmonic over the second, the third, and the strongest part of each of `FORMANTS_HZ` (log
+    power), change of the octaves and of the first harmonic's level since the frame before (absolute: jitter and shimmer
+    from frame to frame; where a voice sets in, the frame before is unvoiced).
     """
     num_frames = (len(wave) - WINDOW) // HOP + 1
     padded = torch.nn.functional.pad(wave, ((PITCH_WINDOW - WINDOW) // 2, PITCH_WINDOW))

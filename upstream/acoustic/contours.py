@@ -49,16 +49,13 @@ class Contours(Acoustic):
     """
 
     VERSION = 1
+    one_frame = True
     hidden_size = 2833 + NUM_RESPONSES
 
     def __init__(self) -> None:
         super().__init__()
         self.log_mel = LogMel.kaldi(MELS)
         self.basis = nn.Buffer(create_dct(COEFFICIENTS, MELS, "ortho"), persistent=False)  # (mels, 20)
-
-    def frame_lengths(self, lengths: Tensor) -> Tensor:
-        """(B,) int64 samples -> (B,) ones."""
-        return torch.ones_like(lengths)
 
     def features(self, wave: Tensor) -> Tensor:
         """(N,) samples -> (1, D)."""

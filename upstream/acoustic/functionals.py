@@ -24,6 +24,7 @@ class Functionals(BatchedAcoustic):
     """
 
     VERSION = 1
+    one_frame = True
     hidden_size = 5 * (2 * COEFFICIENTS + 3)
     window = PITCH_WINDOW
 
@@ -32,10 +33,6 @@ class Functionals(BatchedAcoustic):
         self.log_mel = LogMel.kaldi(MELS)
         self.basis = nn.Buffer(create_dct(COEFFICIENTS, MELS, "ortho"), persistent=False)  # (mels, 40)
         self.pitch_window = nn.Buffer(torch.hann_window(PITCH_WINDOW), persistent=False)
-
-    def frame_lengths(self, lengths: Tensor) -> Tensor:
-        """(B,) int64 samples -> (B,) ones."""
-        return torch.ones_like(lengths)
 
     def batch_features(self, samples: Tensor, lengths: Tensor) -> Tensor:
         """(B, 1, 415); fixed constants bring the values to O(1)."""
@@ -63,14 +60,10 @@ def count_frames(lengths: Tensor, window: int) -> Tensor:
 
 
 def statistics(contours: Tensor, mask: Tensor) -> Tensor:
-    """Mean, biased standard deviation, minimum, maximum and slope over time of the frames of a mask.
+    """(B, T, D), a frame every 10 ms, and a (B, T) mask -> (B, 5, D) statistics of its frames, one or more a clip.
 
-    Args:
-        contours: (B, T, D), a frame every 10 ms.
-        mask: (B, T) bool, true at one frame or more of each clip.
-
-    Returns:
-        (B, 5, D); the slope is that of the least-squares line, a second; 0 where there is one frame only.
+    Mean, biased standard deviation, minimum, maximum, and the slope of the least-squares line, a second, which is 0
+    where there is one frame only.
     """
     seconds = (torch.arange(contours.shape[1], device=contours.device) * HOP / Acoustic.sample_rate)[None]  # (1, T)
     alone = len(contours) == 1 and not is_exporting()
@@ -90,16 +83,7 @@ def statistics(contours: Tensor, mask: Tensor) -> Tensor:
 
 
 def log_pitch(samples: Tensor, lengths: Tensor, window: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Pitch of every 40 ms, a frame every 10 ms.
-
-    Args:
-        samples: (B, N) at 16 kHz, N >= `PITCH_WINDOW`.
-        lengths: (B,) samples.
-        window: (640,), a Hann window.
-
-    Returns:
-        octaves above 60 Hz, whether the frame is voiced, and whether it is real, (B, T) each.
-    """
+    """(B, N >= 640) samples -> octaves above 60 Hz, whether voiced, whether real: (B, T), a frame every 10 ms."""
     frames = cut_frames(samples, PITCH_WINDOW, HOP)  # (B, T, 640)
     found, lag = find_period((frames - frames.mean(2, keepdim=True)) * window, window, FLOOR)
     real = length_mask(count_frames(lengths, PITCH_WINDOW), frames.shape[1])  # (B, T)

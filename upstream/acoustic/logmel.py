@@ -24,5 +24,4 @@ class Logmel(BatchedAcoustic):
 
     def batch_features(self, samples: Tensor, lengths: Tensor) -> Tensor:
         """(B, T, num_mels); offset and scale are about the mean and the standard deviation over read speech."""
-        levels: Tensor = (self.log_mel(cut_frames(samples, self.window, self.hop)) + 7) / 4
-        return levels
+        return (self.log_mel(cut_frames(samples, self.window, self.hop)) + 7) / 4

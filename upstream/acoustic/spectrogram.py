@@ -37,5 +37,4 @@ class Spectrogram(BatchedAcoustic):
         """(B, T, bins); offset and scale are about the mean and the standard deviation over read speech."""
         frames = cut_frames(samples, self.window, self.hop)  # (B, T, window)
         power = power_spectrum(frames * self.weights, self.window)[..., : self.hidden_size]  # (B, T, bins)
-        levels: Tensor = (power.clamp(min=FLOOR).log() + 8) / 4
-        return levels
+        return (power.clamp(min=FLOOR).log() + 8) / 4

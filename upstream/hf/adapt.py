@@ -16,12 +16,10 @@ from undertone.upstream.hf.upstream import HFUpstream
 
 
 def finetune(upstream: Upstream, *, train_front_end: bool = False, top_layers: int | None = None) -> None:
-    """Let the upstream's weights learn, in place.
+    """Let the weights of a Hugging Face upstream learn, in place.
 
-    Args:
-        upstream: a Hugging Face upstream.
-        train_front_end: also the convolutional feature encoder; otherwise it runs without autograd.
-        top_layers: only this many transformer blocks, the last ones, and what follows them.
+    With `train_front_end` also those of the convolutional feature encoder, which otherwise runs without autograd; with
+    `top_layers` only this many transformer blocks, the last ones, and what follows them.
     """
     model, family = _open(upstream)
     model.requires_grad_(top_layers is None)
@@ -34,7 +32,7 @@ def finetune(upstream: Upstream, *, train_front_end: bool = False, top_layers: i
         if final_norm is not None and getattr(model.config, "do_stable_layer_norm", False):
             final_norm.requires_grad_(True)  # stands after the last block; elsewhere it stands before the first
     if not train_front_end:
-        _freeze_front_end(model, family)
+        freeze_front_end(model, family)
 
 
 def add_lora(upstream: Upstream, *, rank: int, alpha: int, dropout: float) -> None:
@@ -45,7 +43,7 @@ def add_lora(upstream: Upstream, *, rank: int, alpha: int, dropout: float) -> No
     from peft import LoraConfig, get_peft_model  # here, as importing it takes a second
 
     model, family = _open(upstream)
-    _freeze_front_end(model, family)
+    freeze_front_end(model, family)
     config = LoraConfig(r=rank, lora_alpha=alpha, lora_dropout=dropout, target_modules=list(family.lora_targets))
     upstream.model = get_peft_model(model, config)
 
@@ -104,10 +102,11 @@ def _open(upstream: Upstream) -> tuple[nn.Module, Family]:
     return upstream.model, find_family(upstream.model.config.model_type, upstream.name)
 
 
-def _freeze_front_end(model: nn.Module, family: Family) -> None:
+def freeze_front_end(model: nn.Module, family: Family, frozen: bool = True) -> None:
+    """Let the convolutions before the first block learn no more, or again."""
     for name in family.front_end:
         front_end = model.get_submodule(name)
-        front_end.requires_grad_(False)
+        front_end.requires_grad_(not frozen)
         if hasattr(front_end, "_requires_grad"):
             # transformers otherwise starts autograd at its input in train mode
-            front_end._requires_grad = False  # type: ignore[assignment]
+            front_end._requires_grad = not frozen  # type: ignore[assignment]

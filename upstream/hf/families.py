@@ -68,14 +68,7 @@ class ModularAttention(WavLMAttention):
         return self.out_proj(output.transpose(1, 2).flatten(2)), None  # (B, T, D)
 
 
-def call_projections(model: nn.Module) -> None:
-    """Make every attention of a WavLM model a `ModularAttention`."""
-    for module in model.modules():
-        if isinstance(module, WavLMAttention):
-            module.__class__ = ModularAttention
-
-
-# ---- The speech families of transformers that `HFUpstream` knows, by the config's `model_type`.
+# ---- The table of families.
 
 # Every layer gives a hidden state, in train mode too, at the frame rate of the encoder and without SpecAugment.
 _SETTINGS = {"layerdrop": 0.0, "apply_spec_augment": False, "add_adapter": False}
@@ -96,8 +89,7 @@ def _waveform(config: PreTrainedConfig, samples: Tensor, lengths: Tensor) -> dic
 
 
 def _convolution_frames(model: Any, lengths: Tensor) -> Tensor:
-    frames: Tensor = model._get_feat_extract_output_lengths(lengths)
-    return frames
+    return model._get_feat_extract_output_lengths(lengths)
 
 
 @dataclass(frozen=True)
@@ -136,8 +128,7 @@ class Family:
         """The class of transformers, never one from a repository."""
         if self.encoder is not None:
             return self.encoder
-        model_class: type[PreTrainedModel] = MODEL_MAPPING[type(config)]  # type: ignore[assignment]
-        return model_class
+        return MODEL_MAPPING[type(config)]  # type: ignore[return-value]
 
 
 def _always(config: PreTrainedConfig) -> bool:
@@ -148,12 +139,10 @@ def _with_layer_norm(config: PreTrainedConfig) -> bool:
     return bool(config.feat_extract_norm == "layer")
 
 
-def _data2vec(model: PreTrainedModel) -> Sequence[FrameMask]:
-    return mask_convs(model, "encoder.pos_conv_embed.layers.*.conv")
-
-
 def _wavlm(model: PreTrainedModel) -> Sequence[FrameMask]:
-    call_projections(model)
+    for module in model.modules():
+        if isinstance(module, WavLMAttention):
+            module.__class__ = ModularAttention
     return ()
 
 
@@ -171,7 +160,9 @@ FAMILIES = {
     # The default of Wav2Vec2FeatureExtractor; facebook/wav2vec2-*, hubert-*, data2vec-audio-*, asapp/sew-* say so.
     "wav2vec2": Family(normalizes=_always),
     "hubert": Family(normalizes=_always),
-    "data2vec-audio": Family(normalizes=_always, prepare=_data2vec),
+    "data2vec-audio": Family(
+        normalizes=_always, prepare=lambda model: mask_convs(model, "encoder.pos_conv_embed.layers.*.conv")
+    ),
     # Base and base+ (group norm) were trained on samples as read, large (layer norm) on normalised ones.
     "wavlm": Family(normalizes=_with_layer_norm, prepare=_wavlm),
     "unispeech-sat": Family(normalizes=_with_layer_norm),

@@ -48,18 +48,11 @@ def _log_mel(num_mels: int, device: torch.device) -> LogMel:
 
 
 def filterbank_inputs(config: PreTrainedConfig, samples: Tensor, lengths: Tensor) -> dict[str, Tensor]:
-    """As `SeamlessM4TFeatureExtractor`: Kaldi's filterbank of samples scaled to 16 bit, normalised, in pairs of frames.
+    """(B, N >= 400) samples -> `input_features` (B, T, 2 M) float32, zero in the padding, and `attention_mask` (B, T).
 
+    As `SeamlessM4TFeatureExtractor`: Kaldi's filterbank of samples scaled to 16 bit, normalised, in pairs of frames.
     Each mel band has zero mean and unit (sample) variance over the utterance's own filterbank frames, an odd last one
     too. Both are taken in float64; transformers takes them in float32 and is off by up to 1e-5.
-
-    Args:
-        config: the model's.
-        samples: (B, N), N >= 400.
-        lengths: (B,) samples.
-
-    Returns:
-        `input_features` (B, T, 2 M) float32, zero in the padding, and `attention_mask` (B, T).
     """
     log_mel = _log_mel(config.feature_projection_input_dim // STACK, samples.device)
     logs = log_mel(cut_frames(samples.double(), WINDOW, HOP) * 2**15).float().double()  # (B, F, M), as transformers

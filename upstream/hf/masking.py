@@ -10,6 +10,9 @@ from torch import Tensor, nn
 
 from undertone.upstream.types import length_mask
 
+# The `lengths` of a masked module are the (B,) int64 valid frames of its next input, or None when all are valid; they
+# are set before each forward. Parameters and keys of the state are those of the plain module.
+
 # ---- Norms that padding cannot change.
 #
 # wav2vec2-base, HuBERT-base and WavLM-base normalise each channel of their first convolution over *time*. In a padded
@@ -24,23 +27,9 @@ from undertone.upstream.types import length_mask
 
 
 class MaskedGroupNorm(nn.GroupNorm):
-    """`nn.GroupNorm` with one channel a group, its statistics over the valid frames; the same parameters and keys."""
+    """`nn.GroupNorm` with one channel a group, its statistics over the valid frames."""
 
-    # (B,) int64 valid frames of the next input, or None when all are valid. Set before each forward
     lengths: Tensor | None = None
-
-    @classmethod
-    def like(cls, norm: nn.GroupNorm) -> MaskedGroupNorm:
-        """The masked twin of `norm`, which shares its parameters."""
-        if norm.num_groups != norm.num_channels or not norm.affine:
-            raise ValueError(
-                f"Only an affine group norm with one channel a group can be masked, got {norm}. "
-                f"Use an upstream whose feature extractor has a layer norm."
-            )
-        with torch.device("meta"):
-            twin = cls(norm.num_groups, norm.num_channels, norm.eps)
-        twin.weight, twin.bias = norm.weight, norm.bias
-        return twin
 
     def forward(self, input: Tensor) -> Tensor:
         """(B, C, T) -> (B, C, T); what stands in the padding is finite and means nothing."""
@@ -68,20 +57,9 @@ class MaskedGroupNorm(nn.GroupNorm):
 
 
 class RunningBatchNorm(nn.BatchNorm1d):
-    """`nn.BatchNorm1d` by its running statistics in every mode, with zeros in the padding frames; the same keys."""
+    """`nn.BatchNorm1d` by its running statistics in every mode, with zeros in the padding frames."""
 
-    # (B,) int64 valid frames of the next input, or None when all are valid. Set before each forward
     lengths: Tensor | None = None
-
-    @classmethod
-    def like(cls, norm: nn.BatchNorm1d) -> RunningBatchNorm:
-        """The masked twin of `norm`, which shares its parameters and buffers."""
-        with torch.device("meta"):
-            twin = cls(norm.num_features, norm.eps, norm.momentum)
-        twin.weight, twin.bias = norm.weight, norm.bias
-        twin.running_mean, twin.running_var = norm.running_mean, norm.running_var
-        twin.num_batches_tracked = norm.num_batches_tracked
-        return twin
 
     def forward(self, input: Tensor) -> Tensor:
         """(B, D, T) -> (B, D, T)."""
@@ -94,16 +72,18 @@ class RunningBatchNorm(nn.BatchNorm1d):
 
 
 def mask_norms(module: nn.Module) -> tuple[list[MaskedGroupNorm], list[RunningBatchNorm]]:
-    """Replace every group norm and batch norm inside `module` by its masked twin; returns the twins."""
-    group_norms, batch_norms = [], []
-    for parent in list(module.modules()):
-        for name, child in list(parent.named_children()):
-            if isinstance(child, nn.GroupNorm):
-                group_norms.append(MaskedGroupNorm.like(child))
-                setattr(parent, name, group_norms[-1])
-            elif isinstance(child, nn.BatchNorm1d):
-                batch_norms.append(RunningBatchNorm.like(child))
-                setattr(parent, name, batch_norms[-1])
+    """Make every group norm and batch norm inside `module` a masked one, and return them."""
+    group_norms: list[Any] = [norm for norm in module.modules() if isinstance(norm, nn.GroupNorm)]
+    batch_norms: list[Any] = [norm for norm in module.modules() if isinstance(norm, nn.BatchNorm1d)]
+    for norm in group_norms:
+        if norm.num_groups != norm.num_channels or not norm.affine:
+            raise ValueError(
+                f"Only an affine group norm with one channel a group can be masked, got {norm}. "
+                f"Use an upstream whose feature extractor has a layer norm."
+            )
+        norm.__class__ = MaskedGroupNorm
+    for norm in batch_norms:
+        norm.__class__ = RunningBatchNorm
     return group_norms, batch_norms
 
 
@@ -115,9 +95,8 @@ def mask_norms(module: nn.Module) -> tuple[list[MaskedGroupNorm], list[RunningBa
 
 
 class MaskedConv1d(nn.Conv1d):
-    """`nn.Conv1d` that reads zeros from the padding frames of its input. Parameters and keys are the same."""
+    """`nn.Conv1d` that reads zeros from the padding frames of its input."""
 
-    # (B,) int64 valid frames of the next input, or None when all are valid. Set before each forward
     lengths: Tensor | None = None
 
     def forward(self, input: Tensor) -> Tensor:
@@ -147,7 +126,6 @@ class SqueezedMask:
     and every frame of the utterance then attends to one more.
     """
 
-    # (B,) int64 squeezed frames of the next input, or None when all are valid. Set before each forward
     lengths: Tensor | None = None
 
     def __call__(

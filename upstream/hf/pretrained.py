@@ -24,17 +24,13 @@ from undertone.upstream.hf.limits import check_sample_rate, check_settings, chec
 # ---- Keep transformers silent where what matters is checked and said here.
 
 
-def _no_bar(factory: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    return transformers_logging.EmptyTqdm(*args, **kwargs)
-
-
 @contextmanager
 def quiet_transformers() -> Iterator[None]:
     """No load report, no bar over a local file (downloads keep theirs), no converter thread of transformers."""
     verbosity, variable = transformers_logging.get_verbosity(), "DISABLE_SAFETENSORS_CONVERSION"
     before = os.environ.get(variable)
     os.environ[variable] = "1"  # else a .bin on the Hub starts a thread that asks a bot there for a pull request
-    hook = transformers_logging.set_tqdm_hook(_no_bar)
+    hook = transformers_logging.set_tqdm_hook(lambda _, args, kwargs: transformers_logging.EmptyTqdm(*args, **kwargs))
     transformers_logging.set_verbosity(logging.CRITICAL)
     try:
         yield
@@ -47,7 +43,7 @@ def quiet_transformers() -> Iterator[None]:
             os.environ[variable] = before
 
 
-# ---- Read a speech model as the Hub or a folder holds it, through transformers, and refuse weights that do not fit.
+# ---- Config, weights and preprocessing.
 
 logger = logging.getLogger(__name__)
 MASK_EMBEDDING = "masked_spec_embed"  # what SpecAugment fills with; it decides no hidden state here
@@ -65,10 +61,10 @@ def prepare_config(config: PreTrainedConfig) -> PreTrainedConfig:
 
 def read_config(name: str, revision: str | None) -> PreTrainedConfig:
     """The prepared config of a known speech family."""
-    if not os.path.isdir(name):
+    if os.path.isdir(name):
+        _refuse_adapters(name, revision)  # of a Hub id only once it answers
+    else:
         limit_waiting()
-    if os.path.isdir(name):  # of a Hub id only once it answers
-        _refuse_adapters(name, revision)
     with _reading(name, "config.json"):
         raw, _ = PreTrainedConfig.get_config_dict(name, revision=revision)
     if not isinstance(raw, dict) or not isinstance(raw.get("model_type"), str):
@@ -117,10 +113,8 @@ def read_model(name: str, revision: str | None, config: PreTrainedConfig) -> Pre
     with _reading(name, "the weights"):
         model_class: Any = family.model_class(config)
         if os.path.isdir(name):
-            files = [path for pattern in WEIGHT_FILES for path in Path(name).glob(pattern)]
-            check_size(
-                name, model_class, config, sum(path.stat().st_size for path in files)
-            )  # a byte a weight, or more
+            num_bytes = sum(path.stat().st_size for pattern in WEIGHT_FILES for path in Path(name).glob(pattern))
+            check_size(name, model_class, config, num_bytes)  # a weight takes a byte or more
         model, info = model_class.from_pretrained(
             name,
             config=config,
@@ -132,8 +126,7 @@ def read_model(name: str, revision: str | None, config: PreTrainedConfig) -> Pre
             output_loading_info=True,
         )
     check_weights(name, model, info)
-    evaluating: PreTrainedModel = model.eval()
-    return evaluating
+    return model.eval()
 
 
 def check_weights(name: str, model: PreTrainedModel, info: dict[str, Any]) -> None:

@@ -10,7 +10,6 @@ from transformers import (
     AutoConfig,
     AutoModel,
     FeatureExtractionMixin,
-    PreTrainedConfig,
     SeamlessM4TFeatureExtractor,
     Wav2Vec2FeatureExtractor,
     WhisperFeatureExtractor,
@@ -104,14 +103,11 @@ def save_random(architecture: str, folder: Path | str, seed: int = 0) -> Path:
     with quiet_transformers(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         AutoModel.from_config(config).save_pretrained(folder)
-    _extractor(config).save_pretrained(folder)
-    return Path(folder)
-
-
-def _extractor(config: PreTrainedConfig) -> FeatureExtractionMixin:
-    normalizes = find_family(config.model_type, config.model_type).normalizes
+    normalizes = find_family(model_type, architecture).normalizes
+    extractor: FeatureExtractionMixin = SeamlessM4TFeatureExtractor()
     if normalizes is not None:
-        return Wav2Vec2FeatureExtractor(do_normalize=normalizes(config), return_attention_mask=True)
-    if config.model_type == "whisper":
-        return WhisperFeatureExtractor(feature_size=config.num_mel_bins)
-    return SeamlessM4TFeatureExtractor()
+        extractor = Wav2Vec2FeatureExtractor(do_normalize=normalizes(config), return_attention_mask=True)
+    elif model_type == "whisper":
+        extractor = WhisperFeatureExtractor(feature_size=config.num_mel_bins)
+    extractor.save_pretrained(folder)
+    return Path(folder)

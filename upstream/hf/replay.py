@@ -25,16 +25,9 @@ def can_replay(upstream: HFUpstream, top: int) -> bool:
 def replay_top(upstream: HFUpstream, stored: HiddenStates, top: int) -> HiddenStates:
     """Run the last `top` blocks on what the store holds of the block before them.
 
+    (B, L, T, D) of any precision -> (B, L, T, D), the last `top` layers (1..L - 2) computed, the others as stored.
     Everything but the feature encoder and the lower blocks is transformers' own forward: attention mask, position bias,
     final norm. The lower blocks hand out the stored states instead of computing them.
-
-    Args:
-        upstream: one that `can_replay`.
-        stored: all hidden states (B, L, T, D) of the frozen upstream, of any precision.
-        top: blocks to run, 1..L - 2.
-
-    Returns:
-        (B, L, T, D), the last `top` layers computed, the others as stored.
     """
     config = upstream.model.config
     stored = stored.to(stored.states.device, next(upstream.model.parameters()).dtype)

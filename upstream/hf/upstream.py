@@ -10,8 +10,7 @@ import transformers
 from torch import Tensor
 from transformers import AutoConfig, PreTrainedModel
 
-from undertone.upstream.base import Upstream
-from undertone.upstream.fingerprint import fingerprint, quick_digest
+from undertone.upstream.base import Upstream, fingerprint, quick_digest
 from undertone.upstream.hf.families import find_family
 from undertone.upstream.hf.limits import check_sample_rate, check_settings, check_size
 from undertone.upstream.hf.masking import mask_norms
@@ -30,16 +29,10 @@ NOT_COMPUTED = ("_name_or_path", "architectures", "auto_map", "dtype", "id2label
 
 
 def normalize(samples: Tensor, lengths: Tensor) -> Tensor:
-    """Zero mean and unit variance over each utterance's own samples: (x - mean) / sqrt(var + 1e-7).
+    """(B, N) -> (B, N): each utterance's own samples at zero mean and unit variance, (x - mean) / sqrt(var + 1e-7).
 
-    Population variance; the same as `Wav2Vec2FeatureExtractor(do_normalize=True)` utterance by utterance.
-
-    Args:
-        samples: (B, N), anything finite in the padding.
-        lengths: (B,) real samples.
-
-    Returns:
-        (B, N) with zeros in the padding.
+    Population variance; the same as `Wav2Vec2FeatureExtractor(do_normalize=True)` utterance by utterance. What stands
+    in the padding is ignored, and 0 afterwards.
     """
     mask = length_mask(lengths, samples.shape[1])  # (B, N)
     counts = lengths.clamp(min=1)[:, None]  # (B, 1)
@@ -113,15 +106,8 @@ class HFUpstream(Upstream):
         config = prepare_config(AutoConfig.for_model(model_type, **settings))
         if num_weights is not None:
             check_size(spec["name"], family.model_class(config), config, num_weights)
-        model = family.model_class(config)(config).float()
-        return cls(
-            model,
-            spec["name"],
-            do_normalize=spec["do_normalize"],
-            sample_rate=spec["sample_rate"],
-            revision=spec["revision"],
-            commit=spec["commit"],
-        )
+        settings = {key: spec[key] for key in ("name", "do_normalize", "sample_rate", "revision", "commit")}
+        return cls(family.model_class(config)(config).float(), **settings)
 
     @property
     def masks_padding(self) -> bool:
@@ -129,19 +115,25 @@ class HFUpstream(Upstream):
         return bool(self._group_norms or self._frame_masks)
 
     def frame_lengths(self, lengths: Tensor) -> Tensor:
-        """(B,) int64 samples -> (B,) int64 frames; shorter than one frame counts as one."""
+        """(B,) int64 samples -> (B,) int64 frames, one at least."""
         return self.family.frame_lengths(self.model, lengths.clamp(min=self.receptive_field))
 
     def forward(self, batch: WaveBatch) -> HiddenStates:
         """(B, N) samples -> (B, L, T, D) hidden states in one forward of the model."""
         self.check_sample_rate(batch)
         self.check_length(batch)
-        samples = torch.nn.functional.pad(batch.samples, (0, max(0, self.receptive_field - batch.samples.shape[1])))
+        samples = batch.samples
+        if samples.shape[1] < self.receptive_field:
+            samples = torch.nn.functional.pad(samples, (0, self.receptive_field - samples.shape[1]))
         frames = self.frame_lengths(batch.lengths)
+        if torch.compiler.is_compiling():  # a graph holds for lengths that it does not know
+            return HiddenStates(self.states(samples, batch.lengths, frames, padded=True), frames)
         padded = bool((batch.lengths.clamp(min=self.receptive_field) < samples.shape[1]).any())
         return HiddenStates(self.states(samples, batch.lengths, frames, padded, int(frames.max())), frames)
 
-    def states(self, samples: Tensor, lengths: Tensor, frames: Tensor, padded: bool, longest: int) -> Tensor:
+    def states(
+        self, samples: Tensor, lengths: Tensor, frames: Tensor, padded: bool, longest: int | None = None
+    ) -> Tensor:
         """What `forward` computes, with nothing in it that depends on the lengths' values: it can be traced.
 
         Args:
@@ -149,21 +141,27 @@ class HFUpstream(Upstream):
             lengths: (B,) samples.
             frames: (B,) `frame_lengths` of them.
             padded: whether any row is padded.
-            longest: frames of the longest row; what a tracer has for a number will do.
+            longest: frames of the longest row; what a tracer has for a number will do. None: all that there are.
 
         Returns:
-            (B, L, longest, D) with zeros in the padding frames.
+            (B, L, longest, D) with zeros in the padding frames, in the model's dtype.
         """
         samples = normalize(samples, lengths) if self.do_normalize else samples  # (B, N)
         lengths = lengths.clamp(min=self.receptive_field)
         self._set_masks(lengths, frames, padded)
-        inputs = self.family.inputs(self.model.config, samples, lengths)
+        inputs = {
+            name: value.to(self.model.dtype) if value.is_floating_point() else value
+            for name, value in self.family.inputs(self.model.config, samples, lengths).items()
+        }
         layers = self.model(**inputs, output_hidden_states=True).hidden_states
+        if torch.compiler.is_compiling():  # torch.export refuses a module that a call has changed
+            self._set_masks(lengths, frames, padded=False)
         if len(layers) != self.num_layers:
             raise ValueError(
                 f"{self.name!r} gave {len(layers)} hidden states, expected num_hidden_layers + 1 = {self.num_layers}; "
                 f"transformers {transformers.__version__} is not supported with this model."
             )
+        longest = layers[0].shape[1] if longest is None else longest
         states = torch.stack([layer[:, :longest] for layer in layers], 1)  # (B, L, T, D)
         return states.masked_fill(~length_mask(frames, longest)[:, None, :, None], 0) if padded else states
 
@@ -189,27 +187,19 @@ class HFUpstream(Upstream):
             "sample_rate": self.sample_rate,
         }
 
-    def _computing_state(self) -> dict[str, Tensor]:
-        return {name: tensor for name, tensor in self.model.state_dict().items() if name != MASK_EMBEDDING}
-
     def weights_hash(self) -> str:
         """Hex digest of the weights alone, but for SpecAugment's vector, which no hidden state needs."""
         return self._hash({})
 
     def fingerprint(self) -> str:
         """Hex digest of weights, config, preprocessing and transformers' version."""
+        settings = {"do_normalize": self.do_normalize, "sample_rate": self.sample_rate}
         config = {key: value for key, value in self.model.config.to_dict().items() if key not in NOT_COMPUTED}
-        settings = {
-            "config": config,
-            "do_normalize": self.do_normalize,
-            "sample_rate": self.sample_rate,
-            "transformers": transformers.__version__,
-        }
-        return self._hash(settings)
+        return self._hash(settings | {"config": config, "transformers": transformers.__version__})
 
     def _hash(self, settings: Mapping[str, Any]) -> str:
         """The digest of settings and weights; made again when either has changed, in whatever way."""
-        state = self._computing_state()
+        state = {name: tensor for name, tensor in self.model.state_dict().items() if name != MASK_EMBEDDING}
         key = quick_digest(settings, state)
         if key not in self._hashes:
             self._hashes[key] = fingerprint(settings, state)

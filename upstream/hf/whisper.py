@@ -28,8 +28,7 @@ def max_seconds(config: PreTrainedConfig) -> float:
 
 def own_frames(model: Any, lengths: Tensor) -> Tensor:
     """(B,) samples -> (B,) hidden states that the clip reaches: one every 320 samples, rounded up."""
-    frames: Tensor = model._get_feat_extract_output_lengths((lengths + HOP - 1) // HOP)
-    return frames
+    return model._get_feat_extract_output_lengths((lengths + HOP - 1) // HOP)
 
 
 @lru_cache
@@ -41,15 +40,9 @@ def _constants(num_mels: int, device: torch.device, dtype: torch.dtype) -> tuple
 
 
 def whisper_inputs(config: PreTrainedConfig, samples: Tensor, lengths: Tensor) -> dict[str, Tensor]:
-    """As `WhisperFeatureExtractor`: base-10 log of the mel energies, at most 8 below the clip's own maximum.
+    """(B, N) samples, zero in the padding -> `input_features` (B, M, 3000) float32, whatever N.
 
-    Args:
-        config: the model's.
-        samples: (B, N), zero in the padding.
-        lengths: (B,) samples.
-
-    Returns:
-        `input_features` (B, M, 3000) float32, whatever N.
+    As `WhisperFeatureExtractor`: base-10 log of the mel energies, at most 8 below the clip's own maximum.
     """
     total, half = config.max_source_positions * STRIDE * HOP, WINDOW // 2
     samples = samples.double() if is_exporting() else samples.float()

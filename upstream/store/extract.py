@@ -116,68 +116,58 @@ def clips_of_process(clips: Iterable[Clip], rank: int, num_processes: int) -> li
     return [turn[rank] for turn in ordered if rank < len(turn)]
 
 
-@dataclass(frozen=True)
-class _Computed:
-    """What came of a batch: (audio_hash, what the store keeps), seconds of audio in it, and what is skipped."""
-
-    entries: list[tuple[str, Tensor]] = field(default_factory=list)
-    audio_seconds: float = 0.0
-    broken: list[tuple[str, str]] = field(default_factory=list)
-
-    def __add__(self, other: _Computed) -> _Computed:
-        return _Computed(
-            self.entries + other.entries, self.audio_seconds + other.audio_seconds, self.broken + other.broken
-        )
+Read = tuple[Clip, Tensor | AudioError]  # a clip with its wave, or why it cannot be read
+Outcome = tuple[Clip, Tensor | AudioError, float]  # what the store keeps of a clip, or why it is skipped; s computed
 
 
-Waves = list[tuple[Clip, Tensor]]  # the clips of a batch that can be read, with their waves
-
-
+@dataclass
 class _Job:
     """One extraction: counts, and the stream of states that the store takes."""
 
-    def __init__(
-        self,
-        upstream: Upstream,
-        device: torch.device,
-        store: Store,
-        progress: Callable[[float, float], None] | None,
-        total_seconds: float,
-    ) -> None:
-        self.upstream, self.device, self.store = upstream, device, store
-        self.progress, self.total_seconds = progress, total_seconds
-        self.computed, self.audio_seconds = 0, 0.0
-        self.broken: list[tuple[str, str]] = []
+    upstream: Upstream
+    device: torch.device
+    store: Store
+    progress: Callable[[float, float], None] | None
+    total_seconds: float
+    computed: int = 0
+    audio_seconds: float = 0.0
+    broken: list[tuple[str, str]] = field(default_factory=list)
 
     def states(self, batches: list[list[Clip]]) -> Iterator[tuple[str, Tensor]]:
         """(audio_hash, what the store keeps of its states) of every clip that gives finite ones."""
         done = 0.0
-        for batch, found in self._computed(batches):
-            yield from found.entries
-            self.computed += len(found.entries)
-            self.audio_seconds += found.audio_seconds
-            self.broken += found.broken
+        for batch, outcomes in self._outcomes(batches):
+            for clip, found, seconds in outcomes:
+                if isinstance(found, AudioError):
+                    self.broken.append((found.path, found.reason))
+                    continue
+                yield clip.audio_hash, found
+                self.computed += 1
+                self.audio_seconds += seconds
             done += sum(clip.duration for clip in batch)
             if self.progress is not None:
                 self.progress(done, self.total_seconds)
 
-    def _computed(self, batches: list[list[Clip]]) -> Iterator[tuple[Sequence[Clip], _Computed]]:
-        """Each batch with what came of it; a CPU works on several at once, an accelerator while threads read on."""
+    def _outcomes(self, batches: list[list[Clip]]) -> Iterator[tuple[Sequence[Clip], list[Outcome]]]:
+        """Of each batch; a CPU works on several at once, an accelerator computes while threads read the next ones."""
         if self.device.type == "cpu":
             yield from side_by_side(self.upstream, batches, lambda twin, batch: self._compute(twin, self._read(batch)))
             return
         for batch, read in ahead(batches, self._read):
             yield batch, self._compute(self.upstream, read)
 
-    def _compute(self, upstream: Upstream, read: tuple[Waves, _Computed]) -> _Computed:
-        waves, unread = read
-        if not waves:
-            return unread
-        compute = partial(self._forward, upstream)
-        return sum(in_halves(compute, waves, lambda pair: f"{pair[0].path} ({pair[0].duration:.1f} s)"), unread)
+    def _read(self, batch: Sequence[Clip]) -> list[Read]:
+        return [(clip, read_clip(self.upstream, clip.path, clip.start, clip.end)) for clip in batch]
 
-    def _forward(self, upstream: Upstream, batch: Sequence[tuple[Clip, Tensor]]) -> list[_Computed]:
-        """What is stored of each clip; of one whose states are not finite nothing, and it is skipped."""
+    def _compute(self, upstream: Upstream, read: list[Read]) -> list[Outcome]:
+        waves = [(clip, wave) for clip, wave in read if isinstance(wave, Tensor)]
+        outcomes: list[Outcome] = [(clip, error, 0.0) for clip, error in read if isinstance(error, AudioError)]
+        if waves:
+            compute = partial(self._forward, upstream)
+            outcomes += in_halves(compute, waves, lambda pair: f"{pair[0].path} ({pair[0].duration:.1f} s)")
+        return outcomes
+
+    def _forward(self, upstream: Upstream, batch: Sequence[tuple[Clip, Tensor]]) -> list[Outcome]:
         with torch.inference_mode():
             waves = WaveBatch.collate([wave for _, wave in batch], upstream.sample_rate).to(self.device)
             with autocast(self.device, self.store.precision):
@@ -185,17 +175,10 @@ class _Job:
             output = self.store.reduce(hidden.to(self.device, torch.float32))
             finite = torch.isfinite(output.states.abs().amax((1, 2, 3))).tolist()
             output = output.to("cpu")
+        rows = zip(batch, output.states, output.lengths.tolist(), finite, strict=True)
         return [
-            _Computed([(clip.audio_hash, states[:, :length])], len(wave) / upstream.sample_rate)  # (L, T, D)
+            (clip, states[:, :length], len(wave) / upstream.sample_rate)  # (L, T, D)
             if good
-            else _Computed(broken=[(str(clip.path), f"{upstream.name} {NOT_FINITE}")])
-            for (clip, wave), states, length, good in zip(
-                batch, output.states, output.lengths.tolist(), finite, strict=True
-            )
+            else (clip, AudioError(clip.path, f"{upstream.name} {NOT_FINITE}"), 0.0)
+            for (clip, wave), states, length, good in rows
         ]
-
-    def _read(self, batch: Sequence[Clip]) -> tuple[Waves, _Computed]:
-        """The waves, and what cannot be read."""
-        found = [(clip, read_clip(self.upstream, clip.path, clip.start, clip.end)) for clip in batch]
-        broken = [(wave.path, wave.reason) for _, wave in found if isinstance(wave, AudioError)]
-        return [(clip, wave) for clip, wave in found if isinstance(wave, Tensor)], _Computed(broken=broken)

@@ -1,4 +1,4 @@
-"""The stores on a disk: how much room they need and how much there is; listed, verified and pruned."""
+"""The stores on a disk: how much room they need and how much there is; list, verify and prune them."""
 
 from __future__ import annotations
 
@@ -15,8 +15,6 @@ from undertone.common.files import read_record
 from undertone.upstream.base import Upstream
 from undertone.upstream.store.shard import DTYPES, SUFFIX, Shard, find_damage
 from undertone.upstream.store.store import FORMAT, META, Kind
-
-# ---- How much room stored hidden states need, and how much there is.
 
 SCALE_BYTES = 4  # of int8's scale of a layer and feature
 
@@ -39,7 +37,7 @@ def free_bytes(folder: Path) -> int:
 
 
 def in_words(num_bytes: int) -> str:
-    """As people count: 1234567 -> `1.2 MB`."""
+    """1234567 -> `1.2 MB`."""
     value, units = float(num_bytes), ["B", "kB", "MB", "GB", "TB"]
     while value >= 1000 and len(units) > 1:
         value, units = value / 1000, units[1:]
@@ -54,7 +52,7 @@ OLD_FORMAT = "it was written by another version of undertone"
 
 @dataclass(frozen=True)
 class StoreInfo:
-    """A store as people want to know of it."""
+    """A line of `undertone store list`."""
 
     folder: Path  # where it lies; its name is long, the first letters do
     upstream: str  # name of the upstream

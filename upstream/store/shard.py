@@ -29,10 +29,8 @@ def encode(states: Tensor, dtype: str) -> tuple[Tensor, ...]:
     """What is stored of an utterance's (L, T, D) states.
 
     int8 has one float32 scale for each layer and feature of the utterance, its largest value / 127: outlier features
-    then cost the others nothing. What float16 cannot hold (beyond 65,504) is kept as bfloat16.
-
-    Returns:
-        ((L, T, D) of `dtype`,), or ((L, T, D) int8, (L, 1, D) float32).
+    then cost the others nothing. What float16 cannot hold (beyond 65,504) is kept as bfloat16. Gives ((L, T, D) of
+    `dtype`,), or ((L, T, D) int8, (L, 1, D) float32).
     """
     states = states.detach().cpu()
     if dtype == "int8":
@@ -46,7 +44,7 @@ def encode(states: Tensor, dtype: str) -> tuple[Tensor, ...]:
 
 
 def write_shard(folder: Path, entries: Mapping[str, tuple[Tensor, ...]]) -> Path:
-    """Write {key: encoded states} as one shard of the store in `folder`; it is there whole or not at all."""
+    """Write {key: encoded states} as one shard of the store in `folder`, whole or not at all."""
     tensors = {key: encoded[0] for key, encoded in entries.items()}
     tensors |= {_SCALE + key: encoded[1] for key, encoded in entries.items() if len(encoded) > 1}
     content = save(tensors, {"store": folder.name})

@@ -102,7 +102,15 @@ class Store:
             KeyError: no such entry.
             ValueError: its shard is damaged or gone.
         """
-        return self._opened(self._shards[key]).get(key)
+        path = self._shards[key]
+        if path not in self._open:
+            if path not in self._checked and not self._is_whole(path):
+                raise ValueError(f"{path} is damaged or gone. Run again: only its entries are computed again.")
+            if len(self._open) >= MAX_OPEN:
+                del self._open[next(iter(self._open))]
+            self._open[path] = Shard(path)
+        self._open[path] = self._open.pop(path)  # now the last one used
+        return self._open[path].get(key)
 
     def missing(self, keys: Iterable[str]) -> list[str]:
         """The distinct `keys` that are not stored whole, in order; entries that another process has added count.
@@ -111,7 +119,8 @@ class Store:
         """
         keys = list(dict.fromkeys(keys))
         self._scan()
-        damaged = [shard for shard in sorted(self._shards_of(keys) - self._checked) if not self._is_whole(shard)]
+        shards = {self._shards[key] for key in keys if key in self._shards}
+        damaged = [shard for shard in sorted(shards - self._checked) if not self._is_whole(shard)]
         if damaged:
             for shard in damaged:
                 shard.unlink(missing_ok=True)
@@ -152,31 +161,17 @@ class Store:
 
     def _say_if_outdated(self, about: dict[str, Any]) -> None:
         """Log in one line that states are computed again, where a store differs in the fingerprint alone."""
+        wanted = json.loads(json.dumps(about))
         for meta in sorted(self.folder.parent.glob(f"*/{META}")):
             with suppress(OSError, ValueError):
                 other = read_json(meta)
-                if isinstance(other, dict) and other | {"fingerprint": about["fingerprint"]} == json.loads(
-                    json.dumps(about)
-                ):
+                if isinstance(other, dict) and other | {"fingerprint": wanted["fingerprint"]} == wanted:
                     logger.warning(
                         "The hidden states of %s in %s are of another version of it; they are computed again. "
                         "`undertone store prune` removes stores that are no longer used.",
                         about["upstream"]["name"], meta.parent,
                     )  # fmt: skip
                     return
-
-    def _shards_of(self, keys: Iterable[str]) -> set[Path]:
-        return {self._shards[key] for key in keys if key in self._shards}
-
-    def _opened(self, path: Path) -> Shard:
-        if path not in self._open:
-            if path not in self._checked and not self._is_whole(path):
-                raise ValueError(f"{path} is damaged or gone. Run again: only its entries are computed again.")
-            if len(self._open) >= MAX_OPEN:
-                del self._open[next(iter(self._open))]
-            self._open[path] = Shard(path)
-        self._open[path] = self._open.pop(path)  # now the last one used
-        return self._open[path]
 
     def _is_whole(self, shard: Path) -> bool:
         try:

@@ -1,0 +1,41 @@
+"""The page of a described corpus: its facts, labels by gender, and histograms of how it sounds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from undertone.common.files import atomic_path, write_json
+from undertone.corpora.describe import Sound, rows
+from undertone.scoring import plots
+from undertone.scoring.pages import render
+
+
+def write_description(name: str, facts: Mapping[str, Any], sounds: Sequence[Sound], out: Path) -> Path:
+    """Write OUT/describe.json and OUT/describe.html, a self-contained page; returns the page's path."""
+    write_json(out / "describe.json", {"corpus": name, **facts})
+    genders = list(facts["genders"])
+    most = max((counts[gender] for counts in facts["labels"].values() for gender in genders), default=1)
+    page = render(
+        Path(__file__).with_name("describe.html.j2"),
+        name=name,
+        facts=facts,
+        rows=rows(facts),
+        genders=[(gender, "unknown" if gender == "None" else gender) for gender in genders],
+        most=max(most, 1),
+        speakers=sorted(facts["speakers"].items(), key=lambda item: (-item[1], item[0])),
+        pictures=[
+            (title, plots.histogram(np.array([getattr(sound, name) for sound in sounds]), name, unit, "utterances"))
+            for title, name, unit in (
+                ("Duration", "duration", "s"),
+                ("Level", "level", "root mean square, dBFS"),
+                ("Bandwidth", "bandwidth", "Hz"),
+            )
+        ],
+    )
+    with atomic_path(out / "describe.html") as draft:
+        draft.write_text(page, encoding="utf-8")
+    return out / "describe.html"
