@@ -9,50 +9,56 @@ import shlex
 import sys
 import traceback
 from pathlib import Path
+from typing import Annotated, Any, NoReturn
 
 import typer
 
+from undertone import __version__
 from undertone.commands import ablate, corpora, describe, listen, listing, models, new, predict, runs, store
+from undertone.commands.examples import epilog
 from undertone.commands.terminal import fail
 from undertone.common.files import full_disk
 from undertone.common.interrupt import raise_on_sigterm
 
 INTERRUPTED = 130
-CLOSED_PIPE = 141
 HERE = Path(__file__).parent
 OUT_OF_MEMORY = ("allocate memory", "out of memory", "not enough memory", "bad_alloc", "can't start new thread")
+ABOUT = "Speech emotion recognition: any Hugging Face upstream, light heads, speaker-independent scores."
 app = typer.Typer(
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
-    help="Speech emotion recognition: any Hugging Face upstream, light heads, speaker-independent scores.",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help=ABOUT,
 )
-for verb in (
-    runs.quickstart,
-    corpora.prepare,
-    describe.describe,
-    store.extract,
-    runs.crossval,
-    runs.train,
-    runs.crosscorpus,
-    ablate.ablate,
-    predict.predict,
-    listen.listen,
-    models.evaluate,
-    models.explain,
-    models.demo,
-    models.push,
-    models.export,
-    runs.report,
-    runs.robustness,
-    runs.compare,
-    runs.rerun,
-    corpora.check_split,
-    new.new,
-):
-    app.command()(verb)  # check_split is check-split
-app.command(name="list")(listing.list_names)
-app.add_typer(store.stores, name="store")
+PANELS = {
+    "Data": (corpora.prepare, describe.describe, corpora.check_split),
+    "Train": (runs.quickstart, store.extract, runs.crossval, runs.train, runs.crosscorpus, ablate.ablate, runs.rerun),
+    "Use": (predict.predict, listen.listen, models.evaluate, models.explain, models.demo),
+    "Publish": (models.push, models.export),
+    "Inspect": (runs.report, runs.compare, runs.robustness, listing.list_names),
+    "Extend": (new.new,),
+}
+for panel, verbs in PANELS.items():
+    for verb in verbs:
+        name = "list" if verb is listing.list_names else verb.__name__.replace("_", "-")
+        app.command(name, rich_help_panel=panel, epilog=epilog(name))(verb)
+app.add_typer(store.stores, name="store", rich_help_panel="Data", epilog=epilog("store"))
+ClickException = next(cls for cls in typer.BadParameter.__mro__ if cls.__name__ == "ClickException")
+
+
+def _show_version(asked: bool) -> None:
+    if asked:
+        print(f"undertone {__version__}")
+        raise typer.Exit
+
+
+@app.callback(help=ABOUT)
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", "-V", callback=_show_version, is_eager=True, help="show the version")
+    ] = False,
+) -> None:
+    pass
 
 
 def main() -> None:
@@ -70,20 +76,31 @@ def main() -> None:
             f"variable. Give it a value, or remove it with its option."
         )
     try:
-        app()
-    except SystemExit as end:
-        if end.code == INTERRUPTED:  # typer's silent end after Ctrl-C
-            command = shlex.join(["undertone", *sys.argv[1:]])
-            fail(f"Interrupted. Finished work is kept; resume with: {command}", INTERRUPTED)
-        raise
-    except BrokenPipeError:  # whoever read the output has seen enough: `| head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what Python writes at its end
-        sys.exit(CLOSED_PIPE)
+        status = app(prog_name="undertone", standalone_mode=False)
+    except ClickException as error:  # wrong use of the command line itself
+        _wrong_use(error)
+    except typer.Abort:
+        fail("Stopped.", 1)
     except Exception as error:
         expected = isinstance(error, ValueError | OSError)
         if not expected and os.environ.get("UNDERTONE_TRACEBACK"):
             raise
         fail(sentence(error), 2 if expected else 1)
+    if status == INTERRUPTED:  # typer's silent end after Ctrl-C
+        command = shlex.join(["undertone", *sys.argv[1:]])
+        fail(f"Interrupted. Finished work is kept; resume with: {command}", INTERRUPTED)
+    if isinstance(status, int):
+        sys.exit(status)
+
+
+def _wrong_use(error: Any) -> NoReturn:
+    """As all errors: one sentence; the help has been shown where there were no words at all."""
+    if type(error).__name__ == "NoArgsIsHelpError":
+        sys.exit(2)
+    context = getattr(error, "ctx", None)
+    see = f" {context.command_path} --help shows what there is." if context is not None else ""
+    said = " ".join(error.format_message().split()).replace("Value error, ", "")
+    fail(f"{said}{'' if said.endswith(('.', '?', '!')) else '.'}{see}")
 
 
 def sentence(error: Exception) -> str:

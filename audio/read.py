@@ -29,6 +29,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import soundfile
 
+from undertone.audio.containers import HEAD, Undecodable, container_kind, open_decoded
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from io import FileIO
@@ -107,7 +109,7 @@ def read_samples(
     """Decode a file, or the span of it from `start` to `end`, and average its channels.
 
     Args:
-        path: a file that libsndfile reads: wav, flac, aiff, ogg, mp3, ...
+        path: a file that libsndfile reads: wav, flac, aiff, ogg, mp3, ...; what `audio.containers` reads, too.
         start: seconds; None = the beginning.
         end: seconds; None = the end of the file.
 
@@ -186,6 +188,12 @@ def opened(path: str | PathLike[str]) -> Iterator[soundfile.SoundFile]:
             kind = "a folder, not an audio file" if path.is_dir() else "not a regular file"
             raise AudioError(path, f"this is {kind}.")
         with path.open("rb", buffering=0) as raw:  # libsndfile goes on where this stands
+            if kind := container_kind(raw.read(HEAD)):
+                with open_decoded(path, kind) as decoded:
+                    _check_header(path, decoded)
+                    yield decoded
+                return
+            raw.seek(0)
             completed = _complete(path, raw)
             raw.seek(0)
             with soundfile.SoundFile(completed or raw.fileno(), closefd=False) as file:
@@ -193,6 +201,8 @@ def opened(path: str | PathLike[str]) -> Iterator[soundfile.SoundFile]:
                 yield file
     except FileNotFoundError as error:
         raise AudioError(path, f"no such file{_similar(path)}.") from error
+    except Undecodable as error:
+        raise AudioError(path, str(error)) from error
     except OSError as error:
         raise AudioError(path, f"cannot be opened: {error.strerror or error}.") from error
     except soundfile.LibsndfileError as error:

@@ -16,8 +16,8 @@ CorpusArg = Annotated[str, typer.Argument(help=CORPUS_HELP)]
 # The flags of train and crossval: name -> (type, field of RunConfig, help). Every other field is set by key=value.
 FLAGS: dict[str, tuple[Any, str, str]] = {
     "root": (str, "root", "folder of the corpus' audio; of several, F+G in their order"),
-    "upstream": (str, "upstream", "Hub id, folder, fbank, mfcc, spectrogram"),
-    "head": (str, "head", "attention, linear, ./my_head.py"),
+    "upstream": (str, "upstream", "Hub id, folder, or a name of undertone list upstreams"),
+    "head": (str, "head", "a name of undertone list heads, or ./my_head.py"),
     "mode": (str, "mode", "which weights of the upstream train: frozen, finetune, lora"),
     "tasks": (str, "tasks", "columns to predict, separated by commas: emotion,gender,arousal"),
     "protocol": (str, "protocol", "speaker, session, groups, text, corpus, split, random, auto"),
@@ -36,6 +36,7 @@ FLAGS: dict[str, tuple[Any, str, str]] = {
         "disk space for new hidden states, such as 20GB; default: half of the free space",
     ),
     "device": (str, "device", "auto, cpu or cuda"),
+    "log-with": (str, "log_with", "follow the training with tensorboard, wandb, mlflow or comet"),
     "allow-leak": (bool, "allow_leak", "allow folds that share speakers; all scores are then marked SPEAKER-DEPENDENT"),
 }
 

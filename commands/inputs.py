@@ -75,10 +75,12 @@ def _named(word: str, alone: bool, note: Callable[[str], None]) -> Iterable[Name
 
 def _folder(folder: Path, note: Callable[[str], None]) -> list[Named]:
     """The audio files of a folder and its subfolders."""
+    from undertone.audio.containers import SUFFIXES
+    from undertone.corpora.corpus import AUDIO_SUFFIXES
     from undertone.corpora.own.audio_folder import audio_files
     from undertone.inference.recordings import Recording
 
-    files, left_out = audio_files(folder)
+    files, left_out = audio_files(folder, AUDIO_SUFFIXES + SUFFIXES)
     for line in left_out:
         note(f"note: {folder}: {line}")
     return [(Recording(str(file), file), {}) for file in files]

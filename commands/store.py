@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from undertone.commands.examples import epilog
 from undertone.commands.flags import CorpusArg
 from undertone.commands.terminal import say, show
 
@@ -41,7 +42,7 @@ def extract(
     say(extracted_line(extract_corpus(make_config(flags, settings or []), kind, Display())))
 
 
-@stores.command("list")
+@stores.command("list", epilog=epilog("store list"))
 def list_stores(store: StoreOption = None) -> None:
     """List the stores: upstream, kind, dtype, utterances, bytes, last use."""
     from undertone.experiments.hidden_states import store_folder
@@ -64,7 +65,7 @@ def list_stores(store: StoreOption = None) -> None:
     show(([str(root)], ["store", "upstream", "kind", "dtype", "utterances", "bytes", "last used"], rows))
 
 
-@stores.command()
+@stores.command(epilog=epilog("store verify"))
 def verify(store: StoreOption = None) -> None:
     """Check every shard against its checksum; exit status 1 if one is damaged."""
     from undertone.experiments.hidden_states import store_folder
@@ -80,7 +81,7 @@ def verify(store: StoreOption = None) -> None:
     say(f"All {len(checked)} shards are intact.")
 
 
-@stores.command()
+@stores.command(epilog=epilog("store prune"))
 def prune(
     names: Annotated[
         list[str] | None, typer.Argument(help="names from `undertone store list`; none: those not used")

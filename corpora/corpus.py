@@ -116,8 +116,12 @@ def beside(root: Path, *names: str | Path) -> Path | None:
     return next((path for folder in (root, root.parent) for name in names if (path := folder / name).is_file()), None)
 
 
-def list_audio(*folders: Path) -> tuple[list[Path], list[str]]:
+def list_audio(*folders: Path, suffixes: Sequence[str] = AUDIO_SUFFIXES) -> tuple[list[Path], list[str]]:
     """The audio files in folders and their subfolders, sorted, without hidden ones; links to folders are not followed.
+
+    Args:
+        folders: to look in.
+        suffixes: endings of audio, in lower case.
 
     Returns:
         the files, and a sentence that counts files of other formats by their extension, if there are any.
@@ -131,7 +135,7 @@ def list_audio(*folders: Path) -> tuple[list[Path], list[str]]:
         for path in _list_files(folder)
         if not any(part.startswith(".") for part in path.relative_to(folder).parts)
     ]
-    audio = [path for path in files if path.suffix.lower() in AUDIO_SUFFIXES]
+    audio = [path for path in files if path.suffix.lower() in suffixes]
     others = Counter(path.suffix.lower() or "no ending" for path in files) - Counter(p.suffix.lower() for p in audio)
     if not others:
         return audio, []

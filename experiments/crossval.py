@@ -40,7 +40,7 @@ from undertone.training.targets import label_warnings
 from undertone.training.trainer import total_steps
 
 
-def crossval(config: RunConfig, out: Path, display: Display | None = None) -> dict[str, Any] | None:
+def crossval(config: RunConfig, out: str | Path, display: Display | None = None) -> dict[str, Any] | None:
     """Train and test every fold not yet done, then pool the results and train RUN/model on all speakers.
 
     Several processes may work on one `out`: each takes a fold that no other works on; the last to end pools. A killed
@@ -80,7 +80,9 @@ def crossval(config: RunConfig, out: Path, display: Display | None = None) -> di
         lock.release()
 
 
-def train(config: RunConfig, out: Path, fold_name: str | None = None, display: Display | None = None) -> dict[str, Any]:
+def train(
+    config: RunConfig, out: str | Path, fold_name: str | None = None, display: Display | None = None
+) -> dict[str, Any]:
     """Train and test one fold, the first where none is named; its model, with the best dev score, is RUN/model.
 
     A ValueError says that there is no such fold, or that another process is training it.

@@ -24,7 +24,7 @@ from undertone.experiments.run import Run, adapted, new_downstream, trains_top_f
 from undertone.experiments.run_folder import RunFolder
 from undertone.experiments.start_record import FILE_NAME as STARTED
 from undertone.experiments.start_record import check_start, record_start
-from undertone.training.accelerator import accelerator_of, with_precision_of_device
+from undertone.training.accelerator import accelerator_of, check_tracker, with_precision_of_device
 from undertone.training.augmenter import check_augmentation
 from undertone.training.config import RunConfig, trials
 from undertone.training.settings import check_same_run, save_config
@@ -34,16 +34,17 @@ from undertone.training.unlabelled import joined, unlabelled_corpus, without_lab
 from undertone.upstream import Upstream, load_upstream
 
 
-def open_run(config: RunConfig, out: Path, display: Display) -> Run:
+def open_run(config: RunConfig, out: str | Path, display: Display) -> Run:
     """Check the settings, prepare the manifest, make and check the folds, fill the store with the hidden states.
 
     A run that was started before is resumed: its manifest is read back; other settings, labels, code, weights or
     versions are refused. A ValueError is a sentence about the setting, the corpus, the folds or the upstream.
     """
-    out = out.expanduser()
+    out = Path(out).expanduser()
     config, changed = with_precision_of_device(config)
     if changed:
         display.say(changed)
+    check_tracker(config.log_with)
     corpus, upstream = _check_settings(config, out)
     resolved = with_layers(config, upstream)
     accelerator = accelerator_of(config)

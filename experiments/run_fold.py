@@ -29,7 +29,7 @@ from undertone.experiments.run_folder import TRAINING
 from undertone.experiments.sweep import TRIED, WEIGHTS, chosen_trials, combine
 from undertone.scoring.calibration import as_dicts, calibrate
 from undertone.scoring.postprocess import postprocess
-from undertone.training.accelerator import accelerator_of, first_decides
+from undertone.training.accelerator import accelerator_of, finish_tracker, first_decides, start_tracker
 from undertone.training.config import trials
 from undertone.training.prediction_loop import predict_and_embed, selected_by
 from undertone.training.targets import adversarial_tasks, scored_task
@@ -71,7 +71,9 @@ def _train_trials(run: Run, fold: Fold, title: str, accelerator: Accelerator) ->
         if (folder / trial.name / TRIED).is_file():
             continue
         training = run.training(fold, trial, title)
-        tried = _try(training, training.accelerator())
+        own = training.accelerator()
+        tried = _try(training, own)
+        finish_tracker(own)
         if accelerator.is_main_process:
             write_tried(training.folder, *tried)
         accelerator.wait_for_everyone()
@@ -90,7 +92,7 @@ def _train_trials(run: Run, fold: Fold, title: str, accelerator: Accelerator) ->
 def _try(training: Training, accelerator: Accelerator) -> tuple[Module | None, Trained, float]:
     """Train on train and select on dev: the module (None of a head that a solver fits), the outcome, and seconds."""
     started = time.monotonic()
-    accelerator.init_trackers("tensorboard")
+    start_tracker(accelerator, training.config, training.folder)
     if head_class(training.config.head).is_fitted:
         with training.run.display.bar(training.title) as advance:
             trained = choose(training, training.new_downstream(), accelerator, _follow(advance))
@@ -246,8 +248,7 @@ def write_fold(
         on_dev, _ = predict_and_embed(module, *settings, training.dev, accelerator, config.batch_size)
         predictions, found["postprocess"] = postprocess(config.postprocess, on_dev, predictions)
     found["calibration"] = _calibration(training, module, learned, accelerator)
-    for tracker in accelerator.trackers:
-        tracker.finish()
+    finish_tracker(accelerator)
     if accelerator.is_main_process:
         training.save(module, learned, folder / "model")
         predictions.save(folder / "predictions.parquet")

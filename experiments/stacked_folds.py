@@ -18,6 +18,7 @@ from undertone.downstream.network import Downstream
 from undertone.experiments.run import Run, Training
 from undertone.experiments.run_fold import read_tried, write_fold, write_tried
 from undertone.experiments.sweep import TRIED, chosen_trials, combine
+from undertone.training.accelerator import finish_tracker, start_tracker
 from undertone.training.config import RunConfig, trials
 from undertone.training.sources import StoreSource
 from undertone.training.stack.processes import fit_all
@@ -155,10 +156,11 @@ def _write(training: Training, module: Downstream, trained: Trained, seconds: fl
     if (training.folder / TRIED).is_file():
         return
     accelerator = training.accelerator()
-    accelerator.init_trackers("tensorboard")
+    start_tracker(accelerator, training.config, training.folder)
     for record in trained.history:
         accelerator.log(flatten_record(record), step=record["step"])
     if training.folder != training.run.folder.fold(training.fold.name):  # one trial of several
+        finish_tracker(accelerator)
         write_tried(training.folder, module, trained, seconds)
     else:
         write_fold(training, accelerator, module, trained, seconds, training.train)

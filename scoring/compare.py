@@ -43,7 +43,7 @@ class FinishedRun:
     predictions: Predictions
 
 
-def compare_runs(runs: Sequence[Path]) -> dict[str, Any]:
+def compare_runs(runs: Sequence[str | Path]) -> dict[str, Any]:
     """Paired differences of each run from the first one, in UAR or CCC of every task that all of them have.
 
     Args:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TypeVar, cast
 
@@ -51,9 +52,50 @@ def make_accelerator(
     return Accelerator(
         cpu=device == "cpu",
         mixed_precision=precision,
-        log_with=[log_with] if project is not None and log_with != "none" else None,
+        log_with=[TRACKERS[log_with]] if project is not None and log_with != "none" else None,
         project_dir=str(project) if project else None,
     )
+
+
+TRACKERS = {"tensorboard": "tensorboard", "wandb": "wandb", "mlflow": "mlflow", "comet": "comet_ml"}
+"""{`log_with`: the package, which is also Accelerate's name of it}."""
+
+
+def check_tracker(log_with: str) -> None:
+    """Refuse a tracker that is not installed.
+
+    Raises:
+        ValueError: its package is missing; the message says how to install it.
+    """
+    if log_with != "none" and find_spec(TRACKERS[log_with]) is None:
+        raise ValueError(
+            f"log_with={log_with} needs the package {TRACKERS[log_with]}: pip install 'undertone[{log_with}]'."
+        )
+
+
+def start_tracker(accelerator: Accelerator, config: RunConfig, folder: Path) -> None:
+    """Begin the record of one training, if a tracker was asked for.
+
+    TensorBoard's events lie in the training's folder. The services have a project `undertone` with a run a training,
+    named `RUN/FOLD`, with its settings; their own environment variables (WANDB_MODE,
+    MLFLOW_TRACKING_URI, COMET_API_KEY, ...) say where they send it.
+    """
+    if config.log_with == "tensorboard":
+        accelerator.init_trackers("tensorboard")
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    run, _, fold = str(folder).rpartition("/folds/")
+    name = f"{Path(run).name}/{fold}"
+    options = {"wandb": {"name": name, "dir": str(folder), "reinit": "finish_previous"}, "mlflow": {"run_name": name}}
+    settings = {key: str(value) for key, value in config.model_dump(mode="json").items() if value is not None}
+    accelerator.init_trackers("undertone", settings, options)
+
+
+def finish_tracker(accelerator: Accelerator) -> None:
+    """End the record of a training."""
+    for tracker in accelerator.trackers:
+        tracker.finish()
+    accelerator.trackers = []
 
 
 def accelerator_of(config: RunConfig, project: Path | None = None) -> Accelerator:

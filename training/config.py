@@ -342,7 +342,9 @@ class OutputSettings(_Settings):
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where to compute")
     mixed_precision: Literal["no", "bf16", "fp16"] = Field("no", description="autocast, also of a frozen upstream")
     deterministic: bool = Field(False, description="use only deterministic algorithms, which are slower on a GPU")
-    log_with: Literal["tensorboard", "none"] = Field("none", description="tracker that logs the training")
+    log_with: Literal["tensorboard", "wandb", "mlflow", "comet", "none"] = Field(
+        "none", description="tracker that follows the training; all but tensorboard are extras: undertone[wandb]"
+    )
 
 
 RUN_TYPE = "undertone-run"  # `model_type` in RUN/config.json, for transformers' Auto classes

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +27,11 @@ class AudioFolder(Corpus):
             yield {"id": path.relative_to(root).as_posix(), "path": path}
 
 
-def audio_files(root: Path) -> tuple[list[Path], list[str]]:
+def audio_files(root: Path, suffixes: Sequence[str] = AUDIO_SUFFIXES) -> tuple[list[Path], list[str]]:
     """As `list_audio`, of one folder, which must hold audio."""
-    files, left_out = list_audio(root)
+    files, left_out = list_audio(root, suffixes=suffixes)
     if not files:
-        endings = ", ".join(AUDIO_SUFFIXES)
-        raise ValueError(" ".join([f"No audio in {root}. Expected files that end in {endings}.", *left_out]))
+        raise ValueError(
+            " ".join([f"No audio in {root}. Expected files that end in {', '.join(suffixes)}.", *left_out])
+        )
     return files, left_out

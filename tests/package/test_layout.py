@@ -132,12 +132,13 @@ def test_every_requirement_is_pinned_and_no_index_is_named():
     wanted = [
         *PROJECT["project"]["dependencies"],
         *extras["audformat"],
+        *extras["av"],
         *extras["onnx"],
         *extras["explain"],
         *extras["demo"],
         *extras["test"],
     ]
-    wanted.remove("undertone[audformat,explain,onnx]")
+    wanted.remove("undertone[audformat,av,explain,onnx]")
     assert {word.split(">=")[0].lower().replace("_", "-") for word in wanted} <= pinned
 
 
