@@ -124,7 +124,11 @@ def best_table() -> str:
         row = next(row for row in found["tasks"]["emotion"] if row["metric"] == "uar")
         low, high = (f"{100 * bound:+.1f}" for bound in row["ci95"])
         cells = [corpus, f"{100 * row['baseline']:.1f}", f"**{100 * row['value']:.1f}**"]
-        cells += [f"{100 * row['difference']:+.1f}", f"{low} to {high}", f"{row['p']:.2g}"]
+        cells += [
+            f"{100 * row['difference']:+.1f}",
+            f"{low} to {high}",
+            "< 0.0001" if row["p"] < 0.0001 else f"{row['p']:.2g}",
+        ]
         cells.append(f"{100 * row['detectable']:.1f}" if "detectable" in row else "–")  # not in an earlier version's
         lines.append("| " + " | ".join(cells) + " |\n")
     return "".join(lines)

@@ -186,6 +186,8 @@ def signed(metric: str, value: float | None) -> str:
 def _p(value: float | None) -> str:
     if value is None:
         return "–"
+    if value < 0.0001:
+        return "< 0.0001"
     return f"{value:.4f}" if value < 0.1 else f"{value:.2f}"
 
 
