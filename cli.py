@@ -32,7 +32,7 @@ app = typer.Typer(
 )
 PANELS = {
     "Data": (corpora.prepare, describe.describe, corpora.check_split),
-    "Train": (runs.quickstart, store.extract, runs.crossval, runs.train, ablate.ablate, runs.rerun),
+    "Train": (runs.quickstart, store.extract, runs.crossval, runs.train, runs.crosscorpus, ablate.ablate, runs.rerun),
     "Use": (predict.predict, listen.listen, models.evaluate, models.explain, models.demo),
     "Publish": (models.push, models.export),
     "Inspect": (runs.report, runs.compare, runs.robustness, listing.list_names),

@@ -66,22 +66,34 @@ def _write_dataset(source: Any, manifest: Any, folder: Path | None, embed: bool,
 
 
 def check_split(
-    train: Annotated[str, typer.Argument(help="a table or a prepared manifest")],
-    test: Annotated[str, typer.Argument(help="another one")],
+    files: Annotated[
+        list[str],
+        typer.Argument(
+            help="TRAIN TEST or TRAIN DEV TEST: tables, prepared manifests, split files of EmoBox, s3prl, SpeechBrain; "
+            "or one file with a column split; or a folder with a folder per fold"
+        ),
+    ],
+    corpus: Annotated[str | None, typer.Option(help="look the files up in this corpus: its speakers and audio")] = None,
+    root: Root = None,
 ) -> None:
-    """Find speakers, audio and sentences that two sides share; exit status 1 if there are any."""
+    """Find speakers, audio and sentences that parts of a split share; exit status 1 if there are any."""
     from undertone.common.console import Display
     from undertone.corpora import check_split as checking
+    from undertone.corpora.own.split_files import read_folds
 
-    display = Display()
-
-    def read(path: str) -> Any:
-        with display.bar(f"checking {path}") as advance:
-            return checking.read_side(path, lambda done, total: advance(done, total, ""))
-
-    shared, notes = checking.check_split(read(train), read(test))
-    for line in [*(f"note: {note}" for note in notes), *shared]:
-        say(str(line))
-    if shared:
+    with Display().bar(f"checking {', '.join(files)}") as advance:
+        folds, notes = read_folds(files, corpus, root, lambda done, total: advance(done, total, ""))
+    show(([], *checking.balance_table(folds)))
+    lines, found = [f"note: {note}" for note in notes], False
+    for name, parts in folds.items():
+        shared, doubts = checking.check_parts(parts)
+        before = f"{name}: " if len(folds) > 1 else ""
+        lines += [f"{before}note: {note}" for note in doubts] + [f"{before}{one}" for one in shared]
+        found = found or bool(shared)
+    for line in lines:
+        say(line)
+    if print_ := checking.fingerprint(folds):
+        say(f"Split fingerprint {print_}, of the audio in each part of the folds.")
+    if found:
         sys.exit(1)
     say("Nothing is shared: no speaker, no audio, no sentence.")

@@ -18,6 +18,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "check-split": (
         "undertone check-split train.csv test.csv",
         "undertone check-split runs/train-manifest runs/test-manifest",
+        "undertone check-split EmoBox/data/emodb --corpus emodb --root EmoDB",
     ),
     "extract": (
         "undertone extract calls.csv --upstream microsoft/wavlm-base-plus",
@@ -30,6 +31,10 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "train": (
         "undertone train calls.csv --upstream microsoft/wavlm-base-plus --mode lora --out runs/calls-lora",
         "undertone train emodb --root EmoDB --fold 03 --log-with tensorboard",
+    ),
+    "crosscorpus": (
+        "undertone crosscorpus emodb ravdess nemo --root EmoDB+RAVDESS+nEMO --system functionals",
+        "undertone crosscorpus calls.csv meetings.csv --out runs/matrix corpus.labels=angry,neutral",
     ),
     "ablate": (
         "undertone ablate li2019:small emodb --root EmoDB",

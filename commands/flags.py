@@ -10,12 +10,12 @@ from typing import Annotated, Any
 
 import typer
 
-CORPUS_HELP = "emodb, ravdess, ...; a CSV / JSONL / Parquet table; a folder; hf:user/name; ./my_corpus.py"
+CORPUS_HELP = "emodb, ravdess, ...; a CSV / JSONL / Parquet table; a folder; hf:user/name; ./my_corpus.py; several, A+B"
 CorpusArg = Annotated[str, typer.Argument(help=CORPUS_HELP)]
 
 # The flags of train and crossval: name -> (type, field of RunConfig, help). Every other field is set by key=value.
 FLAGS: dict[str, tuple[Any, str, str]] = {
-    "root": (str, "root", "folder of the corpus' audio"),
+    "root": (str, "root", "folder of the corpus' audio; of several, F+G in their order"),
     "upstream": (str, "upstream", "Hub id, folder, or a name of undertone list upstreams"),
     "head": (str, "head", "a name of undertone list heads, or ./my_head.py"),
     "mode": (str, "mode", "which weights of the upstream train: frozen, finetune, lora"),
@@ -41,8 +41,11 @@ FLAGS: dict[str, tuple[Any, str, str]] = {
 }
 
 
-def run_command(function: Callable[..., None]) -> Callable[..., None]:
-    """Give a command `f(config, out, ...)` the arguments and flags that make a config, validated before it starts."""
+def run_command(function: Callable[..., None], joins: bool = False) -> Callable[..., None]:
+    """Give a command `f(config, out, ...)` the arguments and flags that make a config, validated before it starts.
+
+    With `joins`, words without `=` are further corpora, joined with the first one.
+    """
 
     @functools.wraps(function)
     def command(corpus: str, **given: Any) -> None:
@@ -57,9 +60,14 @@ def run_command(function: Callable[..., None]) -> Callable[..., None]:
             flags["sweep"] = {key: values for key, _, values in (word.partition("=") for word in flags["sweep"])}
         settings, file, system = given.pop("settings"), given.pop("config"), given.pop("system")
         preset = load_system(system) if system is not None else None
-        config = make_config({"corpus": corpus, **flags}, settings or [], file, preset)
+        words = settings or []
+        if joins:
+            corpus = "+".join([corpus, *(word for word in words if "=" not in word)])
+            words = [word for word in words if "=" in word]
+        config = make_config({"corpus": corpus, **flags}, words, file, preset)
+        data = "+".join(Path(part).stem for part in corpus.split("+"))
         out = given.pop("out") or Path("runs") / "-".join(
-            Path(part).stem for part in (corpus, config.upstream, config.head)
+            [*([function.__name__] if joins else []), data, Path(config.upstream).stem, Path(config.head).stem]
         )
         function(config=config, out=out, **given)
 

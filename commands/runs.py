@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,11 +18,14 @@ PushOption = Annotated[str | None, typer.Option("--push", help="push the model t
 
 def finish(results: dict[str, Any] | None, out: Path, push_to: str | None) -> None:
     """Print the results of a run, where they are and what to type next; push if asked."""
+    from undertone.scoring.by_corpus import corpus_table
     from undertone.scoring.results import results_table
 
     if results is None or not is_first_process():
         return
     show(results_table(results))
+    if (corpora := corpus_table(results))[1]:
+        show(([], *corpora))
     say(f"results  {out / 'results.json'}\nmodel    {out / 'model'}")
     say(f"next     undertone report {out}\n         undertone predict {out} FILE.wav")
     if push_to is not None:
@@ -100,6 +104,20 @@ def train(
 
     _check_push(push)
     finish(run(config, out, fold), out, push)
+
+
+@partial(run_command, joins=True)
+def crosscorpus(config: Any, out: Path) -> None:
+    """Train on each corpus and on all but one, test on each: `undertone crosscorpus A B C`; a matrix and a heat map."""
+    from undertone.experiments.crosscorpus import crosscorpus as run
+    from undertone.experiments.crosscorpus import crosscorpus_table
+    from undertone.report.crosscorpus_page import write_matrix
+
+    found = run(config, out)
+    if found is None or not is_first_process():
+        return
+    show(crosscorpus_table(found))
+    say(f"page     {write_matrix(found, out)}\npicture  {out / 'crosscorpus.png'}\nnumbers  {out / 'crosscorpus.json'}")
 
 
 def report(run: Annotated[Path, typer.Argument(help="RUN, the folder of a finished run")]) -> None:

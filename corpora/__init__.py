@@ -19,6 +19,7 @@ OWN_DATA = {
     "audformat_folder": "FOLDER with db.yaml",
     "audio_folder": "FOLDER for unlabelled=, searched with all its subfolders",
     "hf_dataset": f"{HUGGING_FACE}user/name or {HUGGING_FACE}./FOLDER",
+    "joined": "A+B, several of any of these",
 }
 """Modules of `corpora.own`, for the user's own data, and what to type instead of the module's name."""
 
@@ -29,8 +30,9 @@ def load_corpus(name_or_path: str, options: Mapping[str, Any] | None = None) -> 
     Args:
         name_or_path: a built-in corpus (`emodb`), a table (`calls.csv`, .tsv, .jsonl, .parquet), a folder with a
             subfolder per class, a folder that `undertone prepare` wrote, a Hugging Face dataset (`hf:user/name`,
-            `hf:./folder`), a Python file that defines a corpus (`./my_corpus.py`) or `my_pkg.module:MyCorpus`.
-        options: keyword arguments of the corpus' constructor.
+            `hf:./folder`), a Python file that defines a corpus (`./my_corpus.py`) or `my_pkg.module:MyCorpus`; or
+            several of these, joined by +.
+        options: keyword arguments of the corpus' constructor; of one of several, as `NAME.option`.
 
     Raises:
         ValueError: unknown corpus, file or option (the message suggests the nearest), or an invalid option value.
@@ -41,7 +43,12 @@ def load_corpus(name_or_path: str, options: Mapping[str, Any] | None = None) -> 
     if name_or_path in OWN_DATA:
         raise ValueError(f"{name_or_path!r} is not a corpus by itself. Give {OWN_DATA[name_or_path]} in its place.")
     arguments: tuple[Any, ...] = (Path(name_or_path),)
-    if name_or_path.startswith(HUGGING_FACE):
+    if "+" in name_or_path and not os.path.exists(name_or_path):
+        words, rest = name_or_path.split("+"), dict(options or {})
+        own = {word: {key: rest.pop(key) for key in [*rest] if key.startswith(f"{word}.")} for word in words}
+        parts = [load_corpus(word, {key[len(word) + 1 :]: own[word][key] for key in own[word]}) for word in words]
+        kind, arguments, options = "joined", (parts,), rest
+    elif name_or_path.startswith(HUGGING_FACE):
         kind, arguments = "hf_dataset", (name_or_path.removeprefix(HUGGING_FACE),)
     elif Path(name_or_path).suffix.lower() in TABLE_SUFFIXES:
         kind = "table"

@@ -1,14 +1,15 @@
-"""What the two sides of a split share but should not: speakers, audio, sentences."""
+"""What the parts of a split share but should not: speakers, audio, sentences; and their sizes and classes."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from itertools import combinations
 
-from undertone.corpora import corpus_names, load_corpus
-from undertone.corpora.manifest import FILE_NAME, Manifest, listed, sentence_key
-from undertone.corpora.prepare import prepare
+from undertone.corpora import corpus_names
+from undertone.corpora.fingerprint import fingerprint_of
+from undertone.corpora.manifest import Manifest, listed, sentence_key
 
 
 @dataclass(frozen=True)
@@ -20,27 +21,25 @@ class Shared:
         names: the shared ones; of recordings, `id of train = id of test`.
         num_train: utterances of the training side that have one of them.
         num_test: utterances of the test side.
+        sides: what the two are called.
     """
 
     kind: str
     names: tuple[str, ...]
     num_train: int
     num_test: int
+    sides: tuple[str, str] = ("train", "test")
 
     def __str__(self) -> str:
         """`2 shared speakers, in 40 utterances of train and 12 of test: 03, 08`."""
         count = f"{len(self.names)} shared {self.kind}{'s' * (len(self.names) > 1)}"
-        return f"{count}, in {self.num_train} utterances of train and {self.num_test} of test: {listed(self.names)}"
+        one, other = self.sides
+        return f"{count}, in {self.num_train} utterances of {one} and {self.num_test} of {other}: {listed(self.names)}"
 
 
-def read_side(path: str, progress: Callable[[int, int], None] | None = None) -> Manifest:
-    """The manifest of one side: what `undertone prepare` wrote, or made from a table or another corpus."""
-    if (Path(path) / FILE_NAME).is_file():
-        return Manifest.load(path)
-    return prepare(load_corpus(path), None, progress=progress).manifest
-
-
-def check_split(train: Manifest, test: Manifest) -> tuple[list[Shared], list[str]]:
+def check_split(
+    train: Manifest, test: Manifest, sides: tuple[str, str] = ("train", "test")
+) -> tuple[list[Shared], list[str]]:
     """Compare the two sides of a split.
 
     Speakers of a built-in corpus are compared as corpus and label, those of other data by their label. Recordings are
@@ -52,7 +51,7 @@ def check_split(train: Manifest, test: Manifest) -> tuple[list[Shared], list[str
     shared, notes = [], []
     for kind in ("speaker", "recording", "sentence"):
         ours, theirs = _keys(train, kind), _keys(test, kind)
-        for side, keys in (("train", ours), ("test", theirs)):
+        for side, keys in zip(sides, (ours, theirs), strict=True):
             if missing := keys.count(None):
                 notes.append(
                     f"{missing} of {len(keys)} utterances of {side} have no {kind} and are not compared by it."
@@ -62,8 +61,39 @@ def check_split(train: Manifest, test: Manifest) -> tuple[list[Shared], list[str
             if kind == "recording":  # named by the first utterance of each side that has it
                 names = [f"{train.ids[ours.index(key)]} = {test.ids[theirs.index(key)]}" for key in both]
             counts = (sum(key in both for key in keys) for keys in (ours, theirs))
-            shared.append(Shared(kind, tuple(sorted(names)), *counts))
+            shared.append(Shared(kind, tuple(sorted(names)), *counts, sides))
     return shared, notes
+
+
+def check_parts(parts: Mapping[str, Manifest]) -> tuple[list[Shared], list[str]]:
+    """`check_split` of each two of a fold's parts."""
+    found = [check_split(parts[one], parts[other], (one, other)) for one, other in combinations(parts, 2)]
+    return [one for shared, _ in found for one in shared], list(
+        dict.fromkeys(note for _, notes in found for note in notes)
+    )
+
+
+def fingerprint(folds: Mapping[str, Mapping[str, Manifest]]) -> str:
+    """The split fingerprint; "" where audio was not read."""
+    return fingerprint_of({part: some.column("audio_hash") for part, some in parts.items()} for parts in folds.values())
+
+
+def balance_table(folds: Mapping[str, Mapping[str, Manifest]]) -> tuple[list[str], list[list[str]]]:
+    """Header and rows: utterances, speakers and emotions of each part."""
+    counted = [
+        (fold, part, some, Counter(str(label) for label in some.column("emotion") if label is not None))
+        for fold, parts in folds.items()
+        for part, some in parts.items()
+    ]
+    emotions = sorted({label for *_, counts in counted for label in counts})
+    rows = []
+    for fold, part, some, counts in counted:
+        speakers = len(set(_keys(some, "speaker")) - {None})
+        rows.append(
+            [*([fold] if len(folds) > 1 else []), part, str(len(some)), str(speakers or "unknown")]
+            + [str(counts[label]) for label in emotions]
+        )
+    return [*(["Fold"] if len(folds) > 1 else []), "Part", "Utterances", "Speakers", *emotions], rows
 
 
 def _keys(manifest: Manifest, kind: str) -> list[str | None]:

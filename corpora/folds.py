@@ -7,12 +7,14 @@ Protocols
                of several corpora each is divided so
     `text`     groups of speakers x groups of sentences: neither the speakers nor the sentences of test are in train
     `corpus`   leave one corpus out, of several
+    `across`   train on one corpus of several, test on all others
     `split`    the corpus' own train / dev / test column: one fold
     `random`   k parts stratified by emotion, for corpora without speaker labels; marked speaker-dependent everywhere
     `auto`     split if it has a test part; else session; else speaker (up to 12), groups (more), random (none)
 
 Dev of fold i is the test part of fold i + 1, so that every choice is made on speakers outside train and test. Dev of
-`text` is what the next group of speakers say of the training sentences; of `corpus`, a fifth of the training speakers.
+`text` is what the next group of speakers say of the training sentences; of `corpus` and `across`, a fifth of the
+training speakers.
 """
 
 from __future__ import annotations
@@ -76,7 +78,7 @@ def make_folds(manifest: Manifest, protocol: str, num_folds: int | None = None, 
 
     Args:
         manifest: the utterances.
-        protocol: `speaker`, `session`, `groups`, `text`, `corpus`, `split`, `random` or `auto`.
+        protocol: `speaker`, `session`, `groups`, `text`, `corpus`, `across`, `split`, `random` or `auto`.
         num_folds: for `groups` and `random`, which `auto` then stands for, and of `text` the groups of speakers; None =
             5, or the number of speakers.
         seed: for the groups, the random parts and dev parts that share speakers.
@@ -195,13 +197,20 @@ def _by_text(index: SpeakerIndex, num_folds: int | None, seed: int) -> list[Fold
 
 
 def _by_corpus(index: SpeakerIndex, num_folds: int | None, seed: int) -> list[Fold]:
-    units: defaultdict[str, list[str]] = defaultdict(list)
-    for name in index.ids:
-        units[index.corpus[name]].append(name)
-    if len(units) < 2:
-        raise ValueError(f"Protocol 'corpus' needs two corpora or more, got {', '.join(units)}. Join them: A+B.")
-    rest = {left: [name for name in index.ids if index.corpus[name] != left] for left in sorted(units)}
-    return [split_off_dev(left, train, units[left], index, seed) for left, train in rest.items()]
+    return [split_off_dev(name, others, own, index, seed) for name, own, others in _corpora(index, "corpus")]
+
+
+def _across(index: SpeakerIndex, num_folds: int | None, seed: int) -> list[Fold]:
+    return [split_off_dev(name, own, others, index, seed) for name, own, others in _corpora(index, "across")]
+
+
+def _corpora(index: SpeakerIndex, protocol: str) -> list[tuple[str, list[str], list[str]]]:
+    """(name, its utterances, all others) of each corpus; refuses a single one."""
+    names = sorted(set(index.corpus.values()))
+    if len(names) < 2:
+        raise ValueError(f"Protocol {protocol!r} needs two corpora or more, got {', '.join(names)}. Join them: A+B.")
+    own = {name: [one for one in index.ids if index.corpus[one] == name] for name in names}
+    return [(name, own[name], [one for one in index.ids if index.corpus[one] != name]) for name in names]
 
 
 def _by_split(index: SpeakerIndex, num_folds: int | None, seed: int) -> list[Fold]:
@@ -235,6 +244,7 @@ _PROTOCOLS: dict[str, Callable[[SpeakerIndex, int | None, int], list[Fold]]] = {
     "groups": _by_groups,
     "text": _by_text,
     "corpus": _by_corpus,
+    "across": _across,
     "split": _by_split,
     "random": _by_chance,
 }

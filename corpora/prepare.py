@@ -85,7 +85,7 @@ def prepare(
         raise ValueError(f"{corpus.name} needs --root, the folder with its files. Get them from {corpus.url}.")
     rows = list(corpus.rows(root))
     if given is not None and corpus.confined:
-        _check_inside(corpus, rows, given)
+        check_inside(corpus, rows, given)
     segments = segments_of(rows)
     record: Path | None = None
     known: Mapping[Segment, Measured] = {}
@@ -110,7 +110,7 @@ def prepare(
     manifest = Manifest.from_rows(corpus.name, filled)
     warnings = [
         *corpus.notes,
-        *_unexpected(corpus, rows),
+        *unexpected_counts(corpus, rows),
         *(line for row, check in good for line in _doubts(row, check)),
         *_duplicates(manifest),
         *_two_speakers(manifest),
@@ -266,7 +266,7 @@ def _same(found: Mapping[Segment, Measured], known: Mapping[Segment, Measured]) 
     return len(found) == len(known) and all(known.get(segment) is check for segment, check in found.items())
 
 
-def _check_inside(corpus: Corpus, rows: Sequence[Mapping[str, Any]], root: Path) -> None:
+def check_inside(corpus: Corpus, rows: Sequence[Mapping[str, Any]], root: Path) -> None:
     """Refuse paths outside `root`: absolute ones, through `..`, and through links."""
     home, real_path = os.path.realpath(root), _real_paths()
     inside = os.path.join(home, "")
@@ -301,7 +301,7 @@ def _refusal(corpus: Corpus, broken: Sequence[tuple[str, str]], total: int, give
     return f"{corpus.name}: {len(broken)} of {total} utterances cannot be used. {advice}\n{first}{more}"
 
 
-def _unexpected(corpus: Corpus, rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+def unexpected_counts(corpus: Corpus, rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     """A warning for each column whose counts differ from those of the complete release."""
     for column, expected in corpus.expected.items():
         found = Counter(row.get(column) for row in rows)

@@ -29,6 +29,7 @@ from undertone.experiments.run_folder import RunFolder
 from undertone.experiments.stacked_folds import can_stack, refit_stacked, train_stacked
 from undertone.experiments.start_record import versions
 from undertone.experiments.sweep import refit_plan, sweep_info
+from undertone.scoring.by_corpus import per_corpus
 from undertone.scoring.calibration import combined, report
 from undertone.scoring.predictions import Predictions
 from undertone.scoring.results import only_fold, summarise, to_json
@@ -51,7 +52,7 @@ def crossval(config: RunConfig, out: str | Path, display: Display | None = None)
     display = display or Display()
     run = open_run(config, out, display)
     accelerator = accelerator_of(run.config)
-    if open_folds := _train_folds(run, run.folds, accelerator):
+    if open_folds := train_folds(run, run.folds, accelerator):
         display.say(f"Another process is busy with {', '.join(open_folds)} and will write the results.")
         return None
     path = run.folder.path
@@ -92,7 +93,7 @@ def train(
         raise ValueError(f"No fold {fold_name!r}; the folds are: {', '.join(by_name)}.")
     fold = run.folds[0] if fold_name is None else by_name[fold_name]
     accelerator, path = accelerator_of(run.config), run.folder.path
-    if _train_folds(run, [fold], accelerator):
+    if train_folds(run, [fold], accelerator):
         raise ValueError(f"Another process trains fold {fold.name} in {path}. Wait, or choose another --out.")
     trained = run.folder.fold(fold.name) / "model"
     model = UndertoneModel.from_pretrained(trained, allow=(config.head, config.upstream))
@@ -109,7 +110,7 @@ def train(
     return results
 
 
-def _train_folds(run: Run, folds: Sequence[Fold], accelerator: Accelerator) -> list[str]:
+def train_folds(run: Run, folds: Sequence[Fold], accelerator: Accelerator) -> list[str]:
     """Train the folds that are not done; returns those that another process is still busy with."""
     if can_stack(run, run.config, accelerator):
         train_stacked(run, folds)
@@ -178,7 +179,9 @@ def pool(run: Run, folds: Sequence[Fold], cost: dict[str, Any]) -> dict[str, Any
         "data": _data(run.manifest, run.corpus.language),
         "versions": versions(),
     }
-    results = summarise(per_fold, info)
+    pooled = Predictions.concat([predictions for _, predictions in per_fold])
+    corpora = dict(zip(run.manifest.ids, run.manifest.column("corpus"), strict=True))
+    results = summarise(per_fold, info | {"per_corpus": per_corpus(pooled, corpora)})
     for entry, record in zip(results["folds"], records, strict=True):
         entry |= record
     calibrations = _calibrations(run, folds)

@@ -102,7 +102,7 @@ def evaluate_model(
         model.to(make_accelerator(device).device).eval()
         predictions = predict_clips(model, utterances, ALL, display)
     else:
-        seen = _seen_speakers(model, source.name, manifest)
+        seen = _seen_speakers(model, manifest)
         predictions = _predictions(model, tasks, utterances, device, display)
     names = manifest.speaker_names
     predictions = replace(predictions, speakers=[names[name] for name in predictions.ids])
@@ -122,7 +122,7 @@ def evaluate_model(
         "num_utterances": len(manifest),
         "num_speakers": len(set(names.values()) - {None}),
         "manifest_hash": manifest.hash,
-        "split_fingerprint": split_fingerprint([Fold(ALL, (), (), manifest.ids)], manifest),
+        "split_fingerprint": split_fingerprint([Fold(ALL, (), (), tuple(item.id for item in utterances))], manifest),
         "licence": source.licence,
         "citation": source.citation,
     } | ({"commands": [command]} if command else {})
@@ -175,23 +175,30 @@ def _first_with_classes(tasks: Sequence[Task]) -> Task:
     raise ValueError("--map and --labels are for classes, and no task of this model has any. Leave them out.")
 
 
-def _seen_speakers(model: UndertoneModel, corpus: str, manifest: Manifest) -> list[str]:
+def _seen_speakers(model: UndertoneModel, manifest: Manifest) -> list[str]:
     """Sentences on why the model may have seen speakers of this corpus; none where it is known that it has not.
 
     As in `check-split`, the speakers of a built-in corpus are in no other corpus; between the user's data, such as
     train.csv and test.csv, equal labels are equal speakers.
     """
-    trained_on = model.config.trained_on
-    theirs = trained_on.get("corpus")
-    if theirs is not None and theirs != corpus and {theirs, corpus} & set(corpus_names()):
+    trained_on, ours = model.config.trained_on, set(corpus_names())
+    theirs = trained_on.get("corpora") or [trained_on.get("corpus")]
+    tested: list[str | None] = manifest.column("speaker")
+    pairs = sorted(set(zip(manifest.column("corpus"), tested, strict=True)), key=str)
+    apart = [[one is not None and one != here and bool({one, here} & ours) for one in theirs] for here, _ in pairs]
+    if all(map(all, apart)):
         return []
-    tested = manifest.column("speaker")
-    names = sorted({str(name) for name in tested if name is not None})
-    trained, here = set(trained_on.get("speakers", [])), names
+    found = {  # {what the model calls a speaker that may be one of its own: what the manifest calls it}
+        f"{one}/{name}" if len(theirs) > 1 else str(name): str(name)
+        for (_, name), row in zip(pairs, apart, strict=True)
+        for one, never in zip(theirs, row, strict=True)
+        if name is not None and not never
+    }
+    trained, keys = set(trained_on.get("speakers", [])), list(found)
     if not trained:  # a model from the Hub has hashes of the names
         trained = set(trained_on.get("speaker_hashes", []))
-        here = hash_speakers(names, str(trained_on.get("manifest_hash"))) if trained else names
-    if both := [name for name, key in zip(names, here, strict=True) if key in trained]:
+        keys = hash_speakers(keys, str(trained_on.get("manifest_hash"))) if trained else keys
+    if both := sorted({name for name, key in zip(found.values(), keys, strict=True) if key in trained}):
         return [f"the model was trained on speakers {listed(both)} of this corpus"]
     if None in tested or trained_on.get("unknown_speakers") or not trained:
         side = "test" if None in tested else "training"

@@ -24,7 +24,7 @@ from undertone.experiments.run import Training
 from undertone.training.augmenter import CopySource
 from undertone.training.config import RunConfig
 from undertone.training.prediction_loop import metric_of, nothing_selects, quick_metrics, selecting_metrics
-from undertone.training.seeding import chunks
+from undertone.training.seeding import balanced_rows, chunks
 from undertone.training.targets import targets
 from undertone.training.trainer import DEV_PART, Follow, Trained
 
@@ -75,6 +75,7 @@ def choose(training: Training, module: Downstream, accelerator: Accelerator, fol
     """
     config, tasks, utterances = training.config, training.run.tasks, [*training.train, *training.dev]
     parts, chosen_by = _parts(training)
+    parts = [(_balanced(config, utterances, fitted), scored) for fitted, scored in parts]
     last = len(utterances) * (1 + config.augment.copies) + len(parts)
     features = _features(training, module, utterances, accelerator, lambda done: follow(done, last, None))  # (K, N, D)
     head: Any = module.head
@@ -123,11 +124,20 @@ def fit_head(
     config = training.config
     last = len(utterances) * (1 + config.augment.copies) + 1
     features = _features(training, module, utterances, accelerator, lambda done: follow(done, last, None))  # (K, N, D)
-    truth = {task.name: np.tile(targets(task, utterances), len(features)) for task in training.run.tasks}
+    rows = _balanced(config, utterances, np.arange(len(utterances)))
+    features = features[:, rows]
+    truth = {task.name: np.tile(targets(task, utterances)[rows], len(features)) for task in training.run.tasks}
     head: Any = module.head
     head.fit(features.reshape(-1, features.shape[-1]), truth, config.class_weights == "balanced")
     follow(last, last, None)
     return Trained(1, None, [])
+
+
+def _balanced(config: RunConfig, utterances: Sequence[Utterance], rows: np.ndarray) -> np.ndarray:
+    """The rows to fit on; with sampling=balanced, those of a small corpus repeated."""
+    if config.sampling == "proportional":
+        return rows
+    return np.asarray(rows[balanced_rows([utterances[row].corpus for row in rows])])
 
 
 def _parts(training: Training) -> tuple[list[tuple[np.ndarray, np.ndarray]], str]:

@@ -179,7 +179,7 @@ class Training:
         speech_only: bool = False,
     ) -> UndertoneModel:
         """Upstream and trained downstream as one model that says what it was trained on; adapters are merged."""
-        run, upstream = self.run, self.run.upstream
+        run, upstream, names = self.run, self.run.upstream, self.run.manifest.speaker_names
         if module.upstream is not None:
             upstream = copy.deepcopy(module.upstream)
             if self.config.mode == "lora":
@@ -194,7 +194,8 @@ class Training:
             trained_on={
                 "corpus": run.corpus.name,
                 "manifest_hash": run.manifest.hash,
-                "speakers": sorted({str(item.speaker) for item in trained_on if item.speaker is not None}),
+                "corpora": sorted({item.corpus for item in trained_on}),
+                "speakers": sorted({str(names[item.id]) for item in trained_on if item.speaker is not None}),
                 "unknown_speakers": sum(item.speaker is None for item in trained_on),
                 "clip_seconds": {
                     "median": round(statistics.median(item.duration for item in trained_on), 2),

@@ -9,6 +9,7 @@ from typing import Any
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from undertone.common.files import read_json, safe_name
+from undertone.scoring.by_corpus import corpus_table
 from undertone.scoring.pages import render
 from undertone.scoring.results import METRICS, gender_table, number, results_table
 
@@ -90,6 +91,7 @@ def make_card(
         recalls=_markdown(["Task", "Class", "Recall"], _recalls(results)) if results else "",
         confusions={task: name for task, name in confusions.items() if name in pictures},
         genders=_markdown(*gender_table(results)) if results else "",
+        corpora=_markdown(*corpus_table(results)) if results else "",
         layer_picture="layer_weights.png" in pictures,
         versions=versions or {"transformers": config["transformers_version"]},
     )

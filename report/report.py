@@ -15,6 +15,7 @@ from undertone.experiments.run_folder import RunFolder
 from undertone.report.data import data_section
 from undertone.report.figures import attention_clips, embedding_maps, figures
 from undertone.report.tables import Table
+from undertone.scoring.by_corpus import corpus_table
 from undertone.scoring.intervals import metrics_of, speaker_sums
 from undertone.scoring.pages import render
 from undertone.scoring.raters import rater_agreement
@@ -68,6 +69,7 @@ def _content(files: RunFolder) -> dict[str, Any]:
         "tiles": _tiles(files),
         "names": METRICS,
         "genders": Table("Scores by gender", *gender_table(results), texts=2),
+        "corpora": Table("Scores by corpus", *corpus_table(results), texts=3),
         "confusions": [_confusion(results, task) for task in files.tasks if task.kind == "classification"],
         "fold_bars": _fold_bars(results, files.tasks[0]),
         "folds": _bar_table("Folds", _fold_bars(results, files.tasks[0])),

@@ -91,15 +91,43 @@ def confusion_png(labels: Sequence[str], confusion: Sequence[Sequence[int]]) -> 
     """
     counts = np.asarray(confusion, dtype=float)  # (C, C)
     percent = 100 * counts / counts.sum(1, keepdims=True).clip(min=1)
-    names = [label.replace("$", r"\$") for label in labels]  # a label is no formula
-    with _drawing(_PNG_STYLE, 1.6 + 0.62 * len(labels), 1.2 + 0.5 * len(labels)) as (figure, axes):
+    texts = [[f"{value:.0f}" for value in row] for row in percent]
+    return _heat_map(percent, texts, labels, labels, ("predicted", "true"), 1.6 + 0.62 * len(labels), 35)
+
+
+def matrix_png(
+    rows: Sequence[str], columns: Sequence[str], values: np.ndarray, texts: Sequence[Sequence[str]]
+) -> bytes:
+    """A heat map of fractions, with a text in each cell.
+
+    Args:
+        rows: their R names, of training corpora.
+        columns: their C names, of test corpora.
+        values: (R, C) in 0..1; NaN is left blank.
+        texts: R rows of C texts.
+    """
+    return _heat_map(100 * values, texts, rows, columns, ("tested on", "trained on"), 2.2 + 1.3 * len(columns), 0)
+
+
+def _heat_map(
+    percent: np.ndarray,
+    texts: Sequence[Sequence[str]],
+    rows: Sequence[str],
+    columns: Sequence[str],
+    axes_labels: tuple[str, str],
+    width: float,
+    rotation: int,
+) -> bytes:
+    """PNG of (R, C) percents and their texts."""
+    with _drawing(_PNG_STYLE, width, 1.2 + 0.5 * len(rows)) as (figure, axes):
         axes.imshow(percent, cmap="Blues", vmin=0, vmax=100, aspect="auto")
         for (row, column), value in np.ndenumerate(percent):
             colour = "white" if value > 55 else PNG_INK
-            axes.text(column, row, f"{value:.0f}", ha="center", va="center", color=colour)
-        axes.set_xticks(range(len(labels)), names, rotation=35, ha="right")
-        axes.set_yticks(range(len(labels)), names)
-        axes.set(xlabel="predicted", ylabel="true")
+            axes.text(column, row, texts[row][column], ha="center", va="center", color=colour)
+        rows, columns = ([name.replace("$", r"\$") for name in names] for names in (rows, columns))  # no formulas
+        axes.set_xticks(range(len(columns)), columns, rotation=rotation, ha="right" if rotation else "center")
+        axes.set_yticks(range(len(rows)), rows)
+        axes.set(xlabel=axes_labels[0], ylabel=axes_labels[1])
         axes.tick_params(length=0)
         return _png(figure)
 

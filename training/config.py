@@ -147,10 +147,11 @@ class DataSettings(_Settings):
     """Which speech, which labels, and how it is divided into folds."""
 
     corpus: str = Field(
-        description="name (undertone list corpora), CSV / JSONL / Parquet table, folder, hf:user/name or ./my_corpus.py"
+        description="name (undertone list corpora), CSV / JSONL / Parquet table, folder, hf:user/name, ./my_corpus.py; "
+        "or several, A+B"
     )
     corpus_options: dict[str, Any] = Field({}, description="options of the corpus (undertone list corpora NAME)")
-    root: str | None = Field(None, description="folder of the corpus' audio")
+    root: str | None = Field(None, description="folder of the corpus' audio; of several corpora A+B, their folders F+G")
     strict: bool = Field(False, description="stop at a broken file instead of skipping it")
     tasks: tuple[str, ...] = Field(
         (),
@@ -267,6 +268,10 @@ class OptimisationSettings(_Settings):
     warmup: float = Field(0.1, ge=0, le=1, description="fraction of the updates over which the rate rises from 0")
     schedule: Literal["linear", "cosine", "constant"] = Field("linear", description="how the rate falls after warmup")
     clip_norm: float = Field(1.0, gt=0, description="largest norm of the gradient")
+    sampling: Literal["proportional", "balanced"] = Field(
+        "proportional",
+        description="of several corpora; proportional: each utterance once an epoch; balanced: as many of each corpus",
+    )
     batch_size: int = Field(32, ge=1, description="utterances per update, over all processes and micro-batches")
     accumulation: int = Field(
         1,

@@ -28,6 +28,8 @@ _TARGETS = ("emotion", *DIMENSIONS)
 class AudformatFolder(Corpus):
     """An audformat database; corpus.table=NAME names its table."""
 
+    licence = "see its header"
+    citation = "see its header"
     confined = True
 
     def __init__(self, path: Path, *, table: str | None = None) -> None:

@@ -60,6 +60,17 @@ def test_check_split(small_corpus: Path, tmp_path: Path) -> None:
     assert undertone("check-split", women, tmp_path / "gone.csv").fails_with("No such table")
 
 
+def test_crosscorpus_takes_corpora_and_settings(tmp_path: Path) -> None:
+    for words, message in (
+        (["emodb"], "needs two corpora or more, got emodb: undertone crosscorpus A B C"),
+        (["emodb", "nemo", "protocol=speaker"], "crosscorpus has protocols of its own"),
+        (["emodb", "nemoo"], "Did you mean 'nemo'"),
+        (["emodb", "nemo", "--root", tmp_path], "gives 1 folders for 2 corpora"),
+        (["emodb", "nemo", "corpus.map=calm"], "corpus.map needs EMOTION=EMOTION"),
+    ):
+        assert undertone("crosscorpus", *words, "--out", tmp_path / "out").fails_with(message), message
+
+
 def test_evaluate_with_a_map_and_some_labels(trained: Train, small_corpus: Path, tmp_path: Path) -> None:
     rows = [row | {"emotion": row["emotion"].replace("happy", "joy")} for row in rows_of(small_corpus)]
     table = write_table(tmp_path / "other.csv", rows)

@@ -46,6 +46,22 @@ def test_sweep_takes_the_value_that_is_best_on_dev(trained: Train) -> None:
     assert distance(run, trained(*words, f"lr={best}")) == 0
 
 
+def test_sampling_balanced_lets_a_small_corpus_count_as_much(
+    small_corpus: Path, trained: Train, store: Path, tmp_path: Path
+) -> None:
+    """Training by gradients draws other utterances, a solver fits repeated ones; the number of updates is the same."""
+    whole = [row | {"corpus": "b" if row["speaker"] == "M2" else "a"} for row in rows_of(small_corpus)]
+    rows = [row for number, row in enumerate(whole) if row["corpus"] == "a" or number % 4 == 0]  # 16 and 4 in train
+    table, ways = write_table(tmp_path / "two.csv", rows), ("proportional", "balanced")
+    plain, balanced = (trained(f"sampling={how}", LAST, corpus=table) for how in ways)
+    assert distance(plain, balanced) > 1e-4 and history(plain)[-1]["step"] == history(balanced)[-1]["step"]
+    words = ("train", table, "--store", store, "upstream=mfcc", "head=ridge", "device=cpu", "tasks=emotion")
+    for how in ways:
+        outcome = undertone(*words, f"sampling={how}", "--out", tmp_path / how)
+        assert outcome.status == 0, outcome.err
+    assert distance(*(tmp_path / how for how in ways)) > 1e-4
+
+
 def test_learning_rate_is_the_peak(trained: Train) -> None:
     assert max(rates(trained())) == 1e-3
     assert max(rates(trained("learning_rate=2e-5"))) == 2e-5

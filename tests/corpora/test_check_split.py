@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import soundfile
 
-from undertone.corpora.check_split import check_split, read_side
+from undertone.corpora.check_split import balance_table, check_parts, check_split, fingerprint
 from undertone.corpora.manifest import Manifest
+from undertone.corpora.own.split_files import read_folds
 
 
 def side(corpus: str, *rows: tuple[str | None, str, str | None]) -> Manifest:
@@ -55,12 +56,32 @@ def test_what_cannot_be_compared_is_said() -> None:
 def test_sides_are_tables_or_manifests(tmp_path: Path) -> None:
     for name, seed in {"a": 0, "b": 1, "c": 0}.items():
         soundfile.write(tmp_path / f"{name}.wav", np.random.default_rng(seed).uniform(-0.3, 0.3, 8000), 16000)
-    (tmp_path / "train.csv").write_text("file,emotion,speaker\na.wav,sad,1\nb.wav,sad,2\n")
-    (tmp_path / "test.csv").write_text("file,emotion,speaker\nc.wav,sad,3\n")
-    train, test = (read_side(str(tmp_path / f"{name}.csv")) for name in ("train", "test"))
-    test.save(tmp_path / "prepared")
+    train, test = tmp_path / "train.csv", tmp_path / "test.csv"
+    train.write_text("file,emotion,speaker\na.wav,sad,1\nb.wav,sad,2\n")
+    test.write_text("file;emotion;speaker\nc.wav;sad;3\n")
+    parts = read_folds([str(train), str(test)])[0][""]
+    parts["test"].save(tmp_path / "prepared")
     (tmp_path / "c.wav").unlink()
-    for other in (test, read_side(str(tmp_path / "prepared"))):
-        assert [one.names for one in check_split(train, other)[0]] == [("a.wav = c.wav",)]
+    again = {"train": parts["train"], "test": read_folds([str(train), str(tmp_path / "prepared")])[0][""]["test"]}
+    for found in (parts, again):
+        assert [one.names for one in check_parts(found)[0]] == [("a.wav = c.wav",)]
     with pytest.raises(ValueError, match="No such table"):
-        read_side(str(tmp_path / "gone.csv"))
+        read_folds([str(train), str(tmp_path / "gone.csv")])
+
+
+def test_every_two_of_three_parts_are_compared_and_counted() -> None:
+    parts = {
+        "train": side("train", ("a", "1", "Stay.")),
+        "dev": side("dev", ("a", "2", "Go."), ("d", "5", "Run.")),
+        "test": side("test", ("b", "2", "Wait.")),
+    }
+    assert [str(one) for one in check_parts(parts)[0]] == [
+        "1 shared speaker, in 1 utterances of train and 1 of dev: a",
+        "1 shared recording, in 1 utterances of dev and 1 of test: dev0 = test0",
+    ]
+    assert balance_table({"": parts}) == (
+        ["Part", "Utterances", "Speakers"],
+        [["train", "1", "1"], ["dev", "2", "2"], ["test", "1", "1"]],
+    )
+    assert len(fingerprint({"": parts})) == 16
+    assert fingerprint({"": parts | {"dev": side("dev", ("a", "", None))}}) == ""

@@ -147,7 +147,7 @@ def test_speakers_of_the_users_own_data_are_the_same_by_label_and_unknown_ones_m
     ]
     monkeypatch.setitem(model.config.trained_on, "unknown_speakers", 3)
     assert evaluate(model, elsewhere({}))["warnings"][-1].endswith("training utterances have none")
-    monkeypatch.setitem(model.config.trained_on, "corpus", "emodb")  # whose speakers nobody else has
+    monkeypatch.setitem(model.config.trained_on, "corpora", ["emodb"])  # whose speakers nobody else has
     assert evaluate(model, table)["speaker_independent"] is True
 
 

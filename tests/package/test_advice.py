@@ -112,7 +112,7 @@ def nested_options() -> dict[str, set[str]]:
 
     heads: list[Any] = [find_class(name, HEADS, Head) for name in available(HEADS, Head)]  # type: ignore[type-abstract]
     corpora: list[Any] = [type(load_corpus(name)) for name in corpus_names()]
-    own: list[Any] = [find_class(name, "undertone.corpora.own", Corpus) for name in ("folder", "hf_dataset")]  # type: ignore[type-abstract]
+    own: list[Any] = [find_class(name, "undertone.corpora.own", Corpus) for name in ("folder", "hf_dataset", "joined")]  # type: ignore[type-abstract]
 
     def parameters(classes: list[Any]) -> set[str]:
         return {name for cls in classes for kind in cls.__mro__ for name in inspect.signature(kind.__init__).parameters}

@@ -1,7 +1,9 @@
+from collections import Counter
+
 import numpy as np
 import torch
 
-from undertone.training.seeding import chunks, draw, epoch_batches, seed_everything
+from undertone.training.seeding import balanced_rounds, balanced_rows, chunks, draw, epoch_batches, seed_everything
 from undertone.training.sources import WaveSource
 
 IDS = [f"u{index}" for index in range(103)]
@@ -46,3 +48,40 @@ def test_seeding_makes_torch_repeat():
     first = torch.rand(3)
     seed_everything(0, "step", 5)
     assert torch.equal(torch.rand(3), first)
+
+
+CORPORA = ["small"] * 13 + ["large"] * 70 + ["middle"] * 20
+
+
+def test_balanced_epochs_have_as_many_of_each_corpus_and_use_all_in_turn():
+    used = Counter()
+    for epoch in range(6):
+        batches = epoch_batches(IDS, DURATIONS, 8, 0, epoch, 0.3, CORPORA)
+        drawn = [position for batch in batches for position in batch]
+        assert len(drawn) == 103 and len(batches) == 13
+        assert sorted(Counter(CORPORA[position] for position in drawn).values()) == [34, 34, 35]
+        used.update(drawn)
+    for name in set(CORPORA):
+        counts = [used[position] for position, corpus in enumerate(CORPORA) if corpus == name]
+        assert max(counts) - min(counts) <= 1 and min(counts) >= 2  # pass after pass, over the epochs
+    assert epoch_batches(IDS, DURATIONS, 8, 0, 1, 0.3, CORPORA) == epoch_batches(IDS, DURATIONS, 8, 0, 1, 0.3, CORPORA)
+
+
+def test_rounds_of_a_balanced_epoch_hardly_repeat_an_utterance():
+    rounds = balanced_rounds(IDS, CORPORA, 0, 0)
+    assert len(rounds) == 3 and all(len(set(some)) >= len(some) - 4 for some in rounds)  # 35 of 13: 3 passes
+    for some in rounds:
+        counts = Counter(CORPORA[position] for position in some)
+        assert max(counts.values()) - min(counts.values()) <= 1
+
+
+def test_one_corpus_is_balanced_as_it_is():
+    alone = epoch_batches(IDS, DURATIONS, 8, 0, 2, 0.3, ["a"] * 103)
+    assert alone == epoch_batches(IDS, DURATIONS, 8, 0, 2, 0.3)
+
+
+def test_balanced_rows_repeat_the_small_corpora_evenly():
+    rows = balanced_rows(CORPORA)
+    assert Counter(CORPORA[row] for row in rows) == {"small": 70, "large": 70, "middle": 70}
+    assert set(Counter(row for row in rows if CORPORA[row] == "small").values()) == {5, 6}
+    assert sorted(rows[70 * 0 : 70]) == rows[:70] and balanced_rows(["a", "a"]) == [0, 1]

@@ -95,9 +95,10 @@ class _RunningGroup:
     def _batches(self, device: torch.device) -> Iterator[tuple[Tensor, int, int, bool]]:
         """Positions (B,) in the padded utterances, how many are no padding, the epoch, and whether it ends here."""
         ids, durations = [item.id for item in self.group.train], [item.duration for item in self.group.train]
-        size = self.config.batch_size
+        size, balances = self.config.batch_size, self.config.sampling == "balanced"
+        corpora = [item.corpus for item in self.group.train] if balances else None
         for epoch in count():
-            batches = epoch_batches(ids, durations, size, self.config.seed, epoch, StoreSource.jitter)
+            batches = epoch_batches(ids, durations, size, self.config.seed, epoch, StoreSource.jitter, corpora)
             table = torch.tensor([batch + [len(ids)] * (size - len(batch)) for batch in batches], device=device)
             for place, batch in enumerate(batches, 1):
                 yield table[place - 1], len(batch), epoch, place == len(batches)
