@@ -36,6 +36,7 @@ NO_SETTINGS = {
     "title", "name", "model", "allow", "revision", "flush", "window_ms", "max_hz",
     "sep", "segment", "batch_seconds", "sample_rate",
     "dtype", "device_map", "num_labels", "pooling_mode",  # of transformers
+    "to", "any_sound", "window", "hop", "channels",  # of Python calls
 }  # fmt: skip
 
 
@@ -64,9 +65,8 @@ SENTENCES = list(dict.fromkeys(sentences()))
 def option_names(command: Any) -> set[str]:
     """Options of a command, and of the commands below it."""
     below = getattr(command, "commands", {}).values()
-    return {option for parameter in command.params for option in parameter.opts} | set().union(
-        *map(option_names, below)
-    )
+    own = {option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)}
+    return own.union({"--help"}, *map(option_names, below))
 
 
 RECIPES = {"--root", "--upstream", "--out", "--push"}  # of python recipes/NAME.py
@@ -96,7 +96,7 @@ def test_every_command_that_is_named_exists_and_takes_the_options_beside_it() ->
 
 
 def test_every_option_that_is_named_exists() -> None:
-    known = set().union(*map(option_names, COMMANDS.values()))
+    known = {"--version"}.union(*map(option_names, COMMANDS.values()))
     named = {
         (where, option)
         for where, text in SENTENCES
@@ -112,7 +112,10 @@ def nested_options() -> dict[str, set[str]]:
 
     heads: list[Any] = [find_class(name, HEADS, Head) for name in available(HEADS, Head)]  # type: ignore[type-abstract]
     corpora: list[Any] = [type(load_corpus(name)) for name in corpus_names()]
-    own: list[Any] = [find_class(name, "undertone.corpora.own", Corpus) for name in ("folder", "hf_dataset", "joined")]  # type: ignore[type-abstract]
+    own: list[Any] = [
+        find_class(name, "undertone.corpora.own", Corpus)
+        for name in ("folder", "hf_dataset", "joined", "audformat_folder")
+    ]  # type: ignore[type-abstract]
 
     def parameters(classes: list[Any]) -> set[str]:
         return {name for cls in classes for kind in cls.__mro__ for name in inspect.signature(kind.__init__).parameters}
@@ -131,8 +134,8 @@ def test_every_setting_that_is_named_exists_and_takes_that_value() -> None:
     options, seen, wrong = nested_options(), 0, []
     for where, text in SENTENCES:
         if where.startswith(
-            ("hub/onnx/", "hub/to_transformers", "publish/card", "hub/__init__", "scoring/plots")
-        ):  # Python and YAML for readers elsewhere
+            ("hub/onnx/", "hub/to_transformers", "publish/card", "hub/__init__", "scoring/plots", "report/demo_page")
+        ) or text.startswith("<"):  # Python, YAML and HTML for readers elsewhere
             continue
         for key, value in re.findall(r"(?<![\w.\-'\"{/])([a-z_]+(?:\.[A-Za-z_]+)?)=(?!=)([\w.\-\[{<]*)", text):
             value, (prefix, dot, option) = value.rstrip("."), key.partition(".")
@@ -155,7 +158,7 @@ def test_every_setting_that_is_named_exists_and_takes_that_value() -> None:
                     )
                 except (ValueError, ValidationError) as error:
                     wrong.append(f"{where}: {key}={value}: {error}")
-    assert not wrong and seen > 40, wrong
+    assert not wrong and seen > 40, "\n".join(wrong)
 
 
 def test_every_extra_that_is_named_exists() -> None:
