@@ -90,6 +90,7 @@ def test_a_fold_that_another_process_holds_is_left_to_it(small_corpus: Path, sto
     assert [fold["name"] for fold in results(tmp_path)["folds"]] == FOLDS
 
 
+@pytest.mark.slow
 def test_two_processes_share_the_folds(small_corpus: Path, store: Path, tmp_path: Path) -> None:
     words = ("crossval", small_corpus, f"store={store}", *LONG)
     outcomes = [finish(process) for process in [start(*words, "--out", tmp_path / "both") for _ in range(2)]]

@@ -96,7 +96,7 @@ def test_refit_on_dev_fits_again_on_train_and_dev(small_corpus: Path, store: Pat
     assert (own["downstream.head.mean"] != others["downstream.head.mean"]).any()
 
 
-@pytest.mark.parametrize("dev", ["fold", "inner"])
+@pytest.mark.parametrize("dev", [pytest.param("fold", marks=pytest.mark.slow), "inner"])
 def test_C_is_chosen_for_each_task_and_the_model_needs_no_scikit_learn(
     small_corpus: Path, store: Path, tmp_path: Path, dev: str
 ) -> None:
@@ -172,7 +172,7 @@ def test_classes_and_values_in_one_fitted_head(small_corpus: Path, store: Path, 
         chosen = fold_["chosen"]["head.C"]
         assert set(chosen) == {"emotion", "arousal"}
         expected = Ridge(alpha=0.5 / chosen["arousal"]).fit(x, y).predict(test)
-        np.testing.assert_allclose(found.scores["arousal"][held, 0], expected, atol=1e-4)
+        np.testing.assert_allclose(found.scores["arousal"][held, 0], expected.clip(0, 1), atol=1e-4)
         plain[held] = Ridge().fit(x, y).predict(test)
     pooled = results(out)["pooled"]
     assert pooled["arousal"]["ccc"] >= ccc(found.targets["arousal"], plain) - 0.01

@@ -14,6 +14,8 @@ from undertone.tests.cli.commands import undertone
 from undertone.tests.cli.runs import LAST, Train, distance, fold, history, results, rows_of, weights, write_table
 from undertone.upstream.hf.random_weights import save_random
 
+pytestmark = pytest.mark.slow  # tests/downstream/test_ladder.py has the equations, in the default run
+
 DENSE = ("head=dense", LAST)
 LADDER = (*DENSE, "ladder=true")
 

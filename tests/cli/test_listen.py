@@ -19,6 +19,7 @@ def listen(model_folder, *options, pcm=b""):
     return subprocess.run(command, input=pcm, capture_output=True, timeout=120)
 
 
+@pytest.mark.slow
 def test_a_pipe_gives_the_windows_of_a_file(trained, tmp_path):
     model_folder = trained()
     samples = (3000 * np.random.default_rng(0).standard_normal(3 * 8000 + 5)).astype("<i2")

@@ -190,6 +190,7 @@ def test_the_options_of_computing(
         assert row["emotion"]["scores"] != pytest.approx(whole["emotion"]["scores"], abs=1e-5)
 
 
+@pytest.mark.slow
 def test_a_reader_that_goes_away_is_no_error(finished: Path, sounds: list[Path]) -> None:
     """As `undertone predict ... | head -1`; and a row is written before the next name is known."""
     process = subprocess.Popen(

@@ -16,7 +16,7 @@ EMOTION = Task("emotion", "classification", ("angry", "happy", "sad"))
 AROUSAL = Task("arousal", "regression", ("arousal",), level="frame")
 
 
-@pytest.mark.parametrize(("taps", "length"), [(1, 5), (4, 3), (7, 50), (80, 1000), (501, 64), (4000, 9000)])
+@pytest.mark.parametrize(("taps", "length"), [(1, 5), (4, 3), (7, 50), (80, 1000), (501, 64)])
 def test_the_long_convolution_is_conv1d(taps: int, length: int) -> None:
     torch.manual_seed(0)
     ours, signal = LongConvolution(3, 2, taps), torch.randn(2, 3, length)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
+import pytest
+
 from undertone.tests.cli.commands import finish, start
 from undertone.tests.cli.test_processes import LAUNCH
 
@@ -21,6 +23,7 @@ class Failing(AttentionHead):
 """
 
 
+@pytest.mark.slow
 def test_one_process_that_fails_ends_all_with_its_message(small_corpus: Path, tmp_path: Path) -> None:
     (tmp_path / "failing.py").write_text(HEAD)
     words = ("train", small_corpus, "protocol=speaker", "head.hidden_size=8", "max_epochs=2", "device=cpu")

@@ -22,7 +22,7 @@ NOT_OBJECTS = ("[]", "3", "null", '"text"', "true")
 def ends_with(error: Exception, monkeypatch: pytest.MonkeyPatch) -> tuple[int, str]:
     """Status and last line of a command that raises this."""
 
-    def app() -> None:
+    def app(**_: object) -> None:
         raise error
 
     monkeypatch.setattr(cli, "app", app)
@@ -59,7 +59,7 @@ def test_every_failure_is_a_sentence(error: Exception, said: str, monkeypatch: p
 
 
 def test_what_was_not_foreseen_says_where(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cli, "app", lambda: read_record(None))  # type: ignore[arg-type]
+    monkeypatch.setattr(cli, "app", lambda **_: read_record(None))  # type: ignore[arg-type]
     with pytest.raises(AttributeError):
         undertone("list", "heads")
     monkeypatch.delenv("UNDERTONE_TRACEBACK")

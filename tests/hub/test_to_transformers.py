@@ -161,7 +161,7 @@ def test_one_task_goes_and_the_others_are_named(exports, models, tmp_path):
     assert config["use_weighted_layer_sum"] and config["classifier_proj_size"] == 24
     assert config["id2label"] == {"0": "angry", "1": "happy", "2": "sad"} and "auto_map" not in config
     assert {path.name for path in made.folder.iterdir()} == {
-        "config.json", "model.safetensors", "preprocessor_config.json"
+        "README.md", "config.json", "model.safetensors", "preprocessor_config.json"
     }  # fmt: skip
     assert "layer_weights" in load_file(made.folder / "model.safetensors")
 

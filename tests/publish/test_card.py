@@ -197,7 +197,7 @@ def test_how_it_was_trained_and_what_it_costs(tmp_path):
     assert "(model.predict" in text and '# for example: [{"file": "speech.wav"' in text
     assert "the corpus: CC0 1.0" in text and "has chosen no licence for this model" in text
     assert "@misc{emodb-lora," in text and "huggingface.co/me/emodb-lora" in text
-    solved = make_card(model, make_results(**TRAINED, selected_by={"per_task": True}), "me/x")
+    solved = make_card(model, make_results(**TRAINED, selected_by={"per_task": True, "metrics": {}}), "me/x")
     assert "A solver fitted the head to all training utterances at once; seed 3." in solved
     assert "epochs" not in solved and "- To repeat it: " in solved
     for mode, sentence in (("frozen", "The upstream was frozen: only"), ("finetune", "was fine-tuned together with")):

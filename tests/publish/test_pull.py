@@ -78,6 +78,7 @@ def copy_of(hub, base):
     return Repo(False, [INITIAL, Commit("copy", files | {"config.json": Blob(config, lfs=False)}, INITIAL.oid)])
 
 
+@pytest.mark.slow
 def test_heads_and_adapters_find_their_upstream_or_say_what_is_wrong(hub, client, pushed, tmp_path):
     assert pushed["frozen"] != pushed["lora"]
     assert set(hub.files("tester/lora")) >= {"adapter/adapter_config.json", "adapter/adapter_model.safetensors"}

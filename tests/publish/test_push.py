@@ -149,10 +149,17 @@ def test_a_name_of_somebody_else(hub, pushed):
     "request_pattern, status, sentence",
     [
         ("POST /api/repos/create", 503, "The Hub has a server error (HTTP 503"),
-        ("POST /api/repos/create", 429, "The Hub limits the rate of requests (HTTP 429"),
+        pytest.param(
+            "POST /api/repos/create", 429, "The Hub limits the rate of requests (HTTP 429", marks=pytest.mark.slow
+        ),
         ("POST */commit/main", 409, "Another process is changing 'tester/emodb' right now (HTTP 409"),
-        ("POST */commit/main", 404, "The Hub refused the request for 'tester/emodb' (HTTP 404"),
-        ("PUT /lfs/*", 403, "The token may not write to 'tester/emodb' (HTTP 403"),
+        pytest.param(
+            "POST */commit/main",
+            404,
+            "The Hub refused the request for 'tester/emodb' (HTTP 404",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param("PUT /lfs/*", 403, "The token may not write to 'tester/emodb' (HTTP 403", marks=pytest.mark.slow),
     ],
 )
 def test_refusals_are_sentences(hub, pushed, request_pattern, status, sentence):

@@ -32,6 +32,7 @@ def test_the_hub_out_of_reach(monkeypatch) -> None:
         load_upstream("nobody/nothing")
 
 
+@pytest.mark.slow
 def test_a_hub_id_in_the_cache_names_its_commit(tmp_path) -> None:
     commit = "a" * 40
     repository = tmp_path / "models--me--tiny"

@@ -79,9 +79,9 @@ def test_padded_batches_have_pytorchs_scores(name, tmp_path):
     check_batches(onnxruntime.InferenceSession(made.folder / "model.onnx"), model)
 
 
-LARGE = ("ecapa", "jiang2022")
+DEFAULT = ("attention", "linear", "frames", "logistic")  # a kind of graph each
 HEADS = [
-    pytest.param(name, marks=pytest.mark.slow if name in LARGE else [])
+    pytest.param(name, marks=[] if name in DEFAULT else pytest.mark.slow)
     for name in (*available("undertone.downstream.heads", Head), "jiang2022 resized")
 ]
 

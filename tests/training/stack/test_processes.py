@@ -65,6 +65,7 @@ def test_no_process_stays_behind(
         assert "resume with: undertone crossval" in outcome.err.splitlines()[-1]
 
 
+@pytest.mark.slow
 def test_the_end_of_one_process_ends_the_run_with_a_sentence(
     training: tuple[subprocess.Popen[str], list[psutil.Process]],
 ) -> None:
