@@ -14,12 +14,14 @@ import shlex
 import shutil
 import subprocess
 import tempfile
-from collections import OrderedDict
+from functools import lru_cache
 from pathlib import Path
-from threading import Lock
 from typing import Any
+from uuid import uuid4
 
 import soundfile
+
+from undertone.audio.kept import Kept
 
 SUFFIXES = tuple(".m4a .m4b .aac .mp4 .m4v .mov .webm .mkv .mka .avi .3gp .amr .wma .wmv .flv".split())
 """Endings of such files."""
@@ -58,53 +60,33 @@ def open_decoded(path: Path, kind: str) -> soundfile.SoundFile:
         Undecodable: there is neither PyAV nor ffmpeg, no audio in the file, or it is damaged.
         OSError: there is no room for the decoded samples.
     """
-    return _DECODED.open(path, kind)
+    return _DECODED.get(path, lambda: _decoded(path, kind), soundfile.SoundFile)
 
 
-class _Decoded:
-    """The files decoded last, in a folder that goes with the process."""
-
-    def __init__(self) -> None:
-        self.files: OrderedDict[tuple[str, int, int], Path] = OrderedDict()
-        self.lock = Lock()
-        self.folder: Path | None = None
-
-    def open(self, path: Path, kind: str) -> soundfile.SoundFile:
-        status = os.stat(path)
-        key = os.path.realpath(path), status.st_size, status.st_mtime_ns
-        with self.lock:
-            if key not in self.files:
-                if self.folder is None:
-                    self.folder = Path(tempfile.mkdtemp(prefix="undertone-"))
-                    atexit.register(_remove, self.folder, os.getpid())
-                out = self.folder / f"{len(os.listdir(self.folder))}-{status.st_mtime_ns}.w64"
-                try:
-                    _decode(path, kind, out)
-                except BaseException:
-                    out.unlink(missing_ok=True)
-                    raise
-                self.files[key] = out
-            self.files.move_to_end(key)
-            file = soundfile.SoundFile(self.files[key])
-            while len(self.files) > 1 and sum(one.stat().st_size for one in self.files.values()) > KEPT_BYTES:
-                self.files.popitem(last=False)[1].unlink()  # whoever reads it goes on reading
-            return file
+_DECODED: Kept[Path] = Kept(KEPT_BYTES, lambda file: file.stat().st_size, Path.unlink)  # an open one goes on being read
 
 
-_DECODED = _Decoded()
+def _decoded(path: Path, kind: str) -> Path:
+    """A new file with the audio of `path`."""
+    out = _folder(os.getpid()) / f"{uuid4().hex}.w64"
+    try:
+        _decode(path, kind, out)
+    except BaseException:
+        out.unlink(missing_ok=True)
+        raise
+    return out
 
 
-def _forget_decoded() -> None:
-    """Start again in a forked process: its files are the parent's, and a lock might be held for ever."""
-    global _DECODED
-    _DECODED = _Decoded()
-
-
-os.register_at_fork(after_in_child=_forget_decoded)
+@lru_cache(maxsize=1)
+def _folder(process: int) -> Path:
+    """A folder of temporary files that goes with the process."""
+    folder = Path(tempfile.mkdtemp(prefix="undertone-"))
+    atexit.register(_remove, folder, process)
+    return folder
 
 
 def _remove(folder: Path, process: int) -> None:
-    if os.getpid() == process:
+    if os.getpid() == process:  # and not in one that it forked
         shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -164,20 +146,7 @@ def _claimed_seconds(stream: Any) -> float:
 
 
 def _with_ffmpeg(program: str, path: Path, kind: str, out: Path) -> None:
-    words = [
-        "-nostdin",
-        "-v",
-        "error",
-        "-xerror",
-        "-i",
-        f"file:{path}",
-        "-map",
-        "0:a:0",
-        "-c:a",
-        "pcm_f32le",
-        "-f",
-        "w64",
-    ]
+    words = "-nostdin -v error -xerror -i".split() + [f"file:{path}"] + "-map 0:a:0 -c:a pcm_f32le -f w64".split()
     done = subprocess.run([program, *words, str(out)], capture_output=True, text=True, errors="replace", check=False)
     if done.returncode != 0:
         reason = (done.stderr.strip().splitlines() or ["no reason given"])[-1]

@@ -4,8 +4,7 @@ A file's format is told from its content (an AIFF named .wav is read), never fro
 there of a cut-off .wav or .aiff without a word, so `_complete` compares what the header claims with the file.
 
 libsndfile's seek is exact in PCM and FLAC. In MP3 with a variable bit rate it lands elsewhere, so a span of any other
-coding is cut from the decoded file. `_Decoded` keeps the files decoded last, so that many spans of one file cost
-one decoding.
+coding is cut from the decoded file, which `_DECODED` keeps.
 """
 
 from __future__ import annotations
@@ -16,20 +15,18 @@ import os
 import stat
 import struct
 import unicodedata
-from collections import OrderedDict
-from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from os import PathLike
 from pathlib import Path
-from threading import Lock
 from typing import TYPE_CHECKING
 
 import numpy as np
 import soundfile
 
 from undertone.audio.containers import HEAD, Undecodable, container_kind, open_decoded
+from undertone.audio.kept import Kept
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -46,13 +43,15 @@ LOUD_PEAK = 2.0
 KEPT_BYTES = 2**29
 """Decoded audio that is kept for further spans: 2.3 hours at 16 kHz."""
 
+RATES = (1_000, 768_000)
+"""Least and highest sample rate that is read, in Hz."""
+
 _SEEKABLE = ("PCM_S8", "PCM_U8", "PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE", "ULAW", "ALAW")  # FLAC is PCM too
 _SAMPLE_CHUNKS = {b"RIFF": ("<I", b"data"), b"RIFX": (">I", b"data"), b"FORM": (">I", b"SSND")}
 _STREAMED_BYTES = 0x7FFF_F000  # programs that write to a pipe claim this much or more: the length was not known yet
 _MAX_CHUNKS = 10_000  # before the samples; what has more is no wav that a program wrote
 _MAX_SAMPLES = 2**40
 _BLOCK = 2**24  # values read at once: a header cannot ask for more memory than the file has samples for
-_RATES = (1_000, 768_000)  # Hz
 _LARGEST_KERNEL = 2**23  # taps that torchaudio makes for a pair of rates: 64 MB
 
 
@@ -120,7 +119,7 @@ def read_samples(
         AudioError: as `audio_info`, or the span lies outside the file, or a sample is not a finite number.
     """
     with opened(path) as file:
-        first, last = _span(path, file.frames, file.samplerate, start, end)
+        first, last = span_samples(path, file.frames, file.samplerate, start, end)
         sample_rate = file.samplerate
         seekable = file.seekable() and file.subtype in _SEEKABLE
         if seekable:
@@ -130,7 +129,9 @@ def read_samples(
         if seekable or last - first == file.frames or 4 * file.frames > KEPT_BYTES:
             mono = _read_mono(file, last - first, skip=0 if seekable else first)  # (N,)
         else:
-            mono = _DECODED.get(path, lambda: _read_mono(file, file.frames))[first:last].copy()  # (N,)
+            mono = _DECODED.get(  # (N,)
+                path, lambda: _read_mono(file, file.frames), lambda samples: samples[first:last].copy()
+            )
     if len(mono) < last - first:
         raise AudioError(path, f"truncated: decoding stopped at sample {first + len(mono)} of {last}.")
     if not np.isfinite(mono).all():
@@ -165,8 +166,8 @@ def resampled(samples: Tensor, from_rate: int, to_rate: int) -> Tensor:
     import torch
     from torchaudio.functional import resample
 
-    if not all(_RATES[0] <= rate <= _RATES[1] for rate in (from_rate, to_rate)):
-        raise ValueError(f"Cannot resample {from_rate} Hz to {to_rate} Hz: {_RATES[0]} to {_RATES[1]} Hz are allowed.")
+    if not all(RATES[0] <= rate <= RATES[1] for rate in (from_rate, to_rate)):
+        raise ValueError(f"Cannot resample {from_rate} Hz to {to_rate} Hz: {RATES[0]} to {RATES[1]} Hz are allowed.")
     divisor = math.gcd(from_rate, to_rate)
     up, down = to_rate // divisor, from_rate // divisor
     if up * max(up, down) > _LARGEST_KERNEL:
@@ -215,47 +216,11 @@ def _check_header(path: Path, file: soundfile.SoundFile) -> None:
         raise AudioError(path, "the file holds no samples.")
     if file.frames > _MAX_SAMPLES:
         raise AudioError(path, "the header does not say how long the audio is; write it again with ffmpeg.")
-    if not _RATES[0] <= file.samplerate <= _RATES[1]:
-        raise AudioError(path, f"the header says {file.samplerate} Hz; {_RATES[0]} to {_RATES[1]} Hz are read.")
+    if not RATES[0] <= file.samplerate <= RATES[1]:
+        raise AudioError(path, f"the header says {file.samplerate} Hz; {RATES[0]} to {RATES[1]} Hz are read.")
 
 
-class _Decoded:
-    """The files decoded last, up to `KEPT_BYTES`; threads that want one file wait for the first of them."""
-
-    def __init__(self) -> None:
-        self.files: OrderedDict[tuple[str, int, int], np.ndarray] = OrderedDict()
-        self.busy: dict[tuple[str, int, int], Lock] = {}
-        self.lock = Lock()
-
-    def get(self, path: str | PathLike[str], decode: Callable[[], np.ndarray]) -> np.ndarray:
-        """(N,) samples of the whole file, as it is now."""
-        status = os.stat(path)
-        key = os.path.realpath(path), status.st_size, status.st_mtime_ns
-        with self.lock:
-            busy = self.busy.setdefault(key, Lock())
-        with busy:
-            with self.lock:
-                found = self.files.get(key)
-            samples = decode() if found is None else found
-            with self.lock:
-                self.files[key] = samples
-                self.files.move_to_end(key)
-                while sum(one.nbytes for one in self.files.values()) > KEPT_BYTES and len(self.files) > 1:
-                    self.files.popitem(last=False)
-                self.busy.pop(key, None)
-        return samples
-
-
-_DECODED = _Decoded()
-
-
-def _forget_decoded() -> None:
-    """Start again in a forked process: a lock that another thread held would never be released."""
-    global _DECODED
-    _DECODED = _Decoded()
-
-
-os.register_at_fork(after_in_child=_forget_decoded)
+_DECODED: Kept[np.ndarray] = Kept(KEPT_BYTES, lambda samples: int(samples.nbytes))
 
 
 def _read_mono(file: soundfile.SoundFile, count: int, skip: int = 0) -> np.ndarray:
@@ -344,10 +309,21 @@ def _are_chunks(raw: FileIO, order: str, begin: int, size: int) -> bool:
     return begin <= size + 1
 
 
-def _span(
+def span_samples(
     path: str | PathLike[str], num_samples: int, rate: int, start: float | None, end: float | None
 ) -> tuple[int, int]:
-    """Seconds -> first sample and the one after the last, checked against the file."""
+    """A span in seconds as its first sample and the one after its last, at most `num_samples`.
+
+    Args:
+        path: the file, for the message.
+        num_samples: of the file, in each channel.
+        rate: Hz.
+        start: seconds; None = the beginning.
+        end: seconds, which may be `SPAN_SLACK_S` behind the end of the file; None = its end.
+
+    Raises:
+        AudioError: the span is empty, or outside the file.
+    """
 
     def sample(seconds: float) -> int:  # a time beyond any file is one that is too large, not an overflow
         return round(min(max(seconds * rate, -1.0), float(2 * _MAX_SAMPLES)))

@@ -1,7 +1,7 @@
 """Speech or not: silence, noise, tones, music and clips that are too short get a reason in place of an emotion.
 
 The detector is Silero's (https://github.com/snakers4/silero-vad, MIT): the weights are those of the wheel `silero-vad`,
-the network is written here once more in PyTorch, so that a clip is computed at once and not in a Python loop over
+the network is written here again in PyTorch, so that a clip is computed at once and not in a Python loop over
 frames of 32 ms. `silero_vad` itself is not imported: that would set the number of torch's threads to 1.
 """
 
@@ -25,6 +25,7 @@ SPEECH = 0.5  # probability, and
 SPOKEN = 0.25  # seconds: the defaults of Silero; see benchmarks/nonspeech.py
 CERTAIN = 0.99  # probability, of nearly every clip of acted or read speech
 RATE = 16_000  # Hz
+WEIGHTS = "silero_vad_16k.safetensors"  # in the folder `data` of the package silero_vad
 _FRAME, _CONTEXT = 512, 64  # samples
 _AT_ONCE = 2000  # frames, a minute: what the memory holds of a long clip
 
@@ -70,11 +71,12 @@ def detector() -> SpeechDetector:
     Raises:
         ValueError: `silero-vad`, or its weights, are not installed.
     """
-    found = find_spec("silero_vad")
-    path = Path((found and found.submodule_search_locations or ["."])[0]) / "data" / "silero_vad_16k.safetensors"
-    if not path.is_file():
+    package = find_spec("silero_vad")
+    folders = (package.submodule_search_locations if package is not None else None) or []
+    path = next((file for folder in folders if (file := Path(folder) / "data" / WEIGHTS).is_file()), None)
+    if path is None:
         raise ValueError(
-            f"The weights of the speech detector are missing ({path.name}). Install them with `pip install "
+            f"The weights of the speech detector are missing ({WEIGHTS}). Install them with `pip install "
             f"silero-vad`, or predict without it: --any-sound, any_sound=True."
         )
     state = {_name(name): value for name, value in load_file(path).items()}

@@ -11,21 +11,15 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
-import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
+from own_process import measured_apart, peak_bytes
+
 RATE = 44_100
-
-
-def peak() -> float:
-    """Most MB of memory that this process has had."""
-    found = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
-    return int(found[1]) / 1024 if found else 0.0
 
 
 def write_recording(path: Path, minutes: float) -> None:
@@ -75,7 +69,7 @@ def measure(name: str, path: Path, live: bool, window: float, hop: float, thread
     with tempfile.TemporaryDirectory() as folder:
         model = make_model(name, Path(folder))
     no_speech(torch.randn(RATE) * 0.1, 16_000)  # loads the detector
-    before, began, windows = peak(), time.perf_counter(), 0
+    before, began, windows = peak_bytes() / 2**20, time.perf_counter(), 0
     if live:
         stream = Stream(model, RATE, window=window, hop=hop, any_sound=True)
         pieces = soundfile.blocks(path, blocksize=RATE // 10, dtype="float32", always_2d=True)
@@ -84,10 +78,11 @@ def measure(name: str, path: Path, live: bool, window: float, hop: float, thread
     else:
         for _ in predict_windows(model, path, window=window, hop=hop, any_sound=True):
             windows += 1
-    return {"windows": windows, "seconds": time.perf_counter() - began, "before": before, "peak": peak()}
+    return {"windows": windows, "seconds": time.perf_counter() - began, "before": before, "peak": peak_bytes() / 2**20}
 
 
 def main() -> None:
+    """Measure each upstream and length in a process of its own; print a table, write the file."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, nargs="+", default=[2, 20])
     parser.add_argument("--upstreams", nargs="+", default=["contours", "fbank", "wav2vec2-base"])
@@ -109,12 +104,7 @@ def main() -> None:
             path = Path(folder) / "long.wav"
             write_recording(path, minutes)
             for name in given.upstreams:
-                command = [sys.executable, __file__, "--one", str(path), "--upstreams", name]
-                command += ["--window", str(given.window), "--hop", str(given.hop), "--threads", str(given.threads)]
-                done = subprocess.run([*command, *["--live"] * given.live], capture_output=True, text=True)
-                if done.returncode:
-                    raise SystemExit(done.stderr)
-                found = json.loads(done.stdout.splitlines()[-1])
+                found = measured_apart([*sys.argv[1:], "--one", str(path), "--upstreams", name])
                 factor = found["seconds"] / (60 * minutes)
                 rows.append({"upstream": name, "minutes": minutes, "live": given.live, "factor": factor} | found)
                 print(

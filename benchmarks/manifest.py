@@ -13,9 +13,6 @@ from __future__ import annotations
 import argparse
 import csv
 import json
-import os
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -23,12 +20,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from own_process import measured_apart, peak_bytes
 
 SPEAKERS, EMOTIONS, SENTENCES = 2000, ("angry", "happy", "neutral", "sad"), 5000
 LANDMARKS = 24  # of three seconds at 16 kHz
 
 
 def labels(number: int) -> dict[str, Any]:
+    """The labels of a row."""
     speaker = number % SPEAKERS
     return {
         "speaker": f"spk{speaker:04d}",
@@ -40,10 +39,12 @@ def labels(number: int) -> dict[str, Any]:
 
 
 def name_of(number: int) -> str:
+    """The file of a row, a thousand in a folder."""
     return f"part{number // 1000:04d}/utterance_{number:07d}.wav"
 
 
 def write_manifest(folder: Path, count: int) -> None:
+    """A manifest of files that do not exist."""
     from undertone.corpora.manifest import Manifest
 
     hashes = np.random.default_rng(0).bytes(32 * count).hex()
@@ -97,7 +98,7 @@ def measure(step: str, folder: Path) -> dict[str, float]:
     if step == "start":
         from undertone.training.targets import choose_tasks
 
-    found = {"import_s": time.process_time(), "import_GB": peak()}
+    found = {"import_s": time.process_time(), "import_GB": peak_bytes() / 1e9}
     began = time.process_time()
     if step == "prepare":
         prepare(Table(folder / "table.csv"), None, trusted=folder / "trusted").save(folder / "manifest")
@@ -109,13 +110,7 @@ def measure(step: str, folder: Path) -> dict[str, float]:
             check_folds(folds, manifest)
             choose_tasks(manifest, (), {})
             manifest.select(folds[0].train)
-    return found | {"cpu_s": time.process_time() - began, "peak_GB": peak()}
-
-
-def peak() -> float:
-    """The largest resident size of this process so far, GB; `getrusage` counts its parent in."""
-    status = Path("/proc/self/status").read_text()
-    return int(status.partition("VmHWM:")[2].split()[0]) / 1e6
+    return found | {"cpu_s": time.process_time() - began, "peak_GB": peak_bytes() / 1e9}
 
 
 def main() -> None:
@@ -140,9 +135,7 @@ def main() -> None:
             ("start", "rows", arguments.rows),
             ("prepare", "files", arguments.files),
         ):
-            command = [sys.executable, __file__, "--measure", step, str(folder / place)]
-            done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, env=os.environ)
-            rows.append({"step": step, "rows": count} | json.loads(done.stdout.splitlines()[-1]))
+            rows.append({"step": step, "rows": count} | measured_apart(["--measure", step, str(folder / place)]))
             row = rows[-1]
             print(f"{step} of {count:,}: {row['cpu_s']:.1f} s, {row['peak_GB']:.2f} GB "
                   f"(before it, imports: {row['import_s']:.1f} s, {row['import_GB']:.2f} GB)", flush=True)  # fmt: skip

@@ -11,21 +11,15 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
+from own_process import measured_apart, peak_bytes
+
 SECONDS = 4.5  # of a clip, IEMOCAP's mean
 TIMES = 10  # the store's size in allowances
-
-
-def peak() -> int:
-    """Most bytes of memory that this process has had."""
-    found = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
-    return int(found[1]) * 1024 if found else 0
 
 
 def write_store(folder: Path, upstream: Any, allowance: float) -> int:
@@ -71,11 +65,11 @@ def measure(folder: Path, name: str, count: int, allowance: float) -> dict[str, 
     torch.manual_seed(0)
     with tempfile.TemporaryDirectory() as out:
         trainer = Trainer(config, (task,), source, downstream, Path(out), Accelerator(cpu=True))
-        before, began = peak(), time.perf_counter()
+        before, began = peak_bytes(), time.perf_counter()
         trainer.fit(clips, [], total_steps(config, count))
     return {
         "allowance_bytes": int(allowance * 1e9),
-        "peak_bytes_above_model": peak() - before,
+        "peak_bytes_above_model": peak_bytes() - before,
         "epoch_s": time.perf_counter() - began,
     }
 
@@ -100,9 +94,8 @@ def main() -> None:
         count = write_store(Path(folder), load_upstream(arguments.upstream), arguments.allowance)
         size = sum(path.stat().st_size for path in Path(folder).rglob("*.safetensors"))
         for allowance in (arguments.allowance, 2 * size / 1e9):
-            command = [sys.executable, *sys.argv, "--measure", folder, str(count), str(allowance)]
-            done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-            rows.append({"store_bytes": size, "clips": count} | json.loads(done.stdout.splitlines()[-1]))
+            found = measured_apart([*sys.argv[1:], "--measure", folder, str(count), str(allowance)])
+            rows.append({"store_bytes": size, "clips": count} | found)
             row = rows[-1]
             print(f"store {size / 1e9:.2f} GB, allowance {row['allowance_bytes'] / 1e9:.2f} GB: peak "
                   f"{row['peak_bytes_above_model'] / 1e9:.2f} GB above the model, epoch {row['epoch_s']:.1f} s",

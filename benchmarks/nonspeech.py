@@ -21,43 +21,53 @@ Random = np.random.Generator
 
 
 def times(random: Random, shortest: float = 0.3, longest: float = 6.0) -> np.ndarray:
+    """A clip's times in seconds, of a random length."""
     return np.arange(int(random.uniform(shortest, longest) * RATE)) / RATE
 
 
 def at_some_level(random: Random, samples: np.ndarray) -> np.ndarray:
+    """The samples with a peak from -45 to 0 dBFS."""
     return samples / max(np.abs(samples).max(), 1e-9) * 10 ** (random.uniform(-45, 0) / 20)
 
 
 def pitch(random: Random, low: float, high: float) -> float:
+    """A random frequency in Hz, evenly on a logarithmic scale."""
     return float(np.exp(random.uniform(np.log(low), np.log(high))))
 
 
 def coloured(random: Random, count: int, slope: float) -> np.ndarray:
+    """Noise whose amplitude goes with a power of the frequency."""
     spectrum = np.fft.rfft(random.standard_normal(count))
     return np.fft.irfft(spectrum * np.maximum(np.fft.rfftfreq(count, 1 / RATE), 20) ** slope, count)
 
 
 def silence(random: Random) -> np.ndarray:
+    """Zeros."""
     return np.zeros(len(times(random)))
 
 
 def faint_noise(random: Random) -> np.ndarray:
+    """Noise from -100 to -60 dBFS."""
     return random.standard_normal(len(times(random))) * 10 ** (random.uniform(-100, -60) / 20)
 
 
 def white(random: Random) -> np.ndarray:
+    """White noise."""
     return at_some_level(random, coloured(random, len(times(random)), 0))
 
 
 def pink(random: Random) -> np.ndarray:
+    """Pink noise."""
     return at_some_level(random, coloured(random, len(times(random)), -0.5))
 
 
 def brown(random: Random) -> np.ndarray:
+    """Brown noise."""
     return at_some_level(random, coloured(random, len(times(random)), -1))
 
 
 def band(random: Random) -> np.ndarray:
+    """Noise of about an octave."""
     count, centre = len(times(random)), pitch(random, 150, 5000)
     spectrum, places = np.fft.rfft(random.standard_normal(count)), np.fft.rfftfreq(count, 1 / RATE)
     spectrum[(places < 0.7 * centre) | (places > 1.4 * centre)] = 0
@@ -65,36 +75,43 @@ def band(random: Random) -> np.ndarray:
 
 
 def gusts(random: Random) -> np.ndarray:
+    """Noise that swells and fades, like wind."""
     t = times(random)
     swell = (1 + np.sin(2 * np.pi * random.uniform(0.2, 6) * t + random.uniform(0, 6))) ** 2
     return at_some_level(random, coloured(random, len(t), -0.7) * swell)
 
 
 def tone(random: Random) -> np.ndarray:
+    """One sine."""
     return at_some_level(random, np.sin(2 * np.pi * pitch(random, 60, 7000) * times(random)))
 
 
 def square(random: Random) -> np.ndarray:
+    """A square wave."""
     return at_some_level(random, np.sign(np.sin(2 * np.pi * pitch(random, 60, 2000) * times(random))))
 
 
 def chord(random: Random) -> np.ndarray:
+    """A major triad of sines."""
     t, root = times(random), pitch(random, 100, 600)
     return at_some_level(random, sum(np.sin(2 * np.pi * root * 2 ** (k / 12) * t) for k in (0, 4, 7)))
 
 
 def sweep(random: Random) -> np.ndarray:
+    """A sine from one pitch to another."""
     t, low, high = times(random), pitch(random, 80, 6000), pitch(random, 80, 6000)
     return at_some_level(random, np.sin(2 * np.pi * (low * t + (high - low) * t * t / 2 / t[-1])))
 
 
 def hum(random: Random) -> np.ndarray:
+    """Mains hum with its harmonics and a little noise."""
     t, mains = times(random), random.choice([50, 60])
     waves = sum(np.sin(2 * np.pi * mains * k * t + random.uniform(0, 6)) / k for k in range(1, 12))
     return at_some_level(random, waves + 0.01 * random.standard_normal(len(t)))
 
 
 def clicks(random: Random) -> np.ndarray:
+    """2 to 60 short clicks."""
     t = times(random)
     places = np.zeros(len(t))
     places[random.integers(0, len(t), random.integers(2, 60))] = 1
@@ -103,12 +120,14 @@ def clicks(random: Random) -> np.ndarray:
 
 
 def beeps(random: Random) -> np.ndarray:
+    """A sine that goes on and off."""
     t = times(random)
     on = np.sin(2 * np.pi * random.uniform(0.5, 5) * t) > 0
     return at_some_level(random, np.sin(2 * np.pi * random.uniform(300, 3000) * t) * on)
 
 
 def dialling(random: Random) -> np.ndarray:
+    """Dual tones, as of a telephone's keys."""
     t = times(random)
     samples = np.zeros(len(t))
     for start in range(0, len(t), 1600):
@@ -119,6 +138,7 @@ def dialling(random: Random) -> np.ndarray:
 
 
 def music(random: Random) -> np.ndarray:
+    """Notes with harmonics, and a drum in half of the beats."""
     count, root = len(times(random, 1, 6)), random.uniform(110, 330)
     samples = np.zeros(count + 2 * RATE)
     for begin in np.arange(0, count / RATE, random.uniform(0.15, 0.5)):
@@ -135,6 +155,7 @@ def music(random: Random) -> np.ndarray:
 
 
 def drums(random: Random) -> np.ndarray:
+    """Bass drum or noise at each beat."""
     count, t = len(times(random, 1, 6)), np.arange(4000) / RATE
     samples = np.zeros(count + RATE)
     for begin in np.arange(0, count / RATE, random.uniform(0.15, 0.4)):
@@ -145,6 +166,7 @@ def drums(random: Random) -> np.ndarray:
 
 
 def short(random: Random) -> np.ndarray:
+    """Noise of less than 0.2 s."""
     return at_some_level(random, random.standard_normal(int(random.uniform(1, 0.199 * RATE))))
 
 
@@ -155,6 +177,7 @@ KINDS: tuple[Callable[[Random], np.ndarray], ...] = (
 
 
 def main() -> None:
+    """Count the answers for each kind and for each folder of speech; print a table, write the file."""
     import torch
 
     from undertone.audio.read import read_audio

@@ -12,8 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
-import subprocess
 import sys
 import tempfile
 import time
@@ -21,6 +19,8 @@ from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
+
+from own_process import measured_apart, peak_bytes
 
 MODES = {
     "frozen": ["mode=frozen"],
@@ -51,7 +51,7 @@ def measure(arguments: argparse.Namespace, mode: str) -> dict[str, Any]:
         clips = list(run.manifest)[: arguments.batch_size]
         trainer.objective = trainer._make_objective(clips)
         trainer._update(clips, 0, 1000)
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024  # before the bare model is there
+        peak = peak_bytes()  # before the bare model is there
         bare, batch = bare_model(arguments.upstream, mode), WaveSource(run.upstream.sample_rate)(clips)
         work = partial(forward if mode == "frozen" else both_ways, bare, batch)
         pairs = []
@@ -149,9 +149,7 @@ def main() -> None:
         part = Path(folder) / "part"
         save_part(arguments.corpus, arguments.root, arguments.clips, part)
         for mode in MODES:
-            words = [sys.executable, *sys.argv, "--mode", mode, "--part", str(part)]
-            done = subprocess.run(words, stdout=subprocess.PIPE, text=True, check=True)
-            rows.append(json.loads(done.stdout.splitlines()[-1]))
+            rows.append(measured_apart([*sys.argv[1:], "--mode", mode, "--part", str(part)]))
             row = rows[-1]
             print(f"{mode:24} ours {row['ours_s']:.3f} s  bare {row['bare_s']:.3f} s  ratio {row['ratio']:.3f}"
                   f"  peak {row['peak_bytes'] / 2**30:.2f} GiB", flush=True)  # fmt: skip

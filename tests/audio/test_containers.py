@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import sys
 import threading
@@ -79,16 +78,17 @@ def test_a_span_is_cut_from_it_and_the_name_does_not_matter(folder: Path, tmp_pa
 def test_threads_decode_a_file_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     decoded, decode = [], containers._decode
     monkeypatch.setattr(containers, "_decode", lambda *words: decoded.append(words) or decode(*words))
-    monkeypatch.setattr(containers, "_DECODED", containers._Decoded())
+    containers._DECODED._forget()
     threads = [threading.Thread(target=read_samples, args=(folder / "voice.m4a",)) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
     assert len(decoded) == 1
-    monkeypatch.setattr(containers, "KEPT_BYTES", 1)
+    monkeypatch.setattr(containers._DECODED, "most", 1)
+    (first,) = containers._DECODED.made.values()
     read_samples(folder / "voice.webm")
-    assert len(os.listdir(containers._DECODED.folder)) == 1, "only the last one is kept"
+    assert len(containers._DECODED.made) == 1 and not first.exists(), "only the last one is kept"
     read_samples(folder / "voice.m4a")
     assert len(decoded) == 3
 
