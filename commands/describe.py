@@ -17,7 +17,7 @@ def describe(
     root: Root = None,
     out: Annotated[Path | None, typer.Option(help="folder to write the page to")] = None,
 ) -> None:
-    """Listen to every file of a corpus; print what it is made of and write a page with plots."""
+    """Read every file of a corpus; print what it is made of and write a page with plots."""
     from undertone.common.console import Display
     from undertone.corpora import load_corpus
     from undertone.corpora.describe import describe as describing
