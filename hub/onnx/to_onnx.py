@@ -36,6 +36,7 @@ OPSET = 17
 INSTALL = "Install what it needs: pip install 'undertone[onnx]'."
 NO_GRAPH: dict[type[Upstream], str] = {
     OpenSmile: "openSMILE's own program computes its features",
+    Streams: "it is several upstreams, which have no common frames",
     Contours: "the logarithm of a matrix is among its features, which ONNX does not have",
 }
 
