@@ -237,19 +237,6 @@ def _unknown_labels(tasks: Sequence[Task], corpus: str, utterances: Sequence[Utt
 EMOTION = "emotion"  # what votes are about
 
 
-def parse_map(text: str) -> dict[str, str]:
-    """`joy=happy,anger=angry` -> {corpus' label: model's label}; each corpus' label once."""
-    mapping: dict[str, str] = {}
-    for part in text.split(","):
-        ours, equals, model = (word.strip() for word in part.partition("="))
-        if not (ours and equals and model) or "=" in model:
-            raise ValueError(f"--map needs CORPUS_LABEL=MODEL_LABEL,... such as joy=happy,anger=angry; got {text!r}.")
-        if ours in mapping:
-            raise ValueError(f"--map gives {ours!r} of the corpus two labels: {text!r}.")
-        mapping[ours] = model
-    return mapping
-
-
 def parse_labels(text: str) -> tuple[str, ...]:
     """`angry, happy` -> (angry, happy)."""
     return tuple(word.strip() for word in text.split(",") if word.strip())
@@ -274,7 +261,7 @@ def relabel(utterances: Sequence[Utterance], task: Task, mapping: Mapping[str, s
     ]
     if task.name != EMOTION:
         return renamed
-    return [one if one.votes is None else replace(one, votes=sum_votes(one.votes, mapping)) for one in renamed]
+    return [one if one.votes is None else replace(one, votes=sum_votes(one.votes.items(), mapping)) for one in renamed]
 
 
 def restrict(predictions: Predictions, task: Task, labels: Sequence[str]) -> Predictions:
