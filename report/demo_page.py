@@ -84,7 +84,7 @@ def make_demo(predictor: Predictor, name: str) -> Blocks:
     Raises:
         ValueError: gradio is not installed.
     """
-    os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # nobody is told what runs here
+    os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # nothing is reported
     try:
         import gradio
     except ModuleNotFoundError as error:
