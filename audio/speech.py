@@ -21,8 +21,8 @@ from undertone.audio.read import resampled
 
 SHORTEST = 0.2  # seconds; a syllable takes about as much
 SILENT = 1e-4  # peak, -80 dB: less than 4 steps of 16 bits
-SPEECH = 0.35  # probability at which Silero's iterator ends speech that began at 0.5; see benchmarks/nonspeech.py
-SPOKEN = 0.25  # seconds, Silero's shortest speech
+SPEECH = 0.5  # probability, and
+SPOKEN = 0.25  # seconds: the defaults of Silero; see benchmarks/nonspeech.py
 CERTAIN = 0.99  # probability, of nearly every clip of acted or read speech
 RATE = 16_000  # Hz
 WEIGHTS = "silero_vad_16k.safetensors"  # in the folder `data` of the package silero_vad

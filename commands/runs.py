@@ -68,8 +68,7 @@ def quickstart(out: Annotated[Path, typer.Option(help="folder of the run")] = Pa
     example = sorted((out / "corpus").rglob("*.wav"))[0]
     prediction = load_model(out).predict([example])[0]
     finish(results, out, None)
-    shown = {name: value for name, value in prediction.items() if name != "attention"}  # hundreds of numbers
-    say(f"predicted {example}\n{json.dumps(shown, indent=2)}")
+    say(f"predicted {example}\n{json.dumps(prediction, indent=2)}")
 
 
 @run_command

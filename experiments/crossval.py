@@ -16,7 +16,6 @@ from undertone.common.console import Display
 from undertone.common.files import remove_folder, write_json
 from undertone.corpora.fingerprint import split_fingerprint
 from undertone.corpora.folds import Fold
-from undertone.corpora.manifest import Manifest
 from undertone.downstream.head import head_class
 from undertone.downstream.model import UndertoneModel
 from undertone.downstream.network import Downstream, LiveModel
@@ -176,7 +175,10 @@ def pool(run: Run, folds: Sequence[Fold], cost: dict[str, Any]) -> dict[str, Any
             **{key: getattr(run.config, key) for key in ("mode", "max_epochs", "learning_rate", "batch_size", "seed")},
             "command": public_command(run.config),
         },
-        "data": _data(run.manifest, run.corpus.language),
+        "data": {
+            "language": run.corpus.language,
+            "hours": round(sum(item.duration for item in run.manifest) / 3600, 4),
+        },
         "versions": versions(),
     }
     pooled = Predictions.concat([predictions for _, predictions in per_fold])
@@ -190,20 +192,6 @@ def pool(run: Run, folds: Sequence[Fold], cost: dict[str, Any]) -> dict[str, Any
     results["calibration"] = to_json({task: one | joint[task] for task, one in found.items()})
     results["cost"]["training_seconds"] = round(sum(entry["seconds"] for entry in results["folds"]), 2)
     return results
-
-
-def _data(manifest: Manifest, language: str) -> dict[str, Any]:
-    """Language, hours, and the length of utterances in seconds, of what the model of all speakers was trained on."""
-    seconds = sorted(item.duration for item in manifest)
-    return {
-        "language": language,
-        "hours": round(sum(seconds) / 3600, 4),
-        "seconds": {
-            "shortest": round(seconds[0], 2),
-            "median": round(seconds[len(seconds) // 2], 2),
-            "longest": round(seconds[-1], 2),
-        },
-    }
 
 
 def _selected_by(run: Run, records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

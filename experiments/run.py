@@ -180,6 +180,7 @@ class Training:
     ) -> UndertoneModel:
         """Upstream and trained downstream as one model that says what it was trained on; adapters are merged."""
         run, upstream, names = self.run, self.run.upstream, self.run.manifest.speaker_names
+        seconds = [item.duration for item in trained_on]
         if module.upstream is not None:
             upstream = copy.deepcopy(module.upstream)
             if self.config.mode == "lora":
@@ -198,8 +199,9 @@ class Training:
                 "speakers": sorted({str(names[item.id]) for item in trained_on if item.speaker is not None}),
                 "unknown_speakers": sum(item.speaker is None for item in trained_on),
                 "clip_seconds": {
-                    "median": round(statistics.median(item.duration for item in trained_on), 2),
-                    "longest": round(max(item.duration for item in trained_on), 2),
+                    "shortest": round(min(seconds), 2),
+                    "median": round(statistics.median(seconds), 2),
+                    "longest": round(max(seconds), 2),
                 },
             },
             mode=self.config.mode,

@@ -16,7 +16,11 @@ if TYPE_CHECKING:
 
 Prediction = dict[str, Any]
 
-FIXED = ("file", "start", "end", "channel", "speaker", "duration", "no_speech", "error")
+ATTENTION = "attention"  # key of the frames' weights
+EMBEDDING = "embedding"  # key of the vector that the outputs are computed from
+VECTORS = (ATTENTION, EMBEDDING)  # which no table shows
+NO_SPEECH = "no_speech"  # key of the reason for which there is no prediction
+FIXED = ("file", "start", "end", "channel", "speaker", "duration", *VECTORS, NO_SPEECH, "error")
 """Keys of a prediction that are not tasks; a task with such a name gets a trailing `_`."""
 FORMULA = ("=", "+", "-", "@", "\t", "\r", "'")
 _CONTROL = {code: f"\\u{code:04x}" for code in range(127, 160)}  # JSON escapes those below 32 itself
@@ -40,7 +44,7 @@ class Predictions(list[Prediction]):
 
     def _repr_html_(self) -> str:
         """What a notebook shows: a row a recording, with labels, probabilities and values."""
-        rows = [{name: cell(value) for name, value in row.items() if not is_vector(value)} for row in self]
+        rows = [{name: cell(value) for name, value in row.items() if name not in VECTORS} for row in self]
         names = list(dict.fromkeys(name for row in rows for name in row))
         lines = ["".join(f"<th>{escape(name)}</th>" for name in names)]
         lines += ["".join(f"<td>{escape(row.get(name, ''))}</td>" for name in names) for row in rows]
@@ -124,11 +128,6 @@ def cell(value: Any) -> str:
         unsure = "?" if value.get("unsure") else ""
         return f"{value['label']} {value['scores'][value['label']]:.2f}{unsure}"
     return f"{value:.2f}" if isinstance(value, float) else str(value)
-
-
-def is_vector(value: Any) -> bool:
-    """Whether this is attention or an embedding, which no table shows."""
-    return isinstance(value, list) or (isinstance(value, Mapping) and "weights" in value)
 
 
 def mean_if_over_time(value: Any) -> Any:

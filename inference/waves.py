@@ -16,13 +16,9 @@ from undertone.downstream.head import HeadOutput, task_output
 from undertone.downstream.model import UndertoneModel, utterance_logits
 from undertone.downstream.task import Task, free_name
 from undertone.downstream.transformers_model import TransformersModel
-from undertone.inference.format import FIXED, Prediction
+from undertone.inference.format import ATTENTION, EMBEDDING, FIXED, NO_SPEECH, Prediction
 from undertone.upstream.execution import TooLittleMemory, in_halves
 from undertone.upstream.types import WaveBatch
-
-ATTENTION = "attention"  # key of the frames' weights
-NO_SPEECH = "no_speech"  # key of the reason for which there is no prediction
-EMBEDDING = "embedding"  # key of the vector that the outputs are computed from
 
 Found = Prediction | AudioError | TooLittleMemory
 
@@ -100,9 +96,9 @@ def _predict_batch(model: UndertoneModel | TransformersModel, extras: Extras, wa
             row[free_name(task.name, *FIXED)] = entry
     for number, row in enumerate(rows):
         if extras.attention and output.attention is not None and number not in wrong:
-            row.setdefault(ATTENTION, _attention(output, number, row["duration"]))  # unless a task has that name
+            row[ATTENTION] = _attention(output, number, row["duration"])
         if extras.embedding:
-            row.setdefault(EMBEDDING, output.embedding[number].float().tolist())  # (E,)
+            row[EMBEDDING] = output.embedding[number].float().tolist()  # (E,)
     return [
         AudioError("", "the model's scores for it are not finite numbers.") if number in wrong else row
         for number, row in enumerate(rows)

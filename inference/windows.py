@@ -21,7 +21,7 @@ from undertone.common.discovery import nearest
 from undertone.downstream.model import UndertoneModel
 from undertone.downstream.transformers_model import TransformersModel
 from undertone.inference.format import Prediction
-from undertone.inference.waves import ATTENTION, predict_waves
+from undertone.inference.waves import predict_waves
 from undertone.upstream.execution import TooLittleMemory, side_by_side
 
 WINDOW = 5.0  # seconds, of a model that does not say how long its training clips were
@@ -166,7 +166,7 @@ def window_row(first: int, last: int, rate: int, found: _Result, facts: Mapping[
     row: Prediction = {"start": first / rate, "end": last / rate, **facts}
     if isinstance(found, ValueError):
         return row | {"error": found.reason if isinstance(found, AudioError) else str(found)}
-    return row | {key: _mean(value) for key, value in found.items() if key not in ("duration", ATTENTION)}
+    return row | {key: _mean(value) for key, value in found.items() if key != "duration"}
 
 
 def _mean(value: Any) -> Any:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from undertone.inference.format import FIXED, as_text, cell, csv_line, flat, is_vector, no_formula, to_json
+from undertone.inference.format import FIXED, as_text, cell, csv_line, flat, no_formula, to_json
 
 Emit = Callable[[str], object]  # takes a piece of text: a whole line or several
 PREDICTED = "predicted_"  # before the name of what a table has a column of already
@@ -68,7 +68,7 @@ class TableWriter(_WithHeader):
         from rich.cells import cell_len
 
         self.length = cell_len
-        self.tasks = [name for name, value in row.items() if name not in FIXED and not is_vector(value)]
+        self.tasks = [name for name in row if name not in FIXED]
         self.widths = {name: max(cell_len(_shown(name)), _width(row[name], cell_len)) for name in self.tasks}
         self._put(["seconds", *map(_shown, self.tasks)], "file")
 

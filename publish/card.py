@@ -46,50 +46,40 @@ def make_card(
     """
     config = read_json(model_folder / "config.json")
     confusions = {_plain(task["name"]): confusion_file(task["name"]) for task in config["tasks"]}
-    config = _plain(config)
-    preprocessor = read_json(model_folder / "preprocessor_config.json")
-    adapter = (model_folder / "adapter").is_dir()
-    results = _plain(results or {})
+    config, results = _plain(config), _plain(results or {})
+    owner, name = repo_id.split("/")
+    adapter, random_upstream = (model_folder / "adapter").is_dir(), _random_upstream(config, results)
     titles, header, rows = results_table(results) if results else ([], [], [])
-    random_upstream = _random_upstream(config, results)
-    versions = {name: version for name, version in results.get("versions", {}).items() if version}
+    versions = {package: version for package, version in results.get("versions", {}).items() if version}
     shown = next((task for task in config["tasks"] if task["kind"] != "regression"), config["tasks"][0])
     body = render(
         Path(__file__).with_name("card.md.j2"),
-        name=repo_id.split("/")[-1],
+        config=config,
+        results=results,
+        owner=owner,
+        name=name,
         repo_id=repo_id,
+        own_licence=licence,
         upstream=upstream_name(config),
         upstream_licence=upstream_licence,
-        commit=config["upstream"].get("commit"),
-        wavlm=config["upstream"].get("config", {}).get("model_type") == "wavlm",
-        layers=_layers(layer_weights),
-        head=config["head"],
-        head_only=head_only or config.get("head_only", False),
-        adapter=adapter,
         random_upstream=random_upstream,
-        tasks=config["tasks"],
+        layers=_layers(layer_weights),
+        head_only=head_only,
+        adapter=adapter,
         shown=shown["name"],
-        sample_rate=preprocessor["sampling_rate"],
+        sample=_sample(config["tasks"]),
+        sample_rate=read_json(model_folder / "preprocessor_config.json")["sampling_rate"],
         corpus=_corpus_name(results),
-        variant=results.get("corpus_variant"),
         counts=_counts(results),
-        licence=results.get("licence"),
         citation=_said(results.get("citation")),
-        own_licence=licence,
+        labels=_markdown(["Task", "Class", "Utterances"], _label_counts(config, results)),
         training=_training(config, results),
         costs=_markdown(["", ""], _costs(results, num_bytes)),
-        labels=_markdown(["Task", "Class", "Utterances"], _label_counts(config, results)),
-        lengths=results.get("data", {}).get("seconds"),
-        hours=results.get("data", {}).get("hours"),
-        sample=_sample(config["tasks"]),
-        owner=repo_id.split("/")[0],
-        acoustic=config["upstream"].get("kind") == "class",
-        has_values=any(task["kind"] == "regression" for task in config["tasks"]),
         titles=titles[1:],
         cross_validated=_cross_validated(results),
         scores=_markdown(header, rows),
         recalls=_markdown(["Task", "Class", "Recall"], _recalls(results)) if results else "",
-        confusions={task: name for task, name in confusions.items() if name in pictures},
+        confusions={task: file for task, file in confusions.items() if file in pictures},
         genders=_markdown(*gender_table(results)) if results else "",
         corpora=_markdown(*corpus_table(results)) if results else "",
         layer_picture="layer_weights.png" in pictures,
@@ -226,10 +216,12 @@ def _costs(results: Mapping[str, Any], num_bytes: int | None) -> list[list[str]]
 
 
 def _label_counts(config: Mapping[str, Any], results: Mapping[str, Any]) -> list[list[str]]:
-    """Utterances of each class in the corpus: the rows of the pooled confusion matrices, which test each of them once.
+    """Utterances of each class in the corpus: the rows of the pooled confusion matrices, one test of each and seed.
 
-    With several seeds they were tested as often.
+    None of a single fold, which tests a part of them.
     """
+    if not _cross_validated(results):
+        return []
     labels = {task["name"]: task["labels"] for task in config["tasks"]}
     seeds = max(1, len(results.get("seeds") or [1]))
     return [

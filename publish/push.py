@@ -47,7 +47,7 @@ def push(
         message: of the commit.
         speaker_names: upload the names of speakers and folds as they are.
         licence: of the model, the Hub's name of it, such as `cc-by-nc-4.0`; None: the card says that none was chosen.
-        branch: to commit to, made if it does not exist; None: main.
+        branch: to commit to, made if it does not exist, or of a pull request, which makes none; None: main.
         tag: to set on the commit; refused if the repository has it.
         create_pr: open a pull request instead of committing, also in a repository that you may only read.
 
@@ -75,7 +75,7 @@ def push(
         licence=licence,
     )
     with hub_errors(repo_id):
-        there = _files_there(api, repo_id, private, None if create_pr else branch, create=not create_pr)
+        there = _files_there(api, repo_id, private, branch, create=not create_pr)
         if tag is not None and tag in {ref.name for ref in api.list_repo_refs(repo_id).tags}:
             raise ValueError(f"{repo_id!r} has a tag {tag!r} already. Choose another --tag; tags are not moved.")
         stale = [name for name in there if name.endswith(OURS) and name not in files]
@@ -88,7 +88,7 @@ def push(
         )
         if tag is not None:
             api.create_tag(repo_id, tag=tag, revision=commit.oid)
-    return commit.pr_url or commit.commit_url if create_pr else commit.commit_url
+    return commit.pr_url or commit.commit_url
 
 
 def dry_run(
@@ -160,18 +160,17 @@ def check_licence(licence: str | None) -> None:
 
 
 def _files_there(api: HfApi, repo_id: str, private: bool, branch: str | None, create: bool) -> list[str]:
-    """The files of the repository's branch, both created if they are not there; refused if it holds no Undertone model.
+    """The files of the repository's branch; refused if these are no Undertone model.
 
-    For a pull request nothing is created.
+    With `create` both are made if they are not there.
     """
-    name = repo_id
     if create:
-        name = api.create_repo(repo_id, private=private, exist_ok=True).repo_id
+        api.create_repo(repo_id, private=private, exist_ok=True)
         if branch is not None:
-            api.create_branch(name, branch=branch, exist_ok=True)
-    files = [sibling.rfilename for sibling in api.model_info(name, revision=branch).siblings or []]
+            api.create_branch(repo_id, branch=branch, exist_ok=True)
+    files = [sibling.rfilename for sibling in api.model_info(repo_id, revision=branch).siblings or []]
     content = [name for name in files if name not in (".gitattributes", "README.md")]
-    if content and not ("config.json" in content and _is_ours(api, repo_id)):
+    if content and not ("config.json" in content and _is_ours(api, repo_id, branch)):
         raise ValueError(
             f"The name {repo_id!r} is taken: that repository holds {', '.join(sorted(content)[:3])} and no "
             f"Undertone model. Choose another name."
@@ -179,8 +178,8 @@ def _files_there(api: HfApi, repo_id: str, private: bool, branch: str | None, cr
     return files
 
 
-def _is_ours(api: HfApi, repo_id: str) -> bool:
-    config: Any = read_json(Path(api.hf_hub_download(repo_id, "config.json")))
+def _is_ours(api: HfApi, repo_id: str, branch: str | None) -> bool:
+    config: Any = read_json(Path(api.hf_hub_download(repo_id, "config.json", revision=branch)))
     return bool(config.get("model_type") == "undertone")
 
 

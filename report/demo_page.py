@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from undertone.audio.read import AudioError, read_audio
+from undertone.inference.format import ATTENTION
 from undertone.inference.predict import Predictor
-from undertone.inference.waves import ATTENTION
 from undertone.scoring import plots
 from undertone.scoring.pages import render
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from undertone.common.files import atomic_path
 from undertone.inference.explain import Explanation
-from undertone.inference.waves import ATTENTION
+from undertone.inference.format import ATTENTION
 from undertone.report.tables import Table
 from undertone.scoring import plots
 from undertone.scoring.pages import render

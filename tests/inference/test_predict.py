@@ -20,6 +20,7 @@ import torch
 from undertone.audio.read import AudioError, read_audio
 from undertone.downstream.config import UndertoneConfig
 from undertone.downstream.model import UndertoneModel
+from undertone.downstream.task import Task
 from undertone.inference import predict
 from undertone.inference.predict import Predictor, load_model
 from undertone.tests.inference.conftest import TASKS
@@ -56,6 +57,18 @@ def test_an_entry_says_what_the_model_computes(predictor, files, model_folder):
     assert list(row["emotion"]["scores"]) == ["angry", "happy", "sad"], "the task's order"
     assert row["arousal"] == pytest.approx(float(logits["arousal"]), abs=1e-6)
     json.dumps(row)
+
+
+def test_tasks_that_are_called_as_the_fixed_keys_are_hide_nothing(files):
+    upstream = load_upstream("fbank")
+    names = ["attention", "embedding", "duration"]
+    tasks = [Task(name, "regression", (name,)).to_dict() for name in names]
+    model = UndertoneModel(UndertoneConfig(upstream=upstream.spec(), tasks=tasks), upstream)
+    (row,) = Predictor(model).predict([files[0]], attention=True, embeddings=True)
+    assert list(row) == ["file", "duration", "attention_", "embedding_", "duration_", "attention", "embedding"]
+    assert "weights" in row["attention"] and isinstance(row["attention_"], float) and row["duration"] == 2.5
+    (window, *_) = Predictor(model).predict_long(files[0], window=1.0)
+    assert [key for key in window if key.endswith("_")] == [f"{name}_" for name in names]
 
 
 @pytest.mark.parametrize("batch_seconds", [0.001, 3.0, 1000.0])

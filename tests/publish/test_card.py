@@ -28,7 +28,7 @@ TRAINED = {
     },
     "cost": {"parameters": 94381958, "trained_parameters": 300000, "multiply_adds_per_second": 7.2e9,
              "real_time_factor": 0.0213, "refit_steps": 640},
-    "data": {"language": "German", "hours": 0.41, "seconds": {"shortest": 1.2, "median": 2.6, "longest": 8.98}},
+    "data": {"language": "German", "hours": 0.41},
     "confusion": {"emotion": [[5, 2, 1], [0, 7, 0], [1, 1, 3]]},
     "licence": "CC0 1.0",
 }  # fmt: skip
@@ -188,12 +188,17 @@ def test_the_metadata_is_what_the_hub_shows(tmp_path):
 
 def test_how_it_was_trained_and_what_it_costs(tmp_path):
     model = write_model(tmp_path / "m", kind="hf", name="microsoft/wavlm-base", commit="a" * 40, config={})
+    config = json.loads((model / "config.json").read_text())
+    config["trained_on"] = {"clip_seconds": {"shortest": 1.2, "median": 2.6, "longest": 8.98}}
+    (model / "config.json").write_text(json.dumps(config))
     text = make_card(model, make_results(**TRAINED), "me/emodb-lora", num_bytes=377_500_000)
     assert "- LoRA adapters (PEFT) in the upstream were trained with the head, and are merged into its weights." in text
     assert "- At most 20 epochs, 640 updates for this model, learning rate 0.0001, batches of 16, seed 3." in text
     assert "- To repeat it: `undertone crossval emodb --upstream microsoft/wavlm-base --out RUN mode=lora`" in text
     assert "| Parameters | 94,381,958 |" in text and "| Weights in this repository | 377.5 MB |" in text
-    assert "| emotion | happy | 7 |" in text and "- 0.41 hours; utterances of 1.2 to 8.98 s, in the" in text
+    assert "| emotion | happy | 7 |" in text and "- 0.41 hours; clips of 1.2 to 8.98 s, in the median 2.6 s\n" in text
+    one_fold = make_card(tmp_path / "m", make_results(**TRAINED, folds=[{"name": "test"}]), "me/x")
+    assert "| emotion | happy | 7 |" not in one_fold, "its confusion matrix counts test utterances"
     assert "(model.predict" in text and '# for example: [{"file": "speech.wav"' in text
     assert "the corpus: CC0 1.0" in text and "has chosen no licence for this model" in text
     assert "@misc{emodb-lora," in text and "huggingface.co/me/emodb-lora" in text

@@ -86,6 +86,22 @@ def test_a_branch_and_a_tag(hub, run, pushed):
     )
 
 
+def test_a_branch_of_a_repository_whose_main_is_empty(hub, pushed):
+    first = pushed(more={"branch": "next"})
+    assert pushed(more={"branch": "next"}) == first and hub.commits("tester/emodb") == []
+
+
+def test_a_pull_request_against_a_branch(hub, run, pushed):
+    """What an earlier push left on that branch is removed, and a branch that is not there is not made."""
+    (run / "model" / "earlier.json").write_text("{}")
+    pushed(more={"branch": "next"})
+    (run / "model" / "earlier.json").unlink()
+    pushed(more={"branch": "next", "create_pr": True})
+    (request,) = hub.repos["tester/emodb"].pull_requests
+    assert "config.json" in request.files and "earlier.json" not in request.files
+    assert "has no such revision" in pushed(more={"branch": "other", "create_pr": True})
+
+
 def test_a_pull_request(hub, run, pushed):
     pushed()
     results = json.loads((run / "results.json").read_text())
