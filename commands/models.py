@@ -100,7 +100,7 @@ def demo(
     port: Annotated[int | None, typer.Option(help="default: the first free one from 7860")] = None,
     allow: AllowOption = None,
 ) -> None:
-    """Serve a page that takes a recording and shows what the model hears in it; Ctrl-C ends it."""
+    """Serve a page that takes a recording and shows what the model predicts; Ctrl-C ends it."""
     from undertone.inference.predict import load_model
     from undertone.report.demo_page import make_demo, serve
 
