@@ -81,16 +81,21 @@ class Fusion(nn.Module):
 
     def forward(self, streams: Mapping[str, Frames]) -> Frames:
         """{stream: (B, T_s, D_s)} -> (B, T, output_size)."""
+        shapes = self.shapes
         if self.means:
-            streams = {name: Frames(masked_mean(one)[:, None], one.lengths.clamp(max=1)) for name, one in streams.items()}
-            aligned, lengths = {name: one.features for name, one in streams.items()}, next(iter(streams.values())).lengths
-        else:
-            aligned, lengths = align(streams, self.shapes)
+            streams = {name: _mean(one) for name, one in streams.items()}
+            shapes = {name: StreamShape(shape.num_layers, shape.hidden_size) for name, shape in shapes.items()}
+        aligned, lengths = align(streams, shapes)
         if self.kind == "concat":
             return Frames(torch.cat(list(aligned.values()), -1), lengths)  # (B, T, sum of D)
         parts = torch.stack([self.project[name](features) for name, features in aligned.items()], -2)  # (B, T, S, W)
         scores = self.score(parts).squeeze(-1) if self.weights is None else self.weights  # (B, T, S) or (S,)
         return Frames((scores.softmax(-1)[..., None] * parts).sum(-2), lengths)  # (B, T, W)
+
+
+def _mean(frames: Frames) -> Frames:
+    """(B, T, D) -> (B, 1, D)."""
+    return Frames(masked_mean(frames)[:, None], torch.ones_like(frames.lengths))
 
 
 def align(streams: Mapping[str, Frames], shapes: Mapping[str, StreamShape]) -> tuple[dict[str, Tensor], Tensor]:
@@ -130,12 +135,12 @@ def _at(frames: Frames, own: StreamShape, other: StreamShape, size: int) -> Tens
         places = low.floor()[:, None] + torch.arange(math.ceil(other.hop / own.hop) + 1)  # (size, K)
         overlap = torch.minimum(high[:, None], places + 1) - torch.maximum(low[:, None], places)
         weights = overlap.clamp(min=0) * own.hop / other.hop  # (size, K), they sum to 1
-    device, last = frames.features.device, frames.lengths[:, None] - 1  # (B, 1)
-    found: Any = 0.0
-    for place, weight in zip(places.T.to(device, torch.int64), weights.T.to(frames.features), strict=True):
-        place = place.clamp(min=0)[None].minimum(last)  # (B, size)
-        found = found + weight[:, None] * frames.features.gather(1, place[..., None].expand(-1, -1, frames.features.shape[2]))
-    return found  # type: ignore[no-any-return]
+    features, last = frames.features, frames.lengths[:, None] - 1  # (B, T, D), (B, 1)
+    found = features.new_zeros(len(features), size, features.shape[2])
+    for place, weight in zip(places.T.to(last), weights.T.to(features), strict=True):
+        near = place.clamp(min=0)[None].minimum(last)  # (B, size)
+        found = found + weight[:, None] * features.gather(1, near[..., None].expand_as(found))
+    return found
 
 
 # ---- Late: one head a stream.

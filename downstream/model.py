@@ -174,8 +174,8 @@ class UndertoneModel(PreTrainedModel):
             output_hidden_states = self.config.output_hidden_states
         if output_hidden_states and isinstance(self.upstream, Streams):
             raise ValueError(
-                f"output_hidden_states is for one upstream; those of {self.upstream.name} have frames of their own. Ask "
-                f"model.upstream, which gives the states of each."
+                f"output_hidden_states is for one upstream; those of {self.upstream.name} have frames of their own. "
+                f"Ask model.upstream, which gives the states of each."
             )
         output: HeadOutput = self.downstream(hidden)
         shown = self.config.shown_task

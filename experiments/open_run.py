@@ -114,8 +114,8 @@ def with_layers(config: RunConfig, upstream: Upstream) -> RunConfig:
         for layer in (own.layers, *config.sweep.get("layers", ())):
             if isinstance(layer, int) and layer > last:
                 raise ValueError(
-                    f"{prefix}layers={layer}: {part.name!r} has the layers 0 (input of the first block) to {last}. Give "
-                    f"one of these, layers=sum or layers=best."
+                    f"{prefix}layers={layer}: {part.name!r} has the layers 0 (input of the first block) to {last}. "
+                    f"Give one of these, layers=sum or layers=best."
                 )
     if config.layers != "best":
         return config

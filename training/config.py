@@ -222,8 +222,8 @@ class UpstreamSettings(_Settings):
     )
     streams: dict[str, StreamSettings] = Field(
         {},
-        description="what one of several upstreams has of its own: streams.ssl.mode=lora; also options, revision, layers, "
-        "upstream_learning_rate, top_layers, train_front_end",
+        description="what one of several upstreams has of its own: streams.ssl.mode=lora; also options, revision, "
+        "layers, upstream_learning_rate, top_layers, train_front_end",
     )
     revision: str | None = Field(None, description="branch, tag or commit of the upstream on the Hub")
     upstream_options: dict[str, Any] = Field({}, description="options of the upstream (undertone list upstreams NAME)")

@@ -152,7 +152,9 @@ def public_command(config: RunConfig) -> str:
     for key in ("root", "store", "store_budget", "memory", "device", "log_with"):
         settings[key] = RunConfig.model_fields[key].get_default()
     if config.upstream not in (upstreams := named_upstreams(config.upstream)).values():
-        settings["upstream"] = "+".join(one if one == name else f"{name}={_last_part(one)}" for name, one in upstreams.items())
+        settings["upstream"] = "+".join(
+            one if one == name else f"{name}={_last_part(one)}" for name, one in upstreams.items()
+        )
     return command_line({key: _last_part(value) for key, value in settings.items()}, Path("RUN"))
 
 

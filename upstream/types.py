@@ -149,3 +149,8 @@ class StreamShape:
     hidden_size: int  # D
     hop: float = math.inf  # seconds between frames; infinite where every clip has one
     start: float = 0.0  # seconds from the clip's beginning to the middle of its first frame
+
+
+def one_stream(num_layers: int, hidden_size: int) -> dict[str, StreamShape]:
+    """The shapes of an upstream that is the only one."""
+    return {ALONE: StreamShape(num_layers, hidden_size)}

@@ -28,6 +28,7 @@ from undertone.upstream.acoustic._opensmile import OpenSmile
 from undertone.upstream.acoustic.contours import Contours
 from undertone.upstream.base import Upstream
 from undertone.upstream.hf.upstream import HFUpstream
+from undertone.upstream.streams import Streams
 
 GRAPH, QUANTISED, ABOUT, SCRIPT = "model.onnx", "model.int8.onnx", "model.json", "predict.py"
 CHECK_SECONDS = (0.5, 3.0, 15.0)
