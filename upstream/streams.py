@@ -91,10 +91,10 @@ def frame_times(upstream: Upstream) -> tuple[float, float]:
     """
     rate = upstream.sample_rate
     longest = int(min(LONGEST, upstream.max_seconds) * rate)
-    half, whole = upstream.frame_lengths(torch.tensor([longest // 2, longest])).tolist()
+    half, whole = upstream.frame_lengths(torch.tensor([longest // 2, longest], device="cpu")).tolist()
     if whole == half:
         return math.inf, 0.0
     hop = (longest - longest // 2) / (whole - half)  # samples
-    shortest = torch.arange(1, int(20 * hop) + rate)
+    shortest = torch.arange(1, int(20 * hop) + rate, device="cpu")
     two = int(shortest[upstream.frame_lengths(shortest) >= 2][0])
     return hop / rate, max(hop, two - hop) / 2 / rate
