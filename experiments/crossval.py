@@ -182,13 +182,14 @@ def pool(run: Run, folds: Sequence[Fold], cost: dict[str, Any]) -> dict[str, Any
         "versions": versions(),
     }
     pooled = Predictions.concat([predictions for _, predictions in per_fold])
-    corpora = dict(zip(run.manifest.ids, run.manifest.column("corpus"), strict=True))
-    results = summarise(per_fold, info | {"per_corpus": per_corpus(pooled, corpora)})
+    by_corpus = per_corpus(pooled, run.manifest.speaker_index.corpus)
+    results = summarise(per_fold, info | {"per_corpus": by_corpus})
     for entry, record in zip(results["folds"], records, strict=True):
         entry |= record
     calibrations = _calibrations(run, folds)
     found = report([(part, own) for (_, part), own in zip(per_fold, calibrations, strict=True)], per_fold[0][1].tasks)
-    results["calibration"] = to_json({task: one | combined(calibrations)[task] for task, one in found.items()})
+    joint = combined(calibrations)
+    results["calibration"] = to_json({task: one | joint[task] for task, one in found.items()})
     results["cost"]["training_seconds"] = round(sum(entry["seconds"] for entry in results["folds"]), 2)
     return results
 

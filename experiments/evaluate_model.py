@@ -59,7 +59,7 @@ def evaluate_model(
 
     Args:
         model: on any device; of one of transformers' own the labels are given the corpus' names by `label_map`, and
-            what its card says decides whether it may have heard these speakers.
+            what its card says decides whether it may have been trained on these speakers.
         corpus: name, table, folder, ...
         root: folder of its files; None: the corpus' default.
         device: auto, cpu or cuda.
@@ -80,19 +80,10 @@ def evaluate_model(
         _check_out(out)
     source = load_corpus(corpus, options)
     prepared = prepare_corpus(source, root, display)
-    manifest, utterances = prepared.manifest, list(prepared.manifest)
-    voted = any(utterance.votes for utterance in utterances)
-    if label_map and isinstance(model, TransformersModel):
-        model = model.renamed({})  # what only had labels is a model of emotions now
-    tasks = tuple(task if voted else scored_task(task) for task in model.tasks)
+    manifest, names = prepared.manifest, prepared.manifest.speaker_names
+    model, tasks, utterances = _with_common_labels(model, list(manifest), label_map or {})
     notes = [f"skipped {path}: {reason}" for path, reason in prepared.broken]
     if label_map:
-        mapped = relabel(utterances, _first_with_classes(tasks), label_map)
-        if isinstance(model, TransformersModel):
-            model, left = in_words_of(model, label_map)
-            tasks = model.tasks
-            mapped = relabel(utterances, _first_with_classes(tasks), left)
-        utterances = mapped
         notes.append("labels mapped: " + ", ".join(f"{ours} as {theirs}" for ours, theirs in label_map.items()))
     notes += _unknown_labels(tasks, source.name, utterances)
     if isinstance(model, TransformersModel):
@@ -104,7 +95,6 @@ def evaluate_model(
     else:
         seen = _seen_speakers(model, manifest)
         predictions = _predictions(model, tasks, utterances, device, display)
-    names = manifest.speaker_names
     predictions = replace(predictions, speakers=[names[name] for name in predictions.ids])
     if labels:
         task = _first_with_classes(predictions.tasks)
@@ -131,6 +121,23 @@ def evaluate_model(
         predictions.save(out / "predictions.parquet")
         write_json(out / "results.json", results)
     return results
+
+
+def _with_common_labels(
+    model: UndertoneModel | TransformersModel, utterances: list[Utterance], label_map: Mapping[str, str]
+) -> tuple[UndertoneModel | TransformersModel, tuple[Task, ...], list[Utterance]]:
+    """Model, tasks and utterances with the same labels: the model's, but the corpus' for one of transformers' own."""
+    if label_map and isinstance(model, TransformersModel):
+        model = model.renamed({})  # what only had labels is a model of emotions now
+    voted = any(utterance.votes for utterance in utterances)
+    tasks = tuple(task if voted else scored_task(task) for task in model.tasks)
+    if not label_map:
+        return model, tasks, utterances
+    mapped = relabel(utterances, _first_with_classes(tasks), label_map)
+    if not isinstance(model, TransformersModel):
+        return model, tasks, mapped
+    model, left = in_words_of(model, label_map)
+    return model, model.tasks, relabel(utterances, _first_with_classes(model.tasks), left)
 
 
 def _described(model: UndertoneModel | TransformersModel) -> dict[str, str | None]:
@@ -237,19 +244,6 @@ def _unknown_labels(tasks: Sequence[Task], corpus: str, utterances: Sequence[Utt
 EMOTION = "emotion"  # what votes are about
 
 
-def parse_map(text: str) -> dict[str, str]:
-    """`joy=happy,anger=angry` -> {corpus' label: model's label}; each corpus' label once."""
-    mapping: dict[str, str] = {}
-    for part in text.split(","):
-        ours, equals, model = (word.strip() for word in part.partition("="))
-        if not (ours and equals and model) or "=" in model:
-            raise ValueError(f"--map needs CORPUS_LABEL=MODEL_LABEL,... such as joy=happy,anger=angry; got {text!r}.")
-        if ours in mapping:
-            raise ValueError(f"--map gives {ours!r} of the corpus two labels: {text!r}.")
-        mapping[ours] = model
-    return mapping
-
-
 def parse_labels(text: str) -> tuple[str, ...]:
     """`angry, happy` -> (angry, happy)."""
     return tuple(word.strip() for word in text.split(",") if word.strip())
@@ -274,7 +268,7 @@ def relabel(utterances: Sequence[Utterance], task: Task, mapping: Mapping[str, s
     ]
     if task.name != EMOTION:
         return renamed
-    return [one if one.votes is None else replace(one, votes=sum_votes(one.votes, mapping)) for one in renamed]
+    return [one if one.votes is None else replace(one, votes=sum_votes(one.votes.items(), mapping)) for one in renamed]
 
 
 def restrict(predictions: Predictions, task: Task, labels: Sequence[str]) -> Predictions:

@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING, Any
 
 from undertone.common.discovery import nearest
 from undertone.common.files import atomic_path
-from undertone.downstream.task import Task, free_name
-from undertone.inference.format import FIXED, as_csv, flat, to_json
+from undertone.downstream.task import Task
+from undertone.inference.format import REASONS, flat, html_table, task_key, to_json
+from undertone.inference.write import Writer, as_csv
 
 if TYPE_CHECKING:
     import pandas
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-REASONS = ("no_speech", "error")
 _COLOURS = ("#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377", "#bbbbbb", "#000000")  # Tol's bright
 
 
@@ -53,7 +53,8 @@ class Timeline:
 
     def __repr__(self) -> str:
         end = max((row["end"] for row in self.rows), default=0.0)
-        return f"Timeline({self.file!r}, {len(self)} windows, {end:.1f} s, tasks: {', '.join(map(_key, self.tasks))})"
+        tasks = ", ".join(task.name for task in self.tasks)
+        return f"Timeline({self.file!r}, {len(self)} windows, {end:.1f} s, tasks: {tasks})"
 
     def to_pandas(self) -> pandas.DataFrame:
         """One row a window, with the columns `start, end, channel, speaker, TASK, TASK_LABEL, ..., no_speech, error`.
@@ -66,8 +67,8 @@ class Timeline:
         return pandas.DataFrame([flat(row) for row in self.rows])
 
     def to_csv(self) -> str:
-        """A line for each window, with the columns of `to_pandas`."""
-        return as_csv(self.rows)
+        """A line for each window, as `undertone predict --window` writes it: `file` and the columns of `to_pandas`."""
+        return as_csv({"file": self.file} | row for row in self.rows)
 
     def to_jsonl(self) -> str:
         """A JSON object a line, with `file` and a row's entries."""
@@ -88,7 +89,7 @@ class Timeline:
             if row.get("speaker") is None:
                 continue
             label, score = "<NA>", "<NA>"
-            if task is not None and (entry := row.get(_key(task))) is not None:
+            if task is not None and (entry := row.get(task_key(task.name))) is not None:
                 label, score = _word(entry["label"]), f"{entry['scores'][entry['label']]:.3f}"
             times = f"{row['start']:.3f} {row['end'] - row['start']:.3f}"
             name = f"{_word(Path(self.file).stem)} {row.get('channel', 1)}"
@@ -101,12 +102,10 @@ class Timeline:
         """A page that needs no other file: the picture, and the table of all windows below it."""
         picture = io.BytesIO()
         self.plot().savefig(picture, format="png", dpi=120)
-        columns, lines = _cells([flat(row) for row in self.rows])
-        head = "".join(f"<th>{html.escape(name)}</th>" for name in columns)
-        body = "\n".join("<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in line) + "</tr>" for line in lines)
+        table = html_table([{name: _text(value) for name, value in flat(row).items()} for row in self.rows])
         title = html.escape(Path(self.file).name)
         image = base64.b64encode(picture.getvalue()).decode()
-        return _PAGE.format(title=title, count=len(self), image=image, head=head, body=body)
+        return _PAGE.format(title=title, count=len(self), image=image, table=table)
 
     def save(self, path: str | Path) -> None:
         """Write the timeline, atomically, as the ending says: .csv, .jsonl, .rttm, .png or .html.
@@ -170,9 +169,29 @@ class Timeline:
         return figure
 
 
-def _key(task: Task) -> str:
-    """The key of a task in a row."""
-    return free_name(task.name, *FIXED)
+class TimelineWriter(Writer):
+    """The windows of one recording as a file of a `Timeline`, written at the end.
+
+    Args:
+        path: see `Timeline.save`.
+        tasks: of the model.
+    """
+
+    def __init__(self, path: Path, tasks: tuple[Task, ...]) -> None:
+        self.path, self.tasks = path, tasks
+        self.file = ""
+        self.rows: list[dict[str, Any]] = []
+
+    def write(self, row: Mapping[str, Any], cells: Mapping[str, Any]) -> None:
+        """See `Writer.write`."""
+        self.file = row["file"]
+        if "start" in row:  # else the recording could not be opened
+            self.rows.append({name: value for name, value in row.items() if name != "file"})
+
+    def close(self) -> None:
+        """See `Writer.close`."""
+        if self.rows:
+            Timeline(self.file, self.tasks, self.rows).save(self.path)
 
 
 def _word(text: str) -> str:
@@ -184,18 +203,8 @@ def _clock(seconds: float, _: int) -> str:
     return f"{whole // 3600}:{whole % 3600 // 60:02}:{whole % 60:02}"
 
 
-def _cells(rows: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[str]]]:
-    """Columns and the text of every cell."""
-    columns = list(dict.fromkeys(name for row in rows for name in row))
-
-    def text(value: Any) -> str:
-        return f"{value:.3f}" if isinstance(value, float) else "" if value is None else str(value)
-
-    return columns, [[text(row.get(name)) for name in columns] for row in rows]
-
-
-def _middle(row: Mapping[str, Any]) -> float:
-    return float(row["start"] + row["end"]) / 2
+def _text(value: Any) -> str:
+    return f"{value:.3f}" if isinstance(value, float) else "" if value is None else str(value)
 
 
 def _draw_speakers(axes: Axes, rows: Sequence[Mapping[str, Any]], speakers: Sequence[str], title: str) -> None:
@@ -210,10 +219,10 @@ def _draw_speakers(axes: Axes, rows: Sequence[Mapping[str, Any]], speakers: Sequ
 def _draw_panel(axes: Axes, rows: Sequence[Mapping[str, Any]], tasks: Sequence[Task], suffix: str) -> None:
     """Lines over time; gaps where there is no prediction."""
     nan = float("nan")
-    times = [_middle(row) for row in rows]
+    times = [(row["start"] + row["end"]) / 2 for row in rows]
     number = 0
     for task in tasks:
-        found = [row.get(_key(task)) for row in rows]
+        found = [row.get(task_key(task.name)) for row in rows]
         for label in task.labels if task.has_classes else (task.name,):
             if task.has_classes:
                 heights = [nan if entry is None else entry["scores"][label] for entry in found]
@@ -251,10 +260,6 @@ th, td {{ padding: .15rem .6rem; text-align: right; border-bottom: 1px solid #e4
 <h1>{title}</h1>
 <p>{count} windows. Grey: no speech. Yellow: the model is unsure.</p>
 <img alt="Predictions over the time of {title}" src="data:image/png;base64,{image}">
-<details><summary>All windows</summary><div><table>
-<thead><tr>{head}</tr></thead>
-<tbody>
-{body}
-</tbody></table></div></details>
+<details><summary>All windows</summary><div>{table}</div></details>
 </body></html>
 """

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from undertone.audio.read import AudioError, read_audio
-from undertone.inference.format import ATTENTION
+from undertone.inference.format import ATTENTION, task_key
 from undertone.inference.predict import Predictor
 from undertone.scoring import plots
 from undertone.scoring.pages import render
@@ -37,10 +37,9 @@ def answer(predictor: Predictor, file: str | None) -> str:
     (row,) = predictor.predict([file], attention=True)
     wide, narrow = ("", "") if "error" in row else _pictures(predictor, file, row)
     tasks = [
-        {"name": task.name, "entry": row[key], "has_classes": task.has_classes}
+        {"name": task.name, "entry": row[task_key(task.name)], "has_classes": task.has_classes}
         for task in predictor.tasks
-        for key in (task.name, f"{task.name}_")
-        if key in row
+        if task_key(task.name) in row
     ]
     return render(
         Path(__file__).with_name("demo.html.j2"),
@@ -84,7 +83,7 @@ def make_demo(predictor: Predictor, name: str) -> Blocks:
     Raises:
         ValueError: gradio is not installed.
     """
-    os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # nobody is told what runs here
+    os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
     try:
         import gradio
     except ModuleNotFoundError as error:

@@ -11,6 +11,7 @@ import pytest
 import soundfile
 
 from undertone.downstream.task import Task
+from undertone.inference.predict import Predictor
 from undertone.inference.timeline import Timeline
 
 TASKS = (
@@ -47,6 +48,7 @@ def test_csv_and_json_lines_hold_the_rows(timeline, tmp_path):
     first, *_, last = csv.DictReader(io.StringIO((tmp_path / "a.csv").read_text()))
     assert (first["start"], first["channel"], first["speaker"], first["emotion"]) == ("0.000000", "1", "A B", "sad")
     assert first["emotion_sad"] == "0.750000" and last["error"].startswith("2 of 9")
+    assert list(first)[-2:] == ["no_speech", "error"] and first["file"] == last["file"] == timeline.file
     timeline.save(tmp_path / "a.jsonl")
     lines = [json.loads(line) for line in (tmp_path / "a.jsonl").read_text().splitlines()]
     assert lines == [{"file": timeline.file} | row for row in ROWS]
@@ -86,7 +88,10 @@ def test_other_endings_and_empty_timelines_are_refused(timeline, tmp_path):
 
 def test_predict_long_gives_one(predictor, tmp_path):
     soundfile.write(tmp_path / "a.wav", 0.1 * np.random.default_rng(0).standard_normal(16_000), 16_000)
-    timeline = predictor.predict_long(tmp_path / "a.wav", window=0.5, hop=0.25, any_sound=True)
+    timeline = Predictor(predictor.model, any_sound=True).predict_long(tmp_path / "a.wav", window=0.5, hop=0.25)
     assert [row["start"] for row in timeline] == [0.0, 0.25, 0.5] and timeline.tasks == predictor.tasks
     assert all("emotion" in row for row in timeline)
-    assert all("no_speech" in row for row in predictor.predict_long(tmp_path / "a.wav", window=0.5, any_sound=False))
+    careful = Predictor(predictor.model, any_sound=False)
+    assert all("no_speech" in row for row in careful.predict_long(tmp_path / "a.wav", window=0.5))
+    with pytest.raises(ValueError, match="batch_seconds=-1 must be seconds, 0 or more"):
+        careful.predict_long(tmp_path / "a.wav", batch_seconds=-1)
