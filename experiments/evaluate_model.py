@@ -143,7 +143,9 @@ def _with_common_labels(
 def _described(model: UndertoneModel | TransformersModel) -> dict[str, str | None]:
     """What the results call the model."""
     if isinstance(model, TransformersModel):
-        return {"upstream": model.name, "upstream_weights": "pretrained", "head": type(model.model).__name__}
+        is_random = getattr(model.model.config, "undertone_random_weights", False)
+        weights = "random" if is_random else "pretrained"
+        return {"upstream": model.name, "upstream_weights": weights, "head": type(model.model).__name__}
     return {
         "upstream": model.config.upstream.get("name"),
         "upstream_weights": weights_of(model.upstream),
