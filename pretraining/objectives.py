@@ -145,8 +145,8 @@ class Contrastive(Objective):
         self.config = upstream.model.config
         if self.config.model_type != "wav2vec2":
             raise ValueError(
-                f"objective=contrastive is that of wav2vec2 models, and {upstream.name!r} is a "
-                f"{self.config.model_type} model. Use objective=units."
+                f"--objective contrastive is that of wav2vec2 models, and {upstream.name!r} is a "
+                f"{self.config.model_type} model. Use --objective units."
             )
         self.quantizer = Wav2Vec2GumbelVectorQuantizer(self.config)
         nn.init.normal_(self.quantizer.weight_proj.weight)  # as transformers initialises them

@@ -13,7 +13,7 @@ from undertone.downstream.speaker_hashes import hash_speakers
 from undertone.pretraining.data import Speech
 
 FILE_NAME = "pretraining.json"
-SALT = "undertone pretraining"
+SALT = "pretraining"
 
 
 def write_pretraining(folder: Path, speech: Speech, told: Mapping[str, Any]) -> None:

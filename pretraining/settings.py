@@ -71,7 +71,7 @@ class Pretraining(BaseModel):
                 f"--root has {len(self.roots)} folders for {len(self.corpora)} corpora: F+G in their order"
             )
         if self.size is not None and (self.mode == "lora" or self.targets.startswith("layer")):
-            what = "mode=lora" if self.mode == "lora" else f"targets={self.targets}"
+            what = "--mode lora" if self.mode == "lora" else f"--targets {self.targets}"
             raise ValueError(f"{what} needs weights that were trained before: give --upstream ID")
         if self.augment.copies or self.augment.mixup or self.augment.time_mask or self.augment.feature_mask:
             raise ValueError("augment takes speed, noise, reverb and gain here, which change the audio")

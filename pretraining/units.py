@@ -60,7 +60,7 @@ class KMeansUnits(Units):
     def __init__(self, source: Upstream, num_units: int, layer: int = 0) -> None:
         super().__init__()
         if not 0 <= layer < source.num_layers:
-            raise ValueError(f"targets=layer:{layer}: {source.name!r} has the layers 0 to {source.num_layers - 1}.")
+            raise ValueError(f"--targets layer:{layer}: {source.name!r} has the layers 0 to {source.num_layers - 1}.")
         self.source, self.layer = source.eval().requires_grad_(False), layer
         self.centres = nn.Buffer(torch.zeros(num_units, source.hidden_size))
 
@@ -91,7 +91,7 @@ class KMeansUnits(Units):
             if count >= FITTED_FRAMES:
                 break
         if count < len(self.centres):
-            raise ValueError(f"num_units={len(self.centres)} needs as many frames, got {count}. Give more audio.")
+            raise ValueError(f"{len(self.centres)} units need as many frames, got {count}. Give more audio.")
         clusters = MiniBatchKMeans(len(self.centres), random_state=seed % 2**32, n_init=3, batch_size=4096)
         clusters.fit(torch.cat(rows).numpy())
         self.centres.copy_(torch.from_numpy(clusters.cluster_centers_))

@@ -118,5 +118,5 @@ def test_upstreams_that_cannot_be(made) -> None:
         MaskedUnits(made("tiny-whisper"), 7)
     with pytest.raises(ValueError, match="cannot be pretrained"):
         MaskedUnits(load_upstream("fbank"), 7)
-    with pytest.raises(ValueError, match="is a hubert model. Use objective=units"):
+    with pytest.raises(ValueError, match="is a hubert model. Use --objective units"):
         Contrastive(made("tiny-hubert"))

@@ -30,7 +30,7 @@ TINY = ("max_steps=6", "log_every=2", "batch_size=4", "crop=0.6", "num_units=8",
 
 @pytest.fixture(scope="module")
 def speech(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of 9 clips of about a second, without labels."""
+    """A folder of 12 clips of about a second, without labels."""
     folder = tmp_path_factory.mktemp("speech")
     list(Synthetic(seed=3, num_speakers=3, per_emotion=1).rows(folder))
     return folder
@@ -89,16 +89,16 @@ def test_the_result_is_an_ordinary_folder(speech: Path, tmp_path: Path) -> None:
         states = ours(WaveBatch.collate([wave], 16_000)).states[:, -1]
     torch.testing.assert_close(found, states, atol=1e-4, rtol=1e-3)
     card = (tmp_path / "mine" / "README.md").read_text()
-    assert "masked prediction of 8 units (mel), 2 updates" in card and "on 9 utterances" in card, card
+    assert "masked prediction of 8 units (mel), 2 updates" in card and "on 12 utterances" in card, card
     assert (tmp_path / "mine" / "pretraining.png").stat().st_size > 1000
 
 
 def test_the_loss_falls(speech: Path, tmp_path: Path) -> None:
-    base = save_random("tiny-hubert", tmp_path / "base")
-    settings = settings_of(speech, base, "max_steps=60", "log_every=15", "learning_rate=2e-3", "targets=mfcc")
+    base = save_random("tiny-w2v-bert", tmp_path / "base")
+    settings = settings_of(speech, base, "max_steps=60", "log_every=15", "learning_rate=3e-3", "targets=mfcc")
     record = json.loads((pretrain(settings, tmp_path / "out", display=QUIET) / FILE_NAME).read_text())
-    losses = [one["loss"] for one in record["history"]]
-    assert losses[-1] < losses[0] - 0.2, losses
+    first, *_, last = record["history"]
+    assert last["loss"] < first["loss"] - 0.15 and last["accuracy"] > first["accuracy"] + 0.08
     assert all(1 <= one["predicted_perplexity"] <= 8 for one in record["history"])
 
 
@@ -151,7 +151,7 @@ def test_units_are_sklearns_clusters_and_random_codes(speech: Path) -> None:
     assert found.shape == (30,) and torch.equal(found, MelUnits(64, 0)(waves[0], 16_000, 30))
     assert not torch.equal(found, MelUnits(64, 1)(waves[0], 16_000, 30))
     assert torch.equal(found, mel(waves[0] * 0.5, 16_000, 30)), "the level of an utterance is normalised away"
-    with pytest.raises(ValueError, match="num_units=10 needs as many frames, got 0"):
+    with pytest.raises(ValueError, match="10 units need as many frames, got 0"):
         KMeansUnits(Mfcc(), 10).fit(iter(()), 0, lambda done: None)
 
 
