@@ -198,8 +198,8 @@ def _segments(recording: Recording, table: Path | None) -> Any:
 
 def _renamed(predictor: Predictor, label_map: str) -> Predictor:
     """Of a model that transformers saved: its labels under other names."""
+    from undertone.corpora.own.labels import parse_map
     from undertone.downstream.transformers_model import TransformersModel
-    from undertone.experiments.evaluate_model import parse_map
     from undertone.inference.predict import Predictor
 
     if not isinstance(predictor.model, TransformersModel):
