@@ -21,7 +21,7 @@ from undertone.corpora.corpus import Corpus
 from undertone.corpora.prepare import Prepared, prepare_corpus
 from undertone.downstream.network import needed_states
 from undertone.training.accelerator import accelerator_of, first_decides, with_precision_of_device
-from undertone.training.config import RunConfig, named_upstreams
+from undertone.training.config import RunConfig
 from undertone.training.sources import RecomputeSource, Source, StoreSource, StreamsSource, WaveSource
 from undertone.upstream import load_upstream
 from undertone.upstream.base import Upstream
@@ -57,7 +57,7 @@ def open_upstream(config: RunConfig) -> Upstream:
         name: load_upstream(own.upstream, revision=own.revision, options=own.upstream_options or None)
         for name, own in config.of_streams().items()
     }
-    return parts[ALONE] if config.upstream in named_upstreams(config.upstream).values() else Streams(parts).eval()
+    return Streams(parts).eval() if config.has_streams else parts[ALONE]
 
 
 def trains_top_from_store(upstream: Upstream, config: RunConfig) -> bool:

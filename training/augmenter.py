@@ -186,10 +186,10 @@ def check_augmentation(config: RunConfig, tasks: Sequence[Task]) -> None:
         )
     if any(task.level == "frame" for task in tasks) and (settings.speed or settings.mixup):
         raise ValueError("augment.speed and augment.mixup move values over time away from their times. Leave them out.")
-    if len(config.of_streams()) > 1 and (masks or settings.copies):
+    if config.has_streams and (masks or settings.copies):
         name = [*masks, "copies"][0]
         raise ValueError(
-            f"augment.{name} is for one upstream; several hear audio that is changed once for all of them: "
+            f"augment.{name} is for one upstream without a name; streams hear audio that is changed once for all of them: "
             f"{', '.join(f'augment.{one}' for one in WAVES)}."
         )
     if masks and (config.mode != "frozen" or head.needs == "mean"):

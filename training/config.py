@@ -489,13 +489,17 @@ class RunConfig(  # pydantic takes the fields of the last class first
                 raise ValueError("layers=best is itself a sweep over all layers: write it alone, or name the layers")
         return found
 
+    @property
+    def has_streams(self) -> bool:
+        """Whether there are several upstreams, or one with a name."""
+        return named_upstreams(self.upstream) != {_ONLY: self.upstream}
+
     def of_streams(self) -> dict[str, RunConfig]:
         """{stream: the settings of its upstream, as if it were the only one}; of one upstream {"speech": these}."""
-        upstreams = named_upstreams(self.upstream)
-        if upstreams == {_ONLY: self.upstream}:
+        if not self.has_streams:
             return {_ONLY: self}
         found = {}
-        for name, upstream in upstreams.items():
+        for name, upstream in named_upstreams(self.upstream).items():
             own = self.streams.get(name, StreamSettings())
             given = {key: value for key, value in own if key != "options" and value is not None}
             given |= {"upstream": upstream, "upstream_options": own.options, "streams": {}}
