@@ -171,15 +171,8 @@ def rows(facts: Mapping[str, Any]) -> list[list[str]]:
         ["gender", ", ".join(f"{'unknown' if name == 'None' else name} {n}" for name, n in facts["genders"].items())],
     ]
     if labels:
-        most, least = max(labels, key=labels.__getitem__), min(labels, key=labels.__getitem__)
-        share, times = labels[most] / sum(labels.values()), labels[most] / labels[least]
         found.append(["labels", ", ".join(f"{label} {count}" for label, count in labels.items())])
-        found.append(
-            [
-                "balance",
-                f"{most} is {100 * share:.1f} % (WA of always {most}), {times:.1f} times {least}",
-            ]
-        )
+        found.append(["balance", _balance(labels)])
     found += [[name, _in_words(spread, "", 2)] for name, spread in facts["dimensions"].items()]
     for rate, channels, count in facts["formats"]:
         found.append([f"{rate} Hz, {channels} channel{'s' * (channels > 1)}", f"{count:,}"])
@@ -204,6 +197,15 @@ def _spread(values: Iterable[float]) -> dict[str, float]:
 def _in_words(spread: Mapping[str, float], unit: str, digits: int) -> str:
     least, most, median, low, high = (f"{spread[name]:.{digits}f}" for name in ("least", "most", "median", "p5", "p95"))
     return f"{least} to {most}{f' {unit}' if unit else ''}, median {median}, 90 % within {low} to {high}"
+
+
+def _balance(labels: Mapping[str, int]) -> str:
+    """The shares of the most and the least frequent label."""
+    most, least = max(labels, key=labels.__getitem__), min(labels, key=labels.__getitem__)
+    shares = {label: f"{100 * count / sum(labels.values()):.1f} %" for label, count in labels.items()}
+    if labels[most] == labels[least]:
+        return f"{shares[most]} each, the WA of always predicting the same"
+    return f"from {shares[most]} {most}, the WA of always predicting it, to {shares[least]} {least}"
 
 
 def _counted(speakers: Mapping[str, int]) -> str:

@@ -1,4 +1,4 @@
-"""Self-attention between frames: every frame looks at every other one of its utterance."""
+"""Self-attention between frames: every frame attends to every other one of its utterance."""
 
 from __future__ import annotations
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import base64
+import bisect
 import html
 import io
+import itertools
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from undertone.common.discovery import nearest
 from undertone.common.files import atomic_path
 from undertone.downstream.task import Task
-from undertone.inference.format import REASONS, flat, html_table, task_key, to_json
+from undertone.inference.format import NO_SPEECH, flat, html_table, task_key, to_json
 from undertone.inference.write import Writer, as_csv
 
 if TYPE_CHECKING:
@@ -132,8 +135,8 @@ class Timeline:
     def plot(self) -> Figure:
         """A picture: a panel for each task with classes, its probabilities over time, and one for all values.
 
-        What is no speech is grey, a window of which the model is unsure is pale; speakers stand on top. Channels have
-        panels of their own.
+        A window stands for the time that is nearest to its middle, which is grey where there is no speech and yellow
+        where the model is unsure. Speakers stand on top; channels have panels of their own.
 
         Raises:
             ValueError: there is no window to show.
@@ -161,7 +164,7 @@ class Timeline:
                 _draw_speakers(next(places), rows, speakers, f"speaker{suffix}")
             for tasks in panels:
                 _draw_panel(next(places), rows, tasks, suffix)
-        axes[-1].set_xlabel("time / s" if self.rows[-1]["end"] < 600 else "time / h:min:s")
+        axes[-1].set_xlabel("time (s)" if self.rows[-1]["end"] < 600 else "time (h:min:s)")
         if self.rows[-1]["end"] >= 600:
             axes[-1].xaxis.set_major_formatter(_clock)
         axes[0].set_xlim(self.rows[0]["start"], max(row["end"] for row in self.rows))
@@ -233,18 +236,30 @@ def _draw_panel(axes: Axes, rows: Sequence[Mapping[str, Any]], tasks: Sequence[T
             marker = "." if len(rows) < 200 else ""
             axes.plot(times, heights, style, color=colour, label=label.replace("$", r"\$"), lw=1.3, marker=marker)
             number += 1
-        for row, entry in zip(rows, found, strict=True):
-            if isinstance(entry, Mapping) and entry.get("unsure"):
-                axes.axvspan(row["start"], row["end"], color="#f4e7b5", lw=0, alpha=0.5, zorder=0)
-    for row in rows:
-        if any(reason in row for reason in REASONS):
-            axes.axvspan(row["start"], row["end"], color="#dddddd", lw=0, alpha=0.5, zorder=0)
+        unsure = [isinstance(entry, Mapping) and entry.get("unsure", False) for entry in found]
+        _shade(axes, rows, unsure, "unsure", "#f4e7b5")
+    for reason, colour in ((NO_SPEECH, "#dddddd"), ("error", "#f3cfcf")):
+        _shade(axes, rows, [reason in row for row in rows], reason.replace("_", " "), colour)
     title = tasks[0].name if tasks[0].has_classes else "values"
     if tasks[0].has_classes:
         axes.set_ylim(0, 1)
     axes.set_ylabel(f"{title}{suffix}".replace("$", r"\$"), fontsize=9)
     axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=8, frameon=False)
     axes.grid(axis="x", color="#eeeeee")
+
+
+def _shade(axes: Axes, rows: Sequence[Mapping[str, Any]], chosen: Sequence[bool], label: str, colour: str) -> None:
+    """Colour the time that the chosen windows stand for; the legend names it."""
+    middles = sorted({(row["start"] + row["end"]) / 2 for row in rows})
+    edges = [-math.inf, *((one + next) / 2 for one, next in itertools.pairwise(middles)), math.inf]
+    spans = []
+    for row in itertools.compress(rows, chosen):
+        number = bisect.bisect_left(middles, (row["start"] + row["end"]) / 2)
+        start, end = max(row["start"], edges[number]), min(row["end"], edges[number + 1])
+        spans.append((start, end - start))
+    if spans:
+        across = axes.get_xaxis_transform()  # seconds, and 0 to 1 of the panel's height
+        axes.broken_barh(spans, (0, 1), transform=across, color=colour, lw=0, zorder=0, label=label)
 
 
 _PAGE = """<!doctype html>
@@ -258,7 +273,7 @@ table {{ border-collapse: collapse; font-size: .85rem }}
 th, td {{ padding: .15rem .6rem; text-align: right; border-bottom: 1px solid #e4e4e4; white-space: nowrap }}
 </style></head><body>
 <h1>{title}</h1>
-<p>{count} windows. Grey: no speech. Yellow: the model is unsure.</p>
+<p>{count} windows.</p>
 <img alt="Predictions over the time of {title}" src="data:image/png;base64,{image}">
 <details><summary>All windows</summary><div>{table}</div></details>
 </body></html>

@@ -12,9 +12,8 @@ from torch import Tensor
 
 from undertone.audio.read import AudioError
 from undertone.audio.speech import no_speech
-from undertone.downstream.head import HeadOutput, task_output
+from undertone.downstream.head import HeadOutput, readable, task_output
 from undertone.downstream.model import UndertoneModel, utterance_logits
-from undertone.downstream.task import Task
 from undertone.downstream.transformers_model import TransformersModel
 from undertone.inference.format import ATTENTION, EMBEDDING, NO_SPEECH, Prediction, task_key
 from undertone.upstream.execution import TooLittleMemory, in_halves
@@ -101,7 +100,7 @@ def _predict_batch(model: UndertoneModel | TransformersModel, extras: Extras, wa
             if not all(map(math.isfinite, scores)):
                 wrong.add(number)
                 continue
-            entry = _entry(task, scores)
+            entry = readable(task, scores)
             if calibration is not None and isinstance(entry, dict):
                 entry["unsure"] = max(scores) < calibration["unsure_below"]
             if task.level == "frame":
@@ -116,15 +115,6 @@ def _predict_batch(model: UndertoneModel | TransformersModel, extras: Extras, wa
         AudioError("", "the model's scores for it are not finite numbers.") if number in wrong else row
         for number, row in enumerate(rows)
     ]
-
-
-def _entry(task: Task, scores: list[float]) -> dict[str, Any] | float:
-    if task.kind == "regression":
-        return scores[0]
-    return {
-        "label": task.labels[max(range(len(scores)), key=scores.__getitem__)],
-        "scores": dict(zip(task.labels, scores, strict=True)),
-    }
 
 
 def _frame_times(num_frames: int, duration: float) -> list[float]:

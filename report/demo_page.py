@@ -93,10 +93,10 @@ def make_demo(predictor: Predictor, name: str) -> Blocks:
         gradio.Markdown(f"# {_plain(name)}\n{', '.join(_plain(task.name) for task in predictor.tasks)} from speech")
         with gradio.Row():
             with gradio.Column(scale=2, min_width=300):
-                sound = gradio.Audio(sources=["upload", "microphone"], type="filepath", label="recording", buttons=[])
+                given = gradio.Audio(sources=["upload", "microphone"], type="filepath", label="recording", buttons=[])
             with gradio.Column(scale=3, min_width=300):
                 shown = gradio.HTML(HINT)
-        sound.change(lambda file: answer(predictor, file), sound, shown, api_name="predict")
+        given.change(lambda file: answer(predictor, file), given, shown, api_name="predict")
     return page
 
 

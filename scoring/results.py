@@ -218,18 +218,24 @@ def title_lines(results: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def _leakage_lines(results: Mapping[str, Any]) -> list[str]:
-    """How well a new probe predicts an adversarial task from the embeddings, averaged over the folds."""
-    lines = []
+def probe_scores(results: Mapping[str, Any]) -> dict[str, tuple[float, float]]:
+    """{adversarial column: (UAR, chance) of a new linear probe on the training embeddings, averaged over the folds}."""
+    scores = {}
     for name in results["folds"][0].get("leakage", {}):
         found = [fold["leakage"][name] for fold in results["folds"] if fold.get("leakage", {}).get(name)]
         if found:
             value, chance = (float(np.mean([one[key] for one in found])) for key in ("uar", "chance"))
-            lines.append(
-                f"Adversarial {name}: a new linear probe still predicts it from the training embeddings with UAR "
-                f"{number('uar', value)} (chance {number('uar', chance)})."
-            )
-    return lines
+            scores[name] = value, chance
+    return scores
+
+
+def _leakage_lines(results: Mapping[str, Any]) -> list[str]:
+    """How well a new probe predicts an adversarial task from the embeddings."""
+    return [
+        f"Adversarial {name}: a new linear probe still predicts it from the training embeddings with UAR "
+        f"{number('uar', value)} (chance {number('uar', chance)})."
+        for name, (value, chance) in probe_scores(results).items()
+    ]
 
 
 def _selection_lines(results: Mapping[str, Any]) -> list[str]:

@@ -88,6 +88,8 @@ def test_the_facts(corpus: Table) -> None:
     assert facts["dimensions"]["arousal"]["most"] == 0.875
     assert "6.wav and 7.wav hold the same audio." in facts["notes"]
     table = dict(map(tuple, rows(facts)))
-    assert table["balance"] == "angry is 75.0 % (WA of always angry), 3.0 times sad"
+    assert table["balance"] == "from 75.0 % angry, the WA of always predicting it, to 25.0 % sad"
+    equal = dict(map(tuple, rows(facts | {"labels": {"angry": {"all": 2}, "sad": {"all": 2}}})))
+    assert equal["balance"] == "50.0 % each, the WA of always predicting the same"
     assert table["speakers"] == "2, with 4 each" and table["duplicates"] == "1 with the audio of another, 2 share some"
     assert table["raters"].startswith("Krippendorff's alpha ") and "(8 utterances)" in table["raters"]

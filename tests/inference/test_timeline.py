@@ -78,6 +78,20 @@ def test_pictures_are_written_and_show_every_class(timeline, tmp_path):
     assert "http" not in page.replace("data:image", "")
 
 
+def test_a_window_shades_the_time_nearest_to_it_and_the_legend_says_what() -> None:
+    plain = {"emotion": EMOTION, "arousal": 0.5}
+    kinds = [plain, {"emotion": UNSURE}, {"emotion": UNSURE}, plain, {"no_speech": "silence"}, {"error": "damaged"}]
+    rows = [{"start": float(begin), "end": begin + 2.0} | kind for begin, kind in enumerate(kinds)]
+    axes = Timeline("a.wav", TASKS, rows).plot().axes
+    nothing = [("no speech", 4.5, 5.5), ("error", 5.5, 7)]
+    for one, expected in ((axes[0], [("unsure", 1.5, 3.5), *nothing]), (axes[1], nothing)):
+        bars = [(bar.get_label(), bar.get_datalim(one.transData)) for bar in one.collections]
+        assert [(label, round(box.x0, 9), round(box.x1, 9)) for label, box in bars] == expected
+        names = [text.get_text() for text in one.get_legend().get_texts()]
+        assert names[-len(expected) :] == [name for name, *_ in expected]
+    assert axes[-1].get_xlabel() == "time (s)"
+
+
 def test_other_endings_and_empty_timelines_are_refused(timeline, tmp_path):
     with pytest.raises(ValueError, match="not written as 'a.xlsx'.*Known: .csv, .html"):
         timeline.save(tmp_path / "a.xlsx")

@@ -89,4 +89,9 @@ def test_quickstart(tmp_path: Path) -> None:
     assert f"undertone predict {tmp_path / 'run'} FILE.wav" in out
     predicted = json.loads(out[out.index("{", out.index("\npredicted ")) :])
     assert predicted["emotion"]["label"] in EMOTIONS and Path(predicted["file"]).is_file()
+    readme = (ROOT / "README.md").read_text()
+    shown = re.search(r'"label": "(\w+)", "scores": {"\1": ([\d.]+), ...}, "unsure": (\w+)', readme)
+    assert shown is not None and (shown[1], shown[3]) == (predicted["emotion"]["label"], "False")
+    assert predicted["emotion"]["scores"][shown[1]] == pytest.approx(float(shown[2]), abs=0.02)
+    assert predicted["emotion"]["unsure"] is False
     assert re.search(r"\npredicted .*\.wav\n", out)

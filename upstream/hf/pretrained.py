@@ -134,19 +134,7 @@ def read_model(
     `key_mapping` turns patterns of the checkpoint's names into those of the class.
     """
     with _reading(name, "the weights"):
-        if os.path.isdir(name):
-            num_bytes = sum(path.stat().st_size for pattern in WEIGHT_FILES for path in Path(name).glob(pattern))
-            check_size(name, model_class, config, num_bytes)  # a weight takes a byte or more
-        model, info = model_class.from_pretrained(
-            name,
-            config=config,
-            revision=revision,
-            dtype=torch.float32,
-            weights_only=True,
-            key_mapping=key_mapping,
-            ignore_mismatched_sizes=True,  # so that check_weights can name them
-            output_loading_info=True,
-        )
+        model, info = read_weights(model_class, name, revision, config, key_mapping)
     check_weights(name, model, info)
     return model.eval()
 
@@ -165,6 +153,29 @@ def weight_names(name: str, revision: str | None) -> list[str]:
                     return list(weights.keys())
             return list(torch.load(path, map_location="meta", weights_only=True))
         raise FileNotFoundError(f"there is no {SAFE_WEIGHTS_NAME}.")
+
+
+def read_weights(
+    model_class: Any,
+    name: str,
+    revision: str | None,
+    config: PreTrainedConfig,
+    key_mapping: dict[str, str] | None = None,
+) -> tuple[PreTrainedModel, dict[str, Any]]:
+    """A model in float32, and transformers' report of the weights that did not fit, which the caller must check."""
+    if os.path.isdir(name):
+        num_bytes = sum(path.stat().st_size for pattern in WEIGHT_FILES for path in Path(name).glob(pattern))
+        check_size(name, model_class, config, num_bytes)  # a weight takes a byte or more
+    return model_class.from_pretrained(
+        name,
+        config=config,
+        revision=revision,
+        dtype=torch.float32,
+        weights_only=True,
+        key_mapping=key_mapping,
+        ignore_mismatched_sizes=True,  # so that they can be named
+        output_loading_info=True,
+    )
 
 
 def check_weights(name: str, model: PreTrainedModel, info: dict[str, Any]) -> None:
