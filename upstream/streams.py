@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from undertone.upstream.base import Upstream, fingerprint
 from undertone.upstream.types import HiddenStates, StreamBatch, StreamShape, WaveBatch
 
-LONGEST = 1000.0  # s of the clip that is asked for its frames
+SECONDS = 10.0  # of the longest clip that is asked for its frames
 
 
 class Streams(Upstream):
@@ -85,16 +85,37 @@ def stream_shapes(upstream: Upstream) -> dict[str, StreamShape]:
 def frame_times(upstream: Upstream) -> tuple[float, float]:
     """Seconds between frames, and from the clip's beginning to the middle of the first one, as `frame_lengths` implies.
 
-    The hop is asked of a long clip, infinite where that has one frame only. A first frame is as long as the shortest
-    clip of two frames without the hop, or one hop where frames do not overlap. So it is exact for convolutions and
-    windows without padding, and within half a hop for frames that are centred on the clip's beginning.
+    The hop is what the frames of `SECONDS` need beyond two, infinite where a clip has one frame whatever its length. A
+    first frame is as long as the shortest clip of two frames without the hop, or one hop where frames do not overlap.
+    So it is exact for convolutions and windows without padding, and within half a hop for frames that are centred on
+    the clip's beginning.
+
+    Raises:
+        ValueError: the frames are too far apart to be measured.
     """
-    rate = upstream.sample_rate
-    longest = int(min(LONGEST, upstream.max_seconds) * rate)
-    half, whole = upstream.frame_lengths(torch.tensor([longest // 2, longest], device="cpu")).tolist()
-    if whole == half:
-        return math.inf, 0.0
-    hop = (longest - longest // 2) / (whole - half)  # samples
-    shortest = torch.arange(1, int(20 * hop) + rate, device="cpu")
-    two = int(shortest[upstream.frame_lengths(shortest) >= 2][0])
-    return hop / rate, max(hop, two - hop) / 2 / rate
+    longest = int(min(SECONDS, upstream.max_seconds) * upstream.sample_rate)
+    with torch.device("cpu"):  # also where a model is being built without memory
+        frames = _count(upstream, longest)
+        if frames == 1:
+            return math.inf, 0.0
+        if frames == 2:
+            raise ValueError(
+                f"Upstream {upstream.name!r} has 2 frames in {longest / upstream.sample_rate:g} s, too few to say when "
+                f"they are. Use it alone."
+            )
+        two, all_of_them = _shortest(upstream, 2, longest), _shortest(upstream, frames, longest)
+    hop = (all_of_them - two) / (frames - 2)  # samples
+    return hop / upstream.sample_rate, max(hop, two - hop) / 2 / upstream.sample_rate
+
+
+def _count(upstream: Upstream, samples: int) -> int:
+    return int(upstream.frame_lengths(torch.tensor([samples]))[0])
+
+
+def _shortest(upstream: Upstream, frames: int, longest: int) -> int:
+    """The fewest samples that give this many frames, `longest` at most; few clips are tried, which may be costly."""
+    low, high = 0, longest
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if _count(upstream, middle) >= frames else (middle, high)
+    return high
