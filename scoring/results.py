@@ -6,7 +6,6 @@ import math
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -48,13 +47,7 @@ def _score_task(predictions: Predictions, task: Task, cache_dir: str) -> dict[st
 
 def per_gender(predictions: Predictions) -> dict[str, dict[str, dict[str, Any]]]:
     """`score` of each known gender's utterances apart: {gender: {task: {...}}}, without the task `gender` itself."""
-    tasks = tuple(task for task in predictions.tasks if task.name != "gender")
-    rest = replace(
-        predictions,
-        tasks=tasks,
-        scores={task.name: predictions.scores[task.name] for task in tasks},
-        targets={task.name: predictions.targets[task.name] for task in tasks},
-    )
+    rest = predictions.without(["gender"])
     genders = np.array([gender or "" for gender in predictions.genders], dtype=str)
     return {str(gender): score(rest.select(genders == gender)) for gender in np.unique(genders) if gender}
 
