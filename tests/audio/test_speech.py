@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from undertone.audio.read import read_audio
 from undertone.audio import speech
+from undertone.audio.read import read_audio
 from undertone.audio.speech import SpeechDetector, detector, is_speech_corpus, no_speech
 
 RATE = 16_000
