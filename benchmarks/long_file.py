@@ -3,8 +3,9 @@
 python benchmarks/long_file.py --minutes 2 20 --upstreams contours fbank wav2vec2-base --threads 1 --out long.json
 
 For each upstream (random weights, head `attention`; `linear` for those with one frame) and length: a stereo file at
-44.1 kHz of noise bursts is predicted in windows in a process of its own, whose peak memory and seconds are printed;
-`--live` pushes the same audio in 100 ms pieces into a stream instead. Every window is predicted, as if it held speech.
+44.1 kHz of noise bursts is predicted in windows in a process of its own, whose peak memory and seconds of the processor
+are printed; `--live` pushes the same audio in 100 ms pieces into a stream instead. Every window is predicted, as if it
+held speech.
 """
 
 from __future__ import annotations
@@ -57,7 +58,7 @@ def make_model(name: str, folder: Path) -> Any:
 
 
 def measure(name: str, path: Path, live: bool, window: float, hop: float, threads: int) -> dict[str, Any]:
-    """Windows, seconds, and peak memory before and after, in this process."""
+    """Windows, seconds of the processor, and peak memory before and after, in this process."""
     import soundfile
     import torch
 
@@ -69,7 +70,7 @@ def measure(name: str, path: Path, live: bool, window: float, hop: float, thread
     with tempfile.TemporaryDirectory() as folder:
         model = make_model(name, Path(folder))
     no_speech(torch.randn(RATE) * 0.1, 16_000)  # loads the detector
-    before, began, windows = peak_bytes() / 2**20, time.perf_counter(), 0
+    before, began, windows = peak_bytes() / 2**20, time.process_time(), 0
     if live:
         stream = Stream(model, RATE, window=window, hop=hop, any_sound=True)
         pieces = soundfile.blocks(path, blocksize=RATE // 10, dtype="float32", always_2d=True)
@@ -78,7 +79,7 @@ def measure(name: str, path: Path, live: bool, window: float, hop: float, thread
     else:
         for _ in predict_windows(model, path, window=window, hop=hop, any_sound=True):
             windows += 1
-    return {"windows": windows, "seconds": time.perf_counter() - began, "before": before, "peak": peak_bytes() / 2**20}
+    return {"windows": windows, "seconds": time.process_time() - began, "before": before, "peak": peak_bytes() / 2**20}
 
 
 def main() -> None:

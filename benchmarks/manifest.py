@@ -70,10 +70,11 @@ def write_table(folder: Path, count: int) -> None:
         writer.writeheader()
         for number in range(count):
             writer.writerow({"file": name_of(number)} | labels(number))
-            (folder / name_of(number)).write_bytes(b"no sound")
+            (folder / name_of(number)).write_bytes(b"no audio")
     numbers = np.random.default_rng(1)
 
     def known() -> Iterator[tuple[Any, Measured]]:
+        """What an earlier run recorded of each file."""
         for number in range(count):
             path = folder / name_of(number)
             marks = numbers.integers(0, 2**63, LANDMARKS, dtype=np.uint64)

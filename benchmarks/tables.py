@@ -1,6 +1,6 @@
 """Write the result tables of README and docs from the files in docs/results, which runs and benchmarks wrote.
 
-python benchmarks/tables.py            # rewrite README.md, docs/systems.md and docs/statistics.md
+python benchmarks/tables.py            # rewrite README.md and pages of docs
 python benchmarks/tables.py --check    # exit 1 if one of them differs
 """
 
@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = (ROOT / "README.md", *(ROOT / "docs" / f"{name}.md" for name in ("systems", "statistics", "speed")))
+PAGES = (ROOT / "README.md", *(ROOT / "docs" / f"{name}.md" for name in ("systems", "statistics", "speed", "together")))
 BLOCK = re.compile(r"(<!-- table: (\S+) -->\n).*?(<!-- end of table -->)", re.DOTALL)
 HEADER = (
     "| upstream | head | UAR | 95 % interval | WA | gender UAR | trained weights |\n|---|---|---|---|---|---|---|\n"
@@ -242,6 +242,42 @@ def dtype_table() -> str:
     return "".join(lines)
 
 
+def matrix_table(system: str) -> str:
+    """The train x test matrix of a system, from its crosscorpus.json."""
+    found = json.loads((ROOT / "docs" / "results" / f"crosscorpus-{system}.json").read_text())
+    lines = [["train", *(f"test {name}" for name in found["corpora"])], ["---"] * (len(found["corpora"]) + 1)]
+    for train, cells in found["cells"].items():
+        row = [cells.get(test) for test in found["corpora"]]
+        lines.append(
+            [train, *(f"**{100 * one['value']:.1f}** ({interval(one['ci95'])})" if one else "–" for one in row)]
+        )
+    return "".join("| " + " | ".join(cells) + " |\n" for cells in lines)
+
+
+def invariance_table() -> str:
+    """What adversaries for speaker and corpus change, from the rows of `ablate invariant`."""
+    rows = ("plain", "speaker", "corpus", "speaker-corpus")
+    runs = {name: json.loads((ROOT / "docs" / "results" / f"invariant-{name}.json").read_text()) for name in rows}
+    corpora = list(runs["plain"]["per_corpus"])
+    header = ["adversaries", "UAR, all", "95 % interval", *(f"UAR, {name}" for name in corpora), "probe: speaker"]
+    lines = [[*header, "probe: corpus"], ["---"] * (len(header) + 1)]
+    for name, results in runs.items():
+        each = [f"{100 * results['per_corpus'][one]['scores']['emotion']['uar']:.1f}" for one in corpora]
+        probes = [_probe(results, column) for column in ("speaker", "corpus")]
+        pooled, ends = results["pooled"]["emotion"]["uar"], interval(results["ci95"]["emotion"]["uar"])
+        lines.append(
+            [name.replace("-", ", ").replace("plain", "none"), f"**{100 * pooled:.1f}**", ends, *each, *probes]
+        )
+    return "".join("| " + " | ".join(cells) + " |\n" for cells in lines)
+
+
+def _probe(results: dict[str, Any], column: str) -> str:
+    """`34.1 (2.4)`: UAR and chance of the probe, averaged over the folds; a dash where there is none."""
+    found = [fold["leakage"][column] for fold in results["folds"] if (fold.get("leakage") or {}).get(column)]
+    means = [100 * sum(one[key] for one in found) / len(found) for key in ("uar", "chance")] if found else []
+    return f"{means[0]:.1f} ({means[1]:.1f})" if means else "–"
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "speed": speed_table,
     "store_dtypes": dtype_table,
@@ -250,6 +286,9 @@ TABLES: dict[str, Callable[[], str]] = {
     "systems_timing": systems_timing,
     "ladder": ladder_table,
     "coverage": coverage_table,
+    "crosscorpus-functionals": partial(matrix_table, "functionals"),
+    "crosscorpus-contours": partial(matrix_table, "contours"),
+    "invariant": invariance_table,
 }
 
 

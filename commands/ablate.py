@@ -193,26 +193,30 @@ def ablation_table(
         rows: those of `Ablation`; our cells are blank where a row was not run.
         left_out: those of `Ablation`.
     """
-    from undertone.scoring.results import METRICS, title_lines
+    from undertone.scoring.results import METRICS, probe_scores, title_lines
 
     ran = [results for _, results in rows if results is not None]
     kinds = {task["kind"] for results in ran for task in results["tasks"]} or {"classification"}
     metrics = [*(CLASSES if kinds != {"regression"} else ()), *(VALUES if "regression" in kinds else ())]
     ours = ["Task", *(f"Ours: {METRICS[metric]}" for metric in metrics), "95 % interval", "Parameters", "Training"]
+    probed = list(dict.fromkeys(name for results in ran for name in probe_scores(results)))
+    ours += [f"Probe: {name}" for name in probed]
     lines = []
     for row, results in rows:
-        cells = [[""] * len(ours)] if results is None else _cells(results, metrics)
+        cells = [[""] * len(ours)] if results is None else _cells(results, metrics, probed)
         named = [(row.name, row.published), *[("", "")] * (len(cells) - 1)]
         lines += [[*name, *line] for name, line in zip(named, cells, strict=True)]
     titles = title_lines(ran[0])[1:] if ran else []
     titles += [f"Row {name} was skipped: {reason}" for name, reason in left_out.items()]
+    if probed:
+        titles.append("Probe: UAR (chance) of a new linear probe for what the adversary removes from the embeddings.")
     titles.append("Published scores hold for the corpus and protocol named with them; ours are of this run.")
     return titles, ["Row", "Published", *ours], lines
 
 
-def _cells(results: Mapping[str, Any], metrics: Sequence[str]) -> list[list[str]]:
+def _cells(results: Mapping[str, Any], metrics: Sequence[str], probed: Sequence[str]) -> list[list[str]]:
     """Our columns of one row, one line per task; the interval belongs to the task's first metric."""
-    from undertone.scoring.results import number
+    from undertone.scoring.results import number, probe_scores
 
     lines = []
     for name, pooled in results["pooled"].items():
@@ -220,7 +224,10 @@ def _cells(results: Mapping[str, Any], metrics: Sequence[str]) -> list[list[str]
         interval = results["ci95"][name].get(own[0])
         scores = [number(metric, pooled[metric]) if metric in own else "" for metric in metrics]
         interval_text = "–" if interval is None else " – ".join(number(own[0], end) for end in interval)
-        lines.append([name, *scores, interval_text, "", ""])
-    cost = results["cost"]
-    lines[0][-2:] = [f"{cost['parameters']:,}", f"{cost['training_seconds']:.0f} s"]
+        lines.append([name, *scores, interval_text, "", "", *[""] * len(probed)])
+    cost, found = results["cost"], probe_scores(results)
+    probes = [
+        f"{number('uar', found[name][0])} ({number('uar', found[name][1])})" if name in found else "" for name in probed
+    ]
+    lines[0][-2 - len(probed) :] = [f"{cost['parameters']:,}", f"{cost['training_seconds']:.0f} s", *probes]
     return lines

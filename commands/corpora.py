@@ -44,7 +44,8 @@ def prepare(
     if to_audformat is not None:
         from undertone.corpora.to_audformat import write_audformat
 
-        write_audformat(source, prepared.manifest, to_audformat)
+        for line in write_audformat(source, prepared.manifest, to_audformat):
+            say(f"note: {line}")
         say(f"audformat {to_audformat}")
 
 

@@ -17,11 +17,11 @@ def describe(
     root: Root = None,
     out: Annotated[Path | None, typer.Option(help="folder to write the page to")] = None,
 ) -> None:
-    """Listen to every file of a corpus; print what it is made of and write a page with plots."""
+    """Read every file of a corpus; print what it is made of and write a page with plots."""
     from undertone.common.console import Display
     from undertone.corpora import load_corpus
     from undertone.corpora.describe import describe as describing
-    from undertone.corpora.describe import listen_to_all, rows
+    from undertone.corpora.describe import measure_signals, rows
     from undertone.corpora.prepare import prepare_corpus
     from undertone.report.describe_page import write_description
     from undertone.training.settings import corpus_options
@@ -29,11 +29,11 @@ def describe(
     display = Display()
     source = load_corpus(corpus, corpus_options(options or []))
     prepared = prepare_corpus(source, root, display)
-    with display.bar(f"listening to {source.name}") as advance:
-        sounds = listen_to_all(prepared.manifest, lambda done, total: advance(done, total, ""))
-    facts = describing(prepared, sounds)
+    with display.bar(f"measuring {source.name}") as advance:
+        signals = measure_signals(prepared.manifest, lambda done, total: advance(done, total, ""))
+    facts = describing(prepared, signals)
     show(([source.name], ["What", "Value"], rows(facts)))
     for line in [*facts["notes"], *(f"skipped {path}: {reason}" for path, reason in prepared.broken)]:
         say(f"note: {line}")
     folder = out or Path("runs") / f"{Path(source.name).name}-described"
-    say(f"page {write_description(source.name, facts, sounds, folder)}")
+    say(f"page {write_description(source.name, facts, signals, folder)}")

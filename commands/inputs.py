@@ -66,6 +66,8 @@ def _named(word: str, alone: bool, note: Callable[[str], None]) -> Iterable[Name
             matches = sorted(glob.glob(word, recursive=True))
             if not matches:
                 raise ValueError(f"No file matches {word!r}.")
+            folders = {Path(match) for match in matches if os.path.isdir(match)}  # with all that is in them
+            matches = [match for match in matches if folders.isdisjoint(Path(match).parents)]
             return [named for match in matches for named in _named(match, False, note)]
     except ValueError:
         if alone or path.suffix.lower() in TABLE_SUFFIXES:

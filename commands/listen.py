@@ -44,8 +44,8 @@ def listen(
 
     from undertone.inference.predict import load_model
 
-    predictor = load_model(model, device=None if device == "auto" else device, allow=tuple(allow or ()))
-    stream = predictor.stream(rate, window=window, hop=hop, any_sound=any_sound)
+    predictor = load_model(model, device=device, allow=tuple(allow or ()), any_sound=any_sound)
+    stream = predictor.stream(rate, window=window, hop=hop)
     pieces = _pipe(rate) if source == "-" else _microphone(rate)
     try:
         for row in stream.run(pieces):
@@ -53,7 +53,7 @@ def listen(
             sys.stdout.write(printable(text) + "\n")
             sys.stdout.flush()
     except KeyboardInterrupt:
-        return  # what was said is printed; a window that has just begun is not
+        return  # windows that were complete are printed
 
 
 def _pipe(rate: int) -> Iterator[np.ndarray]:

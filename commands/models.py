@@ -35,7 +35,8 @@ def evaluate(
     """Score a trained model on a corpus, with its labels mapped where they differ; keep every prediction."""
     from undertone.common.files import write_json
     from undertone.corpora import load_corpus
-    from undertone.experiments.evaluate_model import evaluate_model, parse_labels, parse_map
+    from undertone.corpora.own.labels import parse_map
+    from undertone.experiments.evaluate_model import evaluate_model, parse_labels
     from undertone.inference.predict import load_model
     from undertone.scoring.results import results_table
     from undertone.training.settings import corpus_options
@@ -99,7 +100,7 @@ def demo(
     port: Annotated[int | None, typer.Option(help="default: the first free one from 7860")] = None,
     allow: AllowOption = None,
 ) -> None:
-    """Serve a page that takes a recording and shows what the model hears in it; Ctrl-C ends it."""
+    """Serve a page that takes a recording and shows what the model predicts; Ctrl-C ends it."""
     from undertone.inference.predict import load_model
     from undertone.report.demo_page import make_demo, serve
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Siz
 from contextlib import ExitStack, contextmanager, nullcontext
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from undertone.inference.write import Writer
 
 
-PICTURES = (".png", ".html", ".rttm")  # --out of one recording's windows
+TIMELINES = (".png", ".html", ".rttm")  # endings of --out for the windows of one recording
+Row = tuple[Mapping[str, Any], Mapping[str, Any]]  # a row, and the cells of the table that names its recording
 
 
 class Format(StrEnum):
@@ -52,7 +53,7 @@ def predict(
         str | None, typer.Option(help="a row for each window of so many seconds; auto: as long as training clips")
     ] = None,
     hop: Annotated[float | None, typer.Option(help="seconds to the next window; default: half a window")] = None,
-    channels: Annotated[str, typer.Option(help="mean; split: a row for each channel")] = "mean",
+    channels: Annotated[Literal["mean", "split"], typer.Option(help="split: a row for each channel")] = "mean",
     segments: Annotated[
         Path | None, typer.Option(help="a row for each line of a table with columns start, end and speaker")
     ] = None,
@@ -74,107 +75,131 @@ def predict(
     allow: AllowOption = None,
 ) -> None:
     """Predict emotion, gender, ... of recordings; exit status 1 if one of them failed."""
-    windows = _windows(window, hop, channels, segments)
-    picture = out if windows is not None and out is not None and out.suffix.lower() in PICTURES else None
-    chosen = Format.jsonl if picture is not None else _format(out, format, as_json, as_csv)
-    if windows is not None and (embeddings or attention):
+    seconds = _seconds(window)
+    in_windows = channels == "split" or any(option is not None for option in (window, hop, segments))
+    chosen = _format(out, format, as_json, as_csv, in_windows)
+    if in_windows and (embeddings or attention):
         raise ValueError("--embeddings and --attention are of whole recordings. Leave them out, or --window.")
     if chosen is Format.table and (embeddings or attention):
         option = "--embeddings" if embeddings else "--attention"
         raise ValueError(f"{option} needs a format that holds it: --format csv, json, jsonl or parquet.")
     _check_order(model, files)
-    display = Display(quiet=not sys.stderr.isatty())
     with ExitStack() as stack:
-        named = inputs_of(files, stack, lambda line: print(printable(line), file=sys.stderr))
+        named = inputs_of(files, stack, _note)
+        if chosen is None:
+            named = _only_one(list(named), out)
 
         import torch
 
         from undertone.inference.predict import load_model
+        from undertone.inference.windows import window_seconds
         from undertone.upstream.execution import packed
 
         if threads is not None:
             torch.set_num_threads(threads)
-        where = None if device == "auto" else device
         predictor = load_model(
-            model, fold=fold, revision=revision, device=where, allow=tuple(allow or ()), any_sound=any_sound
+            model, fold=fold, revision=revision, device=device, allow=tuple(allow or ()), any_sound=any_sound
         )
         if label_map is not None:
             predictor = _renamed(predictor, label_map)
-        stack.enter_context(packed(predictor.model) if predictor.model.device.type == "cpu" else nullcontext())
-        advance = stack.enter_context(display.bar("predict"))
-        if picture is not None:
-            _save_timeline(predictor, list(named), windows or {}, picture)
-            return
-        writer = stack.enter_context(_writer(chosen, out, display))
-        asked: deque[Mapping[str, Any]] = deque()
-        rows: Iterator[Mapping[str, Any]]
-        if windows is not None:
-            rows = _rows_of_windows(predictor, named, asked, windows | {"batch_seconds": batch_seconds})
+        *_, longest = window_seconds(predictor.model, seconds, hop)  # a wrong one is refused before --out is opened
+        if in_windows:
+            options = {"window": seconds, "hop": hop, "channels": channels, "batch_seconds": batch_seconds}
+            rows = _rows_of_windows(predictor, named, segments, options)
         else:
-            rows = predictor.predict_each(
-                _recordings(named, asked), batch_seconds=batch_seconds, embeddings=embeddings, attention=attention
-            )
-        failed, count = [], 0
-        for count, row in enumerate(rows, 1):
-            writer.write(row, asked.popleft())
+            options = {"embeddings": embeddings, "attention": attention, "batch_seconds": batch_seconds}
+            rows = _rows_of_recordings(predictor, named, options)
+        stack.enter_context(packed(predictor.model) if predictor.model.device.type == "cpu" else nullcontext())
+        display = Display(quiet=not sys.stderr.isatty())
+        advance = stack.enter_context(display.bar("predict"))
+        writer = stack.enter_context(_writer(chosen, out, display, predictor))
+        failed, long, count = [], 0, 0
+        for count, (row, cells) in enumerate(rows, 1):
+            writer.write(row, cells)
             if "error" in row:
                 failed.append(row)
-            if isinstance(named, Sized) and windows is None:
+            long += not in_windows and row.get("duration", 0) > longest
+            if isinstance(named, Sized) and not in_windows:
                 advance(count, len(named), "")
+    if long:
+        _note(
+            f"note: {long} of {count} recordings last over {longest:g} s, which is long for this model, and were taken "
+            f"whole. --window auto gives a row for each window."
+        )
     if failed:
         for row in failed:
-            print(printable(f"{row['file']}: {row['error']}"), file=sys.stderr)
-        fail(f"{len(failed)} of {count} {'rows' if windows is not None else 'recordings'} could not be predicted.", 1)
+            _note(f"{row['file']}: {row['error']}")
+        fail(f"{len(failed)} of {count} {'rows' if in_windows else 'recordings'} could not be predicted.", 1)
 
 
-def _windows(window: str | None, hop: float | None, channels: str, segments: Path | None) -> dict[str, Any] | None:
-    """What `predict_windows` takes of these options; None: none was given, a row is a whole recording."""
-    if window is None and hop is None and channels == "mean" and segments is None:
+def _note(line: str) -> None:
+    print(printable(line), file=sys.stderr)
+
+
+def _seconds(window: str | None) -> float | None:
+    """Seconds of --window; None: the default of the model."""
+    if window in (None, "auto"):
         return None
     try:
-        seconds = None if window in (None, "auto") else float(window or "")
+        return float(window or "")
     except ValueError as error:
         raise ValueError(f"--window takes seconds or auto, got {window!r}.") from error
-    return {"window": seconds, "hop": hop, "channels": channels, "segments": segments}
+
+
+def _only_one(named: list[Named], out: Path | None) -> list[Named]:
+    """Refuse several recordings where one file shows one."""
+    if len(named) != 1 and out is not None:
+        raise ValueError(
+            f"{out.suffix} holds one recording, got {len(named)}. Give one, or --out FILE.csv for several."
+        )
+    return named
+
+
+def _rows_of_recordings(predictor: Predictor, named: Iterable[Named], options: Mapping[str, Any]) -> Iterator[Row]:
+    """A row for each recording, with the cells of the table that names it."""
+    asked: deque[Mapping[str, Any]] = deque()
+
+    def recordings() -> Iterator[Recording]:
+        for recording, cells in named:
+            asked.append(cells)
+            yield recording
+
+    for row in predictor.predict_each(recordings(), **options):  # in the order of the recordings
+        yield row, asked.popleft()
 
 
 def _rows_of_windows(
-    predictor: Predictor, named: Iterable[Named], asked: deque[Mapping[str, Any]], options: Mapping[str, Any]
-) -> Iterator[Mapping[str, Any]]:
-    """The windows of each recording, each row with its file; a file that cannot be opened is one row."""
+    predictor: Predictor, named: Iterable[Named], table: Path | None, options: Mapping[str, Any]
+) -> Iterator[Row]:
+    """The windows of each recording; a file that cannot be opened is one row."""
     from undertone.audio.read import AudioError
     from undertone.inference.windows import predict_windows
 
     for recording, cells in named:
-        own = dict(options)
-        if own["segments"] is None and (recording.start is not None or recording.end is not None):
-            own["segments"] = [(recording.start or 0.0, recording.end or recording.seconds())]
         try:
-            for row in predict_windows(predictor.model, recording.path or "", any_sound=predictor.any_sound, **own):
-                asked.append(cells)
-                yield {"file": recording.name} | row
+            own = {"segments": _segments(recording, table), "any_sound": predictor.any_sound}
+            for row in predict_windows(predictor.model, recording.path or "", **own, **options):
+                yield {"file": recording.name} | row, cells
         except AudioError as error:
-            asked.append(cells)
-            yield {"file": recording.name, "error": error.reason}
+            yield {"file": recording.name, "error": error.reason}, cells
 
 
-def _save_timeline(predictor: Predictor, named: Sequence[Named], options: Mapping[str, Any], out: Path) -> None:
-    """The picture, page or RTTM of one recording."""
-    if len(named) != 1:
-        raise ValueError(
-            f"{out.suffix} holds one recording, got {len(named)}. Give one, or --out FILE.csv for several."
-        )
-    timeline = predictor.predict_long(named[0][0].path or "", **options)
-    timeline.save(out)
-    bad = [row["error"] for row in timeline if "error" in row]
-    if bad:
-        fail(f"{len(bad)} of {len(timeline)} windows could not be predicted: {bad[0]}", 1)
+def _segments(recording: Recording, table: Path | None) -> Any:
+    """The parts of a recording that are predicted: those of `--segments`, or the span of its row; None: all of it."""
+    from undertone.audio.read import audio_info
+
+    if recording.start is None and recording.end is None:
+        return table
+    if table is not None:
+        raise ValueError(f"--segments is for whole recordings, and {recording.name} has start or end in its own table.")
+    end = audio_info(recording.path or "").duration if recording.end is None else recording.end
+    return [(recording.start or 0.0, end)]
 
 
 def _renamed(predictor: Predictor, label_map: str) -> Predictor:
     """Of a model that transformers saved: its labels under other names."""
+    from undertone.corpora.own.labels import parse_map
     from undertone.downstream.transformers_model import TransformersModel
-    from undertone.experiments.evaluate_model import parse_map
     from undertone.inference.predict import Predictor
 
     if not isinstance(predictor.model, TransformersModel):
@@ -186,42 +211,43 @@ def _renamed(predictor: Predictor, label_map: str) -> Predictor:
     return Predictor(predictor.model.renamed(names), predictor.name, predictor.any_sound)
 
 
-def _format(out: Path | None, format: Format | None, as_json: bool, as_csv: bool) -> Format:
-    """The only format that was asked for."""
+def _format(out: Path | None, format: Format | None, as_json: bool, as_csv: bool, windows: bool) -> Format | None:
+    """The only format that was asked for; None: that of a timeline, as `out` ends."""
     named = [*([format] if format else []), *([Format.json] if as_json else []), *([Format.csv] if as_csv else [])]
     if len(named) > 1:
         raise ValueError(f"One format at a time: --format, --json and --csv ask for {' and '.join(named)}.")
-    ending = out.suffix.lower().removeprefix(".") if out is not None else "table"
-    if not named and ending not in list(Format):
+    ending = out.suffix.lower() if out is not None else ".table"
+    if not named and ending in TIMELINES:
+        if not windows:
+            raise ValueError(f"{out} would show the windows of a recording. Add --window auto.")
+        return None
+    if not named and ending.removeprefix(".") not in list(Format):
         raise ValueError(f"{out} does not end in .csv, .json, .jsonl or .parquet. Say which with --format.")
-    chosen = named[0] if named else Format(ending)
+    chosen = named[0] if named else Format(ending.removeprefix("."))
     if chosen is Format.parquet and out is None:
         raise ValueError("A Parquet file is not for the terminal: --out FILE.parquet.")
     return chosen
 
 
-def _recordings(named: Sequence[Named] | Iterator[Named], asked: deque[Mapping[str, Any]]) -> Iterator[Recording]:
-    """The recordings; the cells of each are left in `asked`, in the order in which predictions come back."""
-    for recording, cells in named:
-        asked.append(cells)
-        yield recording
-
-
 @contextmanager
-def _writer(chosen: Format, out: Path | None, display: Display) -> Iterator[Writer]:
+def _writer(chosen: Format | None, out: Path | None, display: Display, predictor: Predictor) -> Iterator[Writer]:
     """Where the rows go: each is there as soon as it is made, also in a file."""
+    from undertone.inference.timeline import TimelineWriter
     from undertone.inference.write import WRITERS, ParquetWriter
 
     with ExitStack() as stack:
         writer: Writer
-        if out is not None and chosen is Format.parquet:
+        if out is not None and chosen is None:
+            writer = TimelineWriter(out, predictor.tasks)
+        elif out is not None and chosen is Format.parquet:
             writer = ParquetWriter(out)
         elif out is not None:
             out.parent.mkdir(parents=True, exist_ok=True)
             file = stack.enter_context(out.open("w", encoding="utf-8", newline=""))
-            writer = WRITERS[chosen](_flushing(file))
+            writer = WRITERS[chosen or Format.table](_flushing(file))
         else:
-            writer = WRITERS[chosen](_to_terminal(display) if sys.stdout.isatty() else _flushing(sys.stdout))
+            emit = _to_terminal(display) if sys.stdout.isatty() else _flushing(sys.stdout)
+            writer = WRITERS[chosen or Format.table](emit)
         try:
             yield writer
         finally:  # what is made is kept, also after Ctrl-C
@@ -250,7 +276,7 @@ def _check_order(model: str, files: Sequence[str]) -> None:
     for word in files:
         on_hub = not Path(word).exists() and re.fullmatch(r"[\w.-]+/[\w.-]+", word) and Path(model).is_file()
         if (_is_model(Path(word)) or on_hub) and Path(word).suffix.lower() not in (".wav", ".flac", ".mp3", ".ogg"):
-            raise ValueError(f"The model comes first, the recordings behind it: undertone predict {word} {model}")
+            raise ValueError(f"The model comes first, then the recordings: undertone predict {word} {model}")
 
 
 def _is_model(path: Path) -> bool:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
-from huggingface_hub import constants, hf_hub_download, snapshot_download
+from huggingface_hub import constants, hf_hub_download, snapshot_download, try_to_load_from_cache
 from huggingface_hub.errors import (
     GatedRepoError,
     HfHubHTTPError,
@@ -52,7 +53,7 @@ def _limit(request: Any) -> None:
 
 # ---- Errors.
 
-AGAIN = "Run the same command again: what was already uploaded is not sent twice."
+AGAIN = "Run the same command again: what was transferred already is not sent twice."
 
 
 class HubError(OSError):
@@ -164,6 +165,8 @@ def model_settings(where: str | Path, revision: str | None = None) -> Any:
         is_run = (path / "model" / "config.json").is_file()
         return read_json(path / "config.json") if (path / "config.json").is_file() and not is_run else None
     with _pulling(str(where)):
+        if try_to_load_from_cache(str(where), "config.json", revision=revision) is None:
+            _find_hub()
         try:
             return read_json(Path(hf_hub_download(str(where), "config.json", revision=revision)))
         except RemoteEntryNotFoundError:
@@ -207,6 +210,20 @@ def _pulling(repo_id: str) -> Iterator[None]:
             yield
     except HubError as error:
         raise HubError(f"There is no folder {repo_id}, and it cannot be loaded from the Hub. {error}") from error
+
+
+def _find_hub() -> None:
+    """Try three times in 3 s whether the Hub is there; the client alone says in half a minute that it is not."""
+    for wait in (1, 2, None):
+        try:
+            get_session().head(constants.ENDPOINT)
+            return
+        except httpx.ConnectError:  # refused, or no such host
+            if wait is None:
+                raise
+            time.sleep(wait)
+        except httpx.TransportError:  # slow, or broken off: what the client's own attempts are for
+            return
 
 
 def _pull(repo_id: str, revision: str | None, download: dict[str, Any]) -> Path:

@@ -44,10 +44,11 @@ def load_corpus(name_or_path: str, options: Mapping[str, Any] | None = None) -> 
         raise ValueError(f"{name_or_path!r} is not a corpus by itself. Give {OWN_DATA[name_or_path]} in its place.")
     arguments: tuple[Any, ...] = (Path(name_or_path),)
     if "+" in name_or_path and not os.path.exists(name_or_path):
-        words, rest = name_or_path.split("+"), dict(options or {})
-        own = {word: {key: rest.pop(key) for key in [*rest] if key.startswith(f"{word}.")} for word in words}
-        parts = [load_corpus(word, {key[len(word) + 1 :]: own[word][key] for key in own[word]}) for word in words]
-        kind, arguments, options = "joined", (parts,), rest
+        options, parts = dict(options or {}), []
+        for word in name_or_path.split("+"):
+            own = [key for key in options if key.startswith(f"{word}.")]
+            parts.append(load_corpus(word, {key.removeprefix(f"{word}."): options.pop(key) for key in own}))
+        kind, arguments = "joined", (parts,)
     elif name_or_path.startswith(HUGGING_FACE):
         kind, arguments = "hf_dataset", (name_or_path.removeprefix(HUGGING_FACE),)
     elif Path(name_or_path).suffix.lower() in TABLE_SUFFIXES:

@@ -1,4 +1,4 @@
-"""What a corpus is made of: counts, balance, level, clipping, bandwidth, the raters' agreement, audio held twice."""
+"""What a corpus is made of: counts, balance, level, clipping, bandwidth, the raters' agreement, duplicates."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ FLOOR = 1e-6
 """Power of a frequency, relative to the strongest one, below which there is taken to be nothing: -60 dB."""
 
 NARROW = 0.8
-"""Bandwidth, as a part of what the sample rate can hold, below which a corpus is told to be narrow."""
+"""Bandwidth, as a part of what the sample rate can hold, below which a corpus is called narrow."""
 
 _FRAME = 1024  # samples of a spectrum
 _ALMOST_ALL = 95  # percent of the utterances that a statement on a corpus' bandwidth is about
@@ -30,8 +30,8 @@ _THREADS = min(8, os.cpu_count() or 1)
 
 
 @dataclass(frozen=True)
-class Sound:
-    """One utterance as it sounds.
+class Signal:
+    """What the samples of one utterance are like.
 
     Attributes:
         duration: seconds.
@@ -48,7 +48,7 @@ class Sound:
     sample_rate: int
 
 
-def listen(samples: np.ndarray, sample_rate: int) -> Sound:
+def measure_signal(samples: np.ndarray, sample_rate: int) -> Signal:
     """Describe (N,) float32 samples.
 
     The bandwidth is the highest frequency whose power, averaged over frames of 1,024 samples, is within 60 dB of the
@@ -62,7 +62,7 @@ def listen(samples: np.ndarray, sample_rate: int) -> Sound:
     frames = padded[: len(padded) // _FRAME * _FRAME].reshape(-1, _FRAME)  # (frames, 1024)
     power = (np.abs(np.fft.rfft(frames * np.hanning(_FRAME), axis=1)) ** 2).mean(0)  # (513,)
     highest = int(np.flatnonzero(power >= FLOOR * power.max())[-1])
-    return Sound(
+    return Signal(
         duration=len(samples) / sample_rate,
         level=float(20 * np.log10(np.sqrt(np.mean(samples.astype(np.float64) ** 2)))),
         clipped=float(runs[runs >= RUN].sum() / len(samples)),
@@ -71,20 +71,20 @@ def listen(samples: np.ndarray, sample_rate: int) -> Sound:
     )
 
 
-def listen_to_all(manifest: Manifest, progress: Callable[[int, int], None] | None = None) -> list[Sound]:
-    """`listen` to every utterance, in order."""
+def measure_signals(manifest: Manifest, progress: Callable[[int, int], None] | None = None) -> list[Signal]:
+    """`measure_signal` of every utterance, in order."""
     segments = list(zip(*(manifest.column(name) for name in ("path", "start", "end")), strict=True))
-    sounds = []
+    signals = []
     with ThreadPoolExecutor(_THREADS) as pool:
-        for sound in pool.map(lambda segment: listen(*read_samples(*segment)), segments):
-            sounds.append(sound)
+        for signal in pool.map(lambda segment: measure_signal(*read_samples(*segment)), segments):
+            signals.append(signal)
             if progress is not None:
-                progress(len(sounds), len(segments))
-    return sounds
+                progress(len(signals), len(segments))
+    return signals
 
 
-def describe(prepared: Prepared, sounds: Sequence[Sound]) -> dict[str, Any]:
-    """The facts, as JSON: numbers, labels by gender, speakers, sound, raters, duplicates; `notes` on what is odd."""
+def describe(prepared: Prepared, signals: Sequence[Signal]) -> dict[str, Any]:
+    """The facts, as JSON: numbers, labels by gender, speakers, signal, raters, duplicates; `notes` on what is odd."""
     manifest = prepared.manifest
     columns = {name: manifest.column(name) for name in ("emotion", "gender", "audio_hash", "overlap", "votes")}
     genders, emotions = Counter(columns["gender"]), Counter(label for label in columns["emotion"] if label is not None)
@@ -93,8 +93,8 @@ def describe(prepared: Prepared, sounds: Sequence[Sound]) -> dict[str, Any]:
     facts = {
         "num": len(manifest),
         "skipped": len(prepared.broken),
-        "hours": sum(sound.duration for sound in sounds) / 3600,
-        "duration": _spread([sound.duration for sound in sounds]),
+        "hours": sum(signal.duration for signal in signals) / 3600,
+        "duration": _spread([signal.duration for signal in signals]),
         "speakers": dict(sorted(speakers.items())),
         "genders": {str(gender): count for gender, count in sorted(genders.items(), key=str)},
         "labels": {
@@ -108,26 +108,26 @@ def describe(prepared: Prepared, sounds: Sequence[Sound]) -> dict[str, Any]:
             if (values := [value for value in manifest.column(name) if value is not None])
         },
         "formats": [[*form, count] for form, count in sorted(prepared.formats.items())],
-        "level": _spread([sound.level for sound in sounds]),
-        "clipped": sum(sound.clipped > 0 for sound in sounds),
-        "bandwidth": _spread([sound.bandwidth for sound in sounds]),
+        "level": _spread([signal.level for signal in signals]),
+        "clipped": sum(signal.clipped > 0 for signal in signals),
+        "bandwidth": _spread([signal.bandwidth for signal in signals]),
         "raters": agreement([votes for votes in columns["votes"] if votes]),
         "same_audio": len(manifest) - len(set(columns["audio_hash"])),
         "shared_audio": sum(group != "" for group in columns["overlap"]),
     }
-    return facts | {"notes": [*narrow(sounds), *prepared.warnings]}
+    return facts | {"notes": [*narrow(signals), *prepared.warnings]}
 
 
-def narrow(sounds: Sequence[Sound]) -> list[str]:
+def narrow(signals: Sequence[Signal]) -> list[str]:
     """A sentence for each sample rate whose utterances have nothing in its upper part."""
     found = []
-    for rate in sorted({sound.sample_rate for sound in sounds}):
-        widths = [sound.bandwidth for sound in sounds if sound.sample_rate == rate]
+    for rate in sorted({signal.sample_rate for signal in signals}):
+        widths = [signal.bandwidth for signal in signals if signal.sample_rate == rate]
         width = float(np.percentile(widths, _ALMOST_ALL))
         if width < NARROW * rate / 2:
             found.append(
                 f"{_ALMOST_ALL} % of the {len(widths)} utterances at {rate} Hz have nothing above {width:.0f} Hz: they "
-                f"were recorded, transmitted or compressed at a lower rate. Beside other corpora this tells them apart."
+                f"were recorded, transmitted or compressed at a lower rate, and a model can tell them by that."
             )
     return found
 
@@ -171,15 +171,8 @@ def rows(facts: Mapping[str, Any]) -> list[list[str]]:
         ["gender", ", ".join(f"{'unknown' if name == 'None' else name} {n}" for name, n in facts["genders"].items())],
     ]
     if labels:
-        most, least = max(labels, key=labels.__getitem__), min(labels, key=labels.__getitem__)
-        share, times = labels[most] / sum(labels.values()), labels[most] / labels[least]
         found.append(["labels", ", ".join(f"{label} {count}" for label, count in labels.items())])
-        found.append(
-            [
-                "balance",
-                f"{most} is {100 * share:.1f} % (WA of always {most}), {times:.1f} times {least}",
-            ]
-        )
+        found.append(["balance", _balance(labels)])
     found += [[name, _in_words(spread, "", 2)] for name, spread in facts["dimensions"].items()]
     for rate, channels, count in facts["formats"]:
         found.append([f"{rate} Hz, {channels} channel{'s' * (channels > 1)}", f"{count:,}"])
@@ -204,6 +197,15 @@ def _spread(values: Iterable[float]) -> dict[str, float]:
 def _in_words(spread: Mapping[str, float], unit: str, digits: int) -> str:
     least, most, median, low, high = (f"{spread[name]:.{digits}f}" for name in ("least", "most", "median", "p5", "p95"))
     return f"{least} to {most}{f' {unit}' if unit else ''}, median {median}, 90 % within {low} to {high}"
+
+
+def _balance(labels: Mapping[str, int]) -> str:
+    """The shares of the most and the least frequent label."""
+    most, least = max(labels, key=labels.__getitem__), min(labels, key=labels.__getitem__)
+    shares = {label: f"{100 * count / sum(labels.values()):.1f} %" for label, count in labels.items()}
+    if labels[most] == labels[least]:
+        return f"{shares[most]} each, the WA of always predicting the same"
+    return f"from {shares[most]} {most}, the WA of always predicting it, to {shares[least]} {least}"
 
 
 def _counted(speakers: Mapping[str, int]) -> str:

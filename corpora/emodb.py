@@ -39,7 +39,7 @@ class EmoDB(Corpus):
     hours = 0.41
     num_speakers = 10
     num_classes = 7
-    pitfalls = "A copy in wide use (audb before 1.1.1) has wrong genders."
+    pitfalls = "A copy in wide use (audb before 1.1.1) has wrong genders. EmoBox' five folds share speakers."
     expected = {"emotion": dict(angry=127, bored=81, disgusted=46, fearful=69, happy=71, sad=62, neutral=79)}
     default_protocol = "speaker"
     own_protocols = ("audb",)

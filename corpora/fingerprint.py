@@ -19,8 +19,8 @@ DIGITS = 16
 
 def split_fingerprint(folds: Sequence[Fold], manifest: Manifest) -> str:
     """16 hex digits of the membership of all folds; "" where the audio of an utterance was not read."""
-    audio = dict(zip(manifest.ids, manifest.column("audio_hash"), strict=True))
-    return fingerprint_of([{part: [audio[name] for name in ids] for part, ids in fold.parts.items()} for fold in folds])
+    audio = manifest.speaker_index.audio_hash
+    return fingerprint_of({part: audio.of(ids) for part, ids in fold.parts.items()} for fold in folds)
 
 
 def fingerprint_of(folds: Iterable[Mapping[str, Sequence[str]]]) -> str:

@@ -392,10 +392,10 @@ def _features() -> Any:
     return Features({name: Value(kind) for name, kind in types.items()})
 
 
-def sum_votes(votes: Mapping[str, float], names: Mapping[str, str]) -> dict[str, float]:
-    """Votes under other names of their labels, {label: name}; those of one name add up, a label without one stays."""
+def sum_votes(votes: Iterable[tuple[str, float]], names: Mapping[str, str]) -> dict[str, float]:
+    """(label, votes) pairs under other names, {label: name}; those of one name add up, a label without one stays."""
     total: defaultdict[str, float] = defaultdict(float)
-    for label, count in votes.items():
+    for label, count in votes:
         total[names.get(label, label)] += count
     return dict(total)
 

@@ -13,8 +13,8 @@ says how its labels map to the common names, what is left out and why, and what 
 `undertone prepare NAME --root DIR` compares counts with those of the complete release and says what differs. Classes
 are those of the default labels; where a number is not given, it differs by release or by paper, or is not known here.
 
-`undertone describe NAME --root DIR` listens to every file and writes a table and a page: durations, labels by gender,
-balance, level, clipping, bandwidth (8 kHz audio stored at 16 kHz is told), the raters' agreement, audio held twice.
+`undertone describe NAME --root DIR` reads every file and writes a table and a page: durations, labels by gender,
+balance, level, clipping, bandwidth (8 kHz audio stored at 16 kHz is recognised), the raters' agreement, duplicates.
 `undertone prepare NAME --root DIR` also writes a Hugging Face dataset (`--to-dataset FOLDER`, with `--embed` the audio
 in it) and an audformat database (`--to-audformat FOLDER`); both, and any other, are read in place of a corpus'
 name: `hf:./FOLDER`, `FOLDER`. `--push-dataset user/name` publishes a dataset where the licence allows it, and otherwise

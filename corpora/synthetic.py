@@ -98,12 +98,12 @@ def speak(voice: Voice, prosody: Prosody, rng: np.random.Generator) -> np.ndarra
     pulses = _pulses(pitch)
     breath = voice.breath * pulses.std() * rng.standard_normal(len(pulses))
     source = _tilted(pulses + breath, voice.tilt_db + prosody.tilt_db)
-    sound = _resonate(source, _VOWELS_HZ[rng.integers(5, size=num_syllables)] * voice.formant_scale, syllable)
-    sound *= np.minimum(1, 0.08 + 4 * place * (1 - place))  # consonants: the voice drops between syllables
-    sound += _fricatives(sound.std(), syllable, place, rng)
+    wave = _resonate(source, _VOWELS_HZ[rng.integers(5, size=num_syllables)] * voice.formant_scale, syllable)
+    wave *= np.minimum(1, 0.08 + 4 * place * (1 - place))  # consonants: the voice drops between syllables
+    wave += _fricatives(wave.std(), syllable, place, rng)
     level = _LEVEL * 10 ** ((voice.gain_db + prosody.energy_db) / 20)
-    sound = level * sound / np.sqrt(np.mean(sound**2)) + _FLOOR * rng.standard_normal(len(sound))
-    clipped: np.ndarray = np.clip(sound, -1, 1).astype(np.float32)
+    wave = level * wave / np.sqrt(np.mean(wave**2)) + _FLOOR * rng.standard_normal(len(wave))
+    clipped: np.ndarray = np.clip(wave, -1, 1).astype(np.float32)
     return clipped
 
 
@@ -143,11 +143,11 @@ def _resonate(source: np.ndarray, formants: np.ndarray, syllable: np.ndarray) ->
     numbers = np.arange(len(formants))
     centres = (np.searchsorted(syllable, numbers, "left") + np.searchsorted(syllable, numbers, "right")) / 2
     place = np.interp(np.arange(len(source)), centres, numbers)  # (N,) 0 at the first centre, S - 1 at the last
-    sound = np.zeros_like(source)
+    wave = np.zeros_like(source)
     for number, hz in enumerate(formants):
         span = slice(*np.searchsorted(place, (number - 1, number + 1), "right"))
-        sound[span] += (1 - abs(place[span] - number)) * sosfilt(_resonators(hz), source[span])
-    return sound
+        wave[span] += (1 - abs(place[span] - number)) * sosfilt(_resonators(hz), source[span])
+    return wave
 
 
 def _resonators(hz: np.ndarray) -> np.ndarray:

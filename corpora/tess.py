@@ -2,7 +2,7 @@
 
 `OAF_back_angry.wav` = speaker (OAF, 64 years; YAF, 26 years), word, emotion; 24.4 kHz. One file's speaker is misspelt
 OA. `ps` (pleasant surprise) becomes surprised. A few files have another sample rate, and two are AIFF inside .wav
-(`YAF_germ_angry`, `YAF_neat_fear`): the format is told from the content. Widespread copies hold every folder twice:
+(`YAF_germ_angry`, `YAF_neat_fear`): the format is read from the content. Widespread copies hold every folder twice:
 give --root one of the two. Nothing is left out.
 
 With two speakers the only honest test is the other one: the protocol makes two folds, whose dev part shares the

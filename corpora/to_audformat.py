@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +24,14 @@ def audformat_module() -> Any:
     return audformat
 
 
-def write_audformat(corpus: Corpus, manifest: Manifest, folder: Path) -> None:
+def write_audformat(corpus: Corpus, manifest: Manifest, folder: Path) -> list[str]:
     """Write the database into a new folder; files keep their absolute paths.
 
     The gender is a property of the speaker, in the labels of its scheme, as in audb's databases; speakers of unknown
-    gender have none. Votes and series are not written: audformat has no column for them.
+    gender have none. What may be done with the recordings is left to the licence, so that `usage` is `other`.
+
+    Returns:
+        sentences on what is left out: votes and series, for which audformat has no column, and columns called as ours.
 
     Raises:
         ValueError: the folder is not empty, the package is missing, or a speaker has two genders.
@@ -37,7 +41,7 @@ def write_audformat(corpus: Corpus, manifest: Manifest, folder: Path) -> None:
     database = audformat.Database(
         name="".join(letter if letter.isalnum() or letter in "-_." else "-" for letter in corpus.name),
         source=corpus.url,
-        usage=audformat.define.Usage.RESEARCH if not corpus.hub_licence else audformat.define.Usage.UNRESTRICTED,
+        usage=audformat.define.Usage.OTHER,
         description=corpus.citation,
         license=corpus.licence,
     )
@@ -64,18 +68,23 @@ def write_audformat(corpus: Corpus, manifest: Manifest, folder: Path) -> None:
             add(name, values, audformat.Scheme("float", minimum=0, maximum=1))
     if speakers := _speakers(manifest):
         add("speaker", list(manifest.speaker_names.values()), audformat.Scheme("str", labels=speakers))
-    for name in manifest.extra_columns:
+    hidden = [name for name in manifest.extra_columns if name in database.schemes]
+    for name in (name for name in manifest.extra_columns if name not in hidden):
         values = manifest.labels(name)
         kinds = {type(value) for value in values if value is not None}
         kind = _KINDS[kinds.pop()] if len(kinds) == 1 and kinds <= _KINDS.keys() else "str"
-        if name not in database.schemes:
-            add(
-                name,
-                [value if value is None or kind != "str" else str(value) for value in values],
-                audformat.Scheme(kind),
-            )
+        values = [value if value is None or kind != "str" else str(value) for value in values]
+        add(name, values, audformat.Scheme(kind))
     with new_folder(folder) as draft:
         database.save(str(draft), storage_format="csv")
+    return sentences_on_loss(manifest, ("votes", "series"), hidden)
+
+
+def sentences_on_loss(manifest: Manifest, fields: Sequence[str], columns: Sequence[str]) -> list[str]:
+    """What another format leaves out: these fields, where they hold something, and columns that are called as one."""
+    counts = {name: sum(value is not None for value in manifest.column(name)) for name in fields}
+    found = [f"{name} of {count} utterances left out: the format has none" for name, count in counts.items() if count]
+    return found + ([f"columns left out, whose names are those of fields: {', '.join(columns)}"] if columns else [])
 
 
 def _speakers(manifest: Manifest) -> dict[str, dict[str, str]]:
@@ -84,11 +93,9 @@ def _speakers(manifest: Manifest) -> dict[str, dict[str, str]]:
     for speaker, gender in zip(manifest.speaker_names.values(), manifest.column("gender"), strict=True):
         if speaker is None:
             continue
-        about = found.setdefault(speaker, {} if gender is None else {"gender": gender})
-        if gender is not None and about.get("gender") != gender:
-            raise ValueError(
-                f"Speaker {speaker} is {about.get('gender', 'of unknown gender')} and {gender}: correct it."
-            )
+        about = found.setdefault(speaker, {})
+        if gender is not None and about.setdefault("gender", gender) != gender:
+            raise ValueError(f"Speaker {speaker} is {about['gender']} and {gender}: correct it.")
     return found
 
 

@@ -20,6 +20,7 @@ from undertone.common.hub_client import REPO_ID, hub_errors
 from undertone.corpora import corpus_names, load_corpus
 from undertone.corpora.corpus import Corpus
 from undertone.corpora.manifest import DIMENSIONS, Manifest, Utterance
+from undertone.corpora.to_audformat import sentences_on_loss
 
 SHARD_BYTES = 500 * 10**6
 _ROWS = 100  # of a row group: what a reader must hold at once
@@ -55,8 +56,7 @@ def write_dataset(corpus: Corpus, manifest: Manifest, folder: Path, embed: bool)
         for split, numbers in _splits(manifest).items():
             _write_split(manifest, numbers, columns, draft / "data", split, embed)
         (draft / "README.md").write_text(_card(corpus, manifest, embed), encoding="utf-8")
-    series = sum(path is not None for path in manifest.column("series"))
-    return [f"{series} series of values over time are left out: a dataset holds none."] if series else []
+    return sentences_on_loss(manifest, ("series",), _hidden(manifest))
 
 
 def check_published(corpus: Corpus, manifest: Manifest) -> None:
@@ -120,11 +120,16 @@ def _columns(manifest: Manifest) -> dict[str, str]:
     if any(manifest.column("votes")):
         types["votes"] = "string"
     for name in manifest.extra_columns:
-        if name in (*types, "audio", "split"):
-            continue  # it would hide the field
+        if name in _hidden(manifest):
+            continue
         kinds = {type(value) for value in manifest.labels(name) if value is not None}
         types[name] = "bool" if kinds == {bool} else "float64" if kinds and kinds <= {int, float} else "string"
     return types
+
+
+def _hidden(manifest: Manifest) -> list[str]:
+    """User-defined columns that would be read back as fields."""
+    return [name for name in manifest.extra_columns if name in (*_FIELDS, "audio", "id", "split", "votes")]
 
 
 def _write_split(

@@ -84,6 +84,27 @@ class UndertoneConfig(PreTrainedConfig):
 AutoConfig.register("undertone", UndertoneConfig, exist_ok=True)
 
 
+class UndertoneRunConfig(PreTrainedConfig):
+    """The config.json of a run, which has settings of a training: the Auto classes refuse it with the model's folder.
+
+    Without `import undertone.hub` transformers itself says that it does not know the type `undertone-run`.
+    """
+
+    model_type = "undertone-run"
+
+    @classmethod
+    def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> UndertoneRunConfig:
+        """Refuse it."""
+        folder = str(kwargs.get("name_or_path") or config_dict.get("_name_or_path") or "RUN").rstrip("/")
+        raise ValueError(
+            f"{folder} is the folder of a run, not a model. Its model is in {folder}/model: give that; a fold's is in "
+            f"{folder}/folds/NAME/model."
+        )
+
+
+AutoConfig.register(UndertoneRunConfig.model_type, UndertoneRunConfig, exist_ok=True)
+
+
 class _SavedUpstream(BaseModel):
     """An upstream as `Upstream.spec` describes it."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
@@ -46,6 +46,14 @@ def task_output(task: Task, logits: Tensor) -> Tensor:
     if task.has_classes:
         return values.softmax(-1)
     return values if task.limits is None else values.clamp(*task.limits)
+
+
+def readable(task: Task, output: Sequence[float]) -> dict[str, Any] | float:
+    """One utterance's `task_output` as a user reads it: {"label", "scores": {label: probability}}, or a value."""
+    if not task.has_classes:
+        return output[0]
+    best = max(range(len(output)), key=output.__getitem__)
+    return {"label": task.labels[best], "scores": dict(zip(task.labels, output, strict=True))}
 
 
 class Head(nn.Module, ABC):

@@ -81,7 +81,7 @@ PREPROCESSOR = {
 OWN_FILES = ("config.json", WEIGHTS, "preprocessor_config.json", ADAPTER)
 logger = logging.getLogger(__name__)
 # What transformers' Auto classes and `pipeline` hand on by themselves, and which changes nothing here.
-FROM_AUTO = ("_from_auto", "_from_pipeline", "_commit_hash", "trust_remote_code", "adapter_kwargs", "code_revision")
+FROM_AUTO = {"_from_auto", "_from_pipeline", "_commit_hash", "trust_remote_code", "adapter_kwargs", "code_revision"}
 
 
 class UndertoneModel(PreTrainedModel):
@@ -121,6 +121,18 @@ class UndertoneModel(PreTrainedModel):
         """Hz of the audio that the model expects."""
         return self.upstream.sample_rate
 
+    def wave_batch(self, input_values: Tensor, attention_mask: Tensor | None) -> WaveBatch:
+        """What transformers hands to `forward` as a batch of ours."""
+        if not input_values.is_floating_point():
+            raise ValueError(
+                f"input_values must be floats in [-1, 1], got {input_values.dtype}. Divide 16 bit integers by 32768."
+            )
+        if attention_mask is None:
+            lengths = torch.full(input_values.shape[:1], input_values.shape[1], device=input_values.device)
+        else:
+            lengths = attention_mask.sum(1)
+        return WaveBatch(input_values.float(), lengths, self.sample_rate)
+
     def head_output(self, batch: WaveBatch) -> HeadOutput:
         """(B, N) samples -> logits, embedding, attention."""
         return self.downstream(self.upstream(batch))
@@ -155,15 +167,7 @@ class UndertoneModel(PreTrainedModel):
                 predicted frame by frame.
             TypeError: an argument that is not listed here, such as `output_attentions`.
         """
-        if not input_values.is_floating_point():
-            raise ValueError(
-                f"input_values must be floats in [-1, 1], got {input_values.dtype}. Divide 16 bit integers by 32768."
-            )
-        if attention_mask is None:
-            lengths = torch.full(input_values.shape[:1], input_values.shape[1], device=input_values.device)
-        else:
-            lengths = attention_mask.sum(1)
-        hidden = self.upstream(WaveBatch(input_values.float(), lengths, self.sample_rate))
+        hidden = self.upstream(self.wave_batch(input_values, attention_mask))
         output: HeadOutput = self.downstream(hidden)
         shown = self.config.shown_task
         loss = None
@@ -279,6 +283,8 @@ class UndertoneModel(PreTrainedModel):
         dtype: torch.dtype | str | None = None,
         device_map: Any = None,
         num_labels: int | None = None,
+        output_hidden_states: bool | None = None,
+        return_dict: bool | None = None,
         allow: tuple[str, ...] = (),
         **others: Any,
     ) -> UndertoneModel:
@@ -295,33 +301,41 @@ class UndertoneModel(PreTrainedModel):
                 acoustic upstream float32 alone.
             device_map: the one device of the model: "cpu", "cuda:1", 0, {"": 0}; "auto" is a GPU if there is one.
             num_labels: refused unless it is that of the model, whose classes are those that it was trained on.
+            output_hidden_states: what `forward` does unless it is told; None: as the config says.
+            return_dict: likewise.
             allow: packages whose classes the config may name.
-            others: `output_hidden_states` and `return_dict` go into the config; anything else is refused.
+            others: refused, but for what transformers' Auto classes add by themselves.
 
         Raises:
             ValueError: no model there, weights that do not fit, another upstream than a head-only folder's, a class
                 of a package that is not in `allow`, or an argument that does not work here.
         """
-        defaults = {name: others.pop(name) for name in ("output_hidden_states", "return_dict") if name in others}
-        dtype = others.pop("torch_dtype", dtype)
-        for name in FROM_AUTO:
-            others.pop(name, None)
-        if others:
+        dtype, device = _as_dtype(others.pop("torch_dtype", dtype)), _one_device(device_map)
+        if unknown := sorted(others.keys() - FROM_AUTO):
             raise ValueError(
-                f"UndertoneModel.from_pretrained takes no {', '.join(sorted(others))}. It takes "
-                f"dtype, device_map, output_hidden_states, return_dict, revision, token, cache_dir, local_files_only, "
-                f"allow."
+                f"UndertoneModel.from_pretrained takes no {', '.join(unknown)}. It takes dtype, device_map, "
+                f"output_hidden_states, return_dict, revision, token, cache_dir, local_files_only, allow."
             )
-        device = _one_device(device_map)
         folder = find_model(
             pretrained_model_name_or_path, revision=revision, token=token, cache_dir=cache_dir,
             local_files_only=local_files_only,
         )  # fmt: skip
         config = config or read_config(folder)
         _check_num_labels(config, num_labels)
-        for name, value in defaults.items():
-            setattr(config, name, value)
-        check_allowed("head", config.head, allow)
+        asked = {"output_hidden_states": output_hidden_states, "return_dict": return_dict}
+        config.update({name: value for name, value in asked.items() if value is not None})
+        model = cls._without_weights(config, folder, allow)
+        _load_weights(model, folder / WEIGHTS, ignore="upstream." if config.head_only else None)
+        model.eval()
+        if dtype is not torch.float32:
+            model._hf_upstream(f"dtype={dtype}").to(dtype)
+            model.downstream.to(dtype)
+        return model.to(device) if device is not None else model  # type: ignore[arg-type]  # wraps
+
+    @classmethod
+    def _without_weights(cls, config: UndertoneConfig, folder: Path, allow: tuple[str, ...]) -> UndertoneModel:
+        """What a config describes, with the upstream's weights where the folder holds none; refused if it is larger."""
+        check_allowed("head", config.head, allow)  # before an upstream is loaded
         if config.upstream.get("kind") == "class":
             check_allowed("upstream", config.upstream["name"], allow)
         with as_sentence(f"The weights in {folder / WEIGHTS} are damaged"):
@@ -336,13 +350,7 @@ class UndertoneModel(PreTrainedModel):
             if not is_outside(config.head):  # code that the caller trusts, and which need not know torch's meta device
                 with torch.device("meta"):
                     refuse_larger(str(folder), make_downstream(config, upstream), num_weights)
-            model = cls(config, upstream, allow)
-        _load_weights(model, folder / WEIGHTS, ignore="upstream." if config.head_only else None)
-        model.eval()
-        if (chosen := _as_dtype(dtype)) is not torch.float32:
-            model._hf_upstream(f"dtype={dtype}").to(chosen)
-            model.downstream.to(chosen)
-        return model.to(device) if device is not None else model  # type: ignore[arg-type]  # wraps
+            return cls(config, upstream, allow)
 
 
 def _as_dtype(dtype: torch.dtype | str | None) -> torch.dtype:

@@ -1,4 +1,4 @@
-"""What a published model says of its training speakers instead of their names."""
+"""What a published model says of its training speakers instead of their names; publishing imports no PyTorch."""
 
 from __future__ import annotations
 

@@ -25,8 +25,8 @@ from undertone.common.discovery import nearest
 from undertone.downstream.config import UndertoneConfig
 from undertone.downstream.head import HeadOutput
 from undertone.downstream.task import Task
-from undertone.upstream.hf.limits import as_sentence, check_sample_rate, check_settings, check_size
-from undertone.upstream.hf.pretrained import MASK_EMBEDDING, WEIGHT_FILES, quiet_transformers
+from undertone.upstream.hf.limits import as_sentence, check_sample_rate, check_settings
+from undertone.upstream.hf.pretrained import MASK_EMBEDDING, quiet_transformers, read_weights
 from undertone.upstream.types import WaveBatch
 
 # ---- A head that is not of transformers, but of many published emotion models: linear, tanh, linear.
@@ -48,8 +48,7 @@ class DenseHead(nn.Module):
 
     def forward(self, pooled: Tensor) -> Tensor:
         """(B, D) -> (B, C)."""
-        outputs: Tensor = self.out_proj(self.dense(pooled).tanh())
-        return outputs
+        return self.out_proj(self.dense(pooled).tanh())
 
 
 def with_dense_head(native: type[PreTrainedModel], config: PreTrainedConfig) -> type[PreTrainedModel]:
@@ -116,15 +115,15 @@ class TransformersModel(nn.Module):
         name = str(name)
         with quiet_transformers(), as_sentence(f"Cannot read config.json of {name!r}"):
             raw, _ = PreTrainedConfig.get_config_dict(name, revision=revision)
-        native: Any = _native_class(name, raw)
+        native = _native_class(name, raw)
         check_settings(name, raw)
         with quiet_transformers(), as_sentence(f"Cannot load the model {name!r}"):
             config = AutoConfig.from_pretrained(name, revision=revision, trust_remote_code=False)
             if "tie_last_hidden_states" not in raw and not str(raw.get("transformers_version", "")).startswith("5"):
                 config.tie_last_hidden_states = True  # the layers that transformers 4 summed: the last one normed
-            model, info = _load(native, name, revision, config)
+            model, info = read_weights(native, name, revision, config)
             if DENSE <= set(info["unexpected_keys"]):
-                model, info = _load(with_dense_head(native, config), name, revision, config)
+                model, info = read_weights(with_dense_head(native, config), name, revision, config)
         _check_weights(name, raw, info)
         with (
             quiet_transformers(),
@@ -143,8 +142,7 @@ class TransformersModel(nn.Module):
     @property
     def device(self) -> torch.device:
         """Where the weights are."""
-        device: torch.device = self.model.device
-        return device
+        return self.model.device
 
     @torch.inference_mode()
     def predict_batch(self, batch: WaveBatch) -> HeadOutput:
@@ -204,10 +202,10 @@ class TransformersModel(nn.Module):
         return bool(letters and re.search(rf"(?<![a-z0-9]){letters}(?![a-z0-9])", text))
 
 
-def _native_class(name: str, raw: Mapping[str, Any]) -> Any:
+def _native_class(name: str, raw: Mapping[str, Any]) -> type[PreTrainedModel]:
     """Transformers' class for a config.json."""
     kind = str(raw.get("model_type"))
-    known = {config.model_type: model for config, model in MODEL_FOR_AUDIO_CLASSIFICATION_MAPPING.items()}
+    known: dict[str, Any] = {config.model_type: cls for config, cls in MODEL_FOR_AUDIO_CLASSIFICATION_MAPPING.items()}
     if kind not in known or kind == "undertone":
         made = ", ".join(raw.get("architectures") or ["no class named"])
         kinds = ", ".join(sorted(set(known) - {"undertone"}))
@@ -216,22 +214,6 @@ def _native_class(name: str, raw: Mapping[str, Any]) -> Any:
             f"Undertone trained, and audio-classification models of transformers: {kinds}."
         )
     return known[kind]
-
-
-def _load(native: Any, name: str, revision: str | None, config: PreTrainedConfig) -> tuple[Any, dict[str, Any]]:
-    if Path(name).is_dir():
-        files = [path for pattern in WEIGHT_FILES for path in Path(name).glob(pattern)]
-        check_size(name, native, config, sum(path.stat().st_size for path in files))  # a byte a weight, or more
-    found: tuple[Any, dict[str, Any]] = native.from_pretrained(
-        name,
-        config=config,
-        revision=revision,
-        dtype=torch.float32,
-        weights_only=True,
-        ignore_mismatched_sizes=True,  # so that they can be named
-        output_loading_info=True,
-    )
-    return found
 
 
 def _check_weights(name: str, raw: Mapping[str, Any], info: Mapping[str, Any]) -> None:

@@ -18,18 +18,25 @@ import numpy as np
 from undertone.common.console import Display
 from undertone.common.files import write_json
 from undertone.corpora.manifest import Manifest
+from undertone.downstream.task import Task
 from undertone.experiments.crossval import pool, train_folds, write_results
 from undertone.experiments.open_run import open_run
 from undertone.experiments.run_folder import RunFolder
 from undertone.scoring.by_corpus import scores_and_intervals
 from undertone.scoring.predictions import Predictions
-from undertone.scoring.results import MAIN, METRICS, number, to_json
+from undertone.scoring.results import MAIN, METRICS, chance, ends_text, number, to_json
 from undertone.training.accelerator import accelerator_of
 from undertone.training.config import RunConfig
 
 OTHERS = "all others"
 RUNS = {"within": "within", "across": "across", "corpus": "left-out"}
 """{protocol: folder}."""
+
+OF_RUN = (
+    *("upstream", "upstream_weights", "head", "protocol", "speaker_independent"),
+    *("manifest_hash", "split_fingerprint", "warnings"),
+)
+"""What crosscorpus.json says of each run, and the number of its folds."""
 
 
 def crosscorpus(config: RunConfig, out: Path, display: Display | None = None) -> dict[str, Any] | None:
@@ -41,7 +48,7 @@ def crosscorpus(config: RunConfig, out: Path, display: Display | None = None) ->
         display: where progress is shown.
 
     Returns:
-        `runs` {protocol: path}, `results` {protocol: those of the run without its parts}, `task`, `metric`, `corpora`,
+        `runs` {protocol: path}, `results` {protocol: `OF_RUN` of that run, `num_folds`}, `task`, `metric`, `corpora`,
         and `cells` {train: {test: {value, ci95, num, num_speakers, chance}}}, in which train may be `all others`; None
         when another process is still busy with a fold.
 
@@ -81,17 +88,13 @@ def matrix(runs: Mapping[str, Path]) -> dict[str, Any]:
     metric = MAIN[task.kind][0]
     cells: dict[str, dict[str, Any]] = {name: {} for name in [*names, *([OTHERS] if "corpus" in runs else [])]}
     for protocol, files in finished.items():
-        of_row = np.array([corpora[name] for name in files.predictions.ids])
-        for test in names:
-            if protocol == "across":
-                trained = [name for name in names if name != test]
-            else:
-                trained = [OTHERS if protocol == "corpus" else test]
-            for train in trained:
-                rows = of_row == test
-                if protocol == "across":
-                    rows = rows & (np.array(files.predictions.folds) == train)
-                cells[train][test] = _cell(files.predictions.select(rows), task.name, metric)
+        tested = [corpora[name] for name in files.predictions.ids]
+        others = [OTHERS] * len(tested)
+        trained = {"within": tested, "across": files.predictions.folds, "corpus": others}[protocol]
+        pairs = np.array([trained, tested])  # (2, N)
+        for train, test in dict.fromkeys(zip(trained, tested, strict=True)):
+            rows = (pairs == [[train], [test]]).all(axis=0)  # (N,)
+            cells[train][test] = _cell(files.predictions.select(rows), task, metric)
     return dict(
         to_json(
             {
@@ -108,33 +111,19 @@ def matrix(runs: Mapping[str, Path]) -> dict[str, Any]:
 
 
 def _of_run(results: Mapping[str, Any]) -> dict[str, Any]:
-    """What the matrix says of a run: nothing of its scores."""
-    scores = (
-        "folds",
-        "mean",
-        "std",
-        "pooled",
-        "ci95",
-        "per_gender",
-        "per_corpus",
-        "chance",
-        "confusion",
-        "seed_scores",
-        "calibration",
-    )
-    return {key: value for key, value in results.items() if key not in scores} | {"num_folds": len(results["folds"])}
+    """What the matrix says of a run."""
+    return {key: results[key] for key in OF_RUN} | {"num_folds": len(results["folds"])}
 
 
-def _cell(predictions: Predictions, task: str, metric: str) -> dict[str, Any]:
+def _cell(predictions: Predictions, task: Task, metric: str) -> dict[str, Any]:
+    """One training corpus on one test corpus."""
     found = scores_and_intervals(predictions)
-    known = predictions.targets[task]
-    classes = len(set(known[known >= 0].tolist())) if metric == "uar" else 0
     return {
-        "value": found["scores"][task][metric],
-        "ci95": found["ci95"][task][metric],
-        "num": found["scores"][task]["num"],
+        "value": found["scores"][task.name][metric],
+        "ci95": found["ci95"][task.name][metric],
+        "num": found["scores"][task.name]["num"],
         "num_speakers": found["num_speakers"],
-        "chance": 1 / classes if classes else 0.0,
+        "chance": chance(predictions, task)[metric],
     }
 
 
@@ -142,8 +131,7 @@ def cell_texts(cell: Mapping[str, Any] | None, metric: str) -> tuple[str, str]:
     """`71.2` and `65.0 – 77.1`; dashes where there is none."""
     if cell is None:
         return "–", ""
-    low, high = cell["ci95"]
-    return number(metric, cell["value"]), "" if low is None else f"{number(metric, low)} – {number(metric, high)}"
+    return number(metric, cell["value"]), ends_text(metric, cell["ci95"])
 
 
 def crosscorpus_table(found: Mapping[str, Any]) -> tuple[list[str], list[str], list[list[str]]]:
@@ -158,7 +146,7 @@ def crosscorpus_table(found: Mapping[str, Any]) -> tuple[list[str], list[str], l
         "speakers are dev, and the whole corpus is test.",
     ]
     if not all(results["speaker_independent"] for results in found["results"].values()):
-        titles.append("SPEAKER-DEPENDENT in part: see the report of each run.")
+        titles.append("SPEAKER-DEPENDENT IN PART: see the report of each run.")
     if within.get("upstream_weights") == "random":
         titles.append(f"RANDOM-WEIGHT UPSTREAM: {within['upstream']} was never trained; this is a control.")
     prints = ", ".join(f"{RUNS[name]} {one['split_fingerprint']}" for name, one in found["results"].items())

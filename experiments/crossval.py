@@ -14,8 +14,10 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from undertone.common.console import Display
 from undertone.common.files import remove_folder, write_json
+from undertone.corpora.corpus import Corpus
 from undertone.corpora.fingerprint import split_fingerprint
 from undertone.corpora.folds import Fold
+from undertone.corpora.manifest import Manifest
 from undertone.downstream.head import head_class
 from undertone.downstream.model import UndertoneModel
 from undertone.downstream.network import Downstream, LiveModel
@@ -148,8 +150,7 @@ def pool(run: Run, folds: Sequence[Fold], cost: dict[str, Any]) -> dict[str, Any
     per_fold = [(fold.name, run.folder.fold_predictions(fold.name)) for fold in folds]
     records = [run.folder.fold_record(fold.name, seconds=(int, float)) for fold in folds]
     info = {
-        "corpus": run.corpus.name,
-        "corpus_variant": run.corpus.variant,
+        **corpus_info(run.corpus, run.manifest, folds),
         "upstream": run.config.upstream,
         "upstream_weights": weights_of(run.upstream),
         "upstream_fingerprint": run.upstream.fingerprint(),
@@ -162,12 +163,6 @@ def pool(run: Run, folds: Sequence[Fold], cost: dict[str, Any]) -> dict[str, Any
         "dev_shares_speakers": any(fold.dev_shares_speakers for fold in folds),
         **sweep_info(run.config, {fold.name: run.folder.fold(fold.name) for fold in folds}),
         "selected_by": _selected_by(run, records),
-        "num_utterances": len(run.manifest),
-        "num_speakers": len(set(run.manifest.speaker_names.values()) - {None}),
-        "manifest_hash": run.manifest.hash,
-        "split_fingerprint": split_fingerprint(folds, run.manifest),
-        "licence": run.corpus.licence,
-        "citation": run.corpus.citation,
         "warnings": [*run.warnings, *_split_batch_norms(run, records)],
         "label_warnings": label_warnings(run.tasks, folds, run.manifest, inner=chooses_inside(run.config)),
         "cost": cost,
@@ -182,15 +177,30 @@ def pool(run: Run, folds: Sequence[Fold], cost: dict[str, Any]) -> dict[str, Any
         "versions": versions(),
     }
     pooled = Predictions.concat([predictions for _, predictions in per_fold])
-    corpora = dict(zip(run.manifest.ids, run.manifest.column("corpus"), strict=True))
-    results = summarise(per_fold, info | {"per_corpus": per_corpus(pooled, corpora)})
+    by_corpus = per_corpus(pooled, run.manifest.speaker_index.corpus)
+    results = summarise(per_fold, info | {"per_corpus": by_corpus})
     for entry, record in zip(results["folds"], records, strict=True):
         entry |= record
     calibrations = _calibrations(run, folds)
     found = report([(part, own) for (_, part), own in zip(per_fold, calibrations, strict=True)], per_fold[0][1].tasks)
-    results["calibration"] = to_json({task: one | combined(calibrations)[task] for task, one in found.items()})
+    joint = combined(calibrations)
+    results["calibration"] = to_json({task: one | joint[task] for task, one in found.items()})
     results["cost"]["training_seconds"] = round(sum(entry["seconds"] for entry in results["folds"]), 2)
     return results
+
+
+def corpus_info(corpus: Corpus, manifest: Manifest, folds: Sequence[Fold]) -> dict[str, Any]:
+    """What results say of the corpus and of its folds."""
+    return {
+        "corpus": corpus.name,
+        "corpus_variant": corpus.variant,
+        "num_utterances": len(manifest),
+        "num_speakers": len(set(manifest.speaker_names.values()) - {None}),
+        "manifest_hash": manifest.hash,
+        "split_fingerprint": split_fingerprint(folds, manifest),
+        "licence": corpus.licence,
+        "citation": corpus.citation,
+    }
 
 
 def _selected_by(run: Run, records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -32,6 +32,7 @@ def predict_clips(
     """
 
     def compute(used: TransformersModel, batch: Sequence[Utterance]) -> dict[str, Tensor]:
+        """The logits (1, C) of every task, on the CPU."""
         waves = []
         for item in batch:
             wave = read_clip(used.upstream, item.path, item.start, item.end)
@@ -95,7 +96,7 @@ def short_enough(model: TransformersModel, utterances: Sequence[Utterance]) -> t
 
 
 def seen_by_card(model: TransformersModel, corpus: str) -> tuple[list[str], list[str]]:
-    """Sentences on why the model may have heard this corpus, and what its card says otherwise.
+    """Sentences on why the model may have been trained on this corpus, and what its card says otherwise.
 
     A card that names the corpus, in its metadata or its text, counts as trained on it. Speakers of a built-in corpus
     are in no other, so that a card with other data sets is taken at its word.

@@ -14,7 +14,6 @@ from undertone.common.console import Display
 from undertone.common.discovery import nearest
 from undertone.common.files import read_json, write_json
 from undertone.corpora import corpus_names, load_corpus
-from undertone.corpora.fingerprint import split_fingerprint
 from undertone.corpora.folds import Fold
 from undertone.corpora.manifest import Manifest, Utterance, listed, sum_votes
 from undertone.corpora.prepare import prepare_corpus
@@ -23,6 +22,7 @@ from undertone.downstream.network import needed_states
 from undertone.downstream.speaker_hashes import hash_speakers
 from undertone.downstream.task import Task
 from undertone.downstream.transformers_model import TransformersModel
+from undertone.experiments.crossval import corpus_info
 from undertone.experiments.evaluate_clips import in_words_of, predict_clips, seen_by_card, short_enough
 from undertone.experiments.hidden_states import fill_store, store_folder
 from undertone.experiments.run import weights_of
@@ -58,8 +58,7 @@ def evaluate_model(
     speakers of this corpus, or when that is not known, the results say that they are speaker-dependent.
 
     Args:
-        model: on any device; of one of transformers' own the labels are given the corpus' names by `label_map`, and
-            what its card says decides whether it may have heard these speakers.
+        model: on any device; one of transformers' own gets the corpus' names for its labels by `label_map`.
         corpus: name, table, folder, ...
         root: folder of its files; None: the corpus' default.
         device: auto, cpu or cuda.
@@ -67,9 +66,8 @@ def evaluate_model(
         options: of the corpus.
         label_map: {corpus' label: model's label} of the model's first task with classes.
         labels: of that task, the only ones to score and to predict; empty: all.
-        out: folder for `results.json` and `predictions.parquet`, for `undertone report` and `undertone compare`; None:
-            nothing is written.
-        command: that repeats the evaluation, for the report.
+        out: folder for `results.json` and `predictions.parquet`, as of a run; None: nothing is written.
+        command: that repeats it, for the report.
 
     Raises:
         ValueError: the corpus cannot be read, has no label of any task of the model, or a label is unknown; or `out`
@@ -80,51 +78,30 @@ def evaluate_model(
         _check_out(out)
     source = load_corpus(corpus, options)
     prepared = prepare_corpus(source, root, display)
-    manifest, utterances = prepared.manifest, list(prepared.manifest)
-    voted = any(utterance.votes for utterance in utterances)
-    if label_map and isinstance(model, TransformersModel):
-        model = model.renamed({})  # what only had labels is a model of emotions now
-    tasks = tuple(task if voted else scored_task(task) for task in model.tasks)
+    manifest = prepared.manifest
+    model, tasks, utterances = _with_common_labels(model, list(manifest), label_map or {})
     notes = [f"skipped {path}: {reason}" for path, reason in prepared.broken]
     if label_map:
-        mapped = relabel(utterances, _first_with_classes(tasks), label_map)
-        if isinstance(model, TransformersModel):
-            model, left = in_words_of(model, label_map)
-            tasks = model.tasks
-            mapped = relabel(utterances, _first_with_classes(tasks), left)
-        utterances = mapped
         notes.append("labels mapped: " + ", ".join(f"{ours} as {theirs}" for ours, theirs in label_map.items()))
     notes += _unknown_labels(tasks, source.name, utterances)
     if isinstance(model, TransformersModel):
         utterances, longer = short_enough(model, utterances)
-        seen, said = seen_by_card(model, source.name)
-        notes += longer + said
-        model.to(make_accelerator(device).device).eval()
-        predictions = predict_clips(model, utterances, ALL, display)
-    else:
-        seen = _seen_speakers(model, manifest)
-        predictions = _predictions(model, tasks, utterances, device, display)
-    names = manifest.speaker_names
-    predictions = replace(predictions, speakers=[names[name] for name in predictions.ids])
+        notes += longer
+    seen, said = _seen_speakers(model, manifest, source.name)
+    predictions = _predictions(model, tasks, utterances, device, display)
+    predictions = replace(predictions, speakers=[manifest.speaker_names[name] for name in predictions.ids])
     if labels:
         task = _first_with_classes(predictions.tasks)
         predictions = restrict(predictions, task, labels)
         notes.append(f"{task.name}: only {', '.join(labels)} are scored and predicted")
     info = {
-        "corpus": source.name,
-        "corpus_variant": source.variant,
+        **corpus_info(source, manifest, [Fold(ALL, (), (), tuple(predictions.ids))]),
         "label_map": dict(label_map or {}),
         "labels": list(labels),
         **_described(model),
         "protocol": EVALUATE,
         "speaker_independent": not seen,
-        "warnings": prepared.warnings + notes + seen,
-        "num_utterances": len(manifest),
-        "num_speakers": len(set(names.values()) - {None}),
-        "manifest_hash": manifest.hash,
-        "split_fingerprint": split_fingerprint([Fold(ALL, (), (), tuple(item.id for item in utterances))], manifest),
-        "licence": source.licence,
-        "citation": source.citation,
+        "warnings": prepared.warnings + notes + said + seen,
     } | ({"commands": [command]} if command else {})
     results = summarise([(ALL, predictions)], info)
     if out is not None:
@@ -133,10 +110,29 @@ def evaluate_model(
     return results
 
 
+def _with_common_labels(
+    model: UndertoneModel | TransformersModel, utterances: list[Utterance], label_map: Mapping[str, str]
+) -> tuple[UndertoneModel | TransformersModel, tuple[Task, ...], list[Utterance]]:
+    """Model, tasks and utterances with the same labels: the model's, but the corpus' for one of transformers' own."""
+    if label_map and isinstance(model, TransformersModel):
+        model = model.renamed({})  # what only had labels is a model of emotions now
+    voted = any(utterance.votes for utterance in utterances)
+    tasks = tuple(task if voted else scored_task(task) for task in model.tasks)
+    if not label_map:
+        return model, tasks, utterances
+    mapped = relabel(utterances, _first_with_classes(tasks), label_map)
+    if not isinstance(model, TransformersModel):
+        return model, tasks, mapped
+    model, left = in_words_of(model, label_map)
+    return model, model.tasks, relabel(utterances, _first_with_classes(model.tasks), left)
+
+
 def _described(model: UndertoneModel | TransformersModel) -> dict[str, str | None]:
     """What the results call the model."""
     if isinstance(model, TransformersModel):
-        return {"upstream": model.name, "upstream_weights": "pretrained", "head": type(model.model).__name__}
+        is_random = getattr(model.model.config, "undertone_random_weights", False)
+        weights = "random" if is_random else "pretrained"
+        return {"upstream": model.name, "upstream_weights": weights, "head": type(model.model).__name__}
     return {
         "upstream": model.config.upstream.get("name"),
         "upstream_weights": weights_of(model.upstream),
@@ -145,11 +141,17 @@ def _described(model: UndertoneModel | TransformersModel) -> dict[str, str | Non
 
 
 def _predictions(
-    model: UndertoneModel, tasks: tuple[Task, ...], utterances: Sequence[Utterance], device: str, display: Display
+    model: UndertoneModel | TransformersModel,
+    tasks: tuple[Task, ...],
+    utterances: Sequence[Utterance],
+    device: str,
+    display: Display,
 ) -> Predictions:
-    """Predictions from stored hidden states; those that are not stored yet are computed first."""
+    """Predictions, of our models from stored hidden states; those that are not stored yet are computed first."""
     accelerator = make_accelerator(device)
     model.to(accelerator.device).eval()
+    if isinstance(model, TransformersModel):
+        return predict_clips(model, utterances, ALL, display)
     store = Store(store_folder(None), model.upstream, needed_states(model.config.head, model.config.layer_norm))
     fill_store(model.upstream, utterances, store, accelerator, display)
     states = StoreSource(store, device=accelerator.device)
@@ -175,19 +177,23 @@ def _first_with_classes(tasks: Sequence[Task]) -> Task:
     raise ValueError("--map and --labels are for classes, and no task of this model has any. Leave them out.")
 
 
-def _seen_speakers(model: UndertoneModel, manifest: Manifest) -> list[str]:
-    """Sentences on why the model may have seen speakers of this corpus; none where it is known that it has not.
+def _seen_speakers(
+    model: UndertoneModel | TransformersModel, manifest: Manifest, corpus: str
+) -> tuple[list[str], list[str]]:
+    """Sentences on why the model may have seen speakers of this corpus, and what a card says otherwise.
 
     As in `check-split`, the speakers of a built-in corpus are in no other corpus; between the user's data, such as
     train.csv and test.csv, equal labels are equal speakers.
     """
+    if isinstance(model, TransformersModel):
+        return seen_by_card(model, corpus)
     trained_on, ours = model.config.trained_on, set(corpus_names())
     theirs = trained_on.get("corpora") or [trained_on.get("corpus")]
     tested: list[str | None] = manifest.column("speaker")
     pairs = sorted(set(zip(manifest.column("corpus"), tested, strict=True)), key=str)
     apart = [[one is not None and one != here and bool({one, here} & ours) for one in theirs] for here, _ in pairs]
     if all(map(all, apart)):
-        return []
+        return [], []
     found = {  # {what the model calls a speaker that may be one of its own: what the manifest calls it}
         f"{one}/{name}" if len(theirs) > 1 else str(name): str(name)
         for (_, name), row in zip(pairs, apart, strict=True)
@@ -199,11 +205,11 @@ def _seen_speakers(model: UndertoneModel, manifest: Manifest) -> list[str]:
         trained = set(trained_on.get("speaker_hashes", []))
         keys = hash_speakers(keys, str(trained_on.get("manifest_hash"))) if trained else keys
     if both := sorted({name for name, key in zip(found.values(), keys, strict=True) if key in trained}):
-        return [f"the model was trained on speakers {listed(both)} of this corpus"]
+        return [f"the model was trained on speakers {listed(both)} of this corpus"], []
     if None in tested or trained_on.get("unknown_speakers") or not trained:
         side = "test" if None in tested else "training"
-        return [f"it is not known whether the model was trained on these speakers: {side} utterances have none"]
-    return []
+        return [f"it is not known whether the model was trained on these speakers: {side} utterances have none"], []
+    return [], []
 
 
 def _unknown_labels(tasks: Sequence[Task], corpus: str, utterances: Sequence[Utterance]) -> list[str]:
@@ -237,19 +243,6 @@ def _unknown_labels(tasks: Sequence[Task], corpus: str, utterances: Sequence[Utt
 EMOTION = "emotion"  # what votes are about
 
 
-def parse_map(text: str) -> dict[str, str]:
-    """`joy=happy,anger=angry` -> {corpus' label: model's label}; each corpus' label once."""
-    mapping: dict[str, str] = {}
-    for part in text.split(","):
-        ours, equals, model = (word.strip() for word in part.partition("="))
-        if not (ours and equals and model) or "=" in model:
-            raise ValueError(f"--map needs CORPUS_LABEL=MODEL_LABEL,... such as joy=happy,anger=angry; got {text!r}.")
-        if ours in mapping:
-            raise ValueError(f"--map gives {ours!r} of the corpus two labels: {text!r}.")
-        mapping[ours] = model
-    return mapping
-
-
 def parse_labels(text: str) -> tuple[str, ...]:
     """`angry, happy` -> (angry, happy)."""
     return tuple(word.strip() for word in text.split(",") if word.strip())
@@ -274,7 +267,7 @@ def relabel(utterances: Sequence[Utterance], task: Task, mapping: Mapping[str, s
     ]
     if task.name != EMOTION:
         return renamed
-    return [one if one.votes is None else replace(one, votes=sum_votes(one.votes, mapping)) for one in renamed]
+    return [one if one.votes is None else replace(one, votes=sum_votes(one.votes.items(), mapping)) for one in renamed]
 
 
 def restrict(predictions: Predictions, task: Task, labels: Sequence[str]) -> Predictions:

@@ -66,10 +66,12 @@ def frozen_source(
     needed: Kind = needed_states(config.head, config.layer_norm) if config.mode == "frozen" else "frames"
 
     def read() -> str | None:
+        """The choice of an earlier start; the lock is held from here on."""
         lock.acquire()
         return str(read_record(path, kind=str)["kind"]) if path.is_file() else None
 
     def affordable() -> str:
+        """What fits into the budget, said where that is nothing."""
         need, budget = _room(config, upstream, utterances, needed, display)
         if need <= budget:
             return needed

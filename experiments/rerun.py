@@ -10,9 +10,8 @@ import numpy as np
 from undertone.common.console import Display
 from undertone.experiments.crossval import crossval, train
 from undertone.experiments.run_folder import RunFolder
-from undertone.scoring.compare import signed
 from undertone.scoring.predictions import Predictions
-from undertone.scoring.results import METRICS, number, only_fold
+from undertone.scoring.results import METRICS, number, only_fold, signed
 from undertone.training.config import RunConfig
 
 HEADER = ["Task", "Metric", "Before", "Again", "Difference"]

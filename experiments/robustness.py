@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -20,7 +19,7 @@ from undertone.audio.augment import (
     room_response,
     white_noise,
 )
-from undertone.audio.channel import CODECS, Codec, band_limited, clipped_level, through_codec
+from undertone.audio.channel import CODECS, band_limited, clipped_level, through_codec
 from undertone.audio.read import read_audio
 from undertone.common.console import Display
 from undertone.corpora.manifest import Manifest, Utterance
@@ -29,10 +28,10 @@ from undertone.downstream.model import UndertoneModel
 from undertone.downstream.network import LiveModel
 from undertone.downstream.task import Task
 from undertone.experiments.run_folder import RunFolder
-from undertone.scoring.compare import paired, signed
+from undertone.scoring.compare import paired
 from undertone.scoring.postprocess import apply_chains
 from undertone.scoring.predictions import Predictions
-from undertone.scoring.results import MAIN, METRICS, number, per_gender, score, to_json
+from undertone.scoring.results import MAIN, METRICS, ends_text, number, per_gender, score, signed, to_json
 from undertone.training.accelerator import make_accelerator
 from undertone.training.prediction_loop import predict_and_embed
 from undertone.training.seeding import generator_of
@@ -110,43 +109,34 @@ def changes(
             for name, some in noises.items()
             for snr in snrs
         },
-        "codec": {name: partial(_coded, sample_rate=sample_rate, codec=codec) for name, codec in CODECS.items()},
+        "codec": {name: _without_chance(through_codec, sample_rate, codec) for name, codec in CODECS.items()},
         "band": {
-            name: partial(_limited, sample_rate=sample_rate, low=low, high=high)
+            name: _without_chance(band_limited, sample_rate, low, high)
             for name, (low, high) in BANDS.items()
             if high < sample_rate / 2
         },
-        "gain": {f"{gain:+d} dB": partial(_gained, gain_db=gain) for gain in GAINS},
-        "speed": {f"x {factor:g}": partial(_faster, sample_rate=sample_rate, factor=factor) for factor in SPEEDS},
+        "gain": {f"{gain:+d} dB": _without_chance(clipped_level, gain) for gain in GAINS},
+        "speed": {f"x {factor:g}": _without_chance(change_speed, factor, sample_rate) for factor in SPEEDS},
         "reverb": {f"{one:g} s": partial(_reverberant, sample_rate=sample_rate, reverb_s=one) for one in REVERBS},
     }
     return {(kind, name): change for kind in KINDS if kind in kinds for name, change in found[kind].items()}
 
 
 def _noisy(wave: Tensor, generator: torch.Generator, noises: Sequence[Tensor], snr_db: float) -> Tensor:
+    """Noise at a ratio: a segment of one of the recordings, or white noise where there are none."""
     if not noises:
         return add_noise(wave, white_noise(len(wave), generator), snr_db)
     chosen = noises[int(torch.randint(len(noises), (1,), generator=generator))]
     return add_noise(wave, noise_of_length(chosen, len(wave), generator), snr_db)
 
 
-def _coded(wave: Tensor, _: torch.Generator, sample_rate: int, codec: Codec) -> Tensor:
-    return through_codec(wave, sample_rate, codec)
-
-
-def _limited(wave: Tensor, _: torch.Generator, sample_rate: int, low: float, high: float) -> Tensor:
-    return band_limited(wave, sample_rate, low, high)
-
-
-def _gained(wave: Tensor, _: torch.Generator, gain_db: float) -> Tensor:
-    return clipped_level(wave, gain_db)
-
-
-def _faster(wave: Tensor, _: torch.Generator, sample_rate: int, factor: float) -> Tensor:
-    return change_speed(wave, factor, sample_rate)
+def _without_chance(change: Callable[..., Tensor], *settings: Any) -> Change:
+    """A change of (N,) samples with these settings, in which nothing is random."""
+    return lambda wave, _: change(wave, *settings)
 
 
 def _reverberant(wave: Tensor, generator: torch.Generator, sample_rate: int, reverb_s: float) -> Tensor:
+    """A simulated room, drawn for each utterance."""
     return reverberate(wave, room_response(reverb_s, sample_rate, generator))
 
 
@@ -225,13 +215,12 @@ def robustness_table(tested: Mapping[str, Any]) -> tuple[list[str], list[str], l
     genders = list(clean["per_gender"])
     rows = []
     for entry in tested["conditions"]:
-        low, high = entry.get("ci95", (None, None))
         rows.append(
             [
                 f"{entry['kind']}: {entry['name']}" if entry["kind"] != CLEAN else CLEAN,
                 number(metric, entry["metrics"][metric]),
                 signed(metric, entry["difference"]) if entry["kind"] != CLEAN else "",
-                f"{signed(metric, low)} – {signed(metric, high)}" if low is not None and not math.isnan(low) else "",
+                ends_text(metric, entry.get("ci95"), signed),
                 *(number(metric, entry["per_gender"].get(gender)) for gender in genders),
             ]
         )

@@ -27,7 +27,7 @@ from undertone.experiments.probe import leakage
 from undertone.experiments.run import Run, Training
 from undertone.experiments.run_folder import TRAINING
 from undertone.experiments.sweep import TRIED, WEIGHTS, chosen_trials, combine
-from undertone.scoring.calibration import as_dicts, calibrate
+from undertone.scoring.calibration import calibrate
 from undertone.scoring.postprocess import postprocess
 from undertone.training.accelerator import accelerator_of, finish_tracker, first_decides, start_tracker
 from undertone.training.config import trials
@@ -243,11 +243,14 @@ def write_fold(
     predictions, embeddings = predict_and_embed(
         module, *settings, training.test, accelerator, config.batch_size, fold.name
     )
+    has_classes = any(task.has_classes for task in run.tasks)
+    calibrates = has_classes and not set(fold.dev) & {item.id for item in learned}  # dev it was not trained on
+    if config.postprocess or calibrates:
+        on_dev, _ = predict_and_embed(module, *settings, training.dev, accelerator, config.batch_size)
     predictions = replace(predictions, speakers=[run.manifest.speaker_names[name] for name in predictions.ids])
     if config.postprocess:
-        on_dev, _ = predict_and_embed(module, *settings, training.dev, accelerator, config.batch_size)
         predictions, found["postprocess"] = postprocess(config.postprocess, on_dev, predictions)
-    found["calibration"] = _calibration(training, module, learned, accelerator)
+    found["calibration"] = calibrate(on_dev) if calibrates else {}
     finish_tracker(accelerator)
     if accelerator.is_main_process:
         training.save(module, learned, folder / "model")
@@ -276,17 +279,6 @@ def write_fold(
         for name in TRAINING:
             remove_folder(folder / name)
     accelerator.wait_for_everyone()
-
-
-def _calibration(
-    training: Training, module: Module, learned: Sequence[Utterance], accelerator: Accelerator
-) -> dict[str, Any]:
-    """What dev says about the confidence of each task; nothing where the module was trained on dev as well."""
-    if not training.dev or {item.id for item in training.dev} & {item.id for item in learned}:
-        return {}
-    settings = (training.run.tasks, training.source, training.dev, accelerator, training.config.batch_size)
-    on_dev, _ = predict_and_embed(module, *settings)
-    return as_dicts(calibrate(on_dev))
 
 
 def _selected_by(training: Training, trained: Trained) -> dict[str, str]:

@@ -13,10 +13,9 @@ included; `audio-classification` the first one. No code from a repository is run
 
 from transformers import AutoFeatureExtractor, Wav2Vec2FeatureExtractor
 
-from undertone.downstream.config import UndertoneConfig
+from undertone.downstream.config import UndertoneConfig, UndertoneRunConfig
 from undertone.downstream.model import UndertoneModel
 from undertone.hub.pipeline import SpeechEmotionPipeline
-from undertone.hub.run_folder import UndertoneRunConfig
 
 __all__ = ["SpeechEmotionPipeline", "UndertoneConfig", "UndertoneModel", "UndertoneRunConfig"]
 

@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, cast
 
-import torch
 from torch import Tensor
 from transformers import AudioClassificationPipeline, AutoModelForAudioClassification
 from transformers.pipelines import PIPELINE_REGISTRY
 
-from undertone.downstream.head import task_output
+from undertone.downstream.head import readable, task_output
 from undertone.downstream.model import UndertoneModel, utterance_logits
-from undertone.upstream.types import WaveBatch
 
 TASK = "speech-emotion-recognition"
 
@@ -49,21 +47,14 @@ class SpeechEmotionPipeline(AudioClassificationPipeline):
     def _forward(self, model_inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:  # type: ignore[override]
         """{task: (B, C) probabilities or values}."""
         model = cast(UndertoneModel, self.model)
-        samples, mask = model_inputs["input_values"].float(), model_inputs.get("attention_mask")
-        lengths = torch.full(samples.shape[:1], samples.shape[1]) if mask is None else mask.sum(1)
-        output = model.head_output(WaveBatch(samples, lengths.to(samples.device), model.sample_rate))
+        batch = model.wave_batch(model_inputs["input_values"], model_inputs.get("attention_mask"))
+        output = model.head_output(batch)
         return {task.name: task_output(task, utterance_logits(output, task.name)) for task in model.tasks}
 
     def postprocess(self, model_outputs: Mapping[str, Tensor]) -> dict[str, Any]:  # type: ignore[override]
         """One recording's entry of every task."""
-        found: dict[str, Any] = {}
-        for task in cast(UndertoneModel, self.model).tasks:
-            scores = model_outputs[task.name][0].tolist()
-            if task.has_classes:
-                best = max(range(len(scores)), key=scores.__getitem__)
-                entry = {"label": task.labels[best], "scores": dict(zip(task.labels, scores, strict=True))}
-            found[task.name] = entry if task.has_classes else scores[0]
-        return found
+        tasks = cast(UndertoneModel, self.model).tasks
+        return {task.name: readable(task, model_outputs[task.name][0].tolist()) for task in tasks}
 
 
 PIPELINE_REGISTRY.register_pipeline(TASK, SpeechEmotionPipeline, pt_model=AutoModelForAudioClassification, type="audio")

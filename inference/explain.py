@@ -41,7 +41,7 @@ class Explanation:
         gap: `score` minus that of a clip whose frames are all zero, minus the sum of the attributions: the error of the
             integral.
         layer_weights: (L,) float32 of the layer sum; None of an upstream with one layer.
-        no_speech: why the detector hears no speech, which is explained all the same; None where it hears some.
+        no_speech: why `predict` would give no prediction, which is explained all the same; None where it would.
     """
 
     file: str
@@ -74,7 +74,7 @@ def explain(
 
     The gradients are those of the head and the layer sum with respect to the hidden states, from a baseline of zeros,
     summed over layers and features. So every upstream with frames has them, frozen or not; a frame of a transformer
-    also holds what it heard around it. The score is the logit of the class above the mean logit of all classes, to
+    also holds what is around it. The score is the logit of the class above the mean logit of all classes, to
     which adding the same to all logits makes no difference, or the value.
 
     Args:

@@ -1,4 +1,4 @@
-"""What `Predictor.predict` returns, and the same as flat columns, JSON, CSV and HTML."""
+"""What `Predictor.predict` returns, and the same as flat columns, and as cells of JSON, CSV and HTML."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ ATTENTION = "attention"  # key of the frames' weights
 EMBEDDING = "embedding"  # key of the vector that the outputs are computed from
 VECTORS = (ATTENTION, EMBEDDING)  # which no table shows
 NO_SPEECH = "no_speech"  # key of the reason for which there is no prediction
-FIXED = ("file", "start", "end", "channel", "speaker", "duration", *VECTORS, NO_SPEECH, "error")
+REASONS = (NO_SPEECH, "error")  # in place of all tasks
+FIXED = ("file", "start", "end", "channel", "speaker", "duration", *VECTORS, *REASONS)
 """Keys of a prediction that are not tasks; a task with such a name gets a trailing `_`."""
 FORMULA = ("=", "+", "-", "@", "\t", "\r", "'")
 _CONTROL = {code: f"\\u{code:04x}" for code in range(127, 160)}  # JSON escapes those below 32 itself
@@ -44,11 +45,20 @@ class Predictions(list[Prediction]):
 
     def _repr_html_(self) -> str:
         """What a notebook shows: a row a recording, with labels, probabilities and values."""
-        rows = [{name: cell(value) for name, value in row.items() if name not in VECTORS} for row in self]
-        names = list(dict.fromkeys(name for row in rows for name in row))
-        lines = ["".join(f"<th>{escape(name)}</th>" for name in names)]
-        lines += ["".join(f"<td>{escape(row.get(name, ''))}</td>" for name in names) for row in rows]
-        return f"<table>{''.join(f'<tr>{line}</tr>' for line in lines)}</table>"
+        return html_table([{name: cell(value) for name, value in row.items() if name not in VECTORS} for row in self])
+
+
+def task_key(name: str) -> str:
+    """The key of the task `name` in a prediction."""
+    return free_name(name, *FIXED)
+
+
+def html_table(rows: Sequence[Mapping[str, str]]) -> str:
+    """A table with a column for every key."""
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    lines = ["".join(f"<th>{escape(name)}</th>" for name in names)]
+    lines += ["".join(f"<td>{escape(row.get(name, ''))}</td>" for name in names) for row in rows]
+    return f"<table>{''.join(f'<tr>{line}</tr>' for line in lines)}</table>"
 
 
 def facts_as_html(facts: Mapping[str, str]) -> str:
@@ -60,28 +70,6 @@ def facts_as_html(facts: Mapping[str, str]) -> str:
 def to_json(value: Any, indent: int | None = None) -> str:
     """JSON without terminal control characters; what JSON has no form for, such as a date, is text."""
     return json.dumps(value, indent=indent, ensure_ascii=False, default=str).translate(_CONTROL)
-
-
-def as_json(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Indented JSON of what `Predictor.predict` returned, without terminal control characters."""
-    return to_json(rows, 2) + "\n"
-
-
-def as_csv(rows: Sequence[Mapping[str, Any]]) -> str:
-    """One line per file: `file,duration,emotion,emotion_angry,...,arousal`, and `error` if any file has one.
-
-    Values per frame are averaged; the attention and embeddings are JSON. A name or label that a spreadsheet would
-    interpret as a formula (it begins with = + - @, a tab or a carriage return) or that begins with ' is prefixed with
-    ', as OWASP advises: remove one leading ' from each text when reading the file.
-
-    Args:
-        rows: what `Predictor.predict` returned.
-    """
-    flat_rows = [flat(row) for row in rows]
-    names = dict.fromkeys(name for row in flat_rows for name in row)
-    columns = [*(name for name in names if name != "error"), *(["error"] if "error" in names else [])]
-    lines = [csv_line(map(no_formula, columns))]
-    return "".join([*lines, *(csv_line(as_text(row.get(name)) for name in columns) for row in flat_rows)])
 
 
 def csv_line(cells: Iterable[str]) -> str:

@@ -20,20 +20,18 @@ from undertone.common.hub_client import find_model, model_settings
 from undertone.downstream.model import UndertoneModel
 from undertone.downstream.task import Task
 from undertone.downstream.transformers_model import TransformersModel, is_foreign
-from undertone.inference.format import Prediction, Predictions
+from undertone.inference.format import Prediction, Predictions, facts_as_html
 from undertone.inference.recordings import Recording, as_recording, recordings_of
 from undertone.inference.stream import Stream
 from undertone.inference.timeline import Timeline
-from undertone.inference.waves import Extras, predict_waves
+from undertone.inference.waves import Extras, Found, batch_limit, predict_waves
 from undertone.inference.windows import predict_windows
 from undertone.upstream.execution import MOST, TooLittleMemory, packed, side_by_side
 
-BATCH_SECONDS = 60.0  # padded audio in a batch on an accelerator
 PACKED_FROM = 60.0  # seconds of audio from which packing the weights saves more time than it takes
 WINDOW = 256  # recordings that are looked at together to make batches of like length
 
 Job = tuple[int, Recording]
-Result = Prediction | AudioError | TooLittleMemory
 
 
 def load_model(
@@ -52,7 +50,7 @@ def load_model(
             trained, or of any audio-classification model of transformers (see `TransformersModel`).
         fold: for a run, the model of this fold instead of the one trained on all speakers.
         revision: for a Hub id, the branch, tag or commit.
-        device: None: a GPU if there is one.
+        device: cpu, cuda, cuda:1; None or auto: a GPU if there is one.
         allow: packages whose classes the model's config may name (`my_pkg` for the head `my_pkg.heads:MyHead`).
         any_sound: predict what is no speech too, instead of giving a reason (`undertone.audio.speech`); None: as the
             model's `config.speech_only` says.
@@ -73,7 +71,8 @@ def load_model(
 
 def _device(device: str | torch.device | None) -> torch.device:
     try:
-        chosen = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        best = "cuda" if torch.cuda.is_available() else "cpu"
+        chosen = torch.device(best if device in (None, "auto") else device)
     except RuntimeError as error:
         raise ValueError(f"device={device!r} is not a torch device. Use 'cpu', 'cuda' or 'cuda:1'.") from error
     if chosen.type == "cuda" and (chosen.index or 0) >= torch.cuda.device_count():
@@ -114,8 +113,6 @@ class Predictor:
 
     def _repr_html_(self) -> str:
         """What a notebook shows."""
-        from undertone.inference.format import facts_as_html
-
         return facts_as_html(self._facts())
 
     def _facts(self) -> dict[str, str]:
@@ -176,7 +173,7 @@ class Predictor:
             ['duration', 'embedding', 'emotion', 'gender']
         """
         recordings = recordings_of(inputs, sample_rate)
-        limit = self._limit(batch_seconds)
+        limit = batch_limit(self.model, batch_seconds)
         with packed(self.model) if self._is_long(recordings) else nullcontext():
             return Predictions(self._each(recordings, limit, strict, Extras(attention, embeddings)))
 
@@ -201,7 +198,7 @@ class Predictor:
             call.wav
         """
         recordings = recordings_of(inputs, sample_rate)
-        return self._each(recordings, self._limit(batch_seconds), strict, Extras(attention, embeddings))
+        return self._each(recordings, batch_limit(self.model, batch_seconds), strict, Extras(attention, embeddings))
 
     def predict_wave(self, samples: np.ndarray | Tensor | Sequence[float], sample_rate: int) -> Prediction:
         """The prediction for samples in memory.
@@ -228,7 +225,6 @@ class Predictor:
         channels: str = "mean",
         segments: str | PathLike[str] | Iterable[Any] | None = None,
         batch_seconds: float | None = None,
-        any_sound: bool | None = None,
     ) -> Timeline:
         """Predictions over the time of a recording of any length, in bounded memory: a row for each window.
 
@@ -246,25 +242,14 @@ class Predictor:
             channels=channels,
             segments=segments,
             batch_seconds=batch_seconds,
-            any_sound=self.any_sound if any_sound is None else any_sound,
+            any_sound=self.any_sound,
         )
         with packed(self.model) if self.model.device.type == "cpu" else nullcontext():
             return Timeline(str(file), self.tasks, list(rows))
 
-    def stream(
-        self, sample_rate: int, *, window: float | None = None, hop: float | None = None, any_sound: bool | None = None
-    ) -> Stream:
+    def stream(self, sample_rate: int, *, window: float | None = None, hop: float | None = None) -> Stream:
         """A `Stream`: push samples as they come, get the windows of `predict_long`."""
-        anything = self.any_sound if any_sound is None else any_sound
-        return Stream(self.model, sample_rate, window=window, hop=hop, any_sound=anything)
-
-    def _limit(self, batch_seconds: float | None) -> float:
-        """Seconds of a batch; 0: each recording alone."""
-        if batch_seconds is None:
-            return 0.0 if self.model.device.type == "cpu" else BATCH_SECONDS
-        if not (isinstance(batch_seconds, int | float) and batch_seconds >= 0):
-            raise ValueError(f"batch_seconds={batch_seconds!r} must be seconds, 0 or more, or None.")
-        return float(batch_seconds)
+        return Stream(self.model, sample_rate, window=window, hop=hop, any_sound=self.any_sound)
 
     def _is_long(self, recordings: Iterable[Recording]) -> bool:
         """Whether this is so much audio on a CPU that packing the weights pays; an iterator's length is not known."""
@@ -288,7 +273,7 @@ class Predictor:
                 yield waiting.pop(turn)
                 turn += 1
 
-    def _results(self, recordings: Iterable[Recording], limit: float, extras: Extras) -> Iterator[tuple[Job, Result]]:
+    def _results(self, recordings: Iterable[Recording], limit: float, extras: Extras) -> Iterator[tuple[Job, Found]]:
         """Each recording with its prediction or error; threads read, and on a CPU compute, the next batches."""
         jobs = _batches(enumerate(recordings), limit)
         first = list(islice(jobs, 2))
@@ -299,7 +284,7 @@ class Predictor:
             return
         at_work = Semaphore(MOST)
 
-        def work(twin: UndertoneModel | TransformersModel, batch: Sequence[Job]) -> list[Result]:
+        def work(twin: UndertoneModel | TransformersModel, batch: Sequence[Job]) -> list[Found]:
             with at_work:
                 return Predictor(twin, any_sound=self.any_sound)._predict_read(self._read(batch), extras)
 
@@ -317,7 +302,7 @@ class Predictor:
     def _read(self, batch: Sequence[Job]) -> list[Tensor | AudioError]:
         return [recording.wave(self.model.upstream) for _, recording in batch]
 
-    def _predict_read(self, waves: list[Tensor | AudioError], extras: Extras) -> list[Result]:
+    def _predict_read(self, waves: list[Tensor | AudioError], extras: Extras) -> list[Found]:
         """A prediction for each wave of a batch; errors stay."""
         found = [wave for wave in waves if isinstance(wave, Tensor)]
         predictions = iter(predict_waves(self.model, found, extras, self.any_sound))

@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from undertone.audio.read import AudioError, resampled
+from undertone.audio.read import RATES, AudioError, resampled
 from undertone.downstream.model import UndertoneModel
 from undertone.downstream.transformers_model import TransformersModel
 from undertone.inference.format import Prediction
+from undertone.inference.recordings import MOST_CHANNELS
 from undertone.inference.waves import predict_waves
 from undertone.inference.windows import window_row, window_seconds
 
@@ -47,8 +48,8 @@ class Stream:
         hop: float | None = None,
         any_sound: bool = False,
     ) -> None:
-        if isinstance(sample_rate, bool) or not isinstance(sample_rate, int) or not 1_000 <= sample_rate <= 768_000:
-            raise ValueError(f"sample_rate={sample_rate!r} must be a whole number of Hz, 1,000 to 768,000.")
+        if not isinstance(sample_rate, int) or not RATES[0] <= sample_rate <= RATES[1]:
+            raise ValueError(f"sample_rate={sample_rate!r} must be a whole number of Hz, {RATES[0]} to {RATES[1]}.")
         seconds, step, _ = window_seconds(model, window, hop)
         self.model, self.sample_rate, self.any_sound = model, sample_rate, any_sound
         self._window, self._hop = max(1, round(seconds * sample_rate)), max(1, round(step * sample_rate))
@@ -90,12 +91,6 @@ class Stream:
         self._closed = True
         return [self._predict()] if self._first + self._held > self._given else []
 
-    def __enter__(self) -> Stream:
-        return self
-
-    def __exit__(self, *_: Any) -> None:
-        self._closed = True
-
     def run(self, pieces: Iterator[np.ndarray]) -> Iterator[Prediction]:
         """Push every piece, then close."""
         for piece in pieces:
@@ -121,7 +116,7 @@ def _mono(samples: Any) -> np.ndarray:
         raise ValueError(f"push() takes (N,) floats in [-1, 1], got a {type(samples).__name__}.") from error
     if array.size == 0 and array.ndim == 1:
         return np.zeros(0, np.float32)
-    if array.ndim not in (1, 2) or array.dtype.kind != "f" or (array.ndim == 2 and array.shape[1] > 64):
+    if array.ndim not in (1, 2) or array.dtype.kind != "f" or (array.ndim == 2 and array.shape[1] > MOST_CHANNELS):
         raise ValueError(
             f"push() takes (N,) or (N, channels) floats in [-1, 1], got shape {array.shape} of {array.dtype}. "
             f"Divide 16 bit integers by 32768."

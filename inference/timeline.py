@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import base64
+import bisect
 import html
 import io
+import itertools
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,15 +15,15 @@ from typing import TYPE_CHECKING, Any
 
 from undertone.common.discovery import nearest
 from undertone.common.files import atomic_path
-from undertone.downstream.task import Task, free_name
-from undertone.inference.format import FIXED, as_csv, flat, to_json
+from undertone.downstream.task import Task
+from undertone.inference.format import NO_SPEECH, flat, html_table, task_key, to_json
+from undertone.inference.write import Writer, as_csv
 
 if TYPE_CHECKING:
     import pandas
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-REASONS = ("no_speech", "error")
 _COLOURS = ("#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377", "#bbbbbb", "#000000")  # Tol's bright
 
 
@@ -53,7 +56,8 @@ class Timeline:
 
     def __repr__(self) -> str:
         end = max((row["end"] for row in self.rows), default=0.0)
-        return f"Timeline({self.file!r}, {len(self)} windows, {end:.1f} s, tasks: {', '.join(map(_key, self.tasks))})"
+        tasks = ", ".join(task.name for task in self.tasks)
+        return f"Timeline({self.file!r}, {len(self)} windows, {end:.1f} s, tasks: {tasks})"
 
     def to_pandas(self) -> pandas.DataFrame:
         """One row a window, with the columns `start, end, channel, speaker, TASK, TASK_LABEL, ..., no_speech, error`.
@@ -66,8 +70,8 @@ class Timeline:
         return pandas.DataFrame([flat(row) for row in self.rows])
 
     def to_csv(self) -> str:
-        """A line for each window, with the columns of `to_pandas`."""
-        return as_csv(self.rows)
+        """A line for each window, as `undertone predict --window` writes it: `file` and the columns of `to_pandas`."""
+        return as_csv({"file": self.file} | row for row in self.rows)
 
     def to_jsonl(self) -> str:
         """A JSON object a line, with `file` and a row's entries."""
@@ -88,7 +92,7 @@ class Timeline:
             if row.get("speaker") is None:
                 continue
             label, score = "<NA>", "<NA>"
-            if task is not None and (entry := row.get(_key(task))) is not None:
+            if task is not None and (entry := row.get(task_key(task.name))) is not None:
                 label, score = _word(entry["label"]), f"{entry['scores'][entry['label']]:.3f}"
             times = f"{row['start']:.3f} {row['end'] - row['start']:.3f}"
             name = f"{_word(Path(self.file).stem)} {row.get('channel', 1)}"
@@ -101,12 +105,10 @@ class Timeline:
         """A page that needs no other file: the picture, and the table of all windows below it."""
         picture = io.BytesIO()
         self.plot().savefig(picture, format="png", dpi=120)
-        columns, lines = _cells([flat(row) for row in self.rows])
-        head = "".join(f"<th>{html.escape(name)}</th>" for name in columns)
-        body = "\n".join("<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in line) + "</tr>" for line in lines)
+        table = html_table([{name: _text(value) for name, value in flat(row).items()} for row in self.rows])
         title = html.escape(Path(self.file).name)
         image = base64.b64encode(picture.getvalue()).decode()
-        return _PAGE.format(title=title, count=len(self), image=image, head=head, body=body)
+        return _PAGE.format(title=title, count=len(self), image=image, table=table)
 
     def save(self, path: str | Path) -> None:
         """Write the timeline, atomically, as the ending says: .csv, .jsonl, .rttm, .png or .html.
@@ -133,8 +135,8 @@ class Timeline:
     def plot(self) -> Figure:
         """A picture: a panel for each task with classes, its probabilities over time, and one for all values.
 
-        What is no speech is grey, a window of which the model is unsure is pale; speakers stand on top. Channels have
-        panels of their own.
+        A window stands for the time that is nearest to its middle, which is grey where there is no speech and yellow
+        where the model is unsure. Speakers stand on top; channels have panels of their own.
 
         Raises:
             ValueError: there is no window to show.
@@ -162,7 +164,7 @@ class Timeline:
                 _draw_speakers(next(places), rows, speakers, f"speaker{suffix}")
             for tasks in panels:
                 _draw_panel(next(places), rows, tasks, suffix)
-        axes[-1].set_xlabel("time / s" if self.rows[-1]["end"] < 600 else "time / h:min:s")
+        axes[-1].set_xlabel("time (s)" if self.rows[-1]["end"] < 600 else "time (h:min:s)")
         if self.rows[-1]["end"] >= 600:
             axes[-1].xaxis.set_major_formatter(_clock)
         axes[0].set_xlim(self.rows[0]["start"], max(row["end"] for row in self.rows))
@@ -170,9 +172,29 @@ class Timeline:
         return figure
 
 
-def _key(task: Task) -> str:
-    """The key of a task in a row."""
-    return free_name(task.name, *FIXED)
+class TimelineWriter(Writer):
+    """The windows of one recording as a file of a `Timeline`, written at the end.
+
+    Args:
+        path: see `Timeline.save`.
+        tasks: of the model.
+    """
+
+    def __init__(self, path: Path, tasks: tuple[Task, ...]) -> None:
+        self.path, self.tasks = path, tasks
+        self.file = ""
+        self.rows: list[dict[str, Any]] = []
+
+    def write(self, row: Mapping[str, Any], cells: Mapping[str, Any]) -> None:
+        """See `Writer.write`."""
+        self.file = row["file"]
+        if "start" in row:  # else the recording could not be opened
+            self.rows.append({name: value for name, value in row.items() if name != "file"})
+
+    def close(self) -> None:
+        """See `Writer.close`."""
+        if self.rows:
+            Timeline(self.file, self.tasks, self.rows).save(self.path)
 
 
 def _word(text: str) -> str:
@@ -184,18 +206,8 @@ def _clock(seconds: float, _: int) -> str:
     return f"{whole // 3600}:{whole % 3600 // 60:02}:{whole % 60:02}"
 
 
-def _cells(rows: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[str]]]:
-    """Columns and the text of every cell."""
-    columns = list(dict.fromkeys(name for row in rows for name in row))
-
-    def text(value: Any) -> str:
-        return f"{value:.3f}" if isinstance(value, float) else "" if value is None else str(value)
-
-    return columns, [[text(row.get(name)) for name in columns] for row in rows]
-
-
-def _middle(row: Mapping[str, Any]) -> float:
-    return float(row["start"] + row["end"]) / 2
+def _text(value: Any) -> str:
+    return f"{value:.3f}" if isinstance(value, float) else "" if value is None else str(value)
 
 
 def _draw_speakers(axes: Axes, rows: Sequence[Mapping[str, Any]], speakers: Sequence[str], title: str) -> None:
@@ -210,10 +222,10 @@ def _draw_speakers(axes: Axes, rows: Sequence[Mapping[str, Any]], speakers: Sequ
 def _draw_panel(axes: Axes, rows: Sequence[Mapping[str, Any]], tasks: Sequence[Task], suffix: str) -> None:
     """Lines over time; gaps where there is no prediction."""
     nan = float("nan")
-    times = [_middle(row) for row in rows]
+    times = [(row["start"] + row["end"]) / 2 for row in rows]
     number = 0
     for task in tasks:
-        found = [row.get(_key(task)) for row in rows]
+        found = [row.get(task_key(task.name)) for row in rows]
         for label in task.labels if task.has_classes else (task.name,):
             if task.has_classes:
                 heights = [nan if entry is None else entry["scores"][label] for entry in found]
@@ -224,18 +236,30 @@ def _draw_panel(axes: Axes, rows: Sequence[Mapping[str, Any]], tasks: Sequence[T
             marker = "." if len(rows) < 200 else ""
             axes.plot(times, heights, style, color=colour, label=label.replace("$", r"\$"), lw=1.3, marker=marker)
             number += 1
-        for row, entry in zip(rows, found, strict=True):
-            if isinstance(entry, Mapping) and entry.get("unsure"):
-                axes.axvspan(row["start"], row["end"], color="#f4e7b5", lw=0, alpha=0.5, zorder=0)
-    for row in rows:
-        if any(reason in row for reason in REASONS):
-            axes.axvspan(row["start"], row["end"], color="#dddddd", lw=0, alpha=0.5, zorder=0)
+        unsure = [isinstance(entry, Mapping) and entry.get("unsure", False) for entry in found]
+        _shade(axes, rows, unsure, "unsure", "#f4e7b5")
+    for reason, colour in ((NO_SPEECH, "#dddddd"), ("error", "#f3cfcf")):
+        _shade(axes, rows, [reason in row for row in rows], reason.replace("_", " "), colour)
     title = tasks[0].name if tasks[0].has_classes else "values"
     if tasks[0].has_classes:
         axes.set_ylim(0, 1)
     axes.set_ylabel(f"{title}{suffix}".replace("$", r"\$"), fontsize=9)
     axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=8, frameon=False)
     axes.grid(axis="x", color="#eeeeee")
+
+
+def _shade(axes: Axes, rows: Sequence[Mapping[str, Any]], chosen: Sequence[bool], label: str, colour: str) -> None:
+    """Colour the time that the chosen windows stand for; the legend names it."""
+    middles = sorted({(row["start"] + row["end"]) / 2 for row in rows})
+    edges = [-math.inf, *((one + next) / 2 for one, next in itertools.pairwise(middles)), math.inf]
+    spans = []
+    for row in itertools.compress(rows, chosen):
+        number = bisect.bisect_left(middles, (row["start"] + row["end"]) / 2)
+        start, end = max(row["start"], edges[number]), min(row["end"], edges[number + 1])
+        spans.append((start, end - start))
+    if spans:
+        across = axes.get_xaxis_transform()  # seconds, and 0 to 1 of the panel's height
+        axes.broken_barh(spans, (0, 1), transform=across, color=colour, lw=0, zorder=0, label=label)
 
 
 _PAGE = """<!doctype html>
@@ -249,12 +273,8 @@ table {{ border-collapse: collapse; font-size: .85rem }}
 th, td {{ padding: .15rem .6rem; text-align: right; border-bottom: 1px solid #e4e4e4; white-space: nowrap }}
 </style></head><body>
 <h1>{title}</h1>
-<p>{count} windows. Grey: no speech. Yellow: the model is unsure.</p>
+<p>{count} windows.</p>
 <img alt="Predictions over the time of {title}" src="data:image/png;base64,{image}">
-<details><summary>All windows</summary><div><table>
-<thead><tr>{head}</tr></thead>
-<tbody>
-{body}
-</tbody></table></div></details>
+<details><summary>All windows</summary><div>{table}</div></details>
 </body></html>
 """

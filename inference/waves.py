@@ -12,13 +12,15 @@ from torch import Tensor
 
 from undertone.audio.read import AudioError
 from undertone.audio.speech import no_speech
-from undertone.downstream.head import HeadOutput, task_output
+from undertone.downstream.head import HeadOutput, readable, task_output
 from undertone.downstream.model import UndertoneModel, utterance_logits
-from undertone.downstream.task import Task, free_name
 from undertone.downstream.transformers_model import TransformersModel
-from undertone.inference.format import ATTENTION, EMBEDDING, FIXED, NO_SPEECH, Prediction
+from undertone.inference.format import ATTENTION, EMBEDDING, NO_SPEECH, Prediction, task_key
 from undertone.upstream.execution import TooLittleMemory, in_halves
 from undertone.upstream.types import WaveBatch
+
+BATCH_SECONDS = 60.0  # padded audio in a batch on an accelerator
+ADVICE = "Cut it into windows: --window 5, or predict_long(file, window=5)."
 
 Found = Prediction | AudioError | TooLittleMemory
 
@@ -73,7 +75,17 @@ def predict_waves(
     return [prediction for wave in waves for prediction in predict_waves(model, [wave], extras)]
 
 
-ADVICE = "Cut it into windows: --window 5, or predict_long(file, window=5)."
+def batch_limit(model: UndertoneModel | TransformersModel, batch_seconds: float | None) -> float:
+    """Seconds of audio in a batch, with padding; 0: each clip alone, which is the default on a CPU.
+
+    Raises:
+        ValueError: `batch_seconds` is no number of seconds.
+    """
+    if batch_seconds is None:
+        return 0.0 if model.device.type == "cpu" else BATCH_SECONDS
+    if not (isinstance(batch_seconds, int | float) and batch_seconds >= 0):
+        raise ValueError(f"batch_seconds={batch_seconds!r} must be seconds, 0 or more, or None.")
+    return float(batch_seconds)
 
 
 def _predict_batch(model: UndertoneModel | TransformersModel, extras: Extras, waves: Sequence[Tensor]) -> list[Found]:
@@ -88,12 +100,12 @@ def _predict_batch(model: UndertoneModel | TransformersModel, extras: Extras, wa
             if not all(map(math.isfinite, scores)):
                 wrong.add(number)
                 continue
-            entry = _entry(task, scores)
+            entry = readable(task, scores)
             if calibration is not None and isinstance(entry, dict):
                 entry["unsure"] = max(scores) < calibration["unsure_below"]
             if task.level == "frame":
                 entry = _over_time(output, task.name, number, row["duration"], scores[0])
-            row[free_name(task.name, *FIXED)] = entry
+            row[task_key(task.name)] = entry
     for number, row in enumerate(rows):
         if extras.attention and output.attention is not None and number not in wrong:
             row[ATTENTION] = _attention(output, number, row["duration"])
@@ -103,15 +115,6 @@ def _predict_batch(model: UndertoneModel | TransformersModel, extras: Extras, wa
         AudioError("", "the model's scores for it are not finite numbers.") if number in wrong else row
         for number, row in enumerate(rows)
     ]
-
-
-def _entry(task: Task, scores: list[float]) -> dict[str, Any] | float:
-    if task.kind == "regression":
-        return scores[0]
-    return {
-        "label": task.labels[max(range(len(scores)), key=scores.__getitem__)],
-        "scores": dict(zip(task.labels, scores, strict=True)),
-    }
 
 
 def _frame_times(num_frames: int, duration: float) -> list[float]:

@@ -15,21 +15,19 @@ import torch
 from torch import Tensor
 
 from undertone.audio.batches import ahead
-from undertone.audio.read import AudioError, AudioInfo, audio_info, resampled
+from undertone.audio.read import AudioError, AudioInfo, audio_info, resampled, span_samples
 from undertone.audio.spans import Span, read_spans, windows
 from undertone.common.discovery import nearest
 from undertone.downstream.model import UndertoneModel
 from undertone.downstream.transformers_model import TransformersModel
-from undertone.inference.format import Prediction
-from undertone.inference.waves import predict_waves
-from undertone.upstream.execution import TooLittleMemory, side_by_side
+from undertone.inference.format import Prediction, mean_if_over_time
+from undertone.inference.waves import Found, batch_limit, predict_waves
+from undertone.upstream.execution import side_by_side
 
 WINDOW = 5.0  # seconds, of a model that does not say how long its training clips were
 LONGEST = 30.0  # seconds that such a model takes whole
 CHANNELS = ("mean", "split")
-BATCH_SECONDS = 60.0  # audio in a batch on an accelerator
 _COLUMNS = ("start", "end", "speaker")
-_SLACK = 0.01  # seconds that a table may reach past the end of its file
 
 Segment = tuple[float, float, str | None]
 
@@ -95,8 +93,9 @@ def predict_windows(
         task: prediction}`; in place of predictions `no_speech` or `error`, a reason. Values per frame are their mean.
 
     Raises:
-        AudioError: the file cannot be opened. What is damaged further on is an `error` of its rows.
-        ValueError: a window, a hop, channels or segments that cannot be.
+        AudioError: the file cannot be opened, or a segment is empty or outside it. What is damaged further on is an
+            `error` of its rows.
+        ValueError: a window, a hop, channels or a table of segments that cannot be.
     """
     seconds, step, longest = window_seconds(model, window, hop)
     if channels not in CHANNELS:
@@ -108,9 +107,7 @@ def predict_windows(
     parts = ([span] if span.last - span.first <= longest * rate else windows(span, *lengths) for span in whole)
     spans = heapq.merge(*parts, key=lambda span: span.first)
     split, named = channels == "split", any(span.speaker is not None for span in whole)
-    on_cpu = model.device.type == "cpu"
-    limit = batch_seconds if batch_seconds is not None else 0.0 if on_cpu else BATCH_SECONDS
-    batches = _batches(read_spans(path, spans, split), limit * rate)
+    batches = _batches(read_spans(path, spans, split), batch_limit(model, batch_seconds) * rate)
     to_rate, rows = model.sample_rate, info.channels if split else 1
 
     def prepare(batch: Sequence[_Read]) -> list[list[Tensor] | AudioError]:
@@ -121,7 +118,7 @@ def predict_windows(
             for _, found in batch
         ]
 
-    if on_cpu:
+    if model.device.type == "cpu":
         done = side_by_side(model, batches, lambda twin, batch: _predict(twin, prepare(batch), any_sound, rows))
     else:
         done = ((batch, _predict(model, waves, any_sound, rows)) for batch, waves in ahead(batches, prepare))
@@ -134,7 +131,6 @@ def predict_windows(
 
 
 _Read = tuple[Span, np.ndarray | AudioError]
-_Result = Prediction | AudioError | TooLittleMemory
 
 
 def _batches(spans: Iterator[_Read], most: float) -> Iterator[list[_Read]]:
@@ -154,23 +150,19 @@ def _batches(spans: Iterator[_Read], most: float) -> Iterator[list[_Read]]:
 
 def _predict(
     model: UndertoneModel | TransformersModel, waves: list[list[Tensor] | AudioError], any_sound: bool, channels: int
-) -> list[list[_Result]]:
+) -> list[list[Found]]:
     """The results of each span, one a channel."""
-    flat = [wave for channels in waves if not isinstance(channels, AudioError) for wave in channels]
+    flat = [wave for found in waves if not isinstance(found, AudioError) for wave in found]
     results = iter(predict_waves(model, flat, any_sound=any_sound))
     return [[found] * channels if isinstance(found, AudioError) else [next(results) for _ in found] for found in waves]
 
 
-def window_row(first: int, last: int, rate: int, found: _Result, facts: Mapping[str, Any]) -> Prediction:
+def window_row(first: int, last: int, rate: int, found: Found, facts: Mapping[str, Any]) -> Prediction:
     """The row of a window, from sample `first` to before `last`; `facts` are its channel and speaker."""
     row: Prediction = {"start": first / rate, "end": last / rate, **facts}
     if isinstance(found, ValueError):
         return row | {"error": found.reason if isinstance(found, AudioError) else str(found)}
-    return row | {key: _mean(value) for key, value in found.items() if key != "duration"}
-
-
-def _mean(value: Any) -> Any:
-    return value["mean"] if isinstance(value, Mapping) and "mean" in value else value
+    return row | {key: mean_if_over_time(value) for key, value in found.items() if key != "duration"}
 
 
 # ---- Segments.
@@ -198,10 +190,10 @@ def _segment(given: Any, where: str) -> Segment:
     values: list[Any] = [given.get(name) for name in _COLUMNS] if isinstance(given, Mapping) else [*given, None][:3]
     try:
         start, end = float(values[0]), float(values[1])
-    except (TypeError, ValueError, IndexError) as error:
-        raise ValueError(f"{where}: start and end must be seconds, got {values[:2]}.") from error
-    if not (0 <= start < end < math.inf):
-        raise ValueError(f"{where}: a segment needs 0 <= start < end, got {start:g} to {end:g} s.")
+    except (TypeError, ValueError, IndexError):
+        start = end = math.nan
+    if not (math.isfinite(start) and math.isfinite(end)):
+        raise ValueError(f"{where}: start and end must be seconds, got {values[:2]}.")
     return start, end, str(values[2]) if values[2] not in (None, "") else None
 
 
@@ -217,12 +209,7 @@ def _segments(
         where, segments = "segments", [_segment(one, f"segment {number}") for number, one in enumerate(given, 1)]
     if not segments:
         raise ValueError(f"{where}: there is no segment.")
-    late = [segment for segment in segments if segment[1] > info.duration + _SLACK or segment[0] >= info.duration]
-    if late:
-        start, end, _ = late[0]
-        raise ValueError(f"{where}: {start:g} to {end:g} s lies outside {path}, which lasts {info.duration:g} s.")
-    rate = info.sample_rate
     return [
-        Span(first, min(max(first + 1, round(end * rate)), info.num_samples), speaker)
-        for first, end, speaker in ((round(start * rate), end, speaker) for start, end, speaker in segments)
+        Span(*span_samples(path, info.num_samples, info.sample_rate, start, end), speaker)
+        for start, end, speaker in segments
     ]

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from undertone.inference.format import FIXED, as_text, cell, csv_line, flat, no_formula, to_json
+from undertone.common.files import atomic_path
+from undertone.inference.format import FIXED, REASONS, as_text, cell, csv_line, flat, no_formula, to_json
 
 Emit = Callable[[str], object]  # takes a piece of text: a whole line or several
 PREDICTED = "predicted_"  # before the name of what a table has a column of already
@@ -65,11 +66,8 @@ class TableWriter(_WithHeader):
 
     def begin(self, row: Mapping[str, Any], cells: Mapping[str, Any]) -> None:
         """See `_WithHeader`."""
-        from rich.cells import cell_len
-
-        self.length = cell_len
         self.tasks = [name for name in row if name not in FIXED]
-        self.widths = {name: max(cell_len(_shown(name)), _width(row[name], cell_len)) for name in self.tasks}
+        self.widths = {name: max(_cells(_shown(name)), _width(row[name])) for name in self.tasks}
         self._put(["seconds", *map(_shown, self.tasks)], "file")
 
     def line(self, row: Mapping[str, Any], cells: Mapping[str, Any]) -> None:
@@ -84,11 +82,15 @@ class TableWriter(_WithHeader):
 
     def _put(self, columns: list[str], last: str) -> None:
         widths = [7, *self.widths.values()]
-        padded = (text + " " * (width - self.length(text)) for text, width in zip(columns, widths, strict=True))
+        padded = (text + " " * (width - _cells(text)) for text, width in zip(columns, widths, strict=True))
         self.emit("  ".join([*padded, last]).rstrip() + "\n")
 
 
-REASONS = ("no_speech", "error")  # in place of predictions
+def _cells(text: str) -> int:
+    """The columns of a terminal that a text takes."""
+    from rich.cells import cell_len  # not where Python predicts
+
+    return cell_len(text)
 
 
 def _shown(text: str) -> str:
@@ -97,15 +99,21 @@ def _shown(text: str) -> str:
     return printable(text).replace("\n", "\\n").replace("\t", "\\t")
 
 
-def _width(value: Any, length: Callable[[str], int]) -> int:
+def _width(value: Any) -> int:
     """Of the widest cell that a task can have."""
     labels = value["scores"] if isinstance(value, Mapping) and "scores" in value else {}
     more = 6 if isinstance(value, Mapping) and "unsure" in value else 5
-    return max((length(_shown(label)) + more for label in labels), default=5)
+    return max((_cells(_shown(label)) + more for label in labels), default=5)
 
 
 class CsvWriter(_WithHeader):
-    """As `format.as_csv`, always with columns `no_speech` and `error`; the table's own cells come back as they were."""
+    """`file,duration,emotion,emotion_angry,...,arousal,no_speech,error`, behind the columns of the user's table.
+
+    Values per frame are averaged; the attention and embeddings are JSON. A name or label that a spreadsheet would
+    interpret as a formula (it begins with = + - @, a tab or a carriage return) or that begins with ' is prefixed with
+    ', as OWASP advises: remove one leading ' from each text when reading the file. The table's own cells come back as
+    they were.
+    """
 
     def begin(self, row: Mapping[str, Any], cells: Mapping[str, Any]) -> None:
         """See `_WithHeader`."""
@@ -125,6 +133,16 @@ def _own_text(value: Any) -> str:
     if value is None:
         return ""
     return value if isinstance(value, str) else to_json(value)
+
+
+def as_csv(rows: Iterable[Mapping[str, Any]]) -> str:
+    """What `CsvWriter` writes of predictions."""
+    pieces: list[str] = []
+    writer = CsvWriter(pieces.append)
+    for row in rows:
+        writer.write(row, {})
+    writer.close()
+    return "".join(pieces)
 
 
 class JsonWriter(Writer):
@@ -179,8 +197,6 @@ class ParquetWriter(Writer):
         """See `Writer.close`."""
         import pyarrow
         from pyarrow import parquet
-
-        from undertone.common.files import atomic_path
 
         names = list(dict.fromkeys(name for row in self.rows for name in row))
         columns = {}

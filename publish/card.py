@@ -13,6 +13,7 @@ from undertone.scoring.by_corpus import corpus_table
 from undertone.scoring.pages import render
 from undertone.scoring.results import METRICS, gender_table, number, results_table
 
+SCORE_TABLES = ("titles", "labels", "scores", "recalls", "genders", "corpora")  # of the page, where there are results
 _MARKUP = str.maketrans("<>`|[]\n\r", "‹›'¦()  ")
 
 
@@ -49,7 +50,6 @@ def make_card(
     config, results = _plain(config), _plain(results or {})
     owner, name = repo_id.split("/")
     adapter, random_upstream = (model_folder / "adapter").is_dir(), _random_upstream(config, results)
-    titles, header, rows = results_table(results) if results else ([], [], [])
     versions = {package: version for package, version in results.get("versions", {}).items() if version}
     shown = next((task for task in config["tasks"] if task["kind"] != "regression"), config["tasks"][0])
     body = render(
@@ -72,21 +72,29 @@ def make_card(
         corpus=_corpus_name(results),
         counts=_counts(results),
         citation=_said(results.get("citation")),
-        labels=_markdown(["Task", "Class", "Utterances"], _label_counts(config, results)),
         training=_training(config, results),
         costs=_markdown(["", ""], _costs(results, num_bytes)),
-        titles=titles[1:],
         cross_validated=_cross_validated(results),
-        scores=_markdown(header, rows),
-        recalls=_markdown(["Task", "Class", "Recall"], _recalls(results)) if results else "",
         confusions={task: file for task, file in confusions.items() if file in pictures},
-        genders=_markdown(*gender_table(results)) if results else "",
-        corpora=_markdown(*corpus_table(results)) if results else "",
+        **(_score_tables(config, results) if results else dict.fromkeys(SCORE_TABLES, "")),
         layer_picture="layer_weights.png" in pictures,
         versions=versions or {"transformers": config["transformers_version"]},
     )
     metadata = _metadata(config, results, repo_id, random_upstream, adapter, licence)
     return str(ModelCard(f"---\n{metadata.to_yaml()}\n---\n\n{body}"))
+
+
+def _score_tables(config: Mapping[str, Any], results: Mapping[str, Any]) -> dict[str, Any]:
+    """Sections on what was measured; "" for a table without rows."""
+    titles, header, rows = results_table(results)
+    return {
+        "titles": titles[1:],
+        "labels": _markdown(["Task", "Class", "Utterances"], _label_counts(config, results)),
+        "scores": _markdown(header, rows),
+        "recalls": _markdown(["Task", "Class", "Recall"], _recalls(results)),
+        "genders": _markdown(*gender_table(results)),
+        "corpora": _markdown(*corpus_table(results)),
+    }
 
 
 def _plain(value: Any) -> Any:

@@ -65,14 +65,9 @@ def push(
     folder = _check(run_or_model, repo_id)
     model = head_only_model(folder) if head_only else local_model(folder)
     api = HfApi(token=_token(token), library_name="undertone")
-    upstream_licence = _upstream_licence(api, model, needed=head_only)
+    of_upstream = _upstream_licence(api, model, needed=head_only)
     files = collect(
-        folder,
-        repo_id,
-        head_only=head_only,
-        upstream_licence=upstream_licence,
-        speaker_names=speaker_names,
-        licence=licence,
+        folder, repo_id, head_only=head_only, upstream_licence=of_upstream, speaker_names=speaker_names, licence=licence
     )
     with hub_errors(repo_id):
         there = _files_there(api, repo_id, private, branch, create=not create_pr)
@@ -109,9 +104,7 @@ def dry_run(
     """
     check_licence(licence)
     folder = _check(run_or_model, repo_id)
-    beside = (
-        folder if Path(run_or_model).is_dir() else Path(Path(run_or_model).name)
-    )  # a Hub id's folder is in the cache
+    beside = Path(run_or_model) if Path(run_or_model).is_dir() else Path(Path(run_or_model).name)  # not in the cache
     target = beside.absolute().with_name(f"{beside.absolute().name}-published")
     if foreign := [path.name for path in target.rglob("*") if path.is_file() and path.suffix not in (*OURS, ".md")]:
         raise ValueError(f"{target} holds {foreign[0]}, which no dry run wrote. Move that folder away.")

@@ -1,4 +1,13 @@
-"""The common part of the corpus recipes: flags, run, report and push."""
+"""The common part of the corpus recipes: flags, run, report and push.
+
+What the recipes quote of EmoBox (Ma 2024, arXiv 2406.07162) is the WA of its leaderboard, one corpus at a time.
+By its code, the upstream is frozen and a small head learns from its last hidden state. Dev is a random fifth of the
+training clips, so it shares speakers with train, except where the corpus has a dev part (MELD, MSP-Podcast). The test
+predictions of all epochs are scored together: a figure is neither the last epoch's nor the best one's. A corpus
+with fewer than four speakers, or whose speakers differ in their counts of emotions, is tested on a random quarter of
+its clips, which is speaker-dependent. With 4 to 6 speakers one is left out, with more a group of about four. IEMOCAP's
+folds are its sessions; EmoDB's five share speakers.
+"""
 
 from __future__ import annotations
 

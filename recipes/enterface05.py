@@ -4,7 +4,11 @@
 
 `--root` has the folders subject 1 to subject 44, with the audio extracted from each video beside it.
 
-No published number is quoted. Ours was not run.
+Published, WA in %; EmoBox (Ma 2024, arXiv 2406.07162) has Whisper large v3 / WavLM large, frozen. Ours was not run:
+
+    EmoBox, a random quarter of the clips   97.68 / 92.42   SPEAKER-DEPENDENT
+
+No speaker-independent figure was found.
 """
 
 from functools import partial

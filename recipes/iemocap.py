@@ -19,8 +19,14 @@ Published, of 5,531 turns of four classes, WA / UA in %; ours was not run, as th
     co-attention (Zou 2022), 5 sessions                          69.80 / 71.05   TEST-SELECTED, by its code
     the same, 10 speakers                                        71.64 / 72.70   TEST-SELECTED
     HuBERT and wav2vec 2.0 with ECAPA (Morais 2022), SUPERB's    77.07 / 77.76   dev shares speakers
-    fine-tuned HuBERT / wav2vec 2.0 (Wang 2021), by speaker      73.01 / -
-    the same, random division                                    79.58 / -       SPEAKER-DEPENDENT
+    EmoBox, Whisper large v3, frozen (Ma 2024), 5 sessions       72.86 / -       dev shares speakers
+    EmoBox, WavLM large, frozen                                  69.07 / -       dev shares speakers
+    fine-tuned HuBERT / wav2vec 2.0 (Wang 2021)                  73.01 / -       its best, speaker-independent
+    the same                                                     79.58 / -       its best, SPEAKER-DEPENDENT
+    wav2vec 2.0 (SpeechBrain's recipe, 2021), random division    78.7 / -        SPEAKER-DEPENDENT; mean of runs 77.0
+
+EmoBox is arXiv 2406.07162, Wang 2021 arXiv 2111.02735. What was read of Wang 2021 and of SpeechBrain does not give the
+number of turns.
 """
 
 from functools import partial

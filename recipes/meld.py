@@ -8,7 +8,11 @@ speaker-dependent. What unseen speakers score:
 
     python recipes/meld.py --root MELD.Raw --out runs/meld-groups protocol=groups
 
-No published number is quoted: all are speaker-dependent. Ours was not run.
+Published, WA in %; EmoBox (Ma 2024, arXiv 2406.07162) has Whisper large v3 / WavLM large, frozen. Ours was not run:
+
+    EmoBox, the official split, seven emotions   51.89 / 49.31   SPEAKER-DEPENDENT
+
+No weighted F1 of audio alone and no speaker-independent figure was found.
 """
 
 from functools import partial

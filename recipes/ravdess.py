@@ -11,10 +11,17 @@ emotion:
 One pair of files in the release has identical audio; the run says so. Both are of actor 07, so they are always on the
 same side of a fold.
 
-No published number is quoted.
+Published, in %:
 
-Ours (UAR / WA in %, pooled; docs/results.md has every read): --system contours 69.5 / 69.9 (before its C
-was chosen by inner folds), mfcc with attention 35.2 / 37.3, fbank with attention 33.7 / 35.8 (both max_epochs=20).
+    EmoBox (Ma 2024, arXiv 2406.07162), Whisper large v3, frozen    75.87 WA    dev shares speakers
+    EmoBox, WavLM large, frozen                                     72.22 WA    dev shares speakers
+    LSTM with attention (Krasnoproshin 2026, arXiv 2606.03359)      65.17 UAR   TEST-SELECTED: "a maximum"
+
+EmoBox has six folds of four actors, chosen at random; Krasnoproshin's division is by speaker.
+
+Ours (UAR / WA in %, pooled; docs/results.md has every read): --system contours 69.6 / 70.0,
+--system functionals --upstream compare2016 58.8 / 59.4, --system functionals 47.7 / 48.7,
+mfcc with attention 35.2 / 37.3, fbank with attention 33.7 / 35.8 (both max_epochs=20).
 """
 
 from functools import partial

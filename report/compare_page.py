@@ -8,9 +8,9 @@ from typing import Any
 
 from undertone.common.files import atomic_path, write_json
 from undertone.report.tables import Table
-from undertone.scoring.compare import comparison_table, detectable, run_names, signed
+from undertone.scoring.compare import comparison_table, detectable, run_names
 from undertone.scoring.pages import render
-from undertone.scoring.results import METRICS, number
+from undertone.scoring.results import METRICS, number, signed
 
 
 def write_comparison(comparison: Mapping[str, Any], out: Path) -> Path:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from undertone.audio.read import AudioError, read_audio
-from undertone.inference.format import ATTENTION
+from undertone.inference.format import ATTENTION, task_key
 from undertone.inference.predict import Predictor
 from undertone.scoring import plots
 from undertone.scoring.pages import render
@@ -37,10 +37,9 @@ def answer(predictor: Predictor, file: str | None) -> str:
     (row,) = predictor.predict([file], attention=True)
     wide, narrow = ("", "") if "error" in row else _pictures(predictor, file, row)
     tasks = [
-        {"name": task.name, "entry": row[key], "has_classes": task.has_classes}
+        {"name": task.name, "entry": row[task_key(task.name)], "has_classes": task.has_classes}
         for task in predictor.tasks
-        for key in (task.name, f"{task.name}_")
-        if key in row
+        if task_key(task.name) in row
     ]
     return render(
         Path(__file__).with_name("demo.html.j2"),
@@ -84,7 +83,7 @@ def make_demo(predictor: Predictor, name: str) -> Blocks:
     Raises:
         ValueError: gradio is not installed.
     """
-    os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # nobody is told what runs here
+    os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
     try:
         import gradio
     except ModuleNotFoundError as error:
@@ -94,10 +93,10 @@ def make_demo(predictor: Predictor, name: str) -> Blocks:
         gradio.Markdown(f"# {_plain(name)}\n{', '.join(_plain(task.name) for task in predictor.tasks)} from speech")
         with gradio.Row():
             with gradio.Column(scale=2, min_width=300):
-                sound = gradio.Audio(sources=["upload", "microphone"], type="filepath", label="recording", buttons=[])
+                given = gradio.Audio(sources=["upload", "microphone"], type="filepath", label="recording", buttons=[])
             with gradio.Column(scale=3, min_width=300):
                 shown = gradio.HTML(HINT)
-        sound.change(lambda file: answer(predictor, file), sound, shown, api_name="predict")
+        given.change(lambda file: answer(predictor, file), given, shown, api_name="predict")
     return page
 
 

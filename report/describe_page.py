@@ -1,4 +1,4 @@
-"""The page of a described corpus: its facts, labels by gender, and histograms of how it sounds."""
+"""The page of a described corpus: its facts, labels by gender, and histograms of its signals."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 
 from undertone.common.files import atomic_path, write_json
-from undertone.corpora.describe import Sound, rows
+from undertone.corpora.describe import Signal, rows
 from undertone.scoring import plots
 from undertone.scoring.pages import render
 
 
-def write_description(name: str, facts: Mapping[str, Any], sounds: Sequence[Sound], out: Path) -> Path:
+def write_description(name: str, facts: Mapping[str, Any], signals: Sequence[Signal], out: Path) -> Path:
     """Write OUT/describe.json and OUT/describe.html, a self-contained page; returns the page's path."""
     write_json(out / "describe.json", {"corpus": name, **facts})
     genders = list(facts["genders"])
@@ -28,7 +28,7 @@ def write_description(name: str, facts: Mapping[str, Any], sounds: Sequence[Soun
         most=max(most, 1),
         speakers=sorted(facts["speakers"].items(), key=lambda item: (-item[1], item[0])),
         pictures=[
-            (title, plots.histogram(np.array([getattr(sound, name) for sound in sounds]), name, unit, "utterances"))
+            (title, plots.histogram(np.array([getattr(signal, name) for signal in signals]), name, unit, "utterances"))
             for title, name, unit in (
                 ("Duration", "duration", "s"),
                 ("Level", "level", "root mean square, dBFS"),

@@ -10,7 +10,7 @@ import numpy as np
 
 from undertone.scoring.intervals import confidence_intervals
 from undertone.scoring.predictions import Predictions
-from undertone.scoring.results import MAIN, METRICS, number, score
+from undertone.scoring.results import MAIN, METRICS, interval_text, number, score
 
 OF_CORPUS = ("corpus", "language")  # tasks with one class in each corpus
 
@@ -50,8 +50,7 @@ def corpus_table(results: Mapping[str, Any]) -> tuple[list[str], list[list[str]]
     for corpus, found in results.get("per_corpus", {}).items():
         for task, scores in found["scores"].items():
             for metric in MAIN[kinds[task]]:
-                low, high = found["ci95"][task].get(metric, (None, None))
-                interval = "–" if low is None else f"{number(metric, low)} – {number(metric, high)}"
+                interval = interval_text(found, task, metric) or "–"
                 shown = number(metric, scores[metric])
                 rows.append([corpus, task, METRICS[metric], shown, interval, str(scores["num"])])
     return ["Corpus", "Task", "Metric", "Pooled", "95 % interval", "Utterances"], rows

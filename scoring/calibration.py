@@ -6,7 +6,6 @@ Both are learned from predictions of dev utterances that the model was not train
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -20,19 +19,10 @@ _RANGE = (0.05, 20.0)  # of a temperature
 _SMALLEST = 1e-12  # a probability that was rounded to 0
 
 
-@dataclass(frozen=True)
-class Calibration:
-    """What dev says about the confidence of one task.
-
-    Attributes:
-        temperature: the logits are divided by it.
-        unsure_below: calibrated probability of the predicted class below which a prediction is unsure.
-        num_dev: labelled dev utterances that both were learned from.
-    """
-
-    temperature: float
-    unsure_below: float
-    num_dev: int
+Calibrations = Mapping[str, Mapping[str, Any]]
+"""{task: what dev says about its confidence}: `temperature`, by which the logits are divided; `unsure_below`, the
+calibrated probability of the predicted class below which a prediction is unsure; `num_dev`, the labelled dev utterances
+that both were learned from."""
 
 
 def scaled(probabilities: np.ndarray, temperature: float) -> np.ndarray:
@@ -90,8 +80,8 @@ def unsure_threshold(target: np.ndarray, probabilities: np.ndarray) -> float:
     return float((levels[best - 1] + upper) / 2)
 
 
-def calibrate(dev: Predictions) -> dict[str, Calibration]:
-    """The calibration of each classification with at least 10 labelled dev utterances; none for the others."""
+def calibrate(dev: Predictions) -> dict[str, dict[str, Any]]:
+    """The `Calibrations` of each classification with at least 10 labelled dev utterances; none for the others."""
     found = {}
     for task in dev.tasks:
         rows = dev.known(task)
@@ -99,15 +89,16 @@ def calibrate(dev: Predictions) -> dict[str, Calibration]:
             continue
         target, scores = dev.targets[task.name][rows], dev.scores[task.name][rows]
         temperature = fit_temperature(target, scores)
-        found[task.name] = Calibration(temperature, unsure_threshold(target, scaled(scores, temperature)), len(target))
+        threshold = unsure_threshold(target, scaled(scores, temperature))
+        found[task.name] = {"temperature": temperature, "unsure_below": threshold, "num_dev": len(target)}
     return found
 
 
-def combined(folds: Sequence[Mapping[str, Mapping[str, Any]]]) -> dict[str, dict[str, Any]]:
+def combined(folds: Sequence[Calibrations]) -> dict[str, dict[str, Any]]:
     """The calibration of the model of all speakers: medians over the folds, as of its best step.
 
     Args:
-        folds: the `Calibration`s of each fold's tasks as dicts; a task that a fold lacks has none.
+        folds: of each fold; a task that a fold lacks has none.
     """
     tasks = [task for task in (folds[0] if folds else ()) if all(task in fold for fold in folds)]
     return {
@@ -120,13 +111,11 @@ def combined(folds: Sequence[Mapping[str, Mapping[str, Any]]]) -> dict[str, dict
     }
 
 
-def report(
-    folds: Sequence[tuple[Predictions, Mapping[str, Mapping[str, Any]]]], tasks: Sequence[Task]
-) -> dict[str, dict[str, Any]]:
+def report(folds: Sequence[tuple[Predictions, Calibrations]], tasks: Sequence[Task]) -> dict[str, dict[str, Any]]:
     """What calibration does on test, every fold with what its own dev part gave.
 
     Args:
-        folds: the test predictions of each fold, uncalibrated, and the `Calibration`s of its tasks as dicts.
+        folds: the test predictions of each fold, uncalibrated, and its calibrations.
         tasks: of the run.
 
     Returns:
@@ -157,8 +146,3 @@ def report(
             "num": len(target),
         }
     return found
-
-
-def as_dicts(calibrations: Mapping[str, Calibration]) -> dict[str, dict[str, Any]]:
-    """For JSON."""
-    return {task: asdict(one) for task, one in calibrations.items()}

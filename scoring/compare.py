@@ -29,7 +29,7 @@ from undertone.scoring.intervals import (
     why_none,
 )
 from undertone.scoring.predictions import Predictions
-from undertone.scoring.results import EVALUATE, METRICS, number, to_json
+from undertone.scoring.results import EVALUATE, METRICS, ends_text, number, signed, to_json
 
 HEADER = ["Task", "Metric", "Run", "Value", "Difference", "95 % interval", "p", "p (Holm)"]
 
@@ -151,8 +151,7 @@ def comparison_table(comparison: Mapping[str, Any]) -> tuple[list[str], list[str
         metric = entries[0]["metric"]
         rows.append([task, METRICS[metric], runs[0], number(metric, entries[0]["baseline"]), "baseline", "", "", ""])
         for entry in entries:
-            ends = [signed(metric, end) for end in entry["ci95"]]
-            interval = "–" if entry["ci95"][0] is None else f"{ends[0]} – {ends[1]}"
+            interval = ends_text(metric, entry["ci95"], signed) or "–"
             values = [number(metric, entry["value"]), signed(metric, entry["difference"]), interval]
             rows.append([task, METRICS[metric], runs[entry["run"]], *values, _p(entry["p"]), _p(entry["p_holm"])])
     return _title_lines(comparison), list(HEADER), rows
@@ -175,12 +174,6 @@ def run_names(comparison: Mapping[str, Any]) -> list[str]:
     paths = [Path(run["path"]) for run in comparison["runs"]]
     names = [path.resolve().name for path in paths]
     return names if len(set(names)) == len(names) else [str(path) for path in paths]
-
-
-def signed(metric: str, value: float | None) -> str:
-    """A difference as the tables show it: `+1.2` points for UAR, `-0.012` for CCC."""
-    text = number(metric, value)
-    return text if value is None or value < 0 else f"+{text}"
 
 
 def _p(value: float | None) -> str:

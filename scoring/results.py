@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -105,7 +105,7 @@ def summarise(per_fold: Sequence[tuple[str, Predictions]], info: Mapping[str, An
         "ci_num_units": len(set(pooled.speakers) - {None}),
         "ci_notes": notes,
         "per_gender": per_gender(pooled),
-        "chance": {task.name: _chance(pooled, task) for task in pooled.tasks},
+        "chance": {task.name: chance(pooled, task) for task in pooled.tasks},
         "confusion": {task.name: _confusion(pooled, task) for task in pooled.tasks if task.kind == "classification"},
     }
     if taken := sorted(set(results) & set(info)):
@@ -150,8 +150,8 @@ def results_table(results: Mapping[str, Any]) -> tuple[list[str], list[str], lis
         for metric in (metric for metric in METRICS if metric in pooled):
             values = [results[key][task].get(metric) for key in ("mean", "std")]
             mean = " ± ".join(number(metric, value) for value in values if value is not None) or "–"
-            score_text, chance = number(metric, pooled[metric]), number(metric, results["chance"][task].get(metric))
-            row = [score_text, interval_text(results, task, metric) or "–", chance]
+            by_chance = number(metric, results["chance"][task].get(metric))
+            row = [number(metric, pooled[metric]), interval_text(results, task, metric) or "–", by_chance]
             rows.append([task, METRICS[metric], *([] if one_fold else [mean]), *row])
         if calibrated := results.get("calibration", {}).get(task):
             after = number("ece", calibrated["ece_after"])
@@ -161,8 +161,7 @@ def results_table(results: Mapping[str, Any]) -> tuple[list[str], list[str], lis
 
 def interval_text(results: Mapping[str, Any], task: str, metric: str) -> str:
     """`65.0 – 77.1`; "" where there is no interval."""
-    low, high = results["ci95"][task].get(metric, (None, None))
-    return "" if low is None else f"{number(metric, low)} – {number(metric, high)}"
+    return ends_text(metric, results["ci95"][task].get(metric))
 
 
 def gender_table(results: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
@@ -215,18 +214,24 @@ def title_lines(results: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def _leakage_lines(results: Mapping[str, Any]) -> list[str]:
-    """How well a new probe predicts an adversarial task from the embeddings, averaged over the folds."""
-    lines = []
+def probe_scores(results: Mapping[str, Any]) -> dict[str, tuple[float, float]]:
+    """{adversarial column: (UAR, chance) of a new linear probe on the training embeddings, averaged over the folds}."""
+    scores = {}
     for name in results["folds"][0].get("leakage", {}):
         found = [fold["leakage"][name] for fold in results["folds"] if fold.get("leakage", {}).get(name)]
         if found:
             value, chance = (float(np.mean([one[key] for one in found])) for key in ("uar", "chance"))
-            lines.append(
-                f"Adversarial {name}: a new linear probe still predicts it from the training embeddings with UAR "
-                f"{number('uar', value)} (chance {number('uar', chance)})."
-            )
-    return lines
+            scores[name] = value, chance
+    return scores
+
+
+def _leakage_lines(results: Mapping[str, Any]) -> list[str]:
+    """How well a new probe predicts an adversarial task from the embeddings."""
+    return [
+        f"Adversarial {name}: a new linear probe still predicts it from the training embeddings with UAR "
+        f"{number('uar', value)} (chance {number('uar', chance)})."
+        for name, (value, chance) in probe_scores(results).items()
+    ]
 
 
 def _selection_lines(results: Mapping[str, Any]) -> list[str]:
@@ -286,15 +291,15 @@ def _values_text(values: Sequence[Any]) -> str:
 def verdict(results: Mapping[str, Any]) -> str:
     """One sentence: the main metric of the first task, its interval, and whether that is above chance."""
     task, metric = results["tasks"][0]["name"], MAIN[results["tasks"][0]["kind"]][0]
-    value, chance = results["pooled"][task][metric], results["chance"][task][metric]
+    value, by_chance = results["pooled"][task][metric], results["chance"][task][metric]
     if value is None:
         return f"{METRICS[metric]} of {task} is not defined: too few test utterances have a label."
     unit = " %" if metric in _PERCENT else ""
-    score_text, chance_text = f"{number(metric, value)}{unit}", f"{number(metric, chance)}{unit}"
+    score_text, chance_text = f"{number(metric, value)}{unit}", f"{number(metric, by_chance)}{unit}"
     low, high = results["ci95"][task][metric]
     if low is None:
         return f"{METRICS[metric]} of {task}: {score_text}, without an interval; chance is {chance_text}."
-    where = "above" if low > chance else "below" if high < chance else "not distinguishable from"
+    where = "above" if low > by_chance else "below" if high < by_chance else "not distinguishable from"
     interval = interval_text(results, task, metric)
     return f"{METRICS[metric]} of {task}: {score_text} (95 % interval {interval}), {where} chance ({chance_text})."
 
@@ -304,6 +309,19 @@ def number(metric: str, value: float | None) -> str:
     if value is None:
         return "–"
     return f"{100 * value:.1f}" if metric in _PERCENT else f"{value:.3f}"
+
+
+def signed(metric: str, value: float | None) -> str:
+    """A difference as the tables show it: `+1.2` points for UAR, `-0.012` for CCC."""
+    text = number(metric, value)
+    return text if value is None or value < 0 else f"+{text}"
+
+
+def ends_text(
+    metric: str, ends: Sequence[float | None] | None, show: Callable[[str, float | None], str] = number
+) -> str:
+    """`65.0 – 77.1`, or with `signed` `-1.2 – +3.4`; "" where there is no interval, which has None for its ends."""
+    return "" if ends is None or ends[0] is None else " – ".join(show(metric, end) for end in ends)
 
 
 def to_json(value: Any) -> Any:
@@ -350,7 +368,8 @@ def _comparable(
     return [{"metrics": {task: without_dropped(task, of) for task, of in fold["metrics"].items()}} for fold in folds]
 
 
-def _chance(predictions: Predictions, task: Task) -> dict[str, float]:
+def chance(predictions: Predictions, task: Task) -> dict[str, float]:
+    """What guessing scores: UAR of a constant prediction and WA of the most frequent class, or CCC 0."""
     if task.kind == "regression":
         return {"ccc": 0.0}
     target = predictions.targets[task.name]

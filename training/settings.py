@@ -98,7 +98,7 @@ def _unsweep(merged: dict[str, Any], key: str) -> None:
 def save_config(config: RunConfig, path: Path) -> None:
     """Write the resolved config as JSON; `undertone crossval --config FILE` reads it back.
 
-    Its `model_type` lets transformers' Auto classes say that a run is no model (see `undertone.hub.run_folder`).
+    Its `model_type` lets transformers' Auto classes say that a run is no model (`UndertoneRunConfig`).
     """
     write_json(path, {"model_type": RUN_TYPE, **json.loads(config.model_dump_json())})
 

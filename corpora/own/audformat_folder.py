@@ -8,7 +8,6 @@ columns of the chosen table are kept. Dimensions are scaled to 0..1 by the minim
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -46,8 +45,10 @@ class AudformatFolder(Corpus):
 
     def rows(self, root: Path) -> Iterator[dict[str, Any]]:
         """See `Corpus.rows`."""
+        import pandas
+
         audformat = audformat_module()
-        database, name = self.database, self._table(self.database)
+        database, name = self.database, self._table()
         index = database[name].index
         labels = Labels(str(self.path), range(1, len(index) + 1), typed=True)
         found = {field: cells for field in _FIELDS if (cells := _column(database, name, field, index)) is not None}
@@ -59,9 +60,7 @@ class AudformatFolder(Corpus):
         self.notes = labels.notes
         spans = audformat.utils.to_segmented_index(index)
         for row, (file, start, end) in enumerate(spans):
-            whole = len(index.names) == 1
-            first, last = (None, None) if whole else (start.total_seconds(), end.total_seconds())
-            last = None if last is None or math.isnan(last) else last
+            first, last = start.total_seconds(), None if pandas.isna(end) else end.total_seconds()
             first = None if first == 0 and last is None else first
             yield {
                 "id": id_of(file, first, last),
@@ -73,12 +72,14 @@ class AudformatFolder(Corpus):
                 "extra": {column: cells[row] for column, cells in own.items()},
             }
 
-    def _table(self, database: Any) -> str:
-        tables = [name for name in database.tables if set(database[name].columns) & set(_TARGETS)]
-        if self.table is not None and self.table not in database.tables:
-            raise ValueError(f"{self.path} has no table {self.table!r}.{nearest(self.table, database.tables)}")
+    def _table(self) -> str:
+        """The name of the table whose rows are the utterances."""
+        known = self.database.tables
+        tables = [name for name in known if set(known[name].columns) & set(_TARGETS)]
+        if self.table is not None and self.table not in known:
+            raise ValueError(f"{self.path} has no table {self.table!r}.{nearest(self.table, known)}")
         if self.table is None and len(tables) != 1:
-            names = ", ".join(tables or database.tables) or "none"
+            names = ", ".join(tables or known) or "none"
             raise ValueError(
                 f"{self.path} has {len(tables)} tables with {', '.join(_TARGETS)}; tables: {names}. "
                 f"Choose one: corpus.table=NAME."

@@ -90,10 +90,9 @@ class HfDataset(Corpus):
         labels = Labels(self.where, numbers, typed=True)
         fields = list(dict.fromkeys(field for names in columns.values() for field in names))
         cells = {field: self._cells({split: columns[split].get(field) for split in splits}, splits) for field in fields}
-        votes = cells.pop("votes", [None] * len(numbers))
+        emotions, votes = (cells.pop(field, [None] * len(numbers)) for field in ("emotion", "votes"))
         values = {field: labels.read(field, cells[field]) for field in cells}
-        if any(votes):
-            values["emotion"], values["votes"] = labels.emotions(cells.get("emotion", [None] * len(numbers)), votes)
+        values["emotion"], values["votes"] = labels.emotions(emotions, votes)
         own = self._own(labels, splits, {self.audio, *(name for names in columns.values() for name in names.values())})
         self.notes = labels.notes
         names = {alias: name for name, aliases in SPLITS.items() for alias in aliases}

@@ -14,7 +14,7 @@ on each corpus alone and tests on all others; `within` is each corpus' own defau
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -23,7 +23,8 @@ from typing import Any
 from undertone.common.discovery import nearest
 from undertone.corpora.corpus import Corpus
 from undertone.corpora.folds import Fold
-from undertone.corpora.manifest import Manifest
+from undertone.corpora.manifest import Manifest, sum_votes
+from undertone.corpora.own.labels import parse_map
 from undertone.corpora.prepare import check_inside, unexpected_counts
 
 BETWEEN = "+"
@@ -50,7 +51,7 @@ class Joined(Corpus):
             raise ValueError(f"Two of the corpora are called {twice[0]!r}: {', '.join(names)}. Rename one of them.")
         self.notes: list[str] = []
         self.parts, self.labels = {part.name: part for part in parts}, str(labels)
-        self.map = _pairs(str(map))
+        self.map = parse_map(str(map), "corpus.map") if map else {}
         self.name = BETWEEN.join(names)
         self.url = " and ".join(dict.fromkeys(part.url for part in parts))
         self.licence = "; ".join(f"{part.name}: {part.licence}" for part in parts)
@@ -90,11 +91,7 @@ class Joined(Corpus):
         renamed = []
         for row in rows:
             emotion, votes = row.get("emotion"), row.get("votes")
-            if votes is not None:
-                named: defaultdict[str, float] = defaultdict(float)
-                for label, count in votes.items():
-                    named[self.map.get(label, label)] += count
-                votes = dict(named)
+            votes = None if votes is None else sum_votes(votes.items(), self.map)
             renamed.append({**row, "votes": votes, "emotion": self.map.get(str(emotion), emotion)})
         return renamed
 
@@ -167,14 +164,3 @@ def _left_out(name: str, rows: Sequence[Mapping[str, Any]], kept: set[str]) -> I
         yield f"{name}: votes for {', '.join(sorted(votes))} in {votes.total()} cells are left out."
     if lacking := sorted(kept - counts.keys()):
         yield f"{name} has no {', '.join(lacking)}."
-
-
-def _pairs(text: str) -> dict[str, str]:
-    """`calm=neutral,excited=happy` -> {calm: neutral, excited: happy}."""
-    found = {}
-    for part in (part for part in text.split(",") if part.strip()):
-        ours, equals, theirs = (word.strip() for word in part.partition("="))
-        if not (ours and equals and theirs) or "=" in theirs or ours in found:
-            raise ValueError(f"corpus.map needs EMOTION=EMOTION,... such as joy=happy,anger=angry; got {text!r}.")
-        found[ours] = theirs
-    return found

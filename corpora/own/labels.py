@@ -88,14 +88,16 @@ class Labels:
     ) -> tuple[list[str | None], list[dict[str, float] | None]]:
         """The columns `emotion` and `votes`, with the same spelling of labels."""
         emotions = self.read("emotion", cells)
-        counts = [self._votes(number, cell) for number, cell in zip(self.numbers, votes, strict=True)]
-        if not any(counts):
-            return emotions, counts
-        spelling = _spelling([*emotions, *(label for count in counts for label in count or {})])
-        return (
-            [None if label is None else spelling[label] for label in emotions],
-            [None if count is None else sum_votes(count, spelling) for count in counts],
-        )
+        pairs = [self._votes(number, cell) for number, cell in zip(self.numbers, votes, strict=True)]
+        spelling = _spelling([*emotions, *(label for row in pairs for label, _ in row or ())])
+        counts = [None if row is None else sum_votes(row, spelling) for row in pairs]
+        rows = zip(self.numbers, pairs, counts, strict=True)
+        if twice := [number for number, row, count in rows if row and count and len(count) < len(row)]:
+            self.notes.append(
+                f"{self.source}: votes have a label more than once in {len(twice)} rows, the first is row {twice[0]}: "
+                f"its counts are added up."
+            )
+        return [None if label is None else spelling[label] for label in emotions], counts
 
     def own(self, column: str, cells: Sequence[Any]) -> list[Any] | None:
         """The values of a user-defined column: all numbers, or text; None if it holds no labels.
@@ -213,8 +215,8 @@ class Labels:
                 raise ValueError(f"{self.source}, row {number}: {column} is {cell}; a value must be a finite number.")
         return [_number(value) for value in values]
 
-    def _votes(self, number: int, cell: Any) -> dict[str, float] | None:
-        """{label: raters} of `angry:3;neutral:1` or of an object."""
+    def _votes(self, number: int, cell: Any) -> list[tuple[str, float]] | None:
+        """(label, raters) pairs of `angry:3;neutral:1` or of an object."""
         if cell is None or (isinstance(cell, str) and cell.strip().casefold() in MISSING):
             return None
         pairs = (
@@ -223,15 +225,36 @@ class Labels:
             else (part.rpartition(":")[::2] for part in re.split("[;,]", str(cell)))
         )
         try:
-            votes = {_text(label) or "": float(count) for label, count in pairs if count is not None}
+            votes = [(_text(label) or "", float(count)) for label, count in pairs if count is not None]
         except (TypeError, ValueError, OverflowError):
-            votes = {}
-        if not votes or "" in votes or not all(math.isfinite(count) and count >= 0 for count in votes.values()):
+            votes = []
+        if not votes or not all(label and math.isfinite(count) and count >= 0 for label, count in votes):
             raise ValueError(
                 f"{self.source}, row {number}: votes is {cell!r}; "
                 f"write how many raters chose what, as in angry:3;neutral:1."
             )
         return votes
+
+
+def parse_map(text: str, option: str = "--map") -> dict[str, str]:
+    """`joy=happy,anger=angry`, other names for labels -> {label: name}.
+
+    Args:
+        text: what was given.
+        option: as which, for the messages.
+
+    Raises:
+        ValueError: a part is not LABEL=LABEL, or a label has two names.
+    """
+    mapping: dict[str, str] = {}
+    for part in text.split(","):
+        label, equals, name = (word.strip() for word in part.partition("="))
+        if not (label and equals and name) or "=" in name:
+            raise ValueError(f"{option} needs LABEL=LABEL,... such as joy=happy,anger=angry; got {text!r}.")
+        if label in mapping:
+            raise ValueError(f"{option} gives {label!r} two names: {text!r}. Keep one of them.")
+        mapping[label] = name
+    return mapping
 
 
 def same(text: str) -> str:

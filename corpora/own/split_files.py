@@ -128,7 +128,11 @@ def _read(
         return prepare(load_corpus(str(path)), root, progress=progress).manifest, []
     if not named:
         raise ValueError(f"{path} is no split file: its rows name no audio, as one of {', '.join(FILE)} does.")
-    notes = [f"{path.name}: {len(rows) - len(named)} rows repeat another one."] if len(named) < len(rows) else []
+    notes = []
+    if unnamed := sum(not _name(row) for row in rows):
+        notes.append(f"{path.name}: {unnamed} rows name no audio and are left out.")
+    if repeated := len(rows) - unnamed - len(named):
+        notes.append(f"{path.name}: {repeated} rows repeat another one.")
     if source is not None:
         found, missing = _looked_up(named, source)
         if missing:

@@ -54,6 +54,7 @@ class AttentionHead(Head):
         self.projector = nn.Linear(input_size, hidden_size)
         self.convolution = nn.Conv1d(hidden_size, hidden_size, kernel_size, stride, padding=kernel_size // 2)
         self.norm = nn.LayerNorm(hidden_size)
+        self.context: nn.Module = nn.Identity()  # between frames: `transformer`
         self.pooling = JoinedPooling(pooling, hidden_size, num_heads, penalty)
         self.embed = nn.Linear(self.pooling.output_size, hidden_size)
         self.outputs = TaskOutputs(hidden_size, tasks)
@@ -67,7 +68,7 @@ class AttentionHead(Head):
         hidden = self.convolution(projected.transpose(1, 2)).transpose(1, 2)  # (B, T / stride, H)
         hidden = self.dropout(self.norm(hidden).relu())
         lengths = (frames.lengths - 1) // self.stride + 1
-        pooled = self.pooling(Frames(hidden, lengths))
+        pooled = self.pooling(self.context(Frames(hidden, lengths)))
         embedding = self.embed(pooled.vector).relu()  # (B, H)
         logits = self.outputs(self.dropout(embedding))
         return HeadOutput(logits, embedding, pooled.losses, pooled.attention, attention_lengths=lengths)

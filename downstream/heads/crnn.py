@@ -11,6 +11,7 @@ from torch import nn
 from undertone.downstream.head import Head, HeadOutput, TaskOutputs
 from undertone.downstream.pooling import JoinedPooling, Pooled, masked_attention, zero_padding
 from undertone.downstream.recurrent import BiLstm, LastStatePooling
+from undertone.downstream.self_attention import SelfAttention
 from undertone.downstream.spectral_cnn import SpectralCnn
 from undertone.downstream.task import Task
 from undertone.upstream.types import Frames
@@ -31,6 +32,8 @@ class CrnnHead(Head):
         num_maps: of the input: 3 for `fbank`, whose frames are levels, deltas and accelerations.
         hidden_size: units of the LSTM in each direction, and the size of the embedding.
         num_layers: of the LSTM; 0: none.
+        self_attention: transformer layers between the LSTM and the pooling; 0: none.
+        num_heads: of each transformer layer.
         pooling: `convolutional`, `last` (where the two directions end), or as in `attention`: mean, attention, ...
         attention_kernel: frames that a score of the convolutional attention sees; odd, 1 = pointwise attention.
         dropout: of the frames before the LSTM and of the embedding.
@@ -49,6 +52,8 @@ class CrnnHead(Head):
         num_maps: int = 1,
         hidden_size: int = 128,
         num_layers: int = 1,
+        self_attention: int = 0,
+        num_heads: int = 4,
         pooling: str = "mean",
         attention_kernel: int = 9,
         dropout: float = 0.2,
@@ -61,6 +66,7 @@ class CrnnHead(Head):
         self.cnn = SpectralCnn(input_size, channels, strides, kernel_size, num_maps)
         self.rnn = BiLstm(self.cnn.output_size, hidden_size, num_layers, dropout) if num_layers else None
         size = self.rnn.output_size if self.rnn is not None else self.cnn.output_size
+        self.context = SelfAttention(size, self_attention, num_heads, dropout) if self_attention else nn.Identity()
         self.pooling: Any
         if pooling == "last":
             self.pooling = LastStatePooling(size)
@@ -79,6 +85,7 @@ class CrnnHead(Head):
         frames = self.cnn(self.only_stream(streams))  # (B, T', C)
         frames = Frames(self.dropout(frames.features), frames.lengths)
         frames = frames if self.rnn is None else self.rnn(frames)  # (B, T', 2 H)
+        frames = self.context(frames)
         pooled = self.pooling(frames)
         embedding = self.embed(pooled.vector).relu()  # (B, H)
         logits = self.outputs(self.dropout(embedding)) | self.frame_outputs(self.dropout(frames.features))

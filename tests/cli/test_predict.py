@@ -80,6 +80,7 @@ def test_folders_patterns_and_names_on_standard_input(
     assert labels(rows) == labels(known)
     assert undertone("predict", finished, "calls/*/*.wav", "--json").out == folder.out
     assert undertone("predict", finished, "calls/**/call.wav", "--json").out == folder.out
+    assert undertone("predict", finished, "calls/**", "--json").out == folder.out, "each once, folders match too"
     names = "".join(f"{row['file']}\n" for row in rows)
     assert piped(names.encode(), finished, "-", "--json", monkeypatch=monkeypatch).out == folder.out
 
@@ -153,6 +154,7 @@ def test_what_fails_is_named_and_the_rest_is_done(mixed: Path, finished: Path) -
         (["a.wav", "--json", "--format", "table"], "ask for table and json"),
         (["a.wav", "--out", "rows.txt"], "rows.txt does not end in .csv, .json, .jsonl or .parquet"),
         (["a.wav", "--format", "parquet"], "--out FILE.parquet"),
+        (["a.wav", "--out", "a.png"], "a.png would show the windows of a recording. Add --window auto."),
         (["a.wav", "--embeddings"], "--embeddings needs a format that holds it"),
         (["a.wav", "--device", "cuda:99"], "--device=cuda:99, but|device='cuda:99', but torch sees"),
         (["a.wav", "--fold", "nobody"], "No model in"),

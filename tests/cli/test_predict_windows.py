@@ -50,6 +50,28 @@ def test_channels_and_segments(finished: Path, calls: Path) -> None:
     ]  # fmt: skip
 
 
+def test_a_row_of_a_table_is_the_span_that_it_names(finished: Path, calls: Path) -> None:
+    (calls / "parts.csv").write_text("file,start,end,turn\na.wav,1,,x\na.wav,3,99,y\nb.wav,,,z\n")
+    words = ("predict", finished, calls / "parts.csv", "--window", "2", "--hop", "2", "--json")
+    outcome = undertone(*words)
+    rows = json.loads(outcome.out)
+    assert [(row["turn"], row.get("predicted_start"), row.get("predicted_end")) for row in rows] == [
+        ("x", 1, 3), ("x", 3, 4), ("y", None, None), ("z", 0, 0.5),
+    ]  # fmt: skip
+    assert outcome.status == 1 and "the span 3 to 99 s is empty or outside the file" in rows[2]["error"]
+    both = undertone(*words, "--segments", calls / "turns.csv")
+    assert both.fails_with("--segments is for whole recordings, and a.wav has start or end in its own table")
+
+
+def test_windows_are_advised_for_a_recording_longer_than_the_training_clips(finished: Path, calls: Path) -> None:
+    longest = load_model(finished, device="cpu").model.config.trained_on["clip_seconds"]["longest"]
+    outcome = undertone("predict", finished, calls / "b.wav", calls / "a.wav", "--json")
+    assert 0.5 < longest < 4 and outcome.status == 0 and len(json.loads(outcome.out)) == 2
+    assert outcome.err.startswith(f"note: 1 of 2 recordings last over {longest:g} s") and "--window auto" in outcome.err
+    windows = undertone("predict", finished, calls / "b.wav", calls / "a.wav", "--json", "--window", "auto")
+    assert windows.err == "" and len(json.loads(windows.out)) > 2
+
+
 def test_what_is_no_speech_has_a_reason_and_is_no_failure(finished: Path, calls: Path) -> None:
     outcome = undertone("predict", finished, calls / "a.wav", calls / "b.wav", "--speech-only", "--csv")
     lines = list(csv.DictReader(io.StringIO(outcome.out)))
@@ -66,6 +88,8 @@ def test_a_picture_is_of_one_recording(finished: Path, calls: Path, tmp_path: Pa
     assert undertone(*words).status == 0 and out.stat().st_size > 30
     both = undertone("predict", finished, calls / "a.wav", calls / "b.wav", "--window", "auto", "--out", out)
     assert both.fails_with(f"{ending} holds one recording, got 2")
+    bad = undertone("predict", finished, calls / "bad.wav", "--window", "auto", "--out", tmp_path / f"bad{ending}")
+    assert bad.status == 1 and "not readable as audio" in bad.err and not (tmp_path / f"bad{ending}").exists()
 
 
 def test_windows_that_are_none_are_refused(finished: Path, calls: Path) -> None:

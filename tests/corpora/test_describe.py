@@ -1,4 +1,4 @@
-"""What a corpus is told to be made of, against numbers worked by hand and published ones."""
+"""What a description says of a corpus, against numbers worked by hand and published ones."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 import soundfile
 from scipy.signal import resample
 
-from undertone.corpora.describe import agreement, describe, listen, listen_to_all, narrow, rows
+from undertone.corpora.describe import agreement, describe, measure_signal, measure_signals, narrow, rows
 from undertone.corpora.own.table import Table
 from undertone.corpora.prepare import prepare
 
@@ -20,28 +20,28 @@ def noise(seconds: float, rate: int, seed: int = 0, level: float = 0.3) -> np.nd
 
 def test_level_is_that_of_a_sine() -> None:
     sine = 0.5 * np.sin(2 * np.pi * 1000 * np.arange(16000) / 16000)
-    sound = listen(sine.astype(np.float32), 16000)
-    assert sound.level == pytest.approx(20 * np.log10(0.5 / np.sqrt(2)), abs=0.01)
-    assert sound.bandwidth == pytest.approx(1000, abs=80) and sound.duration == 1 and sound.clipped == 0
+    signal = measure_signal(sine.astype(np.float32), 16000)
+    assert signal.level == pytest.approx(20 * np.log10(0.5 / np.sqrt(2)), abs=0.01)
+    assert signal.bandwidth == pytest.approx(1000, abs=80) and signal.duration == 1 and signal.clipped == 0
 
 
 def test_runs_at_full_scale_are_clipping_and_single_samples_are_not() -> None:
     samples = noise(1.0, 16000)
     samples[[10, 50, 51]] = 1.0
-    assert listen(samples, 16000).clipped == 0
+    assert measure_signal(samples, 16000).clipped == 0
     samples[100:104] = -1.0
     samples[-3:] = 1.0
-    assert listen(samples, 16000).clipped == 7 / 16000
+    assert measure_signal(samples, 16000).clipped == 7 / 16000
 
 
-def test_8_khz_audio_stored_at_16_khz_is_told() -> None:
-    wide = [listen(noise(1.0, 16000, seed), 16000) for seed in range(20)]
+def test_8_khz_audio_stored_at_16_khz_is_recognised() -> None:
+    wide = [measure_signal(noise(1.0, 16000, seed), 16000) for seed in range(20)]
     up = [resample(noise(1.0, 8000, seed), 16000) for seed in range(20)]
     stored = [(np.round(32767 * samples) / 32767).astype(np.float32) for samples in up]
-    telephone = [listen(samples, 16000) for samples in stored]
-    assert narrow(wide) == [] and all(sound.bandwidth > 7900 for sound in wide)
+    telephone = [measure_signal(samples, 16000) for samples in stored]
+    assert narrow(wide) == [] and all(signal.bandwidth > 7900 for signal in wide)
     (sentence,) = narrow(telephone)
-    assert all(3900 < sound.bandwidth < 4700 for sound in telephone)
+    assert all(3900 < signal.bandwidth < 4700 for signal in telephone)
     assert sentence.startswith("95 % of the 20 utterances at 16000 Hz have nothing above 4")
 
 
@@ -77,7 +77,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Table:
 
 def test_the_facts(corpus: Table) -> None:
     prepared = prepare(corpus, None)
-    facts = describe(prepared, listen_to_all(prepared.manifest))
+    facts = describe(prepared, measure_signals(prepared.manifest))
     assert facts["num"] == 8 and facts["speakers"] == {"s0": 4, "s1": 4}
     assert facts["labels"] == {
         "angry": {"female": 3, "male": 3, "all": 6},
@@ -88,6 +88,8 @@ def test_the_facts(corpus: Table) -> None:
     assert facts["dimensions"]["arousal"]["most"] == 0.875
     assert "6.wav and 7.wav hold the same audio." in facts["notes"]
     table = dict(map(tuple, rows(facts)))
-    assert table["balance"] == "angry is 75.0 % (WA of always angry), 3.0 times sad"
+    assert table["balance"] == "from 75.0 % angry, the WA of always predicting it, to 25.0 % sad"
+    equal = dict(map(tuple, rows(facts | {"labels": {"angry": {"all": 2}, "sad": {"all": 2}}})))
+    assert equal["balance"] == "50.0 % each, the WA of always predicting the same"
     assert table["speakers"] == "2, with 4 each" and table["duplicates"] == "1 with the audio of another, 2 share some"
     assert table["raters"].startswith("Krippendorff's alpha ") and "(8 utterances)" in table["raters"]

@@ -18,7 +18,7 @@ from undertone.corpora.manifest import Utterance
 from undertone.downstream.model import UndertoneModel
 from undertone.downstream.task import Task
 from undertone.experiments.crossval import train
-from undertone.experiments.evaluate_model import evaluate_model, parse_labels, parse_map, relabel, restrict
+from undertone.experiments.evaluate_model import evaluate_model, parse_labels, relabel, restrict
 from undertone.publish.collect import _without_speakers
 from undertone.report.report import write_report
 from undertone.scoring.compare import compare_runs
@@ -199,14 +199,8 @@ def test_unknown_labels_of_a_map(mapping: dict[str, str], message: str) -> None:
         relabel(utterances("joy", "sad"), EMOTION, mapping)
 
 
-def test_reading_the_flags() -> None:
-    assert parse_map("joy=happy, anger = angry") == {"joy": "happy", "anger": "angry"}
+def test_reading_the_labels() -> None:
     assert parse_labels("angry, happy,") == ("angry", "happy")
-    for text in ("joy", "joy=", "=happy", "", "a=b=c"):
-        with pytest.raises(ValueError, match="--map needs CORPUS_LABEL=MODEL_LABEL"):
-            parse_map(text)
-    with pytest.raises(ValueError, match="gives 'joy' of the corpus two labels"):
-        parse_map("joy=happy,joy=sad")
 
 
 def test_restriction_by_hand() -> None:

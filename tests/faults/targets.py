@@ -257,7 +257,8 @@ num_folds: 3
 
 def _config_words(folder: Path, content: bytes) -> None:
     from undertone.corpora import load_corpus
-    from undertone.experiments.evaluate_model import parse_labels, parse_map
+    from undertone.corpora.own.labels import parse_map
+    from undertone.experiments.evaluate_model import parse_labels
     from undertone.training.settings import corpus_options, make_config, save_config
 
     words = content.decode("utf-8", "surrogateescape").split("\n")

@@ -11,6 +11,7 @@ import pytest
 import soundfile
 
 from undertone.downstream.task import Task
+from undertone.inference.predict import Predictor
 from undertone.inference.timeline import Timeline
 
 TASKS = (
@@ -47,6 +48,7 @@ def test_csv_and_json_lines_hold_the_rows(timeline, tmp_path):
     first, *_, last = csv.DictReader(io.StringIO((tmp_path / "a.csv").read_text()))
     assert (first["start"], first["channel"], first["speaker"], first["emotion"]) == ("0.000000", "1", "A B", "sad")
     assert first["emotion_sad"] == "0.750000" and last["error"].startswith("2 of 9")
+    assert list(first)[-2:] == ["no_speech", "error"] and first["file"] == last["file"] == timeline.file
     timeline.save(tmp_path / "a.jsonl")
     lines = [json.loads(line) for line in (tmp_path / "a.jsonl").read_text().splitlines()]
     assert lines == [{"file": timeline.file} | row for row in ROWS]
@@ -76,6 +78,20 @@ def test_pictures_are_written_and_show_every_class(timeline, tmp_path):
     assert "http" not in page.replace("data:image", "")
 
 
+def test_a_window_shades_the_time_nearest_to_it_and_the_legend_says_what() -> None:
+    plain = {"emotion": EMOTION, "arousal": 0.5}
+    kinds = [plain, {"emotion": UNSURE}, {"emotion": UNSURE}, plain, {"no_speech": "silence"}, {"error": "damaged"}]
+    rows = [{"start": float(begin), "end": begin + 2.0} | kind for begin, kind in enumerate(kinds)]
+    axes = Timeline("a.wav", TASKS, rows).plot().axes
+    nothing = [("no speech", 4.5, 5.5), ("error", 5.5, 7)]
+    for one, expected in ((axes[0], [("unsure", 1.5, 3.5), *nothing]), (axes[1], nothing)):
+        bars = [(bar.get_label(), bar.get_datalim(one.transData)) for bar in one.collections]
+        assert [(label, round(box.x0, 9), round(box.x1, 9)) for label, box in bars] == expected
+        names = [text.get_text() for text in one.get_legend().get_texts()]
+        assert names[-len(expected) :] == [name for name, *_ in expected]
+    assert axes[-1].get_xlabel() == "time (s)"
+
+
 def test_other_endings_and_empty_timelines_are_refused(timeline, tmp_path):
     with pytest.raises(ValueError, match="not written as 'a.xlsx'.*Known: .csv, .html"):
         timeline.save(tmp_path / "a.xlsx")
@@ -86,7 +102,10 @@ def test_other_endings_and_empty_timelines_are_refused(timeline, tmp_path):
 
 def test_predict_long_gives_one(predictor, tmp_path):
     soundfile.write(tmp_path / "a.wav", 0.1 * np.random.default_rng(0).standard_normal(16_000), 16_000)
-    timeline = predictor.predict_long(tmp_path / "a.wav", window=0.5, hop=0.25, any_sound=True)
+    timeline = Predictor(predictor.model, any_sound=True).predict_long(tmp_path / "a.wav", window=0.5, hop=0.25)
     assert [row["start"] for row in timeline] == [0.0, 0.25, 0.5] and timeline.tasks == predictor.tasks
     assert all("emotion" in row for row in timeline)
-    assert all("no_speech" in row for row in predictor.predict_long(tmp_path / "a.wav", window=0.5, any_sound=False))
+    careful = Predictor(predictor.model, any_sound=False)
+    assert all("no_speech" in row for row in careful.predict_long(tmp_path / "a.wav", window=0.5))
+    with pytest.raises(ValueError, match="batch_seconds=-1 must be seconds, 0 or more"):
+        careful.predict_long(tmp_path / "a.wav", batch_seconds=-1)

@@ -213,7 +213,9 @@ def test_evaluated_in_the_corpus_words_and_compared(native, small_corpus, tmp_pa
     results = evaluate_model(
         model.model, str(small_corpus), None, "cpu", QUIET, label_map=MAP, out=tmp_path / "first"
     )  # fmt: skip
-    evaluate_model(other.model, str(small_corpus), None, "cpu", QUIET, label_map=MAP, out=tmp_path / "second")
+    other.model.model.config.undertone_random_weights = False  # as a model with learned weights
+    second = evaluate_model(other.model, str(small_corpus), None, "cpu", QUIET, label_map=MAP, out=tmp_path / "second")
+    assert (results["upstream_weights"], second["upstream_weights"]) == ("random", "pretrained")
     assert results["tasks"][0]["labels"] == ["angry", "happy", "neutral", "sad"]
     assert results["head"] == "WavLMForSequenceClassification"
     rows = list(csv.DictReader(small_corpus.open()))

@@ -28,6 +28,16 @@ try:
 except (ValueError, OSError) as error:
     print(f"{{type(error).__name__}}: {{error}}")
 """
+SETTINGS = """
+import sys, time
+waited = []
+time.sleep = waited.append
+from undertone.common.hub_client import model_settings
+try:
+    print(model_settings(sys.argv[1]))
+except OSError as error:
+    print(f"{type(error).__name__}: {error} After {sum(waited)} s")
+"""
 PREDICT = """
 import json
 from undertone import load_model
@@ -111,6 +121,17 @@ def test_what_cannot_be_fetched_is_a_sentence(hub, client):
     assert "or it is private and you are not signed in" in asked("tester/other", HF_TOKEN=None)
     hub.fail("GET /api/models/*", 503)
     assert "The Hub has a server error (HTTP 503" in asked("tester/other2")
+
+
+def test_where_no_hub_is_one_waits_for_three_seconds(hub, client):
+    answer = answer_of(client(SETTINGS, "tester/none", HF_ENDPOINT="http://127.0.0.1:9"))
+    assert "Cannot reach the Hub at http://127.0.0.1:9 (ConnectError" in answer and answer.endswith("After 3 s")
+    made = "from huggingface_hub import HfApi; HfApi().create_repo('tester/new'); HfApi().upload_file("
+    made += "path_or_fileobj=b'[1]', path_in_repo='config.json', repo_id='tester/new')"
+    assert client(made).returncode == 0
+    hub.drop("HEAD /*", times=3)
+    assert answer_of(client(SETTINGS, "tester/new")) == "[1]", "the client tries again what breaks off"
+    assert answer_of(client(SETTINGS, "tester/new", HF_ENDPOINT="http://127.0.0.1:9")) == "[1]", "of the cache"
 
 
 def test_what_is_no_hub_id_is_not_asked_for(tmp_path, monkeypatch):

@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 
-from undertone.commands.ablate import ablation_rows, ablation_table, row_configs, why_not
+from undertone.commands.ablate import ablation_rows, ablation_table, row_configs, run_ablation, why_not
 from undertone.common.console import Display
 from undertone.corpora.manifest import Manifest
+from undertone.corpora.synthetic import Synthetic
 from undertone.experiments.hidden_states import prepare_from_config
 from undertone.experiments.open_run import open_run
 from undertone.recipes.systems import Row, available_systems, system_module
@@ -118,6 +119,29 @@ def test_rows_may_have_tasks_of_their_own() -> None:
     _, header, lines = ablation_table([(Row("classes"), both), (Row("values"), one)])
     assert header[3:6] == ["Ours: UAR", "Ours: WA", "Ours: CCC"]
     assert [line[2:6] for line in lines] == [["emotion", "50.0", "50.0", ""], ["valence", "", "", "0.500"]]
+
+
+def test_what_a_probe_finds_is_a_column() -> None:
+    plain = results("classification", "emotion", "gender", score=0.5)
+    folds = [{"leakage": {"speaker": {"uar": value, "chance": 0.1}}} for value in (0.25, 0.35)]
+    titles, header, lines = ablation_table([(Row("plain"), plain), (Row("adversary"), plain | {"folds": folds})])
+    assert header[-1] == "Probe: speaker" and any(line.startswith("Probe: UAR (chance)") for line in titles)
+    assert [line[-1] for line in lines] == ["", "", "30.0 (10.0)", ""] and len({len(line) for line in lines}) == 1
+
+
+def test_the_adversaries_of_invariant_are_probed(like_emodb: Path, store: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other.csv"
+    with other.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["file", "speaker", "emotion"])
+        rows = Synthetic(seed=7, num_speakers=3, per_emotion=2).rows(tmp_path / "other")
+        writer.writerows([row["path"], row["speaker"], row["emotion"]] for row in rows)
+    words = (f"store={store}", "device=cpu", "protocol=groups", "num_folds=2", "max_epochs=1")
+    found = run_ablation("invariant", f"{like_emodb}+{other}", words, tmp_path / "out", ["plain", "speaker"])
+    _, header, lines = ablation_table(found.rows, found.left_out)
+    assert header[-2:] == ["Probe: speaker", "Probe: corpus"]
+    cells = {line[0]: line[-2:] for line in lines}
+    assert all(cells["plain"]) and cells["speaker"][0] and not cells["speaker"][1]
 
 
 @pytest.fixture(scope="module")

@@ -212,11 +212,17 @@ def test_every_corpus_has_a_recipe() -> None:
     assert {*NAMED, "emodb", "ravdess", "iemocap", "crema_d", "synthetic"} == set(corpus_names())
 
 
+SHARED_BY_EMOBOX = {"ased", "crema_d", "emodb", "enterface05", "meld", "shemo", "tess", "urdu"}  # test and train
+
+
 @pytest.mark.parametrize("name", [name for name in corpus_names() if name != "synthetic"])
 def test_what_a_recipe_quotes(name: str) -> None:
     """It says what is published and what is ours; each score of ours is a row of the log, UAR and then WA."""
     text = str(importlib.import_module(f"undertone.recipes.{name}").__doc__)
-    assert f"python recipes/{name}.py --root" in text and re.search("Published|No published number is quoted", text)
+    assert f"python recipes/{name}.py --root" in text
+    published = re.search(r"Published.*", text, re.DOTALL)
+    assert published and re.search(r"\(.*(19|20)\d\d", published[0]), "a figure has a source with its year"
+    assert ("SPEAKER-DEPENDENT" in published[0]) >= (name in SHARED_BY_EMOBOX)
     ours = text[re.search("Ours|ours", text).start() :]  # type: ignore[union-attr]
     log = (REPOSITORY / "docs" / "results.md").read_text()
     scores = [] if "ours was not run" in ours.casefold() else re.findall(r"(\d\d\.\d) / (\d\d\.\d)", ours)

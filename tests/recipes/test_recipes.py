@@ -108,5 +108,10 @@ def quickstart_results(folder: Path, out: str) -> dict[str, Any]:
     assert f"undertone predict {folder} FILE.wav" in out
     predicted = json.loads(out[out.index("{", out.index("\npredicted ")) :])
     assert predicted["emotion"]["label"] in EMOTIONS and Path(predicted["file"]).is_file()
+    readme = (ROOT / "README.md").read_text()
+    shown = re.search(r'"label": "(\w+)", "scores": {"\1": ([\d.]+), ...}, "unsure": (\w+)', readme)
+    assert shown is not None and (shown[1], shown[3]) == (predicted["emotion"]["label"], "False")
+    assert predicted["emotion"]["scores"][shown[1]] == pytest.approx(float(shown[2]), abs=0.02)
+    assert predicted["emotion"]["unsure"] is False
     assert re.search(r"\npredicted .*\.wav\n", out)
     return results

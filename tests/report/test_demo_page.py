@@ -116,4 +116,4 @@ def test_a_browser_uploads_a_recording_and_reads_the_answer(
     scores = [*row["emotion"]["scores"].values(), *row["gender"]["scores"].values()]
     assert bars == [f"{100 * score:.1f}" for score in scores]
     outside = [url for url in asked if not re.match(rf"{re.escape(address)}|data:|blob:", url)]
-    assert not outside, "the page asks nobody else for anything"
+    assert not outside, "the page loads nothing from elsewhere"

@@ -80,7 +80,7 @@ def make_run(
     info: dict[str, Any] | None = None,
     config: RunConfig | None = None,
 ) -> Path:
-    """The files of a finished run, from a seeded generator: numbers nobody typed."""
+    """The files of a finished run, from a seeded generator."""
     rng = np.random.default_rng(7)
     config = config or RunConfig(corpus="emodb", root="data/emodb", upstream="microsoft/wavlm-base-plus", seed=3)
     per_fold = [(f"speaker {speaker}", fold(speaker, tasks, rng)) for speaker in SPEAKERS]

@@ -7,7 +7,6 @@ import pytest
 
 from undertone.downstream.task import Task
 from undertone.scoring.calibration import (
-    as_dicts,
     calibrate,
     combined,
     fit_temperature,
@@ -91,7 +90,7 @@ def test_a_model_that_is_always_right_is_never_unsure_and_one_that_is_wrong_alwa
 
 def test_calibration_learned_on_dev_holds_on_test():
     dev, test = predictions(*drawn(2000, 4, 3.0)), predictions(*drawn(2000, 5, 3.0))
-    calibrations = as_dicts(calibrate(dev))
+    calibrations = calibrate(dev)
     assert list(calibrations) == ["emotion"] and calibrations["emotion"]["num_dev"] == 2000
     found = report([(test, calibrations), (test, calibrations)], TASKS)["emotion"]
     scores, target = test.scores["emotion"], test.targets["emotion"]

@@ -11,7 +11,7 @@ import pytest
 from undertone.corpora.folds import Fold
 from undertone.corpora.manifest import Manifest
 from undertone.downstream.task import Task, free_name
-from undertone.inference.format import as_csv
+from undertone.inference.write import as_csv
 from undertone.scoring.predictions import Predictions
 from undertone.training.targets import choose_tasks, label_warnings, reading_notes, targets
 
@@ -81,7 +81,10 @@ def test_no_column_of_a_prediction_overwrites_another() -> None:
     assert free_name("error", "error", "error_") == "error__" and free_name("x", "y") == "x"
     entry = {"label": "b", "scores": {"b": 1.0}}
     text = as_csv([{"file": "f.wav", "duration": 1.0, "a": entry, "a_b": entry}])
-    assert text.splitlines() == ["file,duration,a,a_b,a_b_,a_b__b", "f.wav,1.000000,b,1.000000,b,1.000000"]
+    assert text.splitlines() == [
+        "file,duration,a,a_b,a_b_,a_b__b,no_speech,error",
+        "f.wav,1.000000,b,1.000000,b,1.000000,,",
+    ]
 
 
 def test_classes_tested_and_never_trained() -> None:

@@ -111,22 +111,32 @@ def read_model(name: str, revision: str | None, config: PreTrainedConfig) -> Pre
     """The base model of a checkpoint in float32 and eval mode, whatever head it was saved with."""
     family = find_family(config.model_type, name)
     with _reading(name, "the weights"):
-        model_class: Any = family.model_class(config)
-        if os.path.isdir(name):
-            num_bytes = sum(path.stat().st_size for pattern in WEIGHT_FILES for path in Path(name).glob(pattern))
-            check_size(name, model_class, config, num_bytes)  # a weight takes a byte or more
-        model, info = model_class.from_pretrained(
-            name,
-            config=config,
-            revision=revision,
-            dtype=torch.float32,
-            weights_only=True,
-            key_mapping=family.key_mapping,
-            ignore_mismatched_sizes=True,  # so that check_weights can name them
-            output_loading_info=True,
-        )
+        model, info = read_weights(family.model_class(config), name, revision, config, family.key_mapping)
     check_weights(name, model, info)
     return model.eval()
+
+
+def read_weights(
+    model_class: Any,
+    name: str,
+    revision: str | None,
+    config: PreTrainedConfig,
+    key_mapping: dict[str, str] | None = None,
+) -> tuple[PreTrainedModel, dict[str, Any]]:
+    """A model in float32, and transformers' report of the weights that did not fit, which the caller must check."""
+    if os.path.isdir(name):
+        num_bytes = sum(path.stat().st_size for pattern in WEIGHT_FILES for path in Path(name).glob(pattern))
+        check_size(name, model_class, config, num_bytes)  # a weight takes a byte or more
+    return model_class.from_pretrained(
+        name,
+        config=config,
+        revision=revision,
+        dtype=torch.float32,
+        weights_only=True,
+        key_mapping=key_mapping,
+        ignore_mismatched_sizes=True,  # so that they can be named
+        output_loading_info=True,
+    )
 
 
 def check_weights(name: str, model: PreTrainedModel, info: dict[str, Any]) -> None:

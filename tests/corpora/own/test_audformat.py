@@ -35,7 +35,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_ours_is_a_database(folder: Path, tmp_path: Path) -> None:
     corpus = load_corpus(str(folder / "t.csv"))
     manifest = prepare(corpus, None).manifest
-    write_audformat(corpus, manifest, tmp_path / "db")
+    assert write_audformat(corpus, manifest, tmp_path / "db") == []
     database = audformat.Database.load(str(tmp_path / "db"))
     table = database["utterances"]
     assert database.license == "your own" and list(table.files) == [str(folder / f"{n}.wav") for n in (0, 1, 1)]
@@ -46,6 +46,23 @@ def test_ours_is_a_database(folder: Path, tmp_path: Path) -> None:
         assert back.column(name) == manifest.column(name), name
     assert back.labels("take") == [1, 2, None]
     assert [path.suffix for path in (tmp_path / "db").iterdir() if path.suffix == ".pkl"] == []
+
+
+def test_what_it_cannot_hold_is_said_and_a_gender_may_be_known_once(folder: Path, tmp_path: Path) -> None:
+    more: list[dict[str, object]] = [
+        {"votes": {"sad": 2}, "extra": {"emotion": "x"}},
+        {"gender": "male", "series": "s.csv"},
+        {},
+    ]
+    rows = [{"id": str(n), "path": f"{n}.wav", "speaker": "a", "emotion": "sad"} | row for n, row in enumerate(more)]
+    assert write_audformat(load_corpus("emodb"), Manifest.from_rows("t", rows), tmp_path / "db") == [
+        "votes of 1 utterances left out: the format has none",
+        "series of 1 utterances left out: the format has none",
+        "columns left out, whose names are those of fields: emotion",
+    ]
+    database = audformat.Database.load(str(tmp_path / "db"))
+    assert database["utterances"]["speaker"].get(map="gender").tolist() == ["male"] * 3
+    assert database.usage == "other" and database.license == load_corpus("emodb").licence
 
 
 @pytest.fixture

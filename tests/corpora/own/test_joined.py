@@ -146,7 +146,7 @@ def test_within_has_the_default_folds_of_each_corpus() -> None:
     [
         ("emodb+emodb", {}, "Two of the corpora are called 'emodb'"),
         ("emodb+ravdes", {}, "ravdess"),
-        ("emodb+nemo", {"map": "calm"}, r"corpus.map needs EMOTION=EMOTION,... such as .*got 'calm'"),
+        ("emodb+nemo", {"map": "calm"}, r"corpus.map needs LABEL=LABEL,... such as .*got 'calm'"),
     ],
 )
 def test_refusals(names: str, options: dict[str, Any], message: str) -> None:

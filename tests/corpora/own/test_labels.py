@@ -12,7 +12,7 @@ import pytest
 import soundfile
 
 from undertone.corpora import load_corpus
-from undertone.corpora.own.labels import Labels
+from undertone.corpora.own.labels import Labels, parse_map
 from undertone.corpora.prepare import Prepared, prepare
 
 
@@ -95,6 +95,24 @@ def test_votes_are_spelled_like_labels() -> None:
     emotions, votes = labels.emotions(["angry", "angry", "Sad"], ["Angry:2; angry:1;sad:1", None, {"SAD": 1}])
     assert emotions == ["angry", "angry", "SAD"] or emotions == ["angry", "angry", "sad"]
     assert votes[0] == {"angry": 3.0, emotions[2]: 1.0} and votes[2] == {emotions[2]: 1.0}
+
+
+def test_a_label_twice_in_votes_is_added_up_and_said() -> None:
+    labels = Labels("t.csv", [2, 3, 4], typed=False)
+    _, votes = labels.emotions([None] * 3, ["sad:2;angry:1", "sad:2;sad:1", "Sad:1;angry:2;sad:1"])
+    assert votes == [{"sad": 2, "angry": 1}, {"sad": 3}, {"sad": 2, "angry": 2}]
+    assert labels.notes == [
+        "t.csv: votes have a label more than once in 2 rows, the first is row 3: its counts are added up."
+    ]
+
+
+def test_reading_a_map() -> None:
+    assert parse_map("joy=happy, anger = angry") == {"joy": "happy", "anger": "angry"}
+    for text in ("joy", "joy=", "=happy", "", "a=b=c"):
+        with pytest.raises(ValueError, match="--map needs LABEL=LABEL,... such as joy=happy"):
+            parse_map(text)
+    with pytest.raises(ValueError, match="corpus.map gives 'joy' two names: .*Keep one"):
+        parse_map("joy=happy,joy=sad", "corpus.map")
 
 
 def test_a_table_and_a_data_set_say_the_same(files: list[str], tmp_path: Path) -> None:

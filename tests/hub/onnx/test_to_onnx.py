@@ -272,7 +272,10 @@ def test_acoustic_front_ends_are_exported_too(name, options, tmp_path):
     check_batches(session, model, sound=voice)
 
 
-SYSTEMS = ["crnn:small", "functionals", "huang2017:small", "jiang2022:small", "li2019:small", "trigeorgis2016:small"]
+SYSTEMS = [
+    "crnn:small", "functionals", "huang2017:small", "jiang2022:small", "li2019:small", "transformer:small",
+    "trigeorgis2016:small",
+]  # fmt: skip
 
 
 @pytest.mark.slow

@@ -1,0 +1,29 @@
+"""CNN on log-mel energies, self-attention between frames, attention pooling: the CRNN without recurrence.
+
+The survey describes self-attention as frames that attend to each other; its systems only weigh frames in a pooling.
+Here two transformer layers with relative positions stand where `crnn` has its BLSTM. The sizes are ours. `small` is a
+quarter of it for CPUs. The head `transformer` does the same on any upstream.
+"""
+
+from undertone.recipes.systems import Row
+
+SYSTEM = {
+    "upstream": "logmel",
+    "head": "crnn",
+    "head_options": {"num_layers": 0, "self_attention": 2, "pooling": "attention"},
+    "tasks": ("emotion",),
+    "learning_rate": 1e-3,
+    "weight_decay": 0.01,
+    "batch_size": 32,
+    "max_epochs": 60,
+    "patience": 20,
+}
+
+VARIANTS = {"small": ("head.channels=[16,16,32,32]", "head.hidden_size=64")}
+
+ABLATION = (
+    Row("self-attention"),
+    Row("pooling-alone", ("head.self_attention=0",)),
+    Row("mean", ("head.pooling=mean",)),
+    Row("blstm-self-attention", ("head.num_layers=1",)),
+)
