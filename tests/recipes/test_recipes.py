@@ -84,22 +84,26 @@ def test_quickstart_learns(tmp_path: Path) -> None:
     """Nothing but the command, as a process of its own."""
     command = (sys.executable, "-c", "from undertone.cli import main; main()", "quickstart", "--out", tmp_path / "run")
     out = run(tmp_path, *command, OMP_NUM_THREADS=str(torch.get_num_threads()))
-    low, _ = quickstart_results(tmp_path / "run", out)["ci95"]["emotion"]["uar"]
+    results, predicted = quickstart_results(tmp_path / "run", out)
+    low, _ = results["ci95"]["emotion"]["uar"]
     assert low > 0.25
+    readme = (ROOT / "README.md").read_text()
+    shown = re.search(r'"label": "(\w+)", "scores": {"\1": ([\d.]+), ...}, "unsure": (\w+)', readme)
+    assert shown is not None and (shown[1], shown[3]) == (predicted["emotion"]["label"], "False")
+    assert predicted["emotion"]["scores"][shown[1]] == pytest.approx(float(shown[2]), abs=0.02)
+    assert predicted["emotion"]["unsure"] is False
 
 
 def test_quickstart_in_one_epoch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = crossval.crossval
-    monkeypatch.setattr(
-        crossval, "crossval", lambda config, *rest: whole(config.model_copy(update={"max_epochs": 1}), *rest)
-    )
+    whole, short = crossval.crossval, {"max_epochs": 1}
+    monkeypatch.setattr(crossval, "crossval", lambda config, *rest: whole(config.model_copy(update=short), *rest))
     outcome = undertone("quickstart", "--out", tmp_path / "run")
     assert outcome.status == 0, outcome.err
     quickstart_results(tmp_path / "run", outcome.out)
 
 
-def quickstart_results(folder: Path, out: str) -> dict[str, Any]:
-    """It makes the corpus, trains, reports, predicts, and says what to type next."""
+def quickstart_results(folder: Path, out: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """It makes the corpus, trains, reports, predicts, and says what to type next: results.json, and the prediction."""
     results: dict[str, Any] = json.loads((folder / "results.json").read_text())
     assert results["chance"]["emotion"]["uar"] == 0.25
     assert results["speaker_independent"] is True and "Speaker-independent" in out
@@ -108,10 +112,5 @@ def quickstart_results(folder: Path, out: str) -> dict[str, Any]:
     assert f"undertone predict {folder} FILE.wav" in out
     predicted = json.loads(out[out.index("{", out.index("\npredicted ")) :])
     assert predicted["emotion"]["label"] in EMOTIONS and Path(predicted["file"]).is_file()
-    readme = (ROOT / "README.md").read_text()
-    shown = re.search(r'"label": "(\w+)", "scores": {"\1": ([\d.]+), ...}, "unsure": (\w+)', readme)
-    assert shown is not None and (shown[1], shown[3]) == (predicted["emotion"]["label"], "False")
-    assert predicted["emotion"]["scores"][shown[1]] == pytest.approx(float(shown[2]), abs=0.02)
-    assert predicted["emotion"]["unsure"] is False
     assert re.search(r"\npredicted .*\.wav\n", out)
-    return results
+    return results, predicted
