@@ -16,7 +16,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from undertone import __version__
-from undertone.commands import ablate, corpora, describe, listen, listing, models, new, predict, runs, store
+from undertone.commands import ablate, corpora, describe, listen, listing, models, new, predict, pretrain, runs, store
 from undertone.commands.examples import epilog
 from undertone.commands.terminal import fail
 from undertone.common.files import full_disk
@@ -34,7 +34,16 @@ app = typer.Typer(
 )
 PANELS = {
     "Data": (corpora.prepare, describe.describe, corpora.check_split),
-    "Train": (runs.quickstart, store.extract, runs.crossval, runs.train, runs.crosscorpus, ablate.ablate, runs.rerun),
+    "Train": (
+        runs.quickstart,
+        store.extract,
+        pretrain.pretrain,
+        runs.crossval,
+        runs.train,
+        runs.crosscorpus,
+        ablate.ablate,
+        runs.rerun,
+    ),
     "Use": (predict.predict, listen.listen, models.evaluate, models.explain, models.demo),
     "Publish": (models.push, models.export),
     "Inspect": (runs.report, runs.compare, runs.robustness, listing.list_names),

@@ -27,7 +27,9 @@ from undertone.upstream.acoustic._base import BatchedAcoustic
 from undertone.upstream.acoustic._opensmile import OpenSmile
 from undertone.upstream.acoustic.contours import Contours
 from undertone.upstream.base import Upstream
-from undertone.upstream.hf.upstream import HFUpstream
+from undertone.upstream.hf.encoder import EncoderUpstream
+from undertone.upstream.hf.families import FAMILIES
+from undertone.upstream.hf.upstream import FamilyUpstream
 
 GRAPH, QUANTISED, ABOUT, SCRIPT = "model.onnx", "model.int8.onnx", "model.json", "predict.py"
 CHECK_SECONDS = (0.5, 3.0, 15.0)
@@ -36,6 +38,7 @@ OPSET = 17
 INSTALL = "Install what it needs: pip install 'undertone[onnx]'."
 NO_GRAPH: dict[type[Upstream], str] = {
     OpenSmile: "openSMILE's own program computes its features",
+    EncoderUpstream: "transformers computes the input of this type outside PyTorch",
     Contours: "the logarithm of a matrix is among its features, which ONNX does not have",
 }
 
@@ -80,7 +83,7 @@ def upstream_graph(upstream: Upstream) -> tuple[Any, int]:
     Raises:
         ValueError: the upstream computes in other code than PyTorch's, or in a class from outside undertone.
     """
-    if isinstance(upstream, HFUpstream):
+    if isinstance(upstream, FamilyUpstream):
         return upstream, upstream.receptive_field
     if isinstance(upstream, BatchedAcoustic) and type(upstream).__module__.startswith("undertone.upstream."):
         return deepcopy(upstream).double(), upstream.window
@@ -89,7 +92,8 @@ def upstream_graph(upstream: Upstream) -> tuple[Any, int]:
     known = ", ".join(available("undertone.upstream.acoustic", BatchedAcoustic))
     raise ValueError(
         f"Upstream {upstream.name!r} cannot be exported to ONNX: {reason}. Where undertone is installed, "
-        f"`undertone predict` takes the model as it is. What can be exported: {known}, and every Hugging Face upstream."
+        f"`undertone predict` takes the model as it is. "
+        f"What can be exported: {known}, and Hugging Face models of the types {', '.join(sorted(FAMILIES))}."
     )
 
 
