@@ -15,6 +15,10 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "undertone extract calls.csv --upstream microsoft/wavlm-base-plus",
         "undertone extract emodb --root EmoDB --upstream facebook/hubert-base-ls960 --kind mean",
     ),
+    "pretrain": (
+        "undertone pretrain recordings/ --upstream facebook/wav2vec2-base --objective contrastive --out runs/mine",
+        "undertone pretrain recordings/ emodb --root +EmoDB --fold 03 --size tiny --steps 20000 augment.speed=0.1",
+    ),
     "crossval": (
         "undertone crossval emodb --root EmoDB --upstream microsoft/wavlm-base-plus --out runs/emodb",
         "undertone crossval calls.csv --system contours --tasks emotion,gender --out runs/calls",
