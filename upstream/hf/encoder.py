@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 
-from undertone.upstream.hf.encoder_types import TYPES, EncoderType, Inputs
+from undertone.upstream.hf.encoder_types import MASKED, TYPES, EncoderType, Inputs
 from undertone.upstream.hf.extractor import (
     default_extractor,
     extract_features,
@@ -44,13 +44,15 @@ class _Reached(Exception):
 class EncoderUpstream(HFUpstream):
     """All hidden states of an audio encoder, found by looking at its class, its modules and its feature extractor.
 
-    Each clip goes through the feature extractor alone; only clips whose features have one shape share a forward, so
-    that nothing is padded and no clip depends on what shares its batch. Layer 0 is the input of the first block, layer
+    Each clip goes through the feature extractor alone. Of the types in `MASKED` a batch is padded, as their mask keeps
+    padding out exactly; of all others only clips whose features have one shape share a forward, so that nothing is
+    padded. Either way no clip depends on what shares its batch. Layer 0 is the input of the first block, layer
     i the output of block i, and the last one the output of the encoder where that has the shape of a layer (after its
     final norm). Where the extractor fills up to a fixed length (30 s for Whisper's kin), the frames beyond the clip are
     dropped. In train mode no layer and no frame is dropped, and batch norms keep their running statistics.
 
     Attributes:
+        pads: whether clips of several lengths share a forward.
         shortest: samples up to which a shorter clip is filled with zeros, so that the encoder gives a frame.
     """
 
@@ -74,7 +76,9 @@ class EncoderUpstream(HFUpstream):
         listed = model.get_submodule(self.family.blocks)
         self._blocks: list[nn.Module] = list(listed) if isinstance(listed, nn.ModuleList) else [listed]
         self._skipped = kind.skipped(model.config)
-        self._counts: dict[int, int] = {}  # frames by samples
+        self._counts: dict[int, int] = {}  # frames of a clip by its samples
+        self._lengths: dict[Any, int] = {}  # frames of an output by the shape of the features
+        self.pads = model.config.model_type in MASKED
         self.num_layers = len(self._blocks) - self._skipped + 1
         self.shortest, self.hidden_size = self._try()
         self.family = replace(self.family, front_end=tuple(self._front_end()))
@@ -145,29 +149,27 @@ class EncoderUpstream(HFUpstream):
         }
         return inputs, share
 
-    def _own(self, states: Tensor, share: Fraction) -> int:
-        """Of (..., T, D), the frames that the clip reaches."""
-        return max(1, math.ceil(states.shape[-2] * share))
-
     # ---- What comes out.
 
     def forward(self, batch: WaveBatch) -> HiddenStates:
-        """(B, N) samples -> (B, L, T, D) hidden states, in one forward for all clips whose features have one shape."""
+        """(B, N) samples -> (B, L, T, D) hidden states; one forward for all clips whose features have one shape.
+
+        Where `pads`, one forward for all clips.
+        """
         self.check_sample_rate(batch)
         self.check_length(batch)
-        groups: dict[Any, list[int]] = {}
         rows = zip(batch.samples, batch.lengths.tolist(), strict=True)
         clips = [self._features(row[:length]) for row, length in rows]
+        groups: dict[Any, list[int]] = {}
         for index, (inputs, _) in enumerate(clips):
-            shapes = tuple(value.shape for value in inputs.values())
-            groups.setdefault(index if self.kind.alone else shapes, []).append(index)
+            groups.setdefault(index if self.kind.alone else True if self.pads else _shapes(inputs), []).append(index)
         found: dict[int, Tensor] = {}
         for members in groups.values():
-            first = clips[members[0]][0]
-            together = {key: torch.cat([clips[index][0][key] for index in members]) for key in first}
-            states = self._states(first if len(members) == 1 else together)  # (G, L, T, D)
+            states = self._states(_together([clips[index][0] for index in members]))  # (G, L, T, D)
+            if not self.pads or len(members) == 1:
+                self._lengths.setdefault(_shapes(clips[members[0]][0]), states.shape[2])
             for row, index in zip(states, members, strict=True):
-                found[index] = row[:, : self._own(row, clips[index][1])]
+                found[index] = row[:, : self._frames(*clips[index])]
         lengths = torch.tensor([found[index].shape[1] for index in range(len(clips))], device=batch.lengths.device)
         longest = int(lengths.max())
         padded = [nn.functional.pad(found[i], (0, 0, 0, longest - found[i].shape[1])) for i in range(len(clips))]
@@ -219,28 +221,33 @@ class EncoderUpstream(HFUpstream):
             return self._blocks[self._skipped - 1].register_forward_hook(after)
         return self._blocks[0].register_forward_pre_hook(before, with_kwargs=True)
 
-    # ---- How many frames: what comes before the blocks is run, and its output counted.
+    # ---- How many frames: what comes before layer 0 is run, and its output counted, once for each shape of features.
 
     def frame_lengths(self, lengths: Tensor) -> Tensor:
         """(B,) int64 samples -> (B,) int64 frames, one at least; each number of samples is asked of the model once."""
         for length in set(lengths.tolist()) - self._counts.keys():
-            states, share = self._at_the_first_block(length)
-            self._counts[length] = self._own(states, share)
+            self._counts[length] = self._frames(*self._features(_noise(length)))
         return torch.tensor([self._counts[length] for length in lengths.tolist()], device=lengths.device)
 
-    def _at_the_first_block(self, num_samples: int) -> tuple[Tensor, Fraction]:
-        """Of noise that long, (1, T, D) before the first block, and how much of it is the clip's own."""
+    def _frames(self, inputs: Inputs, share: Fraction) -> int:
+        """Of one clip alone, the frames that it reaches."""
+        shapes = _shapes(inputs)
+        if shapes not in self._lengths:
+            self._lengths[shapes] = self._layer_0(inputs).shape[1]
+        return max(1, math.ceil(self._lengths[shapes] * share))
+
+    def _layer_0(self, inputs: Inputs) -> Tensor:
+        """Of one clip, (1, T, D) before the first block; the blocks are not run."""
 
         def stop(states: Tensor) -> None:
             raise _Reached(states)
 
-        inputs, share = self._features(0.1 * torch.randn(num_samples, generator=torch.Generator().manual_seed(0)))
         hook = self._at_layer_0(stop)
         try:
             with torch.no_grad():
                 self.model(**inputs)
         except _Reached as reached:
-            return self.kind.frames(self.model, reached.states), share
+            return self.kind.frames(self.model, reached.states)
         finally:
             hook.remove()
         raise ValueError(f"{self.name!r} is a {self.model.config.model_type!r} model that does not run its own blocks.")
@@ -252,7 +259,8 @@ class EncoderUpstream(HFUpstream):
             self.shortest = round(min(seconds, self.max_seconds) * self.sample_rate)
             try:
                 with warnings.catch_warnings(action="ignore"), np.errstate(all="ignore"):
-                    states, own = self._at_the_first_block(self.shortest)
+                    inputs, own = self._features(_noise(self.shortest))
+                    states = self._layer_0(inputs)
             except Exception as error:  # whatever a convolution or an extractor says of too few samples
                 reason = error
                 continue
@@ -272,7 +280,7 @@ class EncoderUpstream(HFUpstream):
             for layer in self.model.modules()
             if isinstance(layer, CONVOLUTIONS)
         ]
-        self._at_the_first_block(self.shortest)
+        self._layer_0(self._features(_noise(self.shortest))[0])
         for hook in hooks:
             hook.remove()
         for name in self.family.front_end:
@@ -302,3 +310,27 @@ def _output(states: Any) -> Tensor:
     """Hidden states, or a tuple that begins with them, (T, D) of one clip or (B, X, D) -> (B, X, D)."""
     first: Tensor = states if isinstance(states, Tensor) else states[0]
     return first[None] if first.dim() == 2 else first
+
+
+def _noise(num_samples: int) -> Tensor:
+    return 0.1 * torch.randn(num_samples, generator=torch.Generator().manual_seed(0))
+
+
+def _shapes(inputs: Inputs) -> tuple[torch.Size, ...]:
+    return tuple(value.shape for value in inputs.values())
+
+
+def _together(clips: list[Inputs]) -> Inputs:
+    """What an encoder is given of several clips, each filled up with zeros to the shape of the largest."""
+    if len(clips) == 1:
+        return clips[0]
+    batch = {}
+    for key in clips[0]:
+        values = [clip[key] for clip in clips]
+        shape = [max(sizes) for sizes in zip(*(value.shape for value in values), strict=True)]
+        padding = [
+            [x for have, want in zip(value.shape[::-1], shape[::-1], strict=True) for x in (0, want - have)]
+            for value in values
+        ]
+        batch[key] = torch.cat([nn.functional.pad(value, pad) for value, pad in zip(values, padding, strict=True)])
+    return batch

@@ -108,6 +108,16 @@ def test_contract(model_type: str, encoder) -> None:
         assert (upstream(small).states - before).abs().max() > 0
 
 
+@pytest.mark.parametrize("model_type, forwards", [("parakeet_encoder", 1), ("moonshine", 2)])
+@torch.inference_mode()
+def test_a_batch_is_padded_where_a_mask_is_exact(model_type: str, forwards: int, encoder) -> None:
+    upstream, calls = load_upstream(str(encoder(model_type))), []
+    waves = WaveBatch.collate([noise(seconds, 16_000) for seconds in (0.4, 0.7, 0.4)], 16_000)
+    upstream._blocks[0].register_forward_hook(lambda *_: calls.append(1))
+    upstream(waves)
+    assert len(calls) == forwards and upstream.pads == (forwards == 1)
+
+
 def test_what_a_batch_norm_or_a_layerdrop_would_change_in_train_mode(encoder) -> None:
     upstream = load_upstream(str(encoder("parakeet_encoder")))
     assert upstream.model.config.layerdrop == 0.0
