@@ -8,6 +8,8 @@ import os
 import shlex
 import sys
 import traceback
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -70,6 +72,12 @@ def _options(
     pass
 
 
+@cache
+def _command() -> Callable[..., Any]:
+    """What typer makes of `app`, once: it takes 60 ms."""
+    return typer.main.get_command(app)
+
+
 def main() -> None:
     """Entry point: every failure ends as one sentence, an interrupted run with the command that resumes it.
 
@@ -85,7 +93,7 @@ def main() -> None:
             f"variable. Give it a value, or remove it with its option."
         )
     try:
-        status = app(prog_name="undertone", standalone_mode=False)
+        status = _command()(prog_name="undertone", standalone_mode=False)
     except ClickException as error:  # wrong use of the command line itself
         _wrong_use(error)
     except typer.Abort:

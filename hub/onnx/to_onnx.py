@@ -147,7 +147,7 @@ def to_onnx(model: UndertoneModel, folder: str | Path) -> OnnxModel:
         write_json(draft / ABOUT, _about(model, min_samples))
         shutil.copyfile(Path(__file__).parent / "predict_onnx.py.j2", draft / SCRIPT)
         expected = _run_torch(model, waves)
-        difference = _largest(_run_onnx(onnxruntime, draft / GRAPH, waves), expected)
+        difference = _largest(_run_onnx(_session(draft / GRAPH), waves), expected)
         if not difference <= TOLERANCE:
             raise ValueError(
                 f"onnxruntime {onnxruntime.__version__} gives scores that differ from PyTorch's by "
@@ -156,9 +156,10 @@ def to_onnx(model: UndertoneModel, folder: str | Path) -> OnnxModel:
         sizes = [(draft / name).stat().st_size for name in (GRAPH, QUANTISED)]
         int8 = None
         if sizes[1] < sizes[0]:
-            rows = [_run_onnx(onnxruntime, draft / QUANTISED, [wave]) for wave in waves]
+            session = _session(draft / QUANTISED)
+            rows = [_run_onnx(session, [wave]) for wave in waves]
             alone = [np.concatenate(of_task) for of_task in zip(*rows, strict=True)]
-            together = _run_onnx(onnxruntime, draft / QUANTISED, waves)
+            together = _run_onnx(session, waves)
             int8 = Int8Model(sizes[1], _largest(alone, expected), _largest(together, alone))
         else:
             (draft / QUANTISED).unlink()
@@ -242,7 +243,15 @@ def _run_torch(model: UndertoneModel, waves: Sequence[Tensor]) -> list[np.ndarra
     return [task_output(task, utterance_logits(output, task.name)).numpy() for task in model.tasks]
 
 
-def _run_onnx(onnxruntime: Any, path: Path, waves: Sequence[Tensor]) -> list[np.ndarray]:
-    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+def _session(path: Path) -> Any:
+    """A graph in onnxruntime, with as many threads as torch has."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+
+
+def _run_onnx(session: Any, waves: Sequence[Tensor]) -> list[np.ndarray]:
     batch = WaveBatch.collate(list(waves), 1)
     return list(session.run(None, {"samples": batch.samples.numpy(), "lengths": batch.lengths.numpy()}))
