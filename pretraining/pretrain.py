@@ -18,7 +18,6 @@ from undertone.audio.read import read_audio
 from undertone.common.console import Display
 from undertone.common.files import read_json, write_json
 from undertone.common.interrupt import interruptible
-from undertone.downstream.dropout import UtteranceDropout
 from undertone.pretraining.card import write_card
 from undertone.pretraining.data import Speech, read_speech
 from undertone.pretraining.masks import negatives, pad, span_mask
@@ -32,6 +31,7 @@ from undertone.training.checkpoint import Progress, load_checkpoint, save_checkp
 from undertone.training.seeding import draw, epoch_batches, seed_everything, utterance_keys
 from undertone.training.sources import WaveSource
 from undertone.upstream import load_upstream
+from undertone.upstream.dropout import UtteranceDropout
 from undertone.upstream.hf.adapt import add_lora, finetune, merge_lora
 from undertone.upstream.hf.pretrained import prepare_config, quiet_transformers
 from undertone.upstream.hf.upstream import HFUpstream
