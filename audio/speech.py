@@ -7,8 +7,8 @@ frames of 32 ms. `silero_vad` itself is not imported: that would set the number 
 
 from __future__ import annotations
 
-import statistics
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Sequence
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -124,7 +124,15 @@ def _reached(wave: Tensor, seconds: float) -> float:
     return float(probabilities.topk(frames).values[-1])
 
 
-def is_speech_corpus(waves: Iterable[Tensor], rate: int) -> bool:
-    """Whether the detector knows this kind of audio: it is certain of the median clip, or there is none."""
-    found = [speech_probability(wave, rate) for wave in waves]
-    return bool(found) and statistics.median(found) >= CERTAIN
+def is_speech_corpus(waves: Sequence[Tensor], rate: int) -> bool:
+    """Whether the detector knows this kind of audio: it is certain of more than half of the clips.
+
+    It stops at the clip that decides.
+    """
+    votes = Counter[bool]()
+    for wave in waves:
+        certain = speech_probability(wave, rate) >= CERTAIN
+        votes[certain] += 1
+        if votes[certain] > len(waves) / 2:
+            return certain
+    return False

@@ -216,15 +216,14 @@ def ablation_table(
 
 def _cells(results: Mapping[str, Any], metrics: Sequence[str], probed: Sequence[str]) -> list[list[str]]:
     """Our columns of one row, one line per task; the interval belongs to the task's first metric."""
-    from undertone.scoring.results import number, probe_scores
+    from undertone.scoring.results import interval_text, number, probe_scores
 
     lines = []
     for name, pooled in results["pooled"].items():
         own = [metric for metric in metrics if metric in pooled]
-        interval = results["ci95"][name].get(own[0])
         scores = [number(metric, pooled[metric]) if metric in own else "" for metric in metrics]
-        interval_text = "–" if interval is None else " – ".join(number(own[0], end) for end in interval)
-        lines.append([name, *scores, interval_text, "", "", *[""] * len(probed)])
+        interval = interval_text(results, name, own[0]) or "–"
+        lines.append([name, *scores, interval, "", "", *[""] * len(probed)])
     cost, found = results["cost"], probe_scores(results)
     probes = [
         f"{number('uar', found[name][0])} ({number('uar', found[name][1])})" if name in found else "" for name in probed

@@ -81,7 +81,7 @@ def _upstreams() -> TableOf:
         (name, find_class(name, ACOUSTIC, Upstream)) for name in available(ACOUSTIC, Upstream)
     ]
     rows = [[name, _first_line(cls), str(cls.num_layers)] for name, cls in found]
-    hub = f"a Hugging Face model of the families {', '.join(sorted(FAMILIES))}"
+    hub = f"any audio encoder of transformers; computed in PyTorch throughout: {', '.join(sorted(FAMILIES))}"
     return [], ["Upstream", "What it is", "Layers"], [*rows, ["Hub id or folder", hub, "all hidden states"]]
 
 

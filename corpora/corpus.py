@@ -39,10 +39,10 @@ class Corpus(ABC):
         url: where to get it.
         citation: what to cite.
         language: of the speech, in English.
-        num_clips: of the complete release; None = it differs by release.
+        num_clips: of the complete release, where `expected` does not say it; None = it differs by release.
         hours: of audio in the complete release; None = not known here.
-        num_speakers: of the complete release; None = it differs by release.
-        num_classes: emotions, by default; None = it has none.
+        num_speakers: likewise.
+        num_classes: emotions, by default, likewise; None = it has none.
         pitfalls: of the release, of copies and of other tools; sentences.
         expected: {column: {value: count}} of the complete release; a difference is a warning, never an error.
         default_protocol: of cross-validation; see `undertone.corpora.folds`.

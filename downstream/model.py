@@ -27,12 +27,12 @@ from undertone.downstream.pooling import masked_mean
 from undertone.upstream import Frames, Upstream, WaveBatch, build_upstream, load_upstream
 from undertone.upstream.hf.adapt import freeze_front_end
 from undertone.upstream.hf.limits import as_sentence, count_weights, refuse_larger
-from undertone.upstream.hf.upstream import NOT_COMPUTED, HFUpstream
+from undertone.upstream.hf.upstream import HFUpstream, computed
 from undertone.upstream.load import check_allowed, is_outside
 
 # ---- The upstream that a head-only folder names, refused if it is not the one that the head was trained on.
 
-SETTINGS = ("options", "do_normalize", "sample_rate")
+SETTINGS = ("options", "do_normalize", "extractor", "sample_rate")
 
 
 def named_upstream(config: UndertoneConfig, allow: tuple[str, ...] = ()) -> Upstream:
@@ -60,8 +60,7 @@ def named_upstream(config: UndertoneConfig, allow: tuple[str, ...] = ()) -> Upst
 
 
 def _settings(spec: Mapping[str, Any]) -> dict[str, Any]:
-    config = {key: value for key, value in spec.get("config", {}).items() if key not in NOT_COMPUTED}
-    return config | {key: spec[key] for key in SETTINGS if key in spec}
+    return computed(spec.get("config", {})) | {key: spec[key] for key in SETTINGS if key in spec}
 
 
 # ---- The model.

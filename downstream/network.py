@@ -15,7 +15,7 @@ from undertone.downstream.layer_sum import LayerSum
 from undertone.downstream.task import Task
 from undertone.upstream.base import Upstream
 from undertone.upstream.hf.replay import replay_top
-from undertone.upstream.hf.upstream import HFUpstream
+from undertone.upstream.hf.upstream import FamilyUpstream
 from undertone.upstream.types import HiddenStates
 
 # ---- The part that is trained on a frozen upstream: layer sum and head.
@@ -122,7 +122,7 @@ class TopLayersModel(LiveModel):
         top: how many.
     """
 
-    def __init__(self, upstream: HFUpstream, downstream: Downstream, top: int) -> None:
+    def __init__(self, upstream: FamilyUpstream, downstream: Downstream, top: int) -> None:
         super().__init__(upstream, downstream)
         self.top = top
 

@@ -24,6 +24,7 @@ from undertone.experiments.run import Run, adapted, new_downstream, trains_top_f
 from undertone.experiments.run_folder import RunFolder
 from undertone.experiments.start_record import FILE_NAME as STARTED
 from undertone.experiments.start_record import check_start, record_start
+from undertone.pretraining.record import check_pretraining
 from undertone.training.accelerator import accelerator_of, check_tracker, with_precision_of_device
 from undertone.training.augmenter import check_augmentation
 from undertone.training.config import RunConfig, trials
@@ -59,6 +60,7 @@ def open_run(config: RunConfig, out: str | Path, display: Display) -> Run:
         folds = corpus.folds(manifest, config.protocol, config.num_folds, config.seed)
         leaks = check_folds(folds, manifest, config.allow_leak)
         folds = mark_leaks(folds, manifest)
+        leaks += check_pretraining(config.upstream, manifest, folds, config.allow_leak)
         tasks = choose_tasks(manifest, config.tasks, config.task_weights, config.soft_labels, config.adversarial)
         readings = reading_notes(tasks, manifest)
         for line in [*leaks, *readings, *label_warnings(tasks, folds, manifest, inner=chooses_inside(config))]:

@@ -23,7 +23,7 @@ from undertone.downstream.heads.linear import LinearHead
 from undertone.downstream.model import UndertoneModel
 from undertone.downstream.task import Task
 from undertone.upstream.hf.pretrained import quiet_transformers
-from undertone.upstream.hf.upstream import HFUpstream
+from undertone.upstream.hf.upstream import FamilyUpstream
 
 # Their pooling in transformers takes a mask at the frame rate before the squeezing, which the states no longer have;
 # given none it is the mean over a clip's own frames.
@@ -139,9 +139,9 @@ def _native_head(model: UndertoneModel) -> LinearHead:
     return head
 
 
-def _native_upstream(model: UndertoneModel) -> HFUpstream:
+def _native_upstream(model: UndertoneModel) -> FamilyUpstream:
     upstream = model.upstream
-    if not isinstance(upstream, HFUpstream):
+    if not isinstance(upstream, FamilyUpstream):
         raise ValueError(f"Upstream {upstream.name!r} is no class of transformers. {_OTHERWISE}")
     if upstream.model.config.model_type == "whisper":
         raise ValueError(
@@ -172,7 +172,9 @@ def _config(base: PreTrainedConfig, proj_size: int, task: Task) -> PreTrainedCon
     return type(base).from_dict(base.to_dict() | added)
 
 
-def _state(model: UndertoneModel, upstream: HFUpstream, head: LinearHead, task: Task, prefix: str) -> dict[str, Tensor]:
+def _state(
+    model: UndertoneModel, upstream: FamilyUpstream, head: LinearHead, task: Task, prefix: str
+) -> dict[str, Tensor]:
     state = {f"{prefix}.{name}": value for name, value in upstream.model.state_dict().items()}
     state["layer_weights"] = model.downstream.layer_sum.logits.detach()
     layers: dict[str, Any] = {"projector": head.projector, "classifier": head.outputs.layer(task.name)}
@@ -181,7 +183,7 @@ def _state(model: UndertoneModel, upstream: HFUpstream, head: LinearHead, task: 
     return state | {key: value / temperature for key, value in state.items() if key.startswith("classifier.")}
 
 
-def _feature_extractor(upstream: HFUpstream) -> FeatureExtractionMixin:
+def _feature_extractor(upstream: FamilyUpstream) -> FeatureExtractionMixin:
     if upstream.family.normalizes is None:  # fed with filterbanks
         return SeamlessM4TFeatureExtractor(sampling_rate=upstream.sample_rate)
     return Wav2Vec2FeatureExtractor(

@@ -1,14 +1,15 @@
-"""The metrics as `evaluate.Metric`s: local classes, so that nothing is looked up on the network.
+"""The metrics of a task as one `evaluate.Metric`: a local class, so that nothing is looked up on the network.
 
-    ScoreMetric("uar", cache_dir=folder, keep_in_memory=True).compute(predictions=[0], references=[0], num_classes=2)
+    metric = ScoreMetric("regression", cache_dir=folder, keep_in_memory=True)
+    metric.compute(predictions=[0.1, 0.3], references=[0.0, 0.5])  # {"ccc": ..., "rmse": ...}
 
-Creating one writes into a folder: give `cache_dir` where the Hugging Face home is read-only. With several processes
-gather the predictions first and compute on the first process.
+One for all of a task's metrics, because `evaluate` writes what it is given into a data set, and hashes that, at each
+`compute`. Creating one writes into a folder: give `cache_dir` where the Hugging Face home is read-only. With several
+processes gather the predictions first and compute on the first process.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from typing import Any
 
 import evaluate
@@ -18,45 +19,35 @@ from datasets import Sequence as ListOf
 
 from undertone.scoring import metrics
 
-_CLASSES = Features({"predictions": Value("int64"), "references": Value("int64")})
-_VALUES = Features({"predictions": Value("float64"), "references": Value("float64")})
-_PROBABILITIES = Features({"predictions": ListOf(Value("float64")), "references": Value("int64")})
-
-METRICS: dict[str, tuple[Callable[..., Any], Features]] = {
-    "uar": (metrics.uar, _CLASSES),
-    "wa": (metrics.wa, _CLASSES),
-    "macro_f1": (metrics.macro_f1, _CLASSES),
-    "recall": (metrics.recall_per_class, _CLASSES),
-    "ccc": (metrics.ccc, _VALUES),
-    "rmse": (metrics.rmse, _VALUES),
-    "ece": (metrics.ece, _PROBABILITIES),
+INPUTS = {
+    "classification": Features(
+        {"predictions": Value("int64"), "probabilities": ListOf(Value("float64")), "references": Value("int64")}
+    ),
+    "regression": Features({"predictions": Value("float64"), "references": Value("float64")}),
 }
-"""Name -> the function of `undertone.scoring.metrics`, and the types of `predictions` and `references`."""
+"""Kind of task -> what `compute` takes of each utterance; for a classification also `num_classes`, of all."""
 
 
 class ScoreMetric(evaluate.Metric):
-    """The metric of a name in `METRICS`; `compute` also takes the function's options, such as `num_classes`."""
+    """All metrics of a kind of task, "classification" or "regression"; see `undertone.scoring.metrics`."""
 
-    def __init__(self, metric: str, **options: Any) -> None:
-        self.key = metric
-        self.function, self.inputs = METRICS[metric]
-        super().__init__(config_name=metric, **options)
+    def __init__(self, kind: str, **options: Any) -> None:
+        self.kind = kind
+        super().__init__(config_name=kind, **options)
 
     def _info(self) -> evaluate.MetricInfo:
-        doc = self.function.__doc__ or ""
-        return evaluate.MetricInfo(
-            description=doc.split("\n", 1)[0], citation="", inputs_description=doc, features=self.inputs
-        )
+        doc = metrics.__doc__ or ""
+        return evaluate.MetricInfo(description=doc, citation="", inputs_description=doc, features=INPUTS[self.kind])
 
-    def _compute(self, predictions: Any, references: Any, **options: Any) -> dict[str, Any]:
-        value: Any = self.function(np.asarray(references), np.asarray(predictions), **options)
-        return {self.key: value.tolist() if isinstance(value, np.ndarray) else value}
-
-
-def compute(
-    names: Sequence[str], cache_dir: str, *, predictions: np.ndarray, references: np.ndarray, **options: Any
-) -> dict[str, Any]:
-    """The named metrics of the same predictions: {name: value}. Only `cache_dir` is written to."""
-    loaded = [ScoreMetric(name, cache_dir=cache_dir, keep_in_memory=True) for name in names]
-    results = [metric.compute(predictions=predictions, references=references, **options) for metric in loaded]
-    return {name: value for result in results for name, value in result.items()}
+    def _compute(self, predictions: Any, references: Any, **more: Any) -> dict[str, Any]:
+        target, predicted = np.asarray(references), np.asarray(predictions)  # (N,)
+        if self.kind == "regression":
+            return {"ccc": metrics.ccc(target, predicted), "rmse": metrics.rmse(target, predicted)}
+        num_classes = more["num_classes"]
+        return {
+            "uar": metrics.uar(target, predicted, num_classes),
+            "macro_f1": metrics.macro_f1(target, predicted, num_classes),
+            "recall": metrics.recall_per_class(target, predicted, num_classes).tolist(),
+            "wa": metrics.wa(target, predicted),
+            "ece": metrics.ece(target, np.asarray(more["probabilities"])),
+        }

@@ -6,7 +6,6 @@ import math
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -29,32 +28,22 @@ def score(predictions: Predictions) -> dict[str, dict[str, Any]]:
 
 
 def _score_task(predictions: Predictions, task: Task, cache_dir: str) -> dict[str, Any]:
-    from undertone.scoring import evaluate_metrics
+    from undertone.scoring.evaluate_metrics import ScoreMetric
 
     rows = predictions.known(task)
     num = len({predictions.ids[row] for row in np.flatnonzero(rows)})
     values = {"predictions": predictions.predicted(task)[rows], "references": predictions.targets[task.name][rows]}
-    if task.kind == "regression":
-        return evaluate_metrics.compute(("ccc", "rmse"), cache_dir, **values) | {"num": num}
-    num_classes = len(task.labels)
-    names = ("uar", "macro_f1", "recall")
-    scores = evaluate_metrics.compute(names, cache_dir, **values, num_classes=num_classes)
-    scores |= evaluate_metrics.compute(("wa",), cache_dir, **values)
-    values["predictions"] = predictions.scores[task.name][rows]
-    scores |= evaluate_metrics.compute(("ece",), cache_dir, **values)
-    scores["recall"] = dict(zip(task.labels, scores["recall"], strict=True))
+    if task.kind == "classification":
+        values |= {"probabilities": predictions.scores[task.name][rows], "num_classes": len(task.labels)}
+    scores: dict[str, Any] = ScoreMetric(task.kind, cache_dir=cache_dir, keep_in_memory=True).compute(**values)
+    if task.kind == "classification":
+        scores["recall"] = dict(zip(task.labels, scores["recall"], strict=True))
     return scores | {"num": num}
 
 
 def per_gender(predictions: Predictions) -> dict[str, dict[str, dict[str, Any]]]:
     """`score` of each known gender's utterances apart: {gender: {task: {...}}}, without the task `gender` itself."""
-    tasks = tuple(task for task in predictions.tasks if task.name != "gender")
-    rest = replace(
-        predictions,
-        tasks=tasks,
-        scores={task.name: predictions.scores[task.name] for task in tasks},
-        targets={task.name: predictions.targets[task.name] for task in tasks},
-    )
+    rest = predictions.without(["gender"])
     genders = np.array([gender or "" for gender in predictions.genders], dtype=str)
     return {str(gender): score(rest.select(genders == gender)) for gender in np.unique(genders) if gender}
 

@@ -9,7 +9,10 @@ from typing import Any
 
 from undertone.common.discovery import available, find_class, nearest
 from undertone.upstream.base import Upstream
-from undertone.upstream.hf.upstream import HFUpstream
+from undertone.upstream.hf.encoder import EncoderUpstream
+from undertone.upstream.hf.families import FAMILIES
+from undertone.upstream.hf.pretrained import read_config
+from undertone.upstream.hf.upstream import FamilyUpstream, HFUpstream
 
 ACOUSTIC = "undertone.upstream.acoustic"
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
@@ -28,7 +31,7 @@ def load_upstream(name: str, *, revision: str | None = None, options: Mapping[st
         options: keyword arguments of a class's constructor; a Hub model or folder takes none.
 
     Raises:
-        ValueError: nothing of that name, a model of no known speech family, or weights that do not fit it.
+        ValueError: nothing of that name, a model that has no audio encoder, or weights that do not fit it.
     """
     folder = os.path.expanduser(name)
     is_folder = os.path.isdir(folder)  # False, too, for what is no name of a file
@@ -37,10 +40,18 @@ def load_upstream(name: str, *, revision: str | None = None, options: Mapping[st
             raise ValueError(
                 f"Upstream {name!r} takes no options, got {sorted(options)}; its settings are in its config.json."
             )
-        return HFUpstream.from_pretrained(folder if is_folder else name, revision).eval()
+        return _read(folder if is_folder else name, revision).eval()
     if revision is not None:
         raise ValueError(f"Upstream {name!r} has no revisions, got revision={revision!r}. Leave it out.")
     return _make(name, options or {})
+
+
+def _read(name: str, revision: str | None) -> HFUpstream:
+    """The speech model, or the audio encoder of the model, that a Hub id or folder holds."""
+    config = read_config(name, revision)
+    if config.model_type in FAMILIES:
+        return FamilyUpstream.from_pretrained(name, revision, config)
+    return EncoderUpstream.from_pretrained(name, revision, config)
 
 
 def build_upstream(spec: Mapping[str, Any], *, allow: tuple[str, ...] = (), num_weights: int | None = None) -> Upstream:
@@ -56,7 +67,8 @@ def build_upstream(spec: Mapping[str, Any], *, allow: tuple[str, ...] = (), num_
     """
     kind = spec.get("kind")
     if kind == "hf":
-        return HFUpstream.from_spec(spec, num_weights).eval()
+        kind_of = FamilyUpstream if spec["config"]["model_type"] in FAMILIES else EncoderUpstream
+        return kind_of.from_spec(spec, num_weights).eval()
     if kind != "class":
         raise ValueError(f"An upstream's spec has kind 'hf' or 'class', got {kind!r}. Save the model again.")
     name = spec["name"]

@@ -27,7 +27,9 @@ from undertone.upstream.acoustic._base import BatchedAcoustic
 from undertone.upstream.acoustic._opensmile import OpenSmile
 from undertone.upstream.acoustic.contours import Contours
 from undertone.upstream.base import Upstream
-from undertone.upstream.hf.upstream import HFUpstream
+from undertone.upstream.hf.encoder import EncoderUpstream
+from undertone.upstream.hf.families import FAMILIES
+from undertone.upstream.hf.upstream import FamilyUpstream
 
 GRAPH, QUANTISED, ABOUT, SCRIPT = "model.onnx", "model.int8.onnx", "model.json", "predict.py"
 CHECK_SECONDS = (0.5, 3.0, 15.0)
@@ -36,6 +38,7 @@ OPSET = 17
 INSTALL = "Install what it needs: pip install 'undertone[onnx]'."
 NO_GRAPH: dict[type[Upstream], str] = {
     OpenSmile: "openSMILE's own program computes its features",
+    EncoderUpstream: "transformers computes the input of this type outside PyTorch",
     Contours: "the logarithm of a matrix is among its features, which ONNX does not have",
 }
 
@@ -80,7 +83,7 @@ def upstream_graph(upstream: Upstream) -> tuple[Any, int]:
     Raises:
         ValueError: the upstream computes in other code than PyTorch's, or in a class from outside undertone.
     """
-    if isinstance(upstream, HFUpstream):
+    if isinstance(upstream, FamilyUpstream):
         return upstream, upstream.receptive_field
     if isinstance(upstream, BatchedAcoustic) and type(upstream).__module__.startswith("undertone.upstream."):
         return deepcopy(upstream).double(), upstream.window
@@ -89,7 +92,8 @@ def upstream_graph(upstream: Upstream) -> tuple[Any, int]:
     known = ", ".join(available("undertone.upstream.acoustic", BatchedAcoustic))
     raise ValueError(
         f"Upstream {upstream.name!r} cannot be exported to ONNX: {reason}. Where undertone is installed, "
-        f"`undertone predict` takes the model as it is. What can be exported: {known}, and every Hugging Face upstream."
+        f"`undertone predict` takes the model as it is. "
+        f"What can be exported: {known}, and Hugging Face models of the types {', '.join(sorted(FAMILIES))}."
     )
 
 
@@ -143,7 +147,7 @@ def to_onnx(model: UndertoneModel, folder: str | Path) -> OnnxModel:
         write_json(draft / ABOUT, _about(model, min_samples))
         shutil.copyfile(Path(__file__).parent / "predict_onnx.py.j2", draft / SCRIPT)
         expected = _run_torch(model, waves)
-        difference = _largest(_run_onnx(onnxruntime, draft / GRAPH, waves), expected)
+        difference = _largest(_run_onnx(_session(draft / GRAPH), waves), expected)
         if not difference <= TOLERANCE:
             raise ValueError(
                 f"onnxruntime {onnxruntime.__version__} gives scores that differ from PyTorch's by "
@@ -152,9 +156,10 @@ def to_onnx(model: UndertoneModel, folder: str | Path) -> OnnxModel:
         sizes = [(draft / name).stat().st_size for name in (GRAPH, QUANTISED)]
         int8 = None
         if sizes[1] < sizes[0]:
-            rows = [_run_onnx(onnxruntime, draft / QUANTISED, [wave]) for wave in waves]
+            session = _session(draft / QUANTISED)
+            rows = [_run_onnx(session, [wave]) for wave in waves]
             alone = [np.concatenate(of_task) for of_task in zip(*rows, strict=True)]
-            together = _run_onnx(onnxruntime, draft / QUANTISED, waves)
+            together = _run_onnx(session, waves)
             int8 = Int8Model(sizes[1], _largest(alone, expected), _largest(together, alone))
         else:
             (draft / QUANTISED).unlink()
@@ -238,7 +243,15 @@ def _run_torch(model: UndertoneModel, waves: Sequence[Tensor]) -> list[np.ndarra
     return [task_output(task, utterance_logits(output, task.name)).numpy() for task in model.tasks]
 
 
-def _run_onnx(onnxruntime: Any, path: Path, waves: Sequence[Tensor]) -> list[np.ndarray]:
-    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+def _session(path: Path) -> Any:
+    """A graph in onnxruntime, with as many threads as torch has."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+
+
+def _run_onnx(session: Any, waves: Sequence[Tensor]) -> list[np.ndarray]:
     batch = WaveBatch.collate(list(waves), 1)
     return list(session.run(None, {"samples": batch.samples.numpy(), "lengths": batch.lengths.numpy()}))

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from undertone.audio import speech
 from undertone.audio.read import read_audio
 from undertone.audio.speech import SpeechDetector, detector, is_speech_corpus, no_speech
 
@@ -90,3 +91,22 @@ def test_the_detector_knows_speech_and_not_noise(data):
 def test_the_detector_is_loaded_once_and_leaves_torchs_threads():
     before = torch.get_num_threads()
     assert detector() is detector() and torch.get_num_threads() == before
+
+
+def test_the_detector_knows_a_kind_of_audio_by_more_than_half_of_the_clips(monkeypatch):
+    heard = []
+
+    def probability(wave, rate):
+        heard.append(float(wave))
+        return heard[-1]
+
+    monkeypatch.setattr(speech, "speech_probability", probability)
+    for probabilities, known, needed in (
+        ([1, 1, 0, 1, 0], True, 4),
+        ([0, 0, 1, 0, 1], False, 4),
+        ([1, 0, 1, 0], False, 4),
+        ([0.98] * 20, False, 11),
+    ):
+        heard.clear()
+        assert is_speech_corpus(list(torch.tensor(probabilities, dtype=torch.float64)), RATE) == known
+        assert len(heard) == needed

@@ -51,21 +51,23 @@ def kill(process: subprocess.Popen[str]) -> None:
     assert process.returncode == -signal.SIGKILL  # it was at work until then
 
 
-def test_a_run_killed_twice_ends_with_the_same_bytes(
-    begin: Begin, whole: Path, small_corpus: Path, store: Path, tmp_path: Path
-) -> None:
-    """Killed in the middle of the first fold, and in the middle of the training of RUN/model."""
-    killed = tmp_path / "killed"
-    assert results(whole)["cost"]["refit_steps"] >= 20  # else the second kill could come too late
+FOLD, REFIT = "folds/F1/checkpoints/step-*5", "refit/checkpoints/step-*5"
 
-    process = begin(killed)
-    wait_for("folds/F1/checkpoints/step-*5", killed, process)
-    kill(process)
-    assert not list(killed.glob("folds/*/fold.json"))
-    process = begin(killed)
-    wait_for("refit/checkpoints/step-*5", killed, process)
-    kill(process)
-    assert len(list(killed.glob("folds/*/fold.json"))) == 4 and not (killed / "results.json").exists()
+
+@pytest.mark.parametrize("moments", [[REFIT], pytest.param([FOLD, REFIT], marks=pytest.mark.slow)], ids=len)
+def test_a_run_that_was_killed_ends_with_the_same_bytes(
+    moments: list[str], begin: Begin, whole: Path, small_corpus: Path, store: Path, tmp_path: Path
+) -> None:
+    """Killed in the middle of the training of RUN/model, and before that in the middle of the first fold."""
+    killed = tmp_path / "killed"
+    assert results(whole)["cost"]["refit_steps"] >= 20  # else the last kill could come too late
+
+    for moment in moments:
+        process = begin(killed)
+        wait_for(moment, killed, process)
+        kill(process)
+        assert len(list(killed.glob("folds/*/fold.json"))) == (4 if moment == REFIT else 0)
+        assert not (killed / "results.json").exists()
 
     outcome = undertone("crossval", small_corpus, "--out", killed, f"store={store}", *WORDS)
     assert outcome.status == 0 and not re.findall(r"^fold", outcome.err, re.MULTILINE)
@@ -88,7 +90,7 @@ def test_asked_to_stop_it_saves_and_says_how_to_go_on(
     asked = time.monotonic()
     os.kill(process.pid, number)
     outcome = finish(process)
-    assert time.monotonic() - asked < 5
+    assert time.monotonic() - asked < 20  # 2 s where nothing else runs
     assert outcome.status == 130, outcome
     last = outcome.err.splitlines()[-1]
     assert last.startswith("undertone: Interrupted. Finished work is kept; resume with: undertone crossval")

@@ -13,11 +13,11 @@ from undertone.tests.cli.runs import distance, results, rows_of, write_table
 # As README says: with --cpu it starts one process, whatever --num_processes says.
 LAUNCH = (sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2")
 LAUNCH += ("--main_process_port", "0", "-m", "undertone.cli")
-WORDS = ("tasks=emotion,arousal", "head.hidden_size=8", "batch_size=7", "max_epochs=2", "device=cpu")
+WORDS = ("tasks=emotion,arousal", "head.hidden_size=8", "batch_size=7", "max_epochs=1", "device=cpu")
 
 
 def test_two_processes_give_what_one_gives(small_corpus: Path, store: Path, tmp_path: Path) -> None:
-    """Batches of 7 are uneven over two processes, and the last of each epoch holds 4 of 32 utterances, or 1 of 64.
+    """Batches of 7 are uneven over two processes, and the last holds 4 of 32 utterances, or 1 of 64.
 
     Dropout is on: its masks are the utterances'.
     Some labels are missing, so that the processes' counts differ; CCC goes through the batch of both processes.

@@ -17,7 +17,7 @@ from undertone.scoring.predictions import Predictions
 from undertone.tests.cli.commands import start
 from undertone.training.settings import make_config
 
-WORDS = ("head=linear", "head.hidden_size=8", "batch_size=8", "max_epochs=6", "tasks=emotion,arousal")
+WORDS = ("head=linear", "head.hidden_size=8", "batch_size=8", "max_epochs=3", "tasks=emotion,arousal")
 QUIET = Display(quiet=True)
 
 
@@ -32,7 +32,7 @@ def run(corpus: Path, out: Path, *words: str, display: Display = QUIET) -> dict:
     return results
 
 
-SWEEP = ("sweep.lr=1e-3,1e-4", "seeds=2", "sweep.label_smoothing=0,0.1")
+SWEEP = ("sweep.lr=1e-3,1e-4", "seeds=2", "sweep.label_smoothing=0,0.1", "protocol=groups", "num_folds=2")
 
 
 @pytest.fixture(scope="module")
@@ -96,8 +96,8 @@ def test_one_fold_alone_is_the_fold_of_the_cross_validation(
     stacked: Path, small_corpus: Path, store: str, tmp_path: Path
 ) -> None:
     config = make_config({"corpus": str(small_corpus)}, [*WORDS, store, *SWEEP])
-    train(config, tmp_path / "run", "F1", QUIET)
-    name = Path("folds/F1/predictions.parquet")
+    train(config, tmp_path / "run", "group1", QUIET)
+    name = Path("folds/group1/predictions.parquet")
     assert (tmp_path / "run" / name).read_bytes() == (stacked / name).read_bytes()
 
 

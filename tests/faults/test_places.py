@@ -338,10 +338,8 @@ def test_a_training_whose_smallest_micro_batch_does_not_fit(small_corpus: Path, 
 # ---- many files
 
 
-@pytest.mark.parametrize(
-    ("count", "seconds", "megabytes"),
-    [(300, 30.0, 60.0), pytest.param(100_000, 600.0, 900.0, marks=pytest.mark.slow)],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("count", "seconds", "megabytes"), [(300, 30.0, 60.0), (100_000, 600.0, 900.0)])
 def test_many_files_in_one_folder(count: int, seconds: float, megabytes: float, tmp_path: Path) -> None:
     """Listed, checked and written as a manifest in a process of its own; the files are links to a few sounds."""
     sources = []

@@ -25,7 +25,7 @@ def ends_with(error: Exception, monkeypatch: pytest.MonkeyPatch) -> tuple[int, s
     def app(**_: object) -> None:
         raise error
 
-    monkeypatch.setattr(cli, "app", app)
+    monkeypatch.setattr(cli, "_command", lambda: app)
     monkeypatch.delenv("UNDERTONE_TRACEBACK")
     outcome = undertone("list", "heads")
     assert "Traceback" not in outcome.err and outcome.err.startswith("undertone: ") and outcome.err.count("\n") == 1
@@ -59,7 +59,7 @@ def test_every_failure_is_a_sentence(error: Exception, said: str, monkeypatch: p
 
 
 def test_what_was_not_foreseen_says_where(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cli, "app", lambda **_: read_record(None))  # type: ignore[arg-type]
+    monkeypatch.setattr(cli, "_command", lambda: lambda **_: read_record(None))
     with pytest.raises(AttributeError):
         undertone("list", "heads")
     monkeypatch.delenv("UNDERTONE_TRACEBACK")

@@ -194,6 +194,7 @@ def test_gradient_checkpointing_gives_the_same_gradients(folder, inputs, tmp_pat
         make_model("fbank", "attention", [EMOTION]).gradient_checkpointing_enable()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("head", ["linear", pytest.param("attention", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", [GRAPHS[0], *(pytest.param(name, marks=pytest.mark.slow) for name in GRAPHS[1:])])
 def test_one_graph_holds_for_every_batch(name, head, inputs, tmp_path):

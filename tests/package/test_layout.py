@@ -27,6 +27,7 @@ FOLDERS = {
     "report",
     "scoring",
     "training",
+    "pretraining",
     "upstream",
 }
 EVERYWHERE = {"common"}
@@ -38,7 +39,8 @@ MAY_IMPORT = {
     "downstream": {"audio", "upstream"},
     "scoring": {"downstream"},
     "training": {"audio", "corpora", "upstream", "downstream", "scoring"},
-    "experiments": {"audio", "corpora", "upstream", "downstream", "scoring", "training"},
+    "pretraining": {"audio", "corpora", "upstream", "downstream", "training"},
+    "experiments": {"audio", "corpora", "upstream", "downstream", "scoring", "training", "pretraining"},
     "report": {"audio", "corpora", "upstream", "downstream", "scoring", "training", "experiments", "inference"},
     "hub": {"audio", "upstream", "downstream"},
     "publish": {"downstream", "scoring"},

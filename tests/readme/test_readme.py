@@ -59,8 +59,7 @@ def test_the_own_data_section_from_the_table_to_the_prediction(calls, monkeypatc
     python = next(block for language, block in BLOCKS if language == "python")  # of the run that quickstart makes
     python = python.replace("runs/quickstart/corpus/seed0/F1_angry_01.wav", "new_call.wav")
     python = python.replace("runs/quickstart", "runs/calls")
-    done = subprocess.run([sys.executable, "-c", python], cwd=calls, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    exec(python, {})
 
 
 @pytest.mark.parametrize("command", [command for command in OURS if " crossval " in command])

@@ -9,11 +9,14 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from undertone.corpora.synthetic import Synthetic
+from undertone.experiments import crossval
+from undertone.tests.cli.commands import undertone
 from undertone.tests.publish.loopback import TOKEN, LoopbackHub
 from undertone.upstream.hf.random_weights import save_random
 
@@ -76,22 +79,38 @@ def test_emodb_trains_and_pushes(emodb: Path, tmp_path: Path) -> None:
     assert str(tmp_path) not in card
 
 
-def test_quickstart(tmp_path: Path) -> None:
-    """Nothing but the command: it makes the corpus, learns, reports, predicts, and says what to type next."""
+@pytest.mark.slow
+def test_quickstart_learns(tmp_path: Path) -> None:
+    """Nothing but the command, as a process of its own."""
     command = (sys.executable, "-c", "from undertone.cli import main; main()", "quickstart", "--out", tmp_path / "run")
     out = run(tmp_path, *command, OMP_NUM_THREADS=str(torch.get_num_threads()))
-    results = json.loads((tmp_path / "run" / "results.json").read_text())
+    results, predicted = quickstart_results(tmp_path / "run", out)
     low, _ = results["ci95"]["emotion"]["uar"]
-    assert low > results["chance"]["emotion"]["uar"] == 0.25
-    assert results["speaker_independent"] is True and "Speaker-independent" in out
-    for name in ("results.json", "predictions.parquet", "report.html", "model/model.safetensors"):
-        assert (tmp_path / "run" / name).is_file(), name
-    assert f"undertone predict {tmp_path / 'run'} FILE.wav" in out
-    predicted = json.loads(out[out.index("{", out.index("\npredicted ")) :])
-    assert predicted["emotion"]["label"] in EMOTIONS and Path(predicted["file"]).is_file()
+    assert low > 0.25
     readme = (ROOT / "README.md").read_text()
     shown = re.search(r'"label": "(\w+)", "scores": {"\1": ([\d.]+), ...}, "unsure": (\w+)', readme)
     assert shown is not None and (shown[1], shown[3]) == (predicted["emotion"]["label"], "False")
     assert predicted["emotion"]["scores"][shown[1]] == pytest.approx(float(shown[2]), abs=0.02)
     assert predicted["emotion"]["unsure"] is False
+
+
+def test_quickstart_in_one_epoch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole, short = crossval.crossval, {"max_epochs": 1}
+    monkeypatch.setattr(crossval, "crossval", lambda config, *rest: whole(config.model_copy(update=short), *rest))
+    outcome = undertone("quickstart", "--out", tmp_path / "run")
+    assert outcome.status == 0, outcome.err
+    quickstart_results(tmp_path / "run", outcome.out)
+
+
+def quickstart_results(folder: Path, out: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """It makes the corpus, trains, reports, predicts, and says what to type next: results.json, and the prediction."""
+    results: dict[str, Any] = json.loads((folder / "results.json").read_text())
+    assert results["chance"]["emotion"]["uar"] == 0.25
+    assert results["speaker_independent"] is True and "Speaker-independent" in out
+    for name in ("results.json", "predictions.parquet", "report.html", "model/model.safetensors"):
+        assert (folder / name).is_file(), name
+    assert f"undertone predict {folder} FILE.wav" in out
+    predicted = json.loads(out[out.index("{", out.index("\npredicted ")) :])
+    assert predicted["emotion"]["label"] in EMOTIONS and Path(predicted["file"]).is_file()
     assert re.search(r"\npredicted .*\.wav\n", out)
+    return results, predicted

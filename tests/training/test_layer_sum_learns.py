@@ -79,7 +79,10 @@ def right_weight(source: OneLayer, folder: Path, head: str, stacked: bool, **set
     return module.layer_sum.layer_weights()[RIGHT].item()
 
 
-@pytest.mark.parametrize(("head", "stacked"), [("linear", True), ("linear", False), ("attention", False)])
+@pytest.mark.parametrize(
+    ("head", "stacked"),
+    [("linear", True), ("linear", False), pytest.param("attention", False, marks=pytest.mark.slow)],
+)
 def test_by_default_the_only_layer_that_counts_gets_most_of_the_weight(
     source: OneLayer, tmp_path: Path, head: str, stacked: bool
 ) -> None:

@@ -10,7 +10,7 @@ from torch import nn
 
 from undertone.common.files import read_json
 from undertone.upstream.base import Upstream
-from undertone.upstream.hf.families import Family, find_family
+from undertone.upstream.hf.families import Family
 from undertone.upstream.hf.limits import as_sentence
 from undertone.upstream.hf.upstream import HFUpstream
 
@@ -25,9 +25,10 @@ def finetune(upstream: Upstream, *, train_front_end: bool = False, top_layers: i
     model.requires_grad_(top_layers is None)
     if top_layers is not None:
         blocks = model.get_submodule(family.blocks)
-        if not 1 <= top_layers <= len(blocks):  # type: ignore[arg-type]
-            raise ValueError(f"top_layers must be 1..{len(blocks)} for {upstream.name!r}, got {top_layers}.")  # type: ignore[arg-type]
-        blocks[-top_layers:].requires_grad_(True)  # type: ignore[index]
+        blocks = blocks if isinstance(blocks, nn.ModuleList) else nn.ModuleList([blocks])
+        if not 1 <= top_layers <= len(blocks):
+            raise ValueError(f"top_layers must be 1..{len(blocks)} for {upstream.name!r}, got {top_layers}.")
+        blocks[-top_layers:].requires_grad_(True)
         final_norm = getattr(model.get_submodule(family.blocks.rpartition(".")[0]), "layer_norm", None)
         if final_norm is not None and getattr(model.config, "do_stable_layer_norm", False):
             final_norm.requires_grad_(True)  # stands after the last block; elsewhere it stands before the first
@@ -43,6 +44,11 @@ def add_lora(upstream: Upstream, *, rank: int, alpha: int, dropout: float) -> No
     from peft import LoraConfig, get_peft_model  # here, as importing it takes a second
 
     model, family = _open(upstream)
+    if not family.lora_targets:
+        raise ValueError(
+            f"Upstream {upstream.name!r} has no linear layers in its blocks that LoRA could adapt. "
+            f"Use mode=frozen or mode=finetune."
+        )
     freeze_front_end(model, family)
     config = LoraConfig(r=rank, lora_alpha=alpha, lora_dropout=dropout, target_modules=list(family.lora_targets))
     upstream.model = get_peft_model(model, config)
@@ -99,7 +105,7 @@ def _open(upstream: Upstream) -> tuple[nn.Module, Family]:
             f"Upstream {upstream.name!r} has no weights that could learn; mode=finetune and mode=lora need a "
             f"Hugging Face model. Use mode=frozen, or such a model."
         )
-    return upstream.model, find_family(upstream.model.config.model_type, upstream.name)
+    return upstream.model, upstream.family
 
 
 def freeze_front_end(model: nn.Module, family: Family, frozen: bool = True) -> None:

@@ -1,4 +1,4 @@
-"""The speech families of transformers that `HFUpstream` knows, by the config's `model_type`."""
+"""The speech families of transformers whose input is computed in PyTorch, by the config's `model_type`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from transformers import MODEL_MAPPING, PreTrainedConfig, PreTrainedModel
 from transformers.models.wavlm.modeling_wavlm import WavLMAttention
 from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
-from undertone.common.discovery import nearest
 from undertone.upstream.hf import filterbank, whisper
 from undertone.upstream.hf.masking import mask_blocks, mask_convs, squeezed_frames
 from undertone.upstream.types import length_mask
@@ -116,7 +115,7 @@ class Family:
     # dotted names of the convolutions before the first block; none if the input is filterbanks
     front_end: tuple[str, ...] = ("feature_extractor",)
     blocks: str = "encoder.layers"  # dotted name of the list of transformer blocks, the first one first
-    # last names of the query and value projections, which LoRA (Hu et al., 2021) adapts
+    # last or whole names of the query and value projections, which LoRA (Hu et al., 2021) adapts
     lora_targets: tuple[str, ...] = ("q_proj", "v_proj")
 
     @property
@@ -205,13 +204,3 @@ FAMILIES = {
         blocks="layers",
     ),
 }
-
-
-def find_family(model_type: str, name: str) -> Family:
-    """The family of the upstream `name`, whose config says `model_type`."""
-    if model_type not in FAMILIES:
-        raise ValueError(
-            f"{name!r} is a {model_type!r} model, not a speech upstream of a known family."
-            f"{nearest(model_type, FAMILIES)}"
-        )
-    return FAMILIES[model_type]

@@ -21,12 +21,20 @@ SAMPLE_RATES = (1_000, 768_000)  # Hz
 
 def check_settings(name: str, settings: Mapping[str, Any]) -> None:
     """Refuse settings of an upstream's config by which transformers would run code from elsewhere, or not end."""
-    wrong = ", ".join(f"{key}={value!r}" for key, value in settings.items() if not _is_allowed(key, value))
+    wrong = ", ".join(f"{key}={value!r}" for key, value in _all_settings(settings) if not _is_allowed(key, value))
     if wrong:
         raise ValueError(
             f"The config of upstream {name!r} has {wrong:.200}, which is not allowed: it runs code from elsewhere, "
             f"or makes no model. Remove it from its config.json if you trust the weights."
         )
+
+
+def _all_settings(settings: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Of a config and of the configs of its parts."""
+    for key, value in settings.items():
+        yield str(key), value
+        if isinstance(value, Mapping):
+            yield from _all_settings(value)
 
 
 def _is_allowed(key: str, value: Any) -> bool:

@@ -6,19 +6,25 @@ import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 import torch
+import transformers
 from huggingface_hub import constants, try_to_load_from_cache
 from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
+from safetensors import safe_open
 from transformers import AutoConfig, FeatureExtractionMixin, PreTrainedConfig, PreTrainedModel
+from transformers.models.auto.auto_mappings import CONFIG_MAPPING_NAMES
+from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME, WEIGHTS_INDEX_NAME, WEIGHTS_NAME
 from transformers.utils import logging as transformers_logging
+from transformers.utils.hub import cached_file
 from transformers.utils.peft_utils import find_adapter_config_file
 
 from undertone.common.files import read_json
 from undertone.common.hub_client import limit_waiting
-from undertone.upstream.hf.families import find_family
+from undertone.upstream.hf.families import FAMILIES
 from undertone.upstream.hf.limits import check_sample_rate, check_settings, check_size
 
 # ---- Keep transformers silent where what matters is checked and said here.
@@ -54,13 +60,17 @@ ADAPTERS = "adapter_config.json"
 
 def prepare_config(config: PreTrainedConfig) -> PreTrainedConfig:
     """Set what makes the list of hidden states complete and the same in every mode; changes and returns `config`."""
-    for key, value in find_family(config.model_type, str(config.name_or_path)).settings.items():
+    if config.model_type in FAMILIES:
+        settings = dict(FAMILIES[config.model_type].settings)
+    else:
+        settings = {key: 0.0 for key in vars(config) if key.endswith("layerdrop")} | {"apply_spec_augment": False}
+    for key, value in settings.items():
         setattr(config, key, value)
     return config
 
 
 def read_config(name: str, revision: str | None) -> PreTrainedConfig:
-    """The prepared config of a known speech family."""
+    """The prepared config of a model of transformers."""
     if os.path.isdir(name):
         _refuse_adapters(name, revision)  # of a Hub id only once it answers
     else:
@@ -73,7 +83,12 @@ def read_config(name: str, revision: str | None) -> PreTrainedConfig:
             f"Give the folder or Hub id of a model that transformers saved."
         )
     _refuse_adapters(name, revision)
-    find_family(raw["model_type"], name)
+    if raw["model_type"] not in CONFIG_MAPPING_NAMES:
+        close = get_close_matches(raw["model_type"], CONFIG_MAPPING_NAMES, n=1)
+        raise ValueError(
+            f"{name!r} is a {raw['model_type']!r} model, not a speech upstream: transformers "
+            f"{transformers.__version__} has no such type." + (f" Did you mean {close[0]!r}?" if close else "")
+        )
     check_settings(name, raw)
     with _reading(name, "config.json"):
         return prepare_config(AutoConfig.from_pretrained(name, revision=revision, trust_remote_code=False))
@@ -107,13 +122,37 @@ def find_commit(name: str, revision: str | None) -> str | None:
     return Path(cached).parent.name if isinstance(cached, str) else None
 
 
-def read_model(name: str, revision: str | None, config: PreTrainedConfig) -> PreTrainedModel:
-    """The base model of a checkpoint in float32 and eval mode, whatever head it was saved with."""
-    family = find_family(config.model_type, name)
+def read_model(
+    name: str,
+    revision: str | None,
+    config: PreTrainedConfig,
+    model_class: Any,
+    key_mapping: dict[str, str] | None,
+) -> PreTrainedModel:
+    """The weights of a checkpoint in `model_class`, float32 and eval mode, whatever head or whole they were saved with.
+
+    `key_mapping` turns patterns of the checkpoint's names into those of the class.
+    """
     with _reading(name, "the weights"):
-        model, info = read_weights(family.model_class(config), name, revision, config, family.key_mapping)
+        model, info = read_weights(model_class, name, revision, config, key_mapping)
     check_weights(name, model, info)
     return model.eval()
+
+
+def weight_names(name: str, revision: str | None) -> list[str]:
+    """The names of the weights in a checkpoint: of its index, or of its one file."""
+    with _reading(name, "the weights"):
+        for file in (SAFE_WEIGHTS_INDEX_NAME, WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME, WEIGHTS_NAME):
+            path = cached_file(name, file, revision=revision, _raise_exceptions_for_missing_entries=False)
+            if path is None:
+                continue
+            if file.endswith(".json"):
+                return list(read_json(Path(path))["weight_map"])
+            if file == SAFE_WEIGHTS_NAME:
+                with safe_open(path, framework="pt") as weights:
+                    return list(weights.keys())
+            return list(torch.load(path, map_location="meta", weights_only=True))
+        raise FileNotFoundError(f"there is no {SAFE_WEIGHTS_NAME}.")
 
 
 def read_weights(
@@ -159,12 +198,8 @@ def check_weights(name: str, model: PreTrainedModel, info: dict[str, Any]) -> No
         torch.nn.init.zeros_(getattr(model, MASK_EMBEDDING))
 
 
-def read_preprocessing(name: str, revision: str | None, config: PreTrainedConfig) -> tuple[bool, int]:
-    """Whether the model is fed normalised utterances, and its sample rate in Hz, by its preprocessor_config.json.
-
-    Without that file: the family's default, and a warning says so.
-    """
-    family = find_family(config.model_type, name)
+def read_preprocessor(name: str, revision: str | None) -> dict[str, Any]:
+    """The settings in preprocessor_config.json, or in processor_config.json; none where neither is there."""
     try:
         with quiet_transformers():
             settings, _ = FeatureExtractionMixin.get_feature_extractor_dict(name, revision=revision)
@@ -178,6 +213,15 @@ def read_preprocessing(name: str, revision: str | None, config: PreTrainedConfig
         raise ValueError(
             f"The preprocessor_config.json of {name!r} holds no settings. Download or save the model again."
         )
+    return settings
+
+
+def read_preprocessing(name: str, revision: str | None, config: PreTrainedConfig) -> tuple[bool, int]:
+    """Whether a family's model is fed normalised utterances, and its sample rate in Hz, by preprocessor_config.json.
+
+    Without that file: the family's default, and a warning says so.
+    """
+    family, settings = FAMILIES[config.model_type], read_preprocessor(name, revision)
     wrong = {key: settings[key] for key, value in family.features.items() if settings.get(key, value) != value}
     if wrong:
         raise ValueError(

@@ -16,7 +16,7 @@ from transformers import (
 )
 
 from undertone.common.discovery import nearest
-from undertone.upstream.hf.families import find_family
+from undertone.upstream.hf.families import FAMILIES
 from undertone.upstream.hf.pretrained import quiet_transformers
 
 _TINY = {
@@ -103,7 +103,7 @@ def save_random(architecture: str, folder: Path | str, seed: int = 0) -> Path:
     with quiet_transformers(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         AutoModel.from_config(config).save_pretrained(folder)
-    normalizes = find_family(model_type, architecture).normalizes
+    normalizes = FAMILIES[model_type].normalizes
     extractor: FeatureExtractionMixin = SeamlessM4TFeatureExtractor()
     if normalizes is not None:
         extractor = Wav2Vec2FeatureExtractor(do_normalize=normalizes(config), return_attention_mask=True)

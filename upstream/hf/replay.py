@@ -11,18 +11,20 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from undertone.upstream.hf.upstream import HFUpstream
+from undertone.upstream.hf.upstream import FamilyUpstream, HFUpstream
 from undertone.upstream.types import HiddenStates, length_mask
 
 
 def can_replay(upstream: HFUpstream, top: int) -> bool:
     """Whether there is a prefix below the last `top` blocks, fed with the frames of the feature encoder."""
+    if not isinstance(upstream, FamilyUpstream):
+        return False
     one_by_one = upstream.family.front_end == ("feature_extractor",)
     squeezed = hasattr(upstream.model.config, "squeeze_factor")  # SEW
     return top < upstream.num_layers - 1 and one_by_one and not squeezed
 
 
-def replay_top(upstream: HFUpstream, stored: HiddenStates, top: int) -> HiddenStates:
+def replay_top(upstream: FamilyUpstream, stored: HiddenStates, top: int) -> HiddenStates:
     """Run the last `top` blocks on what the store holds of the block before them.
 
     (B, L, T, D) of any precision -> (B, L, T, D), the last `top` layers (1..L - 2) computed, the others as stored.
@@ -42,7 +44,7 @@ def replay_top(upstream: HFUpstream, stored: HiddenStates, top: int) -> HiddenSt
 
 
 @contextmanager
-def _lower_blocks_replaced(upstream: HFUpstream, stored: HiddenStates, top: int) -> Iterator[None]:
+def _lower_blocks_replaced(upstream: FamilyUpstream, stored: HiddenStates, top: int) -> Iterator[None]:
     """While it lasts, the feature encoder gives zeros and block i of the prefix gives stored layer i + 1."""
     model = upstream.model
     front_end = model.get_submodule("feature_extractor")

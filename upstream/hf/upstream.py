@@ -1,24 +1,24 @@
-"""Any Hugging Face speech model of a known family as an upstream."""
+"""A Hugging Face speech model of a family that computes its input in PyTorch, as an upstream; and what all share."""
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Mapping
 from typing import Any
 
 import torch
 import transformers
 from torch import Tensor
-from transformers import AutoConfig, PreTrainedModel
+from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 
 from undertone.upstream.base import Upstream, fingerprint, quick_digest
-from undertone.upstream.hf.families import find_family
+from undertone.upstream.hf.families import FAMILIES, Family
 from undertone.upstream.hf.limits import check_sample_rate, check_settings, check_size
 from undertone.upstream.hf.masking import mask_norms
 from undertone.upstream.hf.pretrained import (
     MASK_EMBEDDING,
     find_commit,
     prepare_config,
-    read_config,
     read_model,
     read_preprocessing,
 )
@@ -26,6 +26,15 @@ from undertone.upstream.types import HiddenStates, WaveBatch, length_mask
 
 # Keys of a config that describe its file or a head, not what the base model computes.
 NOT_COMPUTED = ("_name_or_path", "architectures", "auto_map", "dtype", "id2label", "label2id", "transformers_version")
+
+
+def computed(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What of a config, and of the configs of its parts, decides what the base model computes."""
+    return {
+        key: computed(value) if isinstance(value, Mapping) else value
+        for key, value in config.items()
+        if key not in NOT_COMPUTED
+    }
 
 
 def normalize(samples: Tensor, lengths: Tensor) -> Tensor:
@@ -43,13 +52,60 @@ def normalize(samples: Tensor, lengths: Tensor) -> Tensor:
 
 
 class HFUpstream(Upstream):
-    """All hidden states of a transformers model of a known family, the same alone or padded in a batch.
+    """What every upstream that is a model of transformers has: names of its parts, LoRA, one hash of its weights.
+
+    Attributes:
+        model: the encoder alone, in transformers' own class, whatever it was a part of.
+        family: what is particular to its kind, such as the names of its blocks; see `Family`.
+        revision: what was asked of the Hub.
+        commit: the Hub's commit that was read.
+    """
+
+    model: PreTrainedModel
+    family: Family
+    revision: str | None
+    commit: str | None
+
+    def __init__(self, model: PreTrainedModel, name: str, family: Family, revision: str | None, commit: str | None):
+        super().__init__()
+        self.model, self.name, self.family = model, name, family
+        self.revision, self.commit = revision, commit
+        self._hashes: dict[str, str] = {}  # by `quick_digest`
+
+    @abstractmethod
+    def settings(self) -> dict[str, Any]:
+        """JSON that decides, beside weights and config, what the model is fed with."""
+
+    def weights_hash(self) -> str:
+        """Hex digest of the weights alone, but for SpecAugment's vector, which no hidden state needs."""
+        return self._hash({})
+
+    def fingerprint(self) -> str:
+        """Hex digest of weights, config, preprocessing and transformers' version."""
+        config = computed(self.model.config.to_dict())
+        return self._hash(self.settings() | {"config": config, "transformers": transformers.__version__})
+
+    def _hash(self, settings: Mapping[str, Any]) -> str:
+        """The digest of settings and weights; made again when either has changed, in whatever way."""
+        state = {name: tensor for name, tensor in self.model.state_dict().items() if name != MASK_EMBEDDING}
+        key = quick_digest(settings, state)
+        if key not in self._hashes:
+            self._hashes[key] = fingerprint(settings, state)
+        return self._hashes[key]
+
+    def _spec(self, config: PreTrainedConfig) -> dict[str, Any]:
+        """JSON that the same architecture is made from again: a config, and what it is fed with."""
+        made_from = config.to_dict()
+        made_from.pop("_name_or_path", None)
+        names = {"name": self.name, "revision": self.revision, "commit": self.commit}
+        return {"kind": "hf", **names, "config": made_from, **self.settings()}
+
+
+class FamilyUpstream(HFUpstream):
+    """All hidden states of a model of a known family, the same alone or padded in a batch.
 
     In train mode every layer still gives its hidden state and no frame is masked: `layerdrop` and SpecAugment are off,
     and batch norms keep their running statistics. Dropout is as the config says.
-
-    Attributes:
-        family: what is particular to its kind, such as the names of its blocks; see `Family`.
     """
 
     def __init__(
@@ -62,14 +118,11 @@ class HFUpstream(Upstream):
         revision: str | None = None,  # what was asked of the Hub
         commit: str | None = None,  # the Hub's commit that was read
     ) -> None:
-        super().__init__()
-        self.family = find_family(model.config.model_type, name)
-        self.name, self.revision, self.commit = name, revision, commit
+        super().__init__(model, name, FAMILIES[model.config.model_type], revision, commit)
         self.do_normalize, self.sample_rate = do_normalize, sample_rate
         self.num_layers, self.hidden_size = model.config.num_hidden_layers + 1, model.config.hidden_size
         self.random_weights = getattr(model.config, "undertone_random_weights", False)
         self.max_seconds = self.family.max_seconds(model.config)
-        self.model = model
         self._group_norms, batch_norms = mask_norms(model)
         self._frame_masks = [*batch_norms, *self.family.prepare(model)]
         try:
@@ -79,28 +132,26 @@ class HFUpstream(Upstream):
         if not len(enough):
             raise ValueError(f"Upstream {name!r} makes no frame of a second of audio: its config.json is damaged.")
         self.receptive_field = int(enough[0]) + 1  # samples of the first frame
-        self._hashes: dict[str, str] = {}  # by `quick_digest`
 
     @classmethod
-    def from_pretrained(cls, name: str, revision: str | None = None) -> HFUpstream:
-        """Config, weights and preprocessing of a Hub id or folder."""
-        config = read_config(name, revision)
+    def from_pretrained(cls, name: str, revision: str | None, config: PreTrainedConfig) -> FamilyUpstream:
+        """Weights and preprocessing of a Hub id or folder whose config has been read."""
         commit = find_commit(name, revision)
         do_normalize, sample_rate = read_preprocessing(name, commit or revision, config)
-        model = read_model(name, commit or revision, config)
+        family = FAMILIES[config.model_type]
+        model = read_model(name, commit or revision, config, family.model_class(config), family.key_mapping)
         return cls(model, name, do_normalize=do_normalize, sample_rate=sample_rate, revision=revision, commit=commit)
 
     @classmethod
-    def from_spec(cls, spec: Mapping[str, Any], num_weights: int | None = None) -> HFUpstream:
+    def from_spec(cls, spec: Mapping[str, Any], num_weights: int | None = None) -> FamilyUpstream:
         """The same architecture with weights of no meaning; only transformers' own classes are made.
 
         Raises:
-            ValueError: the config is of no known speech family, asks for code from elsewhere, or for more weights than
-                `num_weights`.
+            ValueError: the config asks for code from elsewhere, or for more weights than `num_weights`.
         """
         model_type = spec["config"]["model_type"]
         settings = {key: value for key, value in spec["config"].items() if key not in ("model_type", "auto_map")}
-        family = find_family(model_type, spec["name"])
+        family = FAMILIES[model_type]
         check_settings(spec["name"], settings)
         check_sample_rate(spec["name"], spec["sample_rate"])
         config = prepare_config(AutoConfig.for_model(model_type, **settings))
@@ -173,34 +224,10 @@ class HFUpstream(Upstream):
         for mask in self._frame_masks:
             mask.lengths = frames if padded else None
 
+    def settings(self) -> dict[str, Any]:
+        """Whether utterances are normalised, and the sample rate in Hz."""
+        return {"do_normalize": self.do_normalize, "sample_rate": self.sample_rate}
+
     def spec(self) -> dict[str, Any]:
         """JSON that `build_upstream` rebuilds this upstream from, without its weights."""
-        config = self.model.config.to_dict()
-        config.pop("_name_or_path", None)
-        return {
-            "kind": "hf",
-            "name": self.name,
-            "revision": self.revision,
-            "commit": self.commit,
-            "config": config,
-            "do_normalize": self.do_normalize,
-            "sample_rate": self.sample_rate,
-        }
-
-    def weights_hash(self) -> str:
-        """Hex digest of the weights alone, but for SpecAugment's vector, which no hidden state needs."""
-        return self._hash({})
-
-    def fingerprint(self) -> str:
-        """Hex digest of weights, config, preprocessing and transformers' version."""
-        settings = {"do_normalize": self.do_normalize, "sample_rate": self.sample_rate}
-        config = {key: value for key, value in self.model.config.to_dict().items() if key not in NOT_COMPUTED}
-        return self._hash(settings | {"config": config, "transformers": transformers.__version__})
-
-    def _hash(self, settings: Mapping[str, Any]) -> str:
-        """The digest of settings and weights; made again when either has changed, in whatever way."""
-        state = {name: tensor for name, tensor in self.model.state_dict().items() if name != MASK_EMBEDDING}
-        key = quick_digest(settings, state)
-        if key not in self._hashes:
-            self._hashes[key] = fingerprint(settings, state)
-        return self._hashes[key]
+        return self._spec(self.model.config)

@@ -124,7 +124,7 @@ def reference(run: Run, group: TrainingGroup, module: Downstream, config, steps:
     return dict(module.state_dict())
 
 
-@pytest.mark.parametrize("layer_sum", ["0.1", "null"])
+@pytest.mark.parametrize("layer_sum", ["0.1", pytest.param("null", marks=pytest.mark.slow)])
 def test_50_float64_updates_at_every_rate_are_those_of_one_by_one(layer_sum: str, opened: Opened) -> None:
     """With a rate of its own for the layer sum, and in one group with the head, as in SUPERB."""
     words = ("max_steps=50", "eval_every=50", "schedule=constant", "warmup=0.2", f"layer_sum_learning_rate={layer_sum}")
@@ -164,7 +164,7 @@ def same_history(found: list[dict], expected: list[dict]) -> None:
 @pytest.mark.parametrize(
     "words",
     [
-        ("eval_every=10", "max_steps=50", "average_top=2"),
+        ("eval_every=5", "max_steps=20", "average_top=2"),
         (
             "max_epochs=8",
             "class_weights=balanced",

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -110,36 +111,34 @@ def test_damage_under_a_reader_is_a_sentence(tmp_path, fbank, store) -> None:
         reader.get(entries_of(store, sorted(set(store._shards.values()))[2])[0])
 
 
-SLOW_WRITER = """
-import sys, time
-from pathlib import Path
-import torch
-from undertone.upstream import load_upstream; from undertone.upstream.store import store
-from undertone.upstream.store.store import Store
+def write_and_stop(folder: Path, fbank, told: int) -> None:
+    """Two shards, and the third by half: say so, and wait."""
+    store_module.SHARD_BYTES = 3000
+    write_bytes = Path.write_bytes
 
-store.SHARD_BYTES = 3000
-write_bytes = Path.write_bytes
-
-def slowly(path, content):
-    if len(list(Path(sys.argv[1]).glob("*/*.safetensors"))) < 2:
-        return write_bytes(path, content)
-    with path.open("wb") as file:
-        file.write(content[: len(content) // 2])
-        file.flush()
-        print("half written", flush=True)
+    def by_half(path, content):
+        if len(list(folder.glob("*/*.safetensors"))) < 2:
+            return write_bytes(path, content)
+        write_bytes(path, content[: len(content) // 2])
+        os.write(told, b"!")
         time.sleep(60)
 
-Path.write_bytes = slowly
-states = lambda i: torch.randn(3, 40, 8, generator=torch.Generator().manual_seed(i))
-Store(Path(sys.argv[1]), load_upstream("fbank")).add((f"key{i}", states(i)) for i in range(6))
-"""
+    Path.write_bytes = by_half
+    Store(folder, fbank).add((key, states(key)) for key in KEYS)
 
 
 def test_a_writer_killed_in_the_middle_of_a_shard(tmp_path, fbank) -> None:
-    writer = subprocess.Popen([sys.executable, "-c", SLOW_WRITER, str(tmp_path)], stdout=subprocess.PIPE, text=True)
-    assert writer.stdout is not None and writer.stdout.readline() == "half written\n"
-    os.kill(writer.pid, signal.SIGKILL)
-    writer.wait()
+    heard, told = os.pipe()
+    writer = os.fork()
+    if writer == 0:
+        try:
+            write_and_stop(tmp_path, fbank, told)
+        finally:
+            os._exit(1)
+    os.close(told)
+    assert os.read(heard, 1) == b"!"
+    os.kill(writer, signal.SIGKILL)
+    assert os.WTERMSIG(os.waitpid(writer, 0)[1]) == signal.SIGKILL
     store = Store(tmp_path, fbank)
     assert store.missing(KEYS) == KEYS[4:]
     for key in KEYS[:4]:
@@ -151,6 +150,7 @@ def test_a_writer_killed_in_the_middle_of_a_shard(tmp_path, fbank) -> None:
 
 WRITER = """
 import sys
+import time
 from pathlib import Path
 import torch
 from undertone.upstream import load_upstream; from undertone.upstream.store import store

@@ -1,0 +1,1 @@
+"""Self-supervised training of an upstream on one's own speech, without labels."""
