@@ -114,7 +114,8 @@ def speech_probability(wave: Tensor, rate: int) -> float:
         wave: (N,) float32 samples, N >= 1, on the CPU.
         rate: Hz.
     """
-    return statistics.mean(_reached(resampled(wave, rate, round(RATE / speed)), SPOKEN / speed) for speed in SPEEDS)
+    found = [_reached(resampled(wave, rate, round(RATE / speed)), SPOKEN / speed) for speed in SPEEDS]
+    return sum(found) / len(found)
 
 
 def _reached(wave: Tensor, seconds: float) -> float:
