@@ -138,8 +138,9 @@ def why_not(row: Row, config: RunConfig, manifest: Manifest) -> str:
     if row.needs == "unlabelled" and config.unlabelled is None:
         return "it learns from unlabelled speech: give unlabelled=FOLDER."
     try:
-        if config.upstream in available(ACOUSTIC, Upstream):  # one may need a package that is not installed
-            load_upstream(config.upstream, options=config.upstream_options)
+        for own in config.of_streams().values():
+            if own.upstream in available(ACOUSTIC, Upstream):  # one may need a package that is not installed
+                load_upstream(own.upstream, options=own.upstream_options)
         tasks = choose_tasks(manifest, config.tasks, config.task_weights, config.soft_labels, config.adversarial)
     except ValueError as error:
         return str(error)

@@ -33,6 +33,7 @@ from undertone.scoring.postprocess import apply_chains
 from undertone.scoring.predictions import Predictions
 from undertone.scoring.results import MAIN, METRICS, ends_text, number, per_gender, score, signed, to_json
 from undertone.training.accelerator import make_accelerator
+from undertone.training.config import named_upstreams
 from undertone.training.prediction_loop import predict_and_embed
 from undertone.training.seeding import generator_of
 from undertone.training.sources import WaveSource
@@ -158,7 +159,7 @@ def robustness(
     task = folder.tasks[0]
     kinds = [kind for kind in kinds if kind != "speed" or task.level != "frame"]
     changes(16_000, kinds, noise, snrs)  # what is wrong is said before anything is read
-    allow = (folder.config["head"], folder.config["upstream"])
+    allow = (folder.config["head"], *named_upstreams(folder.config["upstream"]).values())
     manifest = Manifest.load(run / "manifest")
     check_unchanged(manifest)
     accelerator = make_accelerator(device)
