@@ -115,6 +115,7 @@ def test_accumulation_divides_a_batch_without_changing_its_gradient(trained: Tra
     assert fold(run)["batch_parts"] == 2 and distance(run, trained(LAST)) < 1e-4
 
 
+@pytest.mark.slow
 def test_memory_decides_whether_trainings_go_side_by_side(trained: Train) -> None:
     """Without memory for the means they go one by one, each with checkpoints on the way; the numbers are the same."""
     words = ("head=linear", "sweep.lr=1e-3,1e-4", LAST)
