@@ -138,8 +138,9 @@ def why_not(row: Row, config: RunConfig, manifest: Manifest) -> str:
     if row.needs == "unlabelled" and config.unlabelled is None:
         return "it learns from unlabelled speech: give unlabelled=FOLDER."
     try:
-        if config.upstream in available(ACOUSTIC, Upstream):  # one may need a package that is not installed
-            load_upstream(config.upstream, options=config.upstream_options)
+        for own in config.of_streams().values():
+            if own.upstream in available(ACOUSTIC, Upstream):  # one may need a package that is not installed
+                load_upstream(own.upstream, options=own.upstream_options)
         tasks = choose_tasks(manifest, config.tasks, config.task_weights, config.soft_labels, config.adversarial)
     except ValueError as error:
         return str(error)
@@ -187,12 +188,7 @@ def _check_one_table(configs: Mapping[str, RunConfig], out: Path, manifests: _Ma
 def ablation_table(
     rows: Sequence[tuple[Row, dict[str, Any] | None]], left_out: Mapping[str, str] = MappingProxyType({})
 ) -> tuple[list[str], list[str], list[list[str]]]:
-    """Title lines, header and one line per row and task, with published and our scores.
-
-    Args:
-        rows: those of `Ablation`; our cells are blank where a row was not run.
-        left_out: those of `Ablation`.
-    """
+    """Title lines, header and a line for each row of an `Ablation` and task; our cells are blank where none was run."""
     from undertone.scoring.results import METRICS, probe_scores, title_lines
 
     ran = [results for _, results in rows if results is not None]
@@ -216,15 +212,14 @@ def ablation_table(
 
 def _cells(results: Mapping[str, Any], metrics: Sequence[str], probed: Sequence[str]) -> list[list[str]]:
     """Our columns of one row, one line per task; the interval belongs to the task's first metric."""
-    from undertone.scoring.results import number, probe_scores
+    from undertone.scoring.results import interval_text, number, probe_scores
 
     lines = []
     for name, pooled in results["pooled"].items():
         own = [metric for metric in metrics if metric in pooled]
-        interval = results["ci95"][name].get(own[0])
         scores = [number(metric, pooled[metric]) if metric in own else "" for metric in metrics]
-        interval_text = "–" if interval is None else " – ".join(number(own[0], end) for end in interval)
-        lines.append([name, *scores, interval_text, "", "", *[""] * len(probed)])
+        interval = interval_text(results, name, own[0]) or "–"
+        lines.append([name, *scores, interval, "", "", *[""] * len(probed)])
     cost, found = results["cost"], probe_scores(results)
     probes = [
         f"{number('uar', found[name][0])} ({number('uar', found[name][1])})" if name in found else "" for name in probed

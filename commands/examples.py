@@ -3,18 +3,9 @@
 from __future__ import annotations
 
 EXAMPLES: dict[str, tuple[str, ...]] = {
-    "quickstart": (
-        "undertone quickstart",
-        "undertone quickstart --out /tmp/first-run",
-    ),
-    "prepare": (
-        "undertone prepare calls.csv",
-        "undertone prepare emodb --root EmoDB --strict",
-    ),
-    "describe": (
-        "undertone describe calls.csv",
-        "undertone describe emodb --root EmoDB",
-    ),
+    "quickstart": ("undertone quickstart", "undertone quickstart --out /tmp/first-run"),
+    "prepare": ("undertone prepare calls.csv", "undertone prepare emodb --root EmoDB --strict"),
+    "describe": ("undertone describe calls.csv", "undertone describe emodb --root EmoDB"),
     "check-split": (
         "undertone check-split train.csv test.csv",
         "undertone check-split runs/train-manifest runs/test-manifest",
@@ -44,10 +35,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "undertone ablate li2019:small emodb --root EmoDB",
         "undertone ablate crnn:small calls.csv --out runs/ablation epochs=20",
     ),
-    "rerun": (
-        "undertone rerun runs/calls",
-        "undertone rerun runs/calls --out runs/calls-again",
-    ),
+    "rerun": ("undertone rerun runs/calls", "undertone rerun runs/calls --out runs/calls-again"),
     "predict": (
         "undertone predict runs/calls call.wav recordings/",
         "undertone predict user/name 'calls/**/*.m4a' --out predictions.csv",
@@ -69,10 +57,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "undertone export runs/calls --to onnx --out calls-onnx",
         "undertone export runs/calls --to transformers --out calls-transformers --task emotion",
     ),
-    "report": (
-        "undertone report runs/calls",
-        "undertone report runs/calls-on-emodb",
-    ),
+    "report": ("undertone report runs/calls", "undertone report runs/calls-on-emodb"),
     "compare": (
         "undertone compare runs/baseline runs/calls",
         "undertone compare runs/a runs/b runs/c --out comparison",
@@ -81,38 +66,17 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "undertone explain runs/calls call.wav",
         "undertone explain runs/calls call.wav --task emotion --target angry --out pages/call",
     ),
-    "demo": (
-        "undertone demo runs/calls",
-        "undertone demo user/name --port 8000",
-    ),
+    "demo": ("undertone demo runs/calls", "undertone demo user/name --port 8000"),
     "robustness": (
         "undertone robustness runs/calls",
         "undertone robustness runs/calls --only noise,codec --noise street.wav --snr 20,10,0",
     ),
-    "list": (
-        "undertone list corpora",
-        "undertone list settings learning_rate",
-    ),
-    "new": (
-        "undertone new head my_head",
-        "undertone new corpus my_corpus --out src",
-    ),
-    "store": (
-        "undertone store list",
-        "undertone store prune --days 90",
-    ),
-    "store list": (
-        "undertone store list",
-        "undertone store list --store /data/store",
-    ),
-    "store verify": (
-        "undertone store verify",
-        "undertone store verify --store /data/store",
-    ),
-    "store prune": (
-        "undertone store prune",
-        "undertone store prune --days 90 --store /data/store",
-    ),
+    "list": ("undertone list corpora", "undertone list settings learning_rate"),
+    "new": ("undertone new head my_head", "undertone new corpus my_corpus --out src"),
+    "store": ("undertone store list", "undertone store prune --days 90"),
+    "store list": ("undertone store list", "undertone store list --store /data/store"),
+    "store verify": ("undertone store verify", "undertone store verify --store /data/store"),
+    "store prune": ("undertone store prune", "undertone store prune --days 90 --store /data/store"),
 }
 
 

@@ -28,7 +28,6 @@ class FileNameCorpus(Corpus):
     genders: Mapping[str, str] = {}
 
     def rows(self, root: Path) -> Iterator[dict[str, Any]]:
-        """See `Corpus.rows`."""
         files = find_audio(root, self.stem, self.example, self, self.parents)
         self.notes = [*other_names(root, [path for path, _ in files], self.example)]
         for path, match in files:

@@ -24,9 +24,7 @@ class Ased(FileNameCorpus):
         "and classification benchmark. ACM TALLIP 22(1), 2023."
     )
     language = "Amharic"
-    num_clips = 2474
     num_speakers = 65
-    num_classes = 5
     pitfalls = "One file's emotion is a capital S, which a table of lower-case codes does not know."
     emotions = {code: emotion for letter, emotion in _EMOTIONS.items() for code in (letter, letter.upper())}
     genders = {"01": "female", "02": "male"}
@@ -36,5 +34,4 @@ class Ased(FileNameCorpus):
     default_protocol = "groups"
 
     def changes(self, row: dict[str, Any]) -> dict[str, Any]:
-        """See `FileNameCorpus.changes`."""
         return {"text": f"{row['emotion']} {row['text']}"}

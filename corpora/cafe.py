@@ -23,9 +23,6 @@ class Cafe(FileNameCorpus):
         "P. Gournay, O. Lahaie, R. Lefebvre: A Canadian French emotional speech dataset. ACM MMSys 2018, 399-402."
     )
     language = "French"
-    num_clips = 936
-    num_speakers = 12
-    num_classes = 7
     pitfalls = "S is surprised, not sad; T is sad."
     emotions = {
         "C": "angry",
@@ -46,5 +43,4 @@ class Cafe(FileNameCorpus):
     default_protocol = "speaker"
 
     def changes(self, row: dict[str, Any]) -> dict[str, Any]:
-        """See `FileNameCorpus.changes`."""
         return {"extra": {"intensity": {"1": "weak", "2": "strong"}[row["extra"]["intensity"]]}}

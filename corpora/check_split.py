@@ -60,8 +60,8 @@ def check_split(
             names = [str(key) for key in both]
             if kind == "recording":  # named by the first utterance of each side that has it
                 names = [f"{train.ids[ours.index(key)]} = {test.ids[theirs.index(key)]}" for key in both]
-            counts = (sum(key in both for key in keys) for keys in (ours, theirs))
-            shared.append(Shared(kind, tuple(sorted(names)), *counts, sides))
+            num_train, num_test = (sum(key in both for key in keys) for keys in (ours, theirs))
+            shared.append(Shared(kind, tuple(sorted(names)), num_train, num_test, sides))
     return shared, notes
 
 

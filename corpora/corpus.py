@@ -39,10 +39,10 @@ class Corpus(ABC):
         url: where to get it.
         citation: what to cite.
         language: of the speech, in English.
-        num_clips: of the complete release; None = it differs by release.
+        num_clips: of the complete release, where `expected` does not say it; None = it differs by release.
         hours: of audio in the complete release; None = not known here.
-        num_speakers: of the complete release; None = it differs by release.
-        num_classes: emotions, by default; None = it has none.
+        num_speakers: likewise.
+        num_classes: emotions, by default, likewise; None = it has none.
         pitfalls: of the release, of copies and of other tools; sentences.
         expected: {column: {value: count}} of the complete release; a difference is a warning, never an error.
         default_protocol: of cross-validation; see `undertone.corpora.folds`.
@@ -119,15 +119,8 @@ def beside(root: Path, *names: str | Path) -> Path | None:
 def list_audio(*folders: Path, suffixes: Sequence[str] = AUDIO_SUFFIXES) -> tuple[list[Path], list[str]]:
     """The audio files in folders and their subfolders, sorted, without hidden ones; links to folders are not followed.
 
-    Args:
-        folders: to look in.
-        suffixes: endings of audio, in lower case.
-
-    Returns:
-        the files, and a sentence that counts files of other formats by their extension, if there are any.
-
-    Raises:
-        ValueError: a folder cannot be read.
+    `suffixes` are in lower case. Also gives a sentence that counts files of other formats by their extension, if there
+    are any. A ValueError says that a folder cannot be read.
     """
     files = [
         path

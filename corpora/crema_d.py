@@ -65,10 +65,8 @@ class CremaD(Corpus):
         "Multimodal Actors Dataset. IEEE Transactions on Affective Computing 5(4), 377-390, 2014."
     )
     language = "English"
-    num_clips = 7442
     hours = 5.26
     num_speakers = 91
-    num_classes = 6
     pitfalls = "Intended and perceived labels differ: a figure must say which. One file is silent."
     default_protocol = "groups"
 
@@ -85,7 +83,6 @@ class CremaD(Corpus):
         self.expected = {} if self.perceived else {"emotion": counts}
 
     def rows(self, root: Path) -> Iterator[dict[str, Any]]:
-        """See `Corpus.rows`."""
         folder = root / "AudioWAV" if (root / "AudioWAV").is_dir() else root
         files = find_audio(folder, _STEM, "AudioWAV/1001_DFA_ANG_XX.wav", self)
         votes = _voice_votes(root) if self.perceived else {}

@@ -35,10 +35,8 @@ class EmoDB(Corpus):
         "A database of German emotional speech. Interspeech 2005, 1517-1520."
     )
     language = "German"
-    num_clips = 535
     hours = 0.41
     num_speakers = 10
-    num_classes = 7
     pitfalls = "A copy in wide use (audb before 1.1.1) has wrong genders. EmoBox' five folds share speakers."
     expected = {"emotion": dict(angry=127, bored=81, disgusted=46, fearful=69, happy=71, sad=62, neutral=79)}
     default_protocol = "speaker"
@@ -46,7 +44,6 @@ class EmoDB(Corpus):
     splits = {"audb": {"test": ("12", "14", "15", "16")}}
 
     def rows(self, root: Path) -> Iterator[dict[str, Any]]:
-        """See `Corpus.rows`."""
         files = find_audio(root, _STEM, "03a01Wa.wav", self)
         scores = _listener_scores(root)
         for path, match in files:

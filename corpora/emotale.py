@@ -39,9 +39,7 @@ class EmoTale(Corpus):
         "M. J. Hjuler, H. V. Skat-Rørdam, L. H. Clemmensen, S. Das: "
         "EmoTale: An Enacted Speech-emotion Dataset in Danish. 2025."
     )
-    num_clips = 800
     num_speakers = 18
-    num_classes = 5
     pitfalls = "The same speakers speak both languages: training on one and testing on the other leaks speakers."
     default_protocol = "speaker"
 
@@ -59,7 +57,6 @@ class EmoTale(Corpus):
         self.expected = {"emotion": dict.fromkeys(EMOTIONS.values(), each)}
 
     def rows(self, root: Path) -> Iterator[dict[str, Any]]:
-        """See `Corpus.rows`."""
         files = find_audio(root, _STEM, _EXAMPLE, self)
         ratings = {Path(row["file"]).stem: row for row in _table(root, "annotations.csv", "file")}
         genders = {

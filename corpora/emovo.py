@@ -19,9 +19,6 @@ class Emovo(FileNameCorpus):
         "LREC 2014, 3501-3504."
     )
     language = "Italian"
-    num_clips = 588
-    num_speakers = 6
-    num_classes = 7
     pitfalls = "Nearly all files are stereo."
     emotions = {
         "dis": "disgusted",

@@ -47,7 +47,4 @@ class Enterface05(FileNameCorpus):
 
     def changes(self, row: dict[str, Any]) -> dict[str, Any]:
         """See `FileNameCorpus.changes`; each emotion has sentences of its own."""
-        return {
-            "id": f"s{row['speaker']}_{row['emotion']}_{row['text']}",
-            "text": f"{row['emotion']} {row['text']}",
-        }
+        return {"id": f"s{row['speaker']}_{row['emotion']}_{row['text']}", "text": f"{row['emotion']} {row['text']}"}

@@ -27,14 +27,8 @@ from undertone.corpora.manifest import Manifest
 EMOTIONS = {"angry": "angry", "happy": "happy", "neutral": "neutral", "sad": "sad", "surprise": "surprised"}
 EMOTIONS |= {"生气": "angry", "快乐": "happy", "中立": "neutral", "伤心": "sad", "惊喜": "surprised"}
 SPEAKERS = {
-    "mandarin": {
-        "female": ("0001", "0002", "0003", "0007", "0009"),
-        "male": ("0004", "0005", "0006", "0008", "0010"),
-    },
-    "english": {
-        "female": ("0015", "0016", "0017", "0018", "0019"),
-        "male": ("0011", "0012", "0013", "0014", "0020"),
-    },
+    "mandarin": {"female": ("0001", "0002", "0003", "0007", "0009"), "male": ("0004", "0005", "0006", "0008", "0010")},
+    "english": {"female": ("0015", "0016", "0017", "0018", "0019"), "male": ("0011", "0012", "0013", "0014", "0020")},
 }
 
 _FACTS = {
@@ -57,10 +51,7 @@ class Esd(Corpus):
         "K. Zhou, B. Sisman, R. Liu, H. Li: Emotional voice conversion: Theory, databases and ESD. "
         "Speech Communication 137, 1-18, 2022."
     )
-    num_clips = 35_000
     hours = 29
-    num_speakers = 20
-    num_classes = 5
     pitfalls = "Its folders train, evaluation and test share all speakers. Tables read in one encoding lose sentences."
     default_protocol = "pairs"
     own_protocols = ("pairs",)
@@ -82,7 +73,6 @@ class Esd(Corpus):
         }
 
     def rows(self, root: Path) -> Iterator[dict[str, Any]]:
-        """See `Corpus.rows`."""
         files = find_audio(root, _STEM, _EXAMPLE, self)
         lines = _read_tables(root)
         others = 0

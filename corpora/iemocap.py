@@ -99,8 +99,6 @@ class Iemocap(Corpus):
     language = "English"
     num_clips = 10_039
     hours = 12
-    num_speakers = 10
-    num_classes = 4
     pitfalls = (
         "The speaker by the first letter of a turn is wrong for 4,951 of 10,039 turns; fixed places in the name fail "
         "for 65 ids. Dev of SUPERB's division shares speakers with train."
@@ -125,7 +123,6 @@ class Iemocap(Corpus):
         self.expected = _expected(labels) if part == "both" else {}
 
     def rows(self, root: Path) -> Iterator[dict[str, Any]]:
-        """See `Corpus.rows`."""
         files = {path.stem: path for path, _ in find_audio(root, _TURN, "Ses01F_impro01_M000.wav", self)}
         labels, spoken = _read_labels(root), _read_transcriptions(root)
         if strays := sorted(set(files) - set(labels)):
@@ -160,7 +157,6 @@ class Iemocap(Corpus):
     def folds(
         self, manifest: Manifest, protocol: str | None = None, num_folds: int | None = None, seed: int = 0
     ) -> list[Fold]:
-        """See `Corpus.folds`."""
         if num_folds is None and protocol == "speaker":
             return _leave_one_speaker_out(manifest)
         if num_folds is None and protocol == "superb":

@@ -28,8 +28,6 @@ class JlCorpus(FileNameCorpus):
     )
     language = "English"
     num_clips = 2400
-    num_speakers = 4
-    num_classes = 5
     pitfalls = "It has 5 primary and 5 secondary emotions: a figure must say which."
     genders = {"female1": "female", "female2": "female", "male1": "male", "male2": "male"}
     example = "female1_angry_10a_1.wav"

@@ -58,8 +58,6 @@ class Meld(Corpus):
         "for Emotion Recognition in Conversations. ACL 2019, 527-536."
     )
     language = "English"
-    num_clips = 13_708
-    num_classes = 7
     pitfalls = (
         "95.8 % of test is by training speakers. Two clips are broken or missing, two of test "
         "last minutes, and the test folder holds clips of no row."
@@ -71,7 +69,6 @@ class Meld(Corpus):
     default_protocol = "split"
 
     def rows(self, root: Path) -> Iterator[dict[str, Any]]:
-        """See `Corpus.rows`."""
         rows = [row for part in PARTS for row in self._part(root, part)]
         left_out = [row for row in rows if row["id"] in LEFT_OUT]
         if left_out:

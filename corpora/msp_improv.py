@@ -53,7 +53,6 @@ class MspImprov(Corpus):
     language = "English"
     num_clips = 8438
     num_speakers = 12
-    num_classes = 4
     pitfalls = (
         "A loader reads activation as valence and valence as activation (the order is A, V, D); the table's name is "
         "spelt two ways, and its UTD- is the files' MSP-."
@@ -72,7 +71,6 @@ class MspImprov(Corpus):
         self.expected = {"emotion": dict(angry=792, happy=2644, sad=885, neutral=3477)} if labels == "4class" else {}
 
     def rows(self, root: Path) -> Iterator[dict[str, Any]]:
-        """See `Corpus.rows`."""
         example = "session1/S01A/P/MSP-IMPROV-S01A-F01-P-FM01.wav"
         files = {path.stem: path for path, _ in find_audio(root, _TURN, example, self)}
         labels = _read(root)

@@ -94,7 +94,6 @@ class MspPodcast(Corpus):
         self.variant = f"{what}; {test}" + ("; known speakers" if speakers == "known" else "")
 
     def rows(self, root: Path) -> Iterator[dict[str, Any]]:
-        """See `Corpus.rows`."""
         folder = root / "Audios" if (root / "Audios").is_dir() else root
         example = "Audios/MSP-PODCAST_0001_0008.wav"
         files = {path.stem: path for path, _ in find_audio(folder, r"MSP-PODCAST_[\d_]+", example, self)}

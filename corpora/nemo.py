@@ -34,16 +34,13 @@ class Nemo(Corpus):
     url = "https://github.com/amu-cai/nEMO"
     citation = "I. Christop: nEMO: Dataset of Emotional Speech in Polish. LREC-COLING 2024, 12111-12116."
     language = "Polish"
-    num_clips = 4481
     hours = 3.07
     num_speakers = 9
-    num_classes = 6
     pitfalls = "Its table pads speaker ids with blanks, so that ids read as they are do not match the files'."
     expected = {"emotion": dict(angry=749, fearful=736, happy=749, neutral=809, sad=769, surprised=669)}
     default_protocol = "speaker"
 
     def rows(self, root: Path) -> Iterator[dict[str, Any]]:
-        """See `Corpus.rows`."""
         folder = root / "samples" if (root / "samples").is_dir() else root
         found = find_audio(folder, r"[A-Z]+\d_[a-z]+_\d+", "samples/WR0_surprised_64.wav", self)
         files = {path.stem: path for path, _ in found}

@@ -27,9 +27,11 @@ def markdown() -> str:
     rows = [_HEADER, ["---"] * len(_HEADER)]
     for name in corpus_names():
         corpus = load_corpus(name)
-        if corpus.pitfalls or corpus.num_clips:  # not the synthetic one
-            numbers = (corpus.num_clips, corpus.hours, corpus.num_speakers, corpus.num_classes)
-            shown = ["–" if number is None else f"{number:,}" for number in numbers]
+        if corpus.pitfalls:  # not the synthetic one
+            emotions, speakers = (corpus.expected.get(column, {}) for column in ("emotion", "speaker"))
+            clips, classes = corpus.num_clips or sum(emotions.values()), corpus.num_classes or len(emotions)
+            numbers = (clips, corpus.hours, corpus.num_speakers or len(speakers), classes)
+            shown = [f"{number:,}" if number else "–" for number in numbers]
             facts = corpus.default_protocol, corpus.licence, corpus.pitfalls
             rows.append([f"[{name}]({corpus.url})", corpus.language, *shown, *facts])
     return "\n".join([_NOTE, *(f"| {' | '.join(row)} |" for row in rows), ""])

@@ -135,12 +135,7 @@ def prepare(
 
 
 def prepare_corpus(
-    corpus: Corpus,
-    root: str | Path | None,
-    display: Display,
-    *,
-    strict: bool = False,
-    trusted: Path | None = None,
+    corpus: Corpus, root: str | Path | None, display: Display, *, strict: bool = False, trusted: Path | None = None
 ) -> Prepared:
     """`prepare` with a progress bar."""
     with display.bar(f"checking {corpus.name}") as advance:

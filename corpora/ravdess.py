@@ -49,10 +49,7 @@ class Ravdess(Corpus):
         "PLoS ONE 13(5), e0196391, 2018."
     )
     language = "English"
-    num_clips = 1440
     hours = 1.48
-    num_speakers = 24
-    num_classes = 8
     pitfalls = (
         "Widespread copies hold every file twice. One pair of files is identical in the release; five are stereo."
     )
@@ -65,7 +62,6 @@ class Ravdess(Corpus):
     splits = {"audb": {"dev": ("16", "17", "19", "20"), "test": ("21", "22", "23", "24")}}
 
     def rows(self, root: Path) -> Iterator[dict[str, Any]]:
-        """See `Corpus.rows`."""
         for path, match in find_audio(root, _STEM, "Actor_12/03-01-06-01-02-01-12.wav", self):
             yield {
                 "id": path.stem,

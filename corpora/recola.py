@@ -59,7 +59,6 @@ class Recola(Corpus):
         self.variant = f"utterances of {segment:g} s"
 
     def rows(self, root: Path) -> Iterator[dict[str, Any]]:
-        """See `Corpus.rows`."""
         for path, _ in find_audio(root, r"P\d+", "RECOLA-Audio-recordings/P16.wav", self):
             tables = {axis: _read(_table(root, axis, path.stem)) for axis in AXES}
             times = sorted(set.intersection(*map(set, tables.values())))

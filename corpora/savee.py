@@ -22,10 +22,7 @@ class Savee(FileNameCorpus):
         "Algorithms and Systems, IGI Global, 398-423, 2010."
     )
     language = "English"
-    num_clips = 480
     hours = 0.51
-    num_speakers = 4
-    num_classes = 7
     pitfalls = "Codes read by their first letter make one class of sad and surprised."
     emotions = {
         "sa": "sad",
@@ -47,5 +44,4 @@ class Savee(FileNameCorpus):
     default_protocol = "speaker"
 
     def changes(self, row: dict[str, Any]) -> dict[str, Any]:
-        """See `FileNameCorpus.changes`."""
         return {"id": f"{row['speaker']}_{row['id'].removeprefix(row['speaker'] + '_')}"}

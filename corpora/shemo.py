@@ -19,9 +19,7 @@ class Shemo(FileNameCorpus):
         "emotion detection. Language Resources and Evaluation 53(1), 1-16, 2019."
     )
     language = "Persian"
-    num_clips = 3000
     num_speakers = 87
-    num_classes = 6
     pitfalls = "Random divisions test on training speakers; fearful has 38 clips, which some leave out."
     emotions = {"A": "angry", "F": "fearful", "H": "happy", "N": "neutral", "S": "sad", "W": "surprised"}
     genders = {"F": "female", "M": "male"}

@@ -20,9 +20,6 @@ class Subesco(FileNameCorpus):
         "audio-only emotional speech corpus for Bangla. PLoS ONE 16(4), e0250173, 2021."
     )
     language = "Bangla"
-    num_clips = 7000
-    num_speakers = 20
-    num_classes = 7
     pitfalls = "The number alone makes one speaker of a woman and a man."
     emotions = {
         "ANGRY": "angry",

@@ -27,9 +27,6 @@ class Tess(FileNameCorpus):
         "University of Toronto, 2020. doi:10.5683/SP2/E8H2MF."
     )
     language = "English"
-    num_clips = 2800
-    num_speakers = 2
-    num_classes = 7
     pitfalls = (
         "Random divisions test on the training speakers. One file's speaker is misspelt, two .wav files are AIFF, and "
         "copies hold every file twice."
@@ -45,12 +42,8 @@ class Tess(FileNameCorpus):
     }
     example = "OAF_back_angry.wav"
     stem = rf"(?P<speaker>OAF?|YAF)_(?P<text>[a-z]+)_(?P<emotion>{'|'.join(emotions)})"
-    expected = {
-        "emotion": dict.fromkeys(emotions.values(), 400),
-        "speaker": dict(OAF=1400, YAF=1400),
-    }
+    expected = {"emotion": dict.fromkeys(emotions.values(), 400), "speaker": dict(OAF=1400, YAF=1400)}
     default_protocol = "speaker"
 
     def changes(self, row: dict[str, Any]) -> dict[str, Any]:
-        """See `FileNameCorpus.changes`."""
         return {"speaker": "YAF" if row["speaker"] == "YAF" else "OAF", "gender": "female"}

@@ -19,9 +19,7 @@ class Urdu(FileNameCorpus):
         "languages. Frontiers of Information Technology 2018, 88-93."
     )
     language = "Urdu"
-    num_clips = 400
     num_speakers = 29
-    num_classes = 4
     pitfalls = "Random divisions test on training speakers, who have 14 clips each on average."
     emotions = {"A": "angry", "H": "happy", "N": "neutral", "S": "sad"}
     genders = {"F": "female", "M": "male"}

@@ -186,13 +186,11 @@ class TimelineWriter(Writer):
         self.rows: list[dict[str, Any]] = []
 
     def write(self, row: Mapping[str, Any], cells: Mapping[str, Any]) -> None:
-        """See `Writer.write`."""
         self.file = row["file"]
         if "start" in row:  # else the recording could not be opened
             self.rows.append({name: value for name, value in row.items() if name != "file"})
 
     def close(self) -> None:
-        """See `Writer.close`."""
         if self.rows:
             Timeline(self.file, self.tasks, self.rows).save(self.path)
 

@@ -35,13 +35,11 @@ class _WithHeader(Writer):
         self.has_header = False
 
     def write(self, row: Mapping[str, Any], cells: Mapping[str, Any]) -> None:
-        """See `Writer.write`."""
         self.waiting.append((row, cells))
         if self.has_header or not any(reason in row for reason in REASONS):
             self._flush()
 
     def close(self) -> None:
-        """See `Writer.close`."""
         self._flush()
 
     def _flush(self) -> None:
@@ -65,13 +63,11 @@ class TableWriter(_WithHeader):
     """Columns for the terminal: seconds, a column a task, and the file's name at the end, however long it is."""
 
     def begin(self, row: Mapping[str, Any], cells: Mapping[str, Any]) -> None:
-        """See `_WithHeader`."""
         self.tasks = [name for name in row if name not in FIXED]
         self.widths = {name: max(_cells(_shown(name)), _width(row[name])) for name in self.tasks}
         self._put(["seconds", *map(_shown, self.tasks)], "file")
 
     def line(self, row: Mapping[str, Any], cells: Mapping[str, Any]) -> None:
-        """See `_WithHeader`."""
         seconds = f"{row['duration']:7.2f}" if "duration" in row else ""
         if "start" in row:
             seconds = f"{row['start']:.2f}-{row['end']:.2f}"
@@ -116,14 +112,12 @@ class CsvWriter(_WithHeader):
     """
 
     def begin(self, row: Mapping[str, Any], cells: Mapping[str, Any]) -> None:
-        """See `_WithHeader`."""
         reasons = list(_renamed(dict.fromkeys(REASONS, ""), cells))
         self.own = list(cells)
         self.columns = [*(name for name in flat(_renamed(row, cells)) if name not in reasons), *reasons]
         self.emit(csv_line([*self.own, *map(no_formula, self.columns)]))
 
     def line(self, row: Mapping[str, Any], cells: Mapping[str, Any]) -> None:
-        """See `_WithHeader`."""
         found = flat(_renamed(row, cells))
         own = [_own_text(cells.get(name)) for name in self.own]
         self.emit(csv_line([*own, *(as_text(found.get(name)) for name in self.columns)]))
@@ -152,13 +146,11 @@ class JsonWriter(Writer):
         self.emit, self.count = emit, 0
 
     def write(self, row: Mapping[str, Any], cells: Mapping[str, Any]) -> None:
-        """See `Writer.write`."""
         text = to_json([{**cells, **_renamed(row, cells)}], 2)  # "[\n  {...}\n]"
         self.emit(("," if self.count else "[") + text.removeprefix("[").removesuffix("\n]"))
         self.count += 1
 
     def close(self) -> None:
-        """See `Writer.close`."""
         self.emit("\n]\n" if self.count else "[]\n")
 
 
@@ -169,7 +161,6 @@ class JsonLinesWriter(Writer):
         self.emit = emit
 
     def write(self, row: Mapping[str, Any], cells: Mapping[str, Any]) -> None:
-        """See `Writer.write`."""
         self.emit(to_json({**cells, **_renamed(row, cells)}) + "\n")
 
     def close(self) -> None:
@@ -184,7 +175,6 @@ class ParquetWriter(Writer):
         self.rows: list[dict[str, Any]] = []
 
     def write(self, row: Mapping[str, Any], cells: Mapping[str, Any]) -> None:
-        """See `Writer.write`."""
         import numpy as np
 
         found = {
@@ -194,7 +184,6 @@ class ParquetWriter(Writer):
         self.rows.append({**cells, **found})
 
     def close(self) -> None:
-        """See `Writer.close`."""
         import pyarrow
         from pyarrow import parquet
 

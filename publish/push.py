@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError
 
 from undertone.common.files import read_json
 from undertone.common.hub_client import REPO_ID, find_model, hub_errors, local_model
+from undertone.publish.card import upstream_specs
 from undertone.publish.collect import collect, head_only_model, write_folder
 
 OURS = (".json", ".safetensors", ".png")  # types of files that a push replaces and removes
@@ -178,9 +180,13 @@ def _is_ours(api: HfApi, repo_id: str, branch: str | None) -> bool:
 
 def _upstream_licence(api: HfApi, model: Path, needed: bool) -> str | None:
     """The licence on a Hub upstream's card; where the upstream is `needed`, also a check that it can be downloaded."""
-    upstream = read_json(model / "config.json")["upstream"]
-    if upstream["kind"] != "hf" or not upstream.get("commit"):
-        return None
+    specs = upstream_specs(read_json(model / "config.json"))
+    found = [_licence_of(api, spec, needed) for spec in specs if spec["kind"] == "hf" and spec.get("commit")]
+    return ", ".join(dict.fromkeys(filter(None, found))) or None
+
+
+def _licence_of(api: HfApi, upstream: Mapping[str, Any], needed: bool) -> str | None:
+    """The licence of one upstream."""
     try:
         with hub_errors(upstream["name"]):
             card = api.model_info(upstream["name"], revision=upstream["commit"] if needed else None).card_data

@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from undertone.common.files import atomic_path, write_json
+from undertone.common.files import write_json
 from undertone.report.tables import Table
 from undertone.scoring.compare import comparison_table, detectable, run_names
-from undertone.scoring.pages import render
+from undertone.scoring.pages import write_page
 from undertone.scoring.results import METRICS, number, signed
 
 
@@ -17,7 +17,8 @@ def write_comparison(comparison: Mapping[str, Any], out: Path) -> Path:
     """Write OUT/compare.json and OUT/compare.html, a self-contained page; returns the page's path."""
     titles, header, rows = comparison_table(comparison)
     write_json(out / "compare.json", comparison)
-    page = render(
+    return write_page(
+        out / "compare.html",
         Path(__file__).with_name("compare.html.j2"),
         comparison=comparison,
         names=run_names(comparison),
@@ -30,9 +31,6 @@ def write_comparison(comparison: Mapping[str, Any], out: Path) -> Path:
             for task, entries in comparison["tasks"].items()
         ],
     )
-    with atomic_path(out / "compare.html") as draft:
-        draft.write_text(page, encoding="utf-8")
-    return out / "compare.html"
 
 
 def _runs(comparison: Mapping[str, Any]) -> list[list[str]]:

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from undertone.common.files import atomic_path
+from undertone.common.files import write_bytes
 from undertone.experiments.crosscorpus import cell_texts, crosscorpus_table
 from undertone.report.tables import Table
-from undertone.scoring.pages import render
+from undertone.scoring.pages import write_page
 from undertone.scoring.plots import matrix_png
 
 
@@ -24,11 +24,11 @@ def write_matrix(found: Mapping[str, Any], out: Path) -> Path:
         [[cell["value"] if cell and cell["value"] is not None else np.nan for cell in row] for row in grid]
     )
     picture = matrix_png(trained, names, values, [["\n".join(filter(None, cell)) for cell in row] for row in texts])
-    with atomic_path(out / "crosscorpus.png") as draft:
-        draft.write_bytes(picture)
+    write_bytes(out / "crosscorpus.png", picture)
     notes = list(dict.fromkeys(note for results in found["results"].values() for note in results["warnings"]))
     titles, header, rows = crosscorpus_table(found)
-    page = render(
+    return write_page(
+        out / "crosscorpus.html",
         Path(__file__).with_name("crosscorpus.html.j2"),
         found=found,
         titles=titles,
@@ -39,6 +39,3 @@ def write_matrix(found: Mapping[str, Any], out: Path) -> Path:
             for train, row, line in zip(trained, texts, values.clip(0, 1), strict=True)
         ],
     )
-    with atomic_path(out / "crosscorpus.html") as draft:
-        draft.write_text(page, encoding="utf-8")
-    return out / "crosscorpus.html"

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from undertone.common.files import atomic_path, write_json
+from undertone.common.files import write_json
 from undertone.corpora.describe import Signal, rows
 from undertone.scoring import plots
-from undertone.scoring.pages import render
+from undertone.scoring.pages import write_page
 
 
 def write_description(name: str, facts: Mapping[str, Any], signals: Sequence[Signal], out: Path) -> Path:
@@ -19,7 +19,8 @@ def write_description(name: str, facts: Mapping[str, Any], signals: Sequence[Sig
     write_json(out / "describe.json", {"corpus": name, **facts})
     genders = list(facts["genders"])
     most = max((counts[gender] for counts in facts["labels"].values() for gender in genders), default=1)
-    page = render(
+    return write_page(
+        out / "describe.html",
         Path(__file__).with_name("describe.html.j2"),
         name=name,
         facts=facts,
@@ -36,6 +37,3 @@ def write_description(name: str, facts: Mapping[str, Any], signals: Sequence[Sig
             )
         ],
     )
-    with atomic_path(out / "describe.html") as draft:
-        draft.write_text(page, encoding="utf-8")
-    return out / "describe.html"

@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from undertone.common.files import atomic_path
+from undertone.common.files import write_bytes
 from undertone.inference.explain import Explanation
 from undertone.inference.format import ATTENTION
 from undertone.report.tables import Table
 from undertone.scoring import plots
-from undertone.scoring.pages import render
+from undertone.scoring.pages import write_page
 
 
 def write_explanation(found: Explanation, out: Path) -> tuple[Path, Path]:
@@ -25,7 +25,9 @@ def write_explanation(found: Explanation, out: Path) -> tuple[Path, Path]:
     layers = None
     if found.layer_weights is not None:
         layers = plots.layer_weights(found.layer_weights[None])
-    page = render(
+    html, png = (out.with_name(f"{out.name}{suffix}") for suffix in (".html", ".png"))
+    write_page(
+        html,
         Path(__file__).with_name("explain.html.j2"),
         name=Path(found.file).name,
         found=found,
@@ -36,7 +38,6 @@ def write_explanation(found: Explanation, out: Path) -> tuple[Path, Path]:
         layers=layers,
         strongest=_strongest(found),
     )
-    html, png = (out.with_name(f"{out.name}{suffix}") for suffix in (".html", ".png"))
     title = f"{Path(found.file).name}: {found.task.name} {found.target or f'{found.score:.2f}'}"
     scores = [
         (f"{name}: {label}", value)
@@ -44,11 +45,7 @@ def write_explanation(found: Explanation, out: Path) -> tuple[Path, Path]:
         if isinstance(entry, Mapping) and "scores" in entry
         for label, value in entry["scores"].items()
     ]
-    image = plots.explanation_png(*picture, scores, found.layer_weights, title)
-    with atomic_path(html) as draft:
-        draft.write_text(page, encoding="utf-8")
-    with atomic_path(png) as draft:
-        draft.write_bytes(image)
+    write_bytes(png, plots.explanation_png(*picture, scores, found.layer_weights, title))
     return html, png
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from undertone.common.files import atomic_path, remove_drafts
+from undertone.common.files import remove_drafts
 from undertone.downstream.task import Task
 from undertone.experiments.robustness import KINDS, robustness_table
 from undertone.experiments.run_folder import RunFolder
@@ -17,7 +17,7 @@ from undertone.report.figures import attention_clips, embedding_maps, figures
 from undertone.report.tables import Table
 from undertone.scoring.by_corpus import corpus_table
 from undertone.scoring.intervals import metrics_of, speaker_sums
-from undertone.scoring.pages import render
+from undertone.scoring.pages import write_page
 from undertone.scoring.raters import rater_agreement
 from undertone.scoring.results import (
     MAIN,
@@ -49,8 +49,7 @@ def write_report(run: Path) -> Path:
     remove_drafts(files.path)
     content = _content(files)
     for name in ("report.html", "report.md"):
-        with atomic_path(files.path / name) as draft:
-            draft.write_text(render(Path(__file__).with_name(f"{name}.j2"), **content), encoding="utf-8")
+        write_page(files.path / name, Path(__file__).with_name(f"{name}.j2"), **content)
     return files.path / "report.html"
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,23 +15,10 @@ OF_CORPUS = ("corpus", "language")  # tasks with one class in each corpus
 
 
 def per_corpus(predictions: Predictions, corpora: Mapping[str, str]) -> dict[str, Any]:
-    """{corpus: {scores, ci95, num_speakers}} of the test utterances of each corpus; empty for a single one.
-
-    Args:
-        predictions: of all folds.
-        corpora: {id: corpus} of every utterance.
-    """
-    of_row = np.array([corpora[name] for name in predictions.ids])
-    tasks = tuple(task for task in predictions.tasks if task.name not in OF_CORPUS)
-    if len(set(of_row)) < 2 or not tasks:
+    """{corpus: {scores, ci95, num_speakers}} of the test utterances of each corpus, given {id: corpus}; {} of one."""
+    of_row, rest = np.array([corpora[name] for name in predictions.ids]), predictions.without(OF_CORPUS)
+    if len(set(of_row)) < 2 or not rest.tasks:
         return {}
-    kept = {task.name for task in tasks}
-    rest = replace(
-        predictions,
-        tasks=tasks,
-        scores={name: values for name, values in predictions.scores.items() if name in kept},
-        targets={name: values for name, values in predictions.targets.items() if name in kept},
-    )
     return {str(corpus): scores_and_intervals(rest.select(of_row == corpus)) for corpus in np.unique(of_row)}
 
 

@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+from undertone.common.files import write_bytes
 from undertone.scoring.results import number
 
 
@@ -27,3 +28,9 @@ def render(template: Path, **content: Any) -> str:
     environment.filters["number"] = lambda value, metric: number(metric, value)
     environment.filters["cell"] = lambda text: re.sub(r"([\\`*_\[\]<>|#~])", r"\\\1", " ".join(str(text).split()))
     return environment.get_template(template.name).render(content)
+
+
+def write_page(path: Path, template: Path, **content: Any) -> Path:
+    """`render` a template into a file, atomically; returns its path."""
+    write_bytes(path, render(template, **content).encode())
+    return path

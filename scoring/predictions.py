@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -99,6 +99,14 @@ class Predictions:
             genders=[self.genders[i] for i in order],
             scores={name: scores[order] for name, scores in self.scores.items()},
             targets={name: target[order] for name, target in self.targets.items()},
+        )
+
+    def without(self, names: Collection[str]) -> Predictions:
+        """The predictions of all other tasks."""
+        kept = {task.name: task for task in self.tasks if task.name not in names}
+        scores = {name: self.scores[name] for name in kept}
+        return replace(
+            self, tasks=tuple(kept.values()), scores=scores, targets={name: self.targets[name] for name in kept}
         )
 
     @classmethod

@@ -6,7 +6,6 @@ import math
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -44,13 +43,7 @@ def _score_task(predictions: Predictions, task: Task, cache_dir: str) -> dict[st
 
 def per_gender(predictions: Predictions) -> dict[str, dict[str, dict[str, Any]]]:
     """`score` of each known gender's utterances apart: {gender: {task: {...}}}, without the task `gender` itself."""
-    tasks = tuple(task for task in predictions.tasks if task.name != "gender")
-    rest = replace(
-        predictions,
-        tasks=tasks,
-        scores={task.name: predictions.scores[task.name] for task in tasks},
-        targets={task.name: predictions.targets[task.name] for task in tasks},
-    )
+    rest = predictions.without(["gender"])
     genders = np.array([gender or "" for gender in predictions.genders], dtype=str)
     return {str(gender): score(rest.select(genders == gender)) for gender in np.unique(genders) if gender}
 
@@ -135,9 +128,6 @@ def seed_scores(parts: Sequence[tuple[str, Predictions]]) -> dict[str, Any]:
 
 def results_table(results: Mapping[str, Any]) -> tuple[list[str], list[str], list[list[str]]]:
     """The scores of a run as terminal, report and card show them.
-
-    Args:
-        results: what `summarise` returned, or the same read from results.json.
 
     Returns:
         title lines, which say what the numbers are (speaker-dependent, random weights, unit of the interval); the

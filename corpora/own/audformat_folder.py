@@ -44,7 +44,6 @@ class AudformatFolder(Corpus):
         self.licence, self.citation = str(self.database.license or "not stated"), str(self.database.description or "")
 
     def rows(self, root: Path) -> Iterator[dict[str, Any]]:
-        """See `Corpus.rows`."""
         import pandas
 
         audformat = audformat_module()

@@ -21,7 +21,6 @@ class AudioFolder(Corpus):
         self.default_root = path
 
     def rows(self, root: Path) -> Iterator[dict[str, Any]]:
-        """See `Corpus.rows`."""
         files, self.notes = audio_files(root)
         for path in files:
             yield {"id": path.relative_to(root).as_posix(), "path": path}

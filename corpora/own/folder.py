@@ -36,7 +36,6 @@ class Folder(Corpus):
         self.speaker = None if speaker is None else _expression(speaker)
 
     def rows(self, root: Path) -> Iterator[dict[str, Any]]:
-        """See `Corpus.rows`."""
         folders = [path for path in root.iterdir() if path.is_dir() and path.name[0] != "."] if root.is_dir() else []
         files, left_out = list_audio(*sorted(folders))
         if not files:

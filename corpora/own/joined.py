@@ -64,7 +64,6 @@ class Joined(Corpus):
             self.default_root = Path(BETWEEN.join(str(part.default_root) for part in parts))
 
     def rows(self, root: Path) -> Iterator[dict[str, Any]]:
-        """See `Corpus.rows`."""
         self.notes = []
         found = {name: self._read(name, *folder) for name, folder in self._roots(root).items()}
         emotions = {name: {row["emotion"] for row in rows} - {None} for name, rows in found.items()}

@@ -47,13 +47,11 @@ class ManifestFolder(Corpus):
             yield dict(zip(names, values, strict=True))
 
     def measured(self) -> Mapping[Segment, Measured]:
-        """See `Corpus.measured`."""
         return load_measured(self.path / MEASURED_FILE)
 
     def folds(
         self, manifest: Manifest, protocol: str | None = None, num_folds: int | None = None, seed: int = 0
     ) -> list[Fold]:
-        """See `Corpus.folds`."""
         if self.source is not None:
             return self.source.folds(manifest, protocol, num_folds, seed)
         return super().folds(manifest, protocol, num_folds, seed)

@@ -213,7 +213,6 @@ class SplitFile(Corpus):
         self.named = named
 
     def rows(self, root: Path) -> Iterator[dict[str, Any]]:
-        """See `Corpus.rows`."""
         for name, row in self.named.items():
             known: dict[str, Any] = {field: _field(row, field) for field in COLUMNS}
             known |= {field: float(known[field]) for field in ("start", "end") if known[field] is not None}

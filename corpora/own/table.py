@@ -57,7 +57,6 @@ class Table(Corpus):
         self.default_root = path.parent
 
     def rows(self, root: Path) -> Iterator[dict[str, Any]]:
-        """See `Corpus.rows`."""
         if not os.path.isfile(self.path):  # also False for an invalid path
             raise ValueError(f"No such table: {self.path}. Give the path of a .csv, .tsv, .jsonl or .parquet file.")
         if not root.is_dir():

@@ -182,6 +182,34 @@ def test_the_adapters_of_a_lora_run_go_without_its_upstream(run):
     assert 'PeftModel.from_pretrained(upstream, "tester/lora", subfolder="adapter").merge_and_unload()' in snippet
 
 
+def test_a_model_of_several_upstreams_names_each(run):
+    """Without paths of this machine; the adapters of each stream lie in a folder of their own."""
+    frozen(run, mode="lora")
+    mfcc = {"stream": "mfcc", "kind": "class", "name": "mfcc", "options": {}}
+    parts = {"streams": [{"stream": "ssl", **HUB_BASE}, mfcc]}
+    several = {"upstream": {"kind": "streams", "name": "ssl=/home/me/base+mfcc", **parts}, "mode": "lora"}
+    config = json.loads((run / "model" / "config.json").read_text()) | several
+    (run / "model" / "config.json").write_text(json.dumps(config))
+    write_model(run / "adapter")
+    (run / "adapter" / "config.json").write_text(json.dumps(config | {"head_only": True}))
+    adapter = run / "adapter" / "adapter" / "ssl"
+    adapter.mkdir(parents=True)
+    (adapter / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": "/home/me/base"}))
+    save_file({"lora_A": np.ones(2)}, adapter / "adapter_model.safetensors")
+    folder, _ = dry_run(run, "tester/several", head_only=True)
+    published = json.loads((folder / "config.json").read_text())["upstream"]
+    assert published == several["upstream"] | {"name": "ssl=tester/base+mfcc"}
+    base = json.loads((folder / "adapter" / "ssl" / "adapter_config.json").read_text())
+    assert base == {"base_model_name_or_path": "tester/base", "revision": HUB_BASE["commit"]}
+    card = (folder / "README.md").read_text()
+    assert "the upstreams `ssl=tester/base+mfcc`" in card and "base_model: tester/base" in card
+    assert "PeftModel" not in card and "/home/me" not in card
+    parts["streams"][0] = {**parts["streams"][0], "name": "/home/me/base", "commit": None}
+    (run / "adapter" / "config.json").write_text(json.dumps(config | {"upstream": several["upstream"] | parts}))
+    with pytest.raises(ValueError, match="The upstream 'base' is a local folder, which others cannot download"):
+        dry_run(run, "tester/several", head_only=True)
+
+
 def test_a_head_without_its_upstream_on_the_hub_is_not_pushed(hub, run, ask):
     frozen(run)
     answer = ask(f"push({str(run)!r}, 'tester/head', head_only=True)")

@@ -19,6 +19,7 @@ from undertone.training.config import RunConfig
 from undertone.training.objective import Objective
 from undertone.training.settings import make_config
 from undertone.upstream import HiddenStates, load_upstream
+from undertone.upstream.types import one_stream
 
 EMOTION = Task("emotion", "classification", ("angry", "happy", "sad"))
 GENDER = Task("gender", "classification", ("female", "male"))
@@ -32,7 +33,7 @@ def config_of(system: str, *words: str) -> RunConfig:
 def downstream_of(config: RunConfig, tasks: tuple[Task, ...]) -> Downstream:
     torch.manual_seed(0)
     upstream = load_upstream(config.upstream, options=config.upstream_options)
-    return Downstream(1, upstream.hidden_size, tasks, config.head, config.head_options).eval()
+    return Downstream(one_stream(1, upstream.hidden_size), tasks, config.head, config.head_options).eval()
 
 
 @pytest.mark.parametrize("name", available_systems())
