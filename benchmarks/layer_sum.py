@@ -40,7 +40,7 @@ from undertone.training.seeding import seed_everything
 from undertone.training.sources import StoreSource
 from undertone.training.stack.stacked_trainer import StackedTrainer, TrainingGroup
 from undertone.training.trainer import Trainer, total_steps
-from undertone.upstream.types import HiddenStates
+from undertone.upstream.types import HiddenStates, one_stream
 
 LAYERS, SIZE, CLASSES = 13, 64, 7
 TRAIN, DEV, TEST = 430, 50, 550
@@ -116,7 +116,7 @@ def along_layers(generator: np.random.Generator, persistence: float, *shape: int
 def downstream(config: RunConfig, name: str, weights: Sequence[float] | None = None) -> Downstream:
     """An untrained one; with fixed weights where they are given."""
     seed_everything(config.seed, "init", name)
-    module = Downstream(LAYERS, SIZE, (TASK,), config.head, config.head_options)
+    module = Downstream(one_stream(LAYERS, SIZE), (TASK,), config.head, config.head_options)
     if weights is not None:
         module.layer_sum.logits.data = torch.tensor(weights).log()
         module.layer_sum.logits.requires_grad_(False)

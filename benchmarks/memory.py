@@ -50,6 +50,7 @@ def measure(folder: Path, name: str, count: int, allowance: float) -> dict[str, 
     from undertone.training.trainer import Trainer, total_steps
     from undertone.upstream import load_upstream
     from undertone.upstream.store.store import Store
+    from undertone.upstream.streams import stream_shapes
 
     upstream = load_upstream(name)
     task = Task("emotion", "classification", ("angry", "happy", "neutral", "sad"))
@@ -61,7 +62,7 @@ def measure(folder: Path, name: str, count: int, allowance: float) -> dict[str, 
     ]
     config = make_config({"corpus": "made"}, ["max_epochs=1"])
     source = StoreSource(Store(folder, upstream), int(allowance * 1e9))
-    downstream = Downstream(upstream.num_layers, upstream.hidden_size, (task,), "attention", {})
+    downstream = Downstream(stream_shapes(upstream), (task,), "attention", {})
     torch.manual_seed(0)
     with tempfile.TemporaryDirectory() as out:
         trainer = Trainer(config, (task,), source, downstream, Path(out), Accelerator(cpu=True))

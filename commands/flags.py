@@ -16,7 +16,11 @@ CorpusArg = Annotated[str, typer.Argument(help=CORPUS_HELP)]
 # The flags of train and crossval: name -> (type, field of RunConfig, help). Every other field is set by key=value.
 FLAGS: dict[str, tuple[Any, str, str]] = {
     "root": (str, "root", "folder of the corpus' audio; of several, F+G in their order"),
-    "upstream": (str, "upstream", "Hub id, folder, or a name of undertone list upstreams"),
+    "upstream": (
+        list[str],
+        "upstream",
+        "Hub id, folder, or a name of undertone list upstreams; several: --upstream ssl=ID --upstream mfcc",
+    ),
     "head": (str, "head", "a name of undertone list heads, or ./my_head.py"),
     "mode": (str, "mode", "which weights of the upstream train: frozen, finetune, lora"),
     "tasks": (str, "tasks", "columns to predict, separated by commas: emotion,gender,arousal"),
@@ -56,6 +60,8 @@ def run_command(function: Callable[..., None], joins: bool = False) -> Callable[
         flags = {field: given.pop(flag.replace("-", "_")) for flag, (_, field, _) in FLAGS.items()}
         if flags["tasks"] is not None:
             flags["tasks"] = tuple(name.strip() for name in flags["tasks"].split(",") if name.strip())
+        if flags["upstream"] is not None:
+            flags["upstream"] = "+".join(flags["upstream"])
         if flags["sweep"] is not None:
             flags["sweep"] = {key: values for key, _, values in (word.partition("=") for word in flags["sweep"])}
         settings, file, system = given.pop("settings"), given.pop("config"), given.pop("system")
@@ -66,8 +72,9 @@ def run_command(function: Callable[..., None], joins: bool = False) -> Callable[
             words = [word for word in words if "=" in word]
         config = make_config({"corpus": corpus, **flags}, words, file, preset)
         data = "+".join(Path(part).stem for part in corpus.split("+"))
+        upstream = "+".join(Path(name).stem for name in config.code()[1:])
         out = given.pop("out") or Path("runs") / "-".join(
-            [*([function.__name__] if joins else []), data, Path(config.upstream).stem, Path(config.head).stem]
+            [*([function.__name__] if joins else []), data, upstream, Path(config.head).stem]
         )
         function(config=config, out=out, **given)
 

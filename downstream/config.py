@@ -24,6 +24,7 @@ class UndertoneConfig(PreTrainedConfig):
         head_options: options of the head.
         tasks: the tasks as dicts, in order; `shown_task` gives `id2label` and `problem_type`.
         layer_norm: whether each layer is normalised before the sum.
+        fusion: how several streams are joined for the head (`undertone.downstream.fusion`); empty: they are not.
         head_only: true when the folder holds the layer sum and the head alone, and names the upstream.
         trained_on: what the weights have seen: `corpus`, `manifest_hash`, `speakers` (names, which stay on the machine
             that trained) or, of a published model, `num_speakers` and `speaker_hashes`, and `unknown_speakers`, the
@@ -45,6 +46,7 @@ class UndertoneConfig(PreTrainedConfig):
         head_options: dict[str, Any] | None = None,
         tasks: list[dict[str, Any]] | None = None,
         layer_norm: bool = False,
+        fusion: str = "",
         head_only: bool = False,
         trained_on: dict[str, Any] | None = None,
         mode: str = "",
@@ -58,6 +60,7 @@ class UndertoneConfig(PreTrainedConfig):
         self.head_options = head_options or {}
         self.tasks = tasks or []
         self.layer_norm = layer_norm
+        self.fusion = fusion
         self.head_only = head_only
         self.trained_on = trained_on or {}
         self.calibration = calibration or {}
@@ -110,7 +113,7 @@ class _SavedUpstream(BaseModel):
 
     model_config = ConfigDict(strict=True, extra="allow")
 
-    kind: Literal["hf", "class"]
+    kind: Literal["hf", "class", "streams"]
     name: str = Field(min_length=1)
     options: dict[str, Any] = {}
     config: dict[str, Any] = {}
@@ -118,6 +121,17 @@ class _SavedUpstream(BaseModel):
     commit: str | None = None
     do_normalize: bool = False
     sample_rate: int = Field(SAMPLE_RATES[0], ge=SAMPLE_RATES[0], le=SAMPLE_RATES[1])
+    streams: list[_SavedUpstream] = []  # of the kind `streams`
+    stream: str = Field("", pattern=r"([a-z][a-z0-9_]*)?")  # name of one of these
+
+    @model_validator(mode="after")
+    def _streams_have_names(self) -> _SavedUpstream:
+        if bool(self.streams) != (self.kind == "streams"):
+            raise ValueError("streams are those of an upstream of the kind 'streams'")
+        names = [one.stream for one in self.streams]
+        if len({*names, ""}) <= len(names) or any(one.streams for one in self.streams):
+            raise ValueError("each of several streams has a name of its own, and no streams in it")
+        return self
 
 
 class _SavedCalibration(BaseModel):
@@ -141,6 +155,7 @@ class _Saved(BaseModel):
     head_options: dict[str, Any] = {}
     tasks: list[Task] = Field(min_length=1)
     layer_norm: bool = False
+    fusion: Literal["", "concat", "gate", "attention", "late"] = ""
     head_only: bool = False
     trained_on: dict[str, Any] = {}
     mode: str = ""

@@ -59,9 +59,12 @@ def readable(task: Task, output: Sequence[float]) -> dict[str, Any] | float:
 class Head(nn.Module, ABC):
     """Frames of one or more streams -> logits; a subclass in `downstream/heads/NAME.py` is found by that name.
 
-    Its constructor takes `input_sizes`, {stream: D}, of one stream in every head of ours, and the tasks to predict; the
-    keyword arguments are its options: `head.NAME=value` on the command line.
+    Its constructor takes `input_sizes`, {stream: D}, of one stream unless it `takes_streams`, and the tasks to predict;
+    the keyword arguments are its options: `head.NAME=value` on the command line.
     """
+
+    # several streams at once, each with its own frames; `fusion` joins them for every other head
+    takes_streams: ClassVar[bool] = False
 
     # `frames`, or `mean` when the head is linear before its mean pooling: it is then trained and scored on the means
     # over the frames alone, which gives the same numbers from a thousandth of the data

@@ -21,7 +21,7 @@ from undertone.downstream.ladder_options import LadderOptions
 from undertone.downstream.network import Downstream
 from undertone.downstream.norms import InputNorm, MaskedBatchNorm, input_deviation, masked_moments
 from undertone.upstream.dropout import batch_number, random_normal
-from undertone.upstream.types import Frames, HiddenStates
+from undertone.upstream.types import ALONE, Frames, HiddenStates, StreamBatch
 
 # ---- Denoising functions of a ladder: z~ and the signal from above u -> an estimate of the clean z, unit by unit.
 
@@ -157,7 +157,7 @@ class Ladder(nn.Module):
         if not inputs:
             frames = self._enter(frames, levels, generator)
         try:
-            output: HeadOutput = head({"speech": frames})
+            output: HeadOutput = head({ALONE: frames})
         finally:
             for handle in handles:
                 handle.remove()
@@ -242,9 +242,14 @@ class LadderDownstream(Downstream):
 
     def __init__(self, *shape: Any, ladder: LadderOptions, **settings: Any) -> None:
         super().__init__(*shape, **settings)
-        self.ladder = Ladder(self.head, self.hidden_size, self.embedding_size(), ladder)
+        if len(self.head.input_sizes) > 1:
+            raise ValueError("ladder=true reconstructs the frames of one stream. Use fusion=concat, or ladder=false.")
+        (size,) = self.head.input_sizes.values()
+        self.ladder = Ladder(self.head, size, self.embedding_size(), ladder)
 
-    def forward(self, hidden: HiddenStates, unlabelled: HiddenStates | None = None) -> HeadOutput:
+    def forward(
+        self, hidden: HiddenStates | StreamBatch, unlabelled: HiddenStates | StreamBatch | None = None
+    ) -> HeadOutput:
         """Logits of `hidden`; in training those of the corrupted pass, with the costs of both among the losses.
 
         Labelled and unlabelled utterances have batch statistics of their own, and only those of the labelled are kept
@@ -252,13 +257,18 @@ class LadderDownstream(Downstream):
         """
         if not self.training:
             return super().forward(hidden)
-        output, costs = self.ladder(self.head, self.layer_sum(hidden))
+        output, costs = self.ladder(self.head, self._joined(hidden))
         passes = [costs]
         if unlabelled is not None:
             with batch_number(1):
-                passes.append(self.ladder(self.head, self.layer_sum(unlabelled), follow=False)[1])
+                passes.append(self.ladder(self.head, self._joined(unlabelled), follow=False)[1])
         losses: dict[str, tuple[Tensor, Tensor]] = output.losses | self.ladder.losses(*passes)
         return replace(output, losses=losses)
+
+    def _joined(self, hidden: HiddenStates | StreamBatch) -> Frames:
+        """(B, T, D) of the one stream that the head is given."""
+        (frames,) = self.frames(hidden).values()
+        return frames
 
     def keep_layers(self) -> None:
         """From now on only the tasks' linear outputs learn; everything below is as in testing."""

@@ -29,6 +29,8 @@ from undertone.upstream.hf.adapt import freeze_front_end
 from undertone.upstream.hf.limits import as_sentence, count_weights, refuse_larger
 from undertone.upstream.hf.upstream import HFUpstream, computed
 from undertone.upstream.load import check_allowed, is_outside
+from undertone.upstream.streams import Streams, stream_shapes
+from undertone.upstream.types import ALONE
 
 # ---- The upstream that a head-only folder names, refused if it is not the one that the head was trained on.
 
@@ -37,24 +39,28 @@ SETTINGS = ("options", "do_normalize", "extractor", "sample_rate")
 
 def named_upstream(config: UndertoneConfig, allow: tuple[str, ...] = ()) -> Upstream:
     """Load it, with the weights and the settings that the config recorded; the version of transformers may differ."""
-    spec = config.upstream
-    if not os.path.isdir(os.path.expanduser(spec["name"])):  # what is no folder may be a file of Python
-        check_allowed("upstream", spec["name"], allow)
-    try:
-        upstream = load_upstream(
-            spec["name"], revision=spec.get("commit") or spec.get("revision"), options=spec.get("options")
-        )
-    except ValueError as error:
-        raise ValueError(f"This folder holds a head alone, which needs its upstream. {error}") from error
-    then, now = _settings(spec), _settings(upstream.spec())  # a later transformers may know more settings
-    common = then.keys() & now.keys()
-    differing = [f"{key} {then[key]!r}, not {now[key]!r}" for key in common if then[key] != now[key]]
+    several, differing = config.upstream.get("streams"), []
+    parts = {}
+    for spec in several or [config.upstream]:
+        if not os.path.isdir(os.path.expanduser(spec["name"])):  # what is no folder may be a file of Python
+            check_allowed("upstream", spec["name"], allow)
+        try:
+            part = load_upstream(
+                spec["name"], revision=spec.get("commit") or spec.get("revision"), options=spec.get("options")
+            )
+        except ValueError as error:
+            raise ValueError(f"This folder holds a head alone, which needs its upstream. {error}") from error
+        parts[spec.get("stream", ALONE)] = part
+        then, now = _settings(spec), _settings(part.spec())  # a later transformers may know more settings
+        common = then.keys() & now.keys()
+        differing += [f"{key} {then[key]!r}, not {now[key]!r}" for key in common if then[key] != now[key]]
+    upstream = Streams(parts).eval() if several else parts[ALONE]
     if config.upstream_hash != upstream.weights_hash():
         differing.append(f"weights {config.upstream_hash[:12] or 'without a hash'}, not {upstream.weights_hash()[:12]}")
     if differing:
         raise ValueError(
-            f"This head was trained on another upstream than {spec['name']!r} is now: {'; '.join(differing)}. "
-            f"Use the self-contained model, or train again."
+            f"This head was trained on another upstream than {config.upstream['name']!r} is now: "
+            f"{'; '.join(differing)}. Use the self-contained model, or train again."
         )
     return upstream
 
@@ -167,13 +173,18 @@ class UndertoneModel(PreTrainedModel):
             TypeError: an argument that is not listed here, such as `output_attentions`.
         """
         hidden = self.upstream(self.wave_batch(input_values, attention_mask))
+        if output_hidden_states is None:
+            output_hidden_states = self.config.output_hidden_states
+        if output_hidden_states and isinstance(self.upstream, Streams):
+            raise ValueError(
+                f"output_hidden_states is for one upstream; those of {self.upstream.name} have frames of their own. "
+                f"Ask model.upstream, which gives the states of each."
+            )
         output: HeadOutput = self.downstream(hidden)
         shown = self.config.shown_task
         loss = None
         if labels is not None:
             loss = self._loss(output, labels if isinstance(labels, Mapping) else {shown: labels})
-        if output_hidden_states is None:
-            output_hidden_states = self.config.output_hidden_states
         logits = utterance_logits(output, shown)
         task = next(task for task in self.tasks if task.name == shown)
         found = SequenceClassifierOutput(
@@ -215,8 +226,9 @@ class UndertoneModel(PreTrainedModel):
     def unfreeze_base_model(self) -> None:
         """Let all of the upstream's weights learn, also those of a model that was trained on a frozen one."""
         self.upstream.requires_grad_(True)
-        if isinstance(self.upstream, HFUpstream):
-            freeze_front_end(self.upstream.model, self.upstream.family, frozen=False)
+        for part in self.upstream.streams.values():
+            if isinstance(part, HFUpstream):
+                freeze_front_end(part.model, part.family, frozen=False)
         self.config.mode = FINETUNE
 
     def freeze_feature_encoder(self) -> None:
@@ -225,21 +237,24 @@ class UndertoneModel(PreTrainedModel):
         Raises:
             ValueError: the upstream is an acoustic front-end, which has none.
         """
-        upstream = self._hf_upstream("freeze_feature_encoder()")
-        freeze_front_end(upstream.model, upstream.family)
+        for upstream in self._hf_upstreams("freeze_feature_encoder()"):
+            freeze_front_end(upstream.model, upstream.family)
 
     def _set_gradient_checkpointing(self, enable: bool = True, *args: Any, **kwargs: Any) -> None:
         """What `gradient_checkpointing_enable` of transformers calls, with a function that repeats the dropout."""
-        self._hf_upstream("Gradient checkpointing")
+        self._hf_upstreams("Gradient checkpointing")
         super()._set_gradient_checkpointing(enable, *args, **kwargs)
 
-    def _hf_upstream(self, what: str) -> HFUpstream:
-        if not isinstance(self.upstream, HFUpstream):
+    def _hf_upstreams(self, what: str, every: bool = False) -> list[HFUpstream]:
+        """Those of the upstream's streams that have weights: one or more, or every one."""
+        parts = self.upstream.streams.values()
+        found = [part for part in parts if isinstance(part, HFUpstream)]
+        if len(found) < (len(parts) if every else 1):
             raise ValueError(
                 f"{what} is for Hugging Face upstreams; {self.upstream.name!r} computes its features without weights "
                 f"that learn. Leave it out."
             )
-        return self.upstream
+        return found
 
     def save_pretrained(  # type: ignore[override]
         self, save_directory: str | Path, head_only: bool = False, adapter: Upstream | None = None, **kwargs: Any
@@ -262,9 +277,9 @@ class UndertoneModel(PreTrainedModel):
             save_file(state, draft / WEIGHTS, metadata={"format": "pt"})
             write_json(draft / "preprocessor_config.json", PREPROCESSOR | {"sampling_rate": self.sample_rate})
             if adapter is not None:
-                from undertone.upstream.hf.adapt import save_lora
+                from undertone.upstream.hf.adapt import save_adapters
 
-                save_lora(adapter, draft / ADAPTER)
+                save_adapters(adapter, draft / ADAPTER)
             config.save_pretrained(draft)
         if kwargs.pop("push_to_hub", False):
             self.push_to_hub(kwargs.pop("repo_id", folder.name), **kwargs)
@@ -327,7 +342,8 @@ class UndertoneModel(PreTrainedModel):
         _load_weights(model, folder / WEIGHTS, ignore="upstream." if config.head_only else None)
         model.eval()
         if dtype is not torch.float32:
-            model._hf_upstream(f"dtype={dtype}").to(dtype)
+            for part in model._hf_upstreams(f"dtype={dtype}", every=True):
+                part.to(dtype)
             model.downstream.to(dtype)
         return model.to(device) if device is not None else model  # type: ignore[arg-type]  # wraps
 
@@ -335,15 +351,16 @@ class UndertoneModel(PreTrainedModel):
     def _without_weights(cls, config: UndertoneConfig, folder: Path, allow: tuple[str, ...]) -> UndertoneModel:
         """What a config describes, with the upstream's weights where the folder holds none; refused if it is larger."""
         check_allowed("head", config.head, allow)  # before an upstream is loaded
-        if config.upstream.get("kind") == "class":
-            check_allowed("upstream", config.upstream["name"], allow)
+        for spec in config.upstream.get("streams") or [config.upstream]:
+            if spec.get("kind") == "class":
+                check_allowed("upstream", spec["name"], allow)
         with as_sentence(f"The weights in {folder / WEIGHTS} are damaged"):
             num_weights = count_weights(folder / WEIGHTS)
         upstream = named_upstream(config, allow) if config.head_only else None
         if upstream is not None and (folder / ADAPTER).is_dir():
-            from undertone.upstream.hf.adapt import load_lora  # PEFT is imported only where there is an adapter
+            from undertone.upstream.hf.adapt import load_adapters  # PEFT is imported only where there is an adapter
 
-            load_lora(upstream, folder / ADAPTER)
+            load_adapters(upstream, folder / ADAPTER)
         with no_init_weights(), as_sentence(f"The settings in {folder / 'config.json'} make no model"):
             upstream = upstream or build_upstream(config.upstream, allow=allow, num_weights=num_weights)
             if not is_outside(config.head):  # code that the caller trusts, and which need not know torch's meta device
@@ -389,8 +406,8 @@ def _check_num_labels(config: UndertoneConfig, asked: int | None) -> None:
 
 def make_downstream(config: UndertoneConfig, upstream: Upstream) -> Downstream:
     """The layer sum and the head that a config describes, with new weights."""
-    tasks, head = config.make_tasks(), (config.head, config.head_options)
-    downstream = Downstream(upstream.num_layers, upstream.hidden_size, tasks, *head, config.layer_norm)
+    head = config.head, config.head_options, config.layer_norm, config.fusion or None
+    downstream = Downstream(stream_shapes(upstream), config.make_tasks(), *head)
     downstream.temperatures = {task: one["temperature"] for task, one in config.calibration.items()}
     return downstream
 

@@ -1,4 +1,4 @@
-"""Hidden states -> predictions: layer sum and head; alone, or with an upstream that learns too."""
+"""Hidden states -> predictions: layer sums, fusion and head; alone, or with an upstream that learns too."""
 
 from __future__ import annotations
 
@@ -9,36 +9,48 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from undertone.downstream.head import HeadOutput, build_head, head_class
+from undertone.downstream.fusion import EARLY, LATE, Fusion, LateFusion, check_fusion
+from undertone.downstream.head import Head, HeadOutput, build_head, head_class
 from undertone.downstream.layer_sum import LayerSum
 from undertone.downstream.task import Task
 from undertone.upstream.base import Upstream
 from undertone.upstream.dropout import batch_number
 from undertone.upstream.hf.replay import replay_top
 from undertone.upstream.hf.upstream import FamilyUpstream
-from undertone.upstream.types import HiddenStates
+from undertone.upstream.types import ALONE, Frames, HiddenStates, StreamBatch, StreamShape
 
 # ---- The part that is trained on a frozen upstream: layer sum and head.
 
 
 class Downstream(nn.Module):
-    """Hidden states (B, L, T, D) -> layer sum -> head -> logits of every task."""
+    """Hidden states (B, L, T, D) of a stream or of several -> layer sums -> fusion -> head -> logits of every task."""
 
     upstream: None = None  # as a `LiveModel` has one
 
     def __init__(
         self,
-        num_layers: int,  # L of the upstream
-        hidden_size: int,  # D of the upstream
+        shapes: Mapping[str, StreamShape],  # of the upstream's streams (`stream_shapes`)
         tasks: tuple[Task, ...],  # what is predicted
         head: str,  # name of the head
         head_options: Mapping[str, Any],  # its options
         layer_norm: bool = False,  # normalise each layer before the sum
+        fusion: str | None = None,  # of several streams, for a head that takes one
     ) -> None:
         super().__init__()
-        self.hidden_size = hidden_size
-        self.layer_sum = LayerSum(num_layers, normalize=layer_norm)
-        self.head = build_head(head, {"speech": hidden_size}, tasks, head_options)
+        check_fusion(head, fusion, tuple(shapes))
+        self.shapes = dict(shapes)
+        sums = {name: LayerSum(shape.num_layers, normalize=layer_norm) for name, shape in shapes.items()}
+        # of one stream the names of its weights are those of the models that were saved before there were several
+        self.layer_sum: nn.Module = sums[ALONE] if list(sums) == [ALONE] else nn.ModuleDict(sums)
+        sizes = {name: shape.hidden_size for name, shape in shapes.items()}
+        self.fusion: Fusion | None = None
+        if fusion in EARLY:
+            self.fusion = Fusion(str(fusion), shapes, means=head_class(head).needs == "mean")
+            sizes = {ALONE: self.fusion.output_size}
+        if fusion == LATE:
+            self.head: Head = LateFusion(sizes, tasks, head=head, options=head_options)
+        else:
+            self.head = build_head(head, sizes, tasks, head_options)
         self.temperatures: dict[str, float] = {}  # of a calibrated model: what the logits of a task are divided by
 
     @property
@@ -46,19 +58,43 @@ class Downstream(nn.Module):
         """Itself, as a `LiveModel` has one."""
         return self
 
-    def forward(self, hidden: HiddenStates) -> HeadOutput:
+    @property
+    def layer_sums(self) -> dict[str, LayerSum]:
+        """{stream: its layer sum}."""
+        found: Any = self.layer_sum
+        return {ALONE: found} if isinstance(found, LayerSum) else dict(found.items())
+
+    def mixing_weights(self) -> list[nn.Parameter]:
+        """What a softmax makes the weights of layers and streams of; learned with a rate of its own."""
+        found = [one.logits for one in self.layer_sums.values()]
+        return [*found, *([self.fusion.weights] if self.fusion is not None and self.fusion.weights is not None else [])]
+
+    def frames(self, hidden: HiddenStates | StreamBatch) -> dict[str, Frames]:
+        """{stream: (B, T, D)} that the head is given, one stream where they are joined."""
+        given: Mapping[str, Any] = hidden.streams if isinstance(hidden, StreamBatch) else {ALONE: hidden}
+        found = {name: one(given[name]) for name, one in self.layer_sums.items()}
+        return found if self.fusion is None else {ALONE: self.fusion(found)}
+
+    def forward(self, hidden: HiddenStates | StreamBatch) -> HeadOutput:
         """Logits, embedding and attention of a batch of hidden states."""
-        output: HeadOutput = self.head({"speech": self.layer_sum(hidden)})
+        output: HeadOutput = self.head(self.frames(hidden))
         scaled = {task: output.logits[task] / temperature for task, temperature in self.temperatures.items()}
         return replace(output, logits=output.logits | scaled) if scaled else output
 
     @torch.no_grad()
     def embedding_size(self) -> int:
         """E of the head's embedding: asked of it, with one frame of silence."""
-        states = torch.zeros(1, len(self.layer_sum.logits), 1, self.hidden_size, device=self.layer_sum.logits.device)
+        device = self.mixing_weights()[0].device
+        states = {
+            name: HiddenStates(
+                torch.zeros(1, shape.num_layers, 1, shape.hidden_size, device=device),
+                torch.ones(1, dtype=torch.int64, device=device),
+            )
+            for name, shape in self.shapes.items()
+        }
         training = self.training
         self.eval()
-        size = self(HiddenStates(states, torch.ones(1, dtype=torch.int64, device=states.device))).embedding.shape[1]
+        size = self(StreamBatch(states)).embedding.shape[1]
         self.train(training)
         return int(size)
 
@@ -86,9 +122,10 @@ class LiveModel(nn.Module):
         super().__init__()
         self.upstream, self.downstream = upstream, downstream
 
-    def hidden_states(self, batch: Any) -> HiddenStates:
-        """(B, N) samples -> (B, L, T, D)."""
-        return self.upstream(batch)
+    def hidden_states(self, batch: Any) -> HiddenStates | StreamBatch:
+        """(B, N) samples -> (B, L, T, D); of several streams a `StreamBatch` of samples and states, or samples."""
+        found: HiddenStates | StreamBatch = self.upstream(batch)
+        return found
 
     def forward(self, *batches: Any) -> HeadOutput:
         """A batch of what `hidden_states` takes, and for a ladder an unlabelled one -> logits, embedding, attention."""

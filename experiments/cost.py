@@ -42,8 +42,9 @@ def trained_parameters(module: Downstream | LiveModel) -> int:
     """
     downstream = module.downstream
     weights = list(downstream.head.parameters())
-    if downstream.layer_sum.selected is None:
-        weights += downstream.layer_sum.parameters()
+    weights += downstream.fusion.parameters() if downstream.fusion is not None else []
+    for layer_sum in downstream.layer_sums.values():
+        weights += layer_sum.parameters() if layer_sum.selected is None else []
     if module.upstream is not None:
         weights += [weight for weight in module.upstream.parameters() if weight.requires_grad]
     return sum(weight.numel() for weight in weights)

@@ -97,14 +97,14 @@ def train(
     if train_folds(run, [fold], accelerator):
         raise ValueError(f"Another process trains fold {fold.name} in {path}. Wait, or choose another --out.")
     trained = run.folder.fold(fold.name) / "model"
-    model = UndertoneModel.from_pretrained(trained, allow=(config.head, config.upstream))
+    model = UndertoneModel.from_pretrained(trained, allow=config.code())
     weights = run.folder.fold_record(fold.name, trained_parameters=int)["trained_parameters"]
     results = pool(run, [fold], {**model_cost(model), "trained_parameters": weights})
     if accelerator.is_main_process:
         (model.config.calibration,) = _calibrations(run, [fold])
         model.config.speech_only = run.training(fold, trials(run.config)[0]).is_speech()
         model.save_pretrained(path / "model")
-        if config.mode == "lora":
+        if config.trained == "lora":
             shutil.copytree(trained, path / "adapter", dirs_exist_ok=True)
         write_results(run, [fold], results)
     accelerator.wait_for_everyone()
@@ -134,7 +134,7 @@ def _refit(run: Run, accelerator: Accelerator) -> dict[str, Any]:
     model, path = training.model(module, training.train, calibration, training.is_speech()), run.folder.path
     if accelerator.is_main_process:
         model.save_pretrained(path / "model")
-        if config.mode == "lora":  # also with the adapters apart, for a push without the upstream
+        if config.trained == "lora":  # also with the adapters apart, for a push without the upstream
             training.save(module, training.train, path / "adapter")
     accelerator.wait_for_everyone()
     return {**model_cost(model), "trained_parameters": trained_parameters(module), "refit_steps": best_step}
@@ -156,7 +156,7 @@ def pool(run: Run, folds: Sequence[Fold], cost: dict[str, Any]) -> dict[str, Any
         "upstream_fingerprint": run.upstream.fingerprint(),
         "hidden_states": run.stored,
         "layers": "best" if "layers" in run.config.sweep else run.config.layers,
-        "num_layers": run.upstream.num_layers,
+        "num_layers": min(part.num_layers for part in run.upstream.streams.values()),
         "head": run.config.head,
         "protocol": run.corpus.protocol_used(run.manifest, run.config.protocol, run.config.num_folds),
         "speaker_independent": all(fold.speaker_independent for fold in folds),
@@ -167,7 +167,8 @@ def pool(run: Run, folds: Sequence[Fold], cost: dict[str, Any]) -> dict[str, Any
         "label_warnings": label_warnings(run.tasks, folds, run.manifest, inner=chooses_inside(run.config)),
         "cost": cost,
         "training": {
-            **{key: getattr(run.config, key) for key in ("mode", "max_epochs", "learning_rate", "batch_size", "seed")},
+            "mode": run.config.trained,
+            **{key: getattr(run.config, key) for key in ("max_epochs", "learning_rate", "batch_size", "seed")},
             "command": public_command(run.config),
         },
         "data": {

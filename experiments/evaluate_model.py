@@ -24,15 +24,13 @@ from undertone.downstream.task import Task
 from undertone.downstream.transformers_model import TransformersModel
 from undertone.experiments.crossval import corpus_info
 from undertone.experiments.evaluate_clips import in_words_of, predict_clips, seen_by_card, short_enough
-from undertone.experiments.hidden_states import fill_store, store_folder
+from undertone.experiments.hidden_states import stored_source
 from undertone.experiments.run import weights_of
 from undertone.scoring.predictions import Predictions
 from undertone.scoring.results import EVALUATE, is_evaluation, summarise
 from undertone.training.accelerator import make_accelerator
 from undertone.training.prediction_loop import predict_and_embed
-from undertone.training.sources import StoreSource
 from undertone.training.targets import annotation, scored_targets, scored_task
-from undertone.upstream.store.store import Store
 
 BATCH_SIZE = 16
 ALL = "all"  # the one fold of an evaluation
@@ -152,9 +150,8 @@ def _predictions(
     model.to(accelerator.device).eval()
     if isinstance(model, TransformersModel):
         return predict_clips(model, utterances, ALL, display)
-    store = Store(store_folder(None), model.upstream, needed_states(model.config.head, model.config.layer_norm))
-    fill_store(model.upstream, utterances, store, accelerator, display)
-    states = StoreSource(store, device=accelerator.device)
+    kind = needed_states(model.config.head, model.config.layer_norm)
+    states = stored_source(model.upstream, kind, utterances, accelerator, display)
     return predict_and_embed(model.downstream, tasks, states, utterances, accelerator, BATCH_SIZE, ALL)[0]
 
 

@@ -179,7 +179,8 @@ def _features(
     for source in sources:
         for batch in chunks(utterances, training.config.batch_size):
             states = source(batch).to(accelerator.device)
-            found.append(masked_mean(module.layer_sum(states)).double().cpu().numpy())
+            (frames,) = module.frames(states).values()
+            found.append(masked_mean(frames).double().cpu().numpy())
             advance(sum(map(len, found)))
     whole = np.concatenate(found)
     return whole.reshape(-1, len(utterances), whole.shape[-1])

@@ -22,12 +22,16 @@ from undertone.corpora.prepare import Prepared, prepare_corpus
 from undertone.downstream.network import needed_states
 from undertone.training.accelerator import accelerator_of, first_decides, with_precision_of_device
 from undertone.training.config import RunConfig
-from undertone.training.sources import RecomputeSource, Source, StoreSource, WaveSource
+from undertone.training.sources import RecomputeSource, Source, StoreSource, StreamsSource, WaveSource
 from undertone.upstream import load_upstream
 from undertone.upstream.base import Upstream
+from undertone.upstream.hf.replay import can_replay
+from undertone.upstream.hf.upstream import HFUpstream
 from undertone.upstream.store.extract import ExtractionReport, clips_of_process, extract
 from undertone.upstream.store.manage import free_bytes, in_words, stored_bytes
 from undertone.upstream.store.store import Kind, Store
+from undertone.upstream.streams import Streams
+from undertone.upstream.types import ALONE
 
 if TYPE_CHECKING:
     from undertone.corpora.manifest import Utterance
@@ -47,6 +51,51 @@ def prepare_from_config(config: RunConfig, corpus: Corpus | None = None, display
     return prepare_corpus(corpus, config.root, display or Display(), strict=config.strict, trusted=known)
 
 
+def open_upstream(config: RunConfig) -> Upstream:
+    """The upstream of a config, in eval mode, or its several ones as `Streams`."""
+    parts = {
+        name: load_upstream(own.upstream, revision=own.revision, options=own.upstream_options or None)
+        for name, own in config.of_streams().items()
+    }
+    return Streams(parts).eval() if config.has_streams else parts[ALONE]
+
+
+def trains_top_from_store(upstream: Upstream, config: RunConfig) -> bool:
+    """Whether only the top layers are trained and the states of the frozen ones below them can be stored."""
+    top = config.top_layers
+    return top is not None and isinstance(upstream, HFUpstream) and can_replay(upstream, top)
+
+
+def run_source(
+    config: RunConfig,
+    upstream: Upstream,
+    utterances: Sequence[Utterance],
+    out: Path,
+    accelerator: Accelerator,
+    display: Display,
+) -> tuple[str, Source]:
+    """The source of a run: the store of what is frozen, audio for what learns; of several streams one of each.
+
+    Returns:
+        what is stored (`frames`, `mean` or `none`; of several streams `ssl: none, mfcc: frames`), and the source.
+    """
+    inputs = accelerator, display
+    if not isinstance(upstream, Streams):
+        if config.mode == "frozen" or (trains_top_from_store(upstream, config) and not config.augment.on_waves):
+            return frozen_source(config, upstream, utterances, out / "hidden_states", *inputs)
+        return "none", WaveSource(upstream.sample_rate)
+    kinds: dict[str, str] = {}
+    sources: dict[str, Source] = {}
+    for name, own in config.of_streams().items():
+        kinds[name], sources[name] = "none", WaveSource(upstream.sample_rate)
+        if own.mode == "frozen":
+            part, path = upstream.streams[name], out / f"hidden_states.{name}"
+            kinds[name], sources[name] = frozen_source(own, part, utterances, path, *inputs)
+            if kinds[name] == "none" and config.trained != "frozen":
+                sources[name] = WaveSource(upstream.sample_rate)  # the training itself runs it
+    return ", ".join(f"{name}: {kind}" for name, kind in kinds.items()), StreamsSource(sources)
+
+
 def frozen_source(
     config: RunConfig,
     upstream: Upstream,
@@ -55,14 +104,14 @@ def frozen_source(
     accelerator: Accelerator,
     display: Display,
 ) -> tuple[str, Source]:
-    """The source of a run whose upstream, or a part of it, is frozen.
+    """The source of an upstream that is frozen, or a part of which is.
 
-    The choice is made once and kept in RUN/hidden_states.json: a resumed run keeps it, however much room there is then.
+    The choice is made once and kept in OUT.json: a resumed run keeps it, however much room there is then.
 
     Returns:
         what is stored (`frames`, `mean` or `none`), and the source.
     """
-    path, lock = out / "hidden_states.json", FileLock(out / "hidden_states.lock")
+    path, lock = out.with_name(f"{out.name}.json"), FileLock(out.with_name(f"{out.name}.lock"))
     needed: Kind = needed_states(config.head, config.layer_norm) if config.mode == "frozen" else "frames"
 
     def read() -> str | None:
@@ -96,7 +145,7 @@ def frozen_source(
         return kind, WaveSource(upstream.sample_rate)  # the training itself runs the whole upstream
     if kind not in get_args(Kind):
         raise ValueError(
-            f"{out} stores hidden states of the kind {kind!r}, which this version does not train on. "
+            f"{out.parent} stores hidden states of the kind {kind!r}, which this version does not train on. "
             f"Choose another --out; where frames are over the budget, store_dtype=int8 halves them."
         )
     store = _store(config, upstream, cast(Kind, kind))
@@ -105,6 +154,18 @@ def frozen_source(
         display.say(extracted_line(done))
     allowance = None if config.memory is None else int(config.memory * 1e9)
     return kind, StoreSource(store, allowance, accelerator.device)
+
+
+def stored_source(
+    upstream: Upstream, kind: Kind, utterances: Sequence[Utterance], accelerator: Accelerator, display: Display
+) -> Source:
+    """The states of a frozen upstream from the user's store, where those that are not there yet are put first."""
+    sources: dict[str, Source] = {}
+    for name, part in upstream.streams.items():
+        store = Store(store_folder(None), part, kind)
+        fill_store(part, utterances, store, accelerator, display)
+        sources[name] = StoreSource(store, device=accelerator.device)
+    return StreamsSource(sources) if isinstance(upstream, Streams) else sources[ALONE]
 
 
 def _store(config: RunConfig, upstream: Upstream, kind: Kind) -> Store:
@@ -189,7 +250,7 @@ def extract_corpus(config: RunConfig, kind: Kind, display: Display) -> Extractio
         kind: all frames, or their means, which are enough for a head such as `linear`.
         display: where progress is shown.
     """
-    upstream = load_upstream(config.upstream, revision=config.revision, options=config.upstream_options or None)
+    upstream = open_upstream(config)
     config, changed = with_precision_of_device(config)
     if changed:
         display.say(changed)
@@ -197,6 +258,20 @@ def extract_corpus(config: RunConfig, kind: Kind, display: Display) -> Extractio
     prepared = prepare_from_config(config, display=display)
     for path, reason in prepared.broken:
         display.say(f"note: skipped {path}: {reason}")
+    reports = [_extract(config, part, kind, prepared, accelerator, display) for part in upstream.streams.values()]
+    return ExtractionReport(
+        audio_seconds=sum(report.audio_seconds for report in reports),
+        seconds=sum(report.seconds for report in reports),
+        computed=sum(report.computed for report in reports),
+        reused=sum(report.reused for report in reports),
+        broken=[],
+    )
+
+
+def _extract(
+    config: RunConfig, upstream: Upstream, kind: Kind, prepared: Prepared, accelerator: Accelerator, display: Display
+) -> ExtractionReport:
+    """`extract_corpus` for one upstream."""
     need, budget = _room(config, upstream, prepared.manifest, kind, display)
     if need > budget:
         seconds = {item.audio_hash: item.duration for item in prepared.manifest}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import cast
 
 from filelock import FileLock
 
@@ -15,12 +14,13 @@ from undertone.corpora.corpus import Corpus
 from undertone.corpora.folds import check_folds, mark_leaks
 from undertone.corpora.manifest import FILE_NAME, Manifest, Utterance
 from undertone.corpora.prepare import check_unchanged
+from undertone.downstream.fusion import check_fusion
 from undertone.downstream.head import check_head_tasks, head_class
 from undertone.downstream.task import Task
 from undertone.experiments.cost import trained_parameters
 from undertone.experiments.fitted_heads import check_fitted, chooses_inside
-from undertone.experiments.hidden_states import frozen_source, prepare_from_config
-from undertone.experiments.run import Run, adapted, new_downstream, trains_top_from_store
+from undertone.experiments.hidden_states import open_upstream, prepare_from_config, run_source
+from undertone.experiments.run import Run, adapted, new_downstream
 from undertone.experiments.run_folder import RunFolder
 from undertone.experiments.start_record import FILE_NAME as STARTED
 from undertone.experiments.start_record import check_start, record_start
@@ -29,10 +29,10 @@ from undertone.training.accelerator import accelerator_of, check_tracker, with_p
 from undertone.training.augmenter import check_augmentation
 from undertone.training.config import RunConfig, trials
 from undertone.training.settings import check_same_run, save_config
-from undertone.training.sources import Source, WaveSource
 from undertone.training.targets import choose_tasks, label_warnings, reading_notes
 from undertone.training.unlabelled import joined, unlabelled_corpus, without_labels
-from undertone.upstream import Upstream, load_upstream
+from undertone.upstream import Upstream
+from undertone.upstream.streams import Streams
 
 
 def open_run(config: RunConfig, out: str | Path, display: Display) -> Run:
@@ -75,10 +75,8 @@ def open_run(config: RunConfig, out: str | Path, display: Display) -> Run:
     if collapse := _may_collapse(config, upstream):
         display.say(collapse)
         warnings.append(collapse)
-    stored, source = "none", cast(Source, WaveSource(upstream.sample_rate))
-    if config.mode == "frozen" or (trains_top_from_store(upstream, config) and not config.augment.on_waves):
-        utterances = list(joined(manifest, unlabelled) if unlabelled else manifest)
-        stored, source = frozen_source(resolved, upstream, utterances, out, accelerator, display)
+    utterances = list(joined(manifest, unlabelled) if unlabelled else manifest)
+    stored, source = run_source(resolved, upstream, utterances, out, accelerator, display)
     data = corpus, manifest, folds, tasks
     return Run(resolved, RunFolder(out), *data, upstream, source, display, tuple(warnings), stored, unlabelled)
 
@@ -88,10 +86,11 @@ def _check_settings(config: RunConfig, out: Path) -> tuple[Corpus, Upstream]:
     for trial in trials(config):
         check_options("Head", trial.config.head, head_class(trial.config.head), trial.config.head_options)
         check_fitted(trial.config)
+        check_fusion(trial.config.head, trial.config.fusion, tuple(trial.config.of_streams()))
     corpus = load_corpus(config.corpus, config.corpus_options)
     corpus.check_protocol(config.protocol)
     check_same_run(config, out / "config.json")
-    return corpus, load_upstream(config.upstream, revision=config.revision, options=config.upstream_options or None)
+    return corpus, open_upstream(config)
 
 
 def _check_inputs(config: RunConfig, corpus: Corpus, upstream: Upstream, out: Path, started: bool) -> list[str]:
@@ -111,13 +110,15 @@ def with_layers(config: RunConfig, upstream: Upstream) -> RunConfig:
 
     No such layer is refused, and `best` where there is nothing to choose or each layer would train the upstream.
     """
-    last = upstream.num_layers - 1
-    for layer in (config.layers, *config.sweep.get("layers", ())):
-        if isinstance(layer, int) and layer > last:
-            raise ValueError(
-                f"layers={layer}: {upstream.name!r} has the layers 0 (input of the first block) to {last}. Give one of "
-                f"these, layers=sum or layers=best."
-            )
+    for name, own in config.of_streams().items():
+        part, prefix = upstream.streams[name], f"streams.{name}." if isinstance(upstream, Streams) else ""
+        last = part.num_layers - 1
+        for layer in (own.layers, *config.sweep.get("layers", ())):
+            if isinstance(layer, int) and layer > last:
+                raise ValueError(
+                    f"{prefix}layers={layer}: {part.name!r} has the layers 0 (input of the first block) to {last}. "
+                    f"Give one of these, layers=sum or layers=best."
+                )
     if config.layers != "best":
         return config
     if config.mode != "frozen":
@@ -134,19 +135,22 @@ def with_layers(config: RunConfig, upstream: Upstream) -> RunConfig:
 def _trainable_weights(config: RunConfig, upstream: Upstream, tasks: tuple[Task, ...]) -> str:
     """`lora: trains 294,912 of 94,371,712 upstream weights, and 199,190 of layer sum and head`."""
     own = f"{trained_parameters(new_downstream(config, upstream, tasks, 'count')):,} of layer sum and head"
-    if config.mode == "frozen":
+    if config.trained == "frozen":
         return f"frozen: trains no upstream weight, {own}"
     weights = list(adapted(upstream, config).parameters())
     trainable = sum(weight.numel() for weight in weights if weight.requires_grad)
-    return f"{config.mode}: trains {trainable:,} of {sum(w.numel() for w in weights):,} upstream weights, and {own}"
+    modes = {name: one.mode for name, one in config.of_streams().items()}
+    mode = config.mode if len(modes) == 1 else ", ".join(f"{name} {mode}" for name, mode in modes.items())
+    return f"{mode}: trains {trainable:,} of {sum(w.numel() for w in weights):,} upstream weights, and {own}"
 
 
 def _may_collapse(config: RunConfig, upstream: Upstream) -> str:
     """A sentence where a ladder's target can learn to be easy to reconstruct; "" elsewhere."""
-    learns = config.mode != "frozen" or (upstream.num_layers > 1 and not isinstance(config.layers, int))
+    several = any(part.num_layers > 1 for part in upstream.streams.values())
+    learns = config.trained != "frozen" or (several and not isinstance(config.layers, int))
     if not (config.ladder and learns) or config.ladder_options.detach:
         return ""
-    what = "layer sum" if config.mode == "frozen" else "upstream"
+    what = "layer sum" if config.trained == "frozen" else "upstream"
     return (
         f"ladder.detach=false: the {what} is trained on its own reconstruction, which may collapse; ladder.detach=true "
         f"does not"

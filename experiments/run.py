@@ -32,8 +32,7 @@ from undertone.upstream import Upstream
 from undertone.upstream.base import read_clip
 from undertone.upstream.dropout import repeated
 from undertone.upstream.hf.adapt import add_lora, finetune, merge_lora
-from undertone.upstream.hf.replay import can_replay
-from undertone.upstream.hf.upstream import HFUpstream
+from undertone.upstream.streams import Streams, stream_shapes
 
 EVERYONE = "all"  # the model of all speakers
 
@@ -53,7 +52,7 @@ class Run:
         source: of training batches.
         display: where progress is shown.
         warnings: sentences on the data and the settings for the results.
-        stored: which hidden states are stored: `frames`, `mean` or `none`.
+        stored: which hidden states are stored: `frames`, `mean` or `none`; of several streams as `run_source` says.
         unlabelled: speech that a ladder reconstructs in addition.
         copies: a cache for the hidden states of augmented copies, by seed, number and utterance id.
     """
@@ -94,11 +93,11 @@ class Run:
         """What is trained: the downstream alone, or with a copy of the upstream in which something is trainable."""
         config = config or self.config
         downstream = self.new_downstream(name, config)
-        if config.mode == "frozen":
+        if config.trained == "frozen":
             return downstream
         seed_everything(config.seed, "adapters", name)
         upstream = adapted(self.upstream, config)
-        if self.stored == "none":
+        if self.stored == "none" or isinstance(upstream, Streams):
             return LiveModel(upstream, downstream)
         return TopLayersModel(upstream, downstream, config.top_layers)  # type: ignore[arg-type]
 
@@ -159,7 +158,7 @@ class Training:
         config, upstream = self.config, self.run.upstream
         if not config.augment.is_on:
             return None
-        if config.mode != "frozen":
+        if config.trained != "frozen":
             return Augmenter(config.augment, config.seed, upstream.sample_rate, self.source)
         mean = needed_states(config.head, config.layer_norm) == "mean"
         frozen = RecomputeSource(upstream.to(device), mean, config.mixed_precision)
@@ -183,8 +182,9 @@ class Training:
         seconds = [item.duration for item in trained_on]
         if module.upstream is not None:
             upstream = copy.deepcopy(module.upstream)
-            if self.config.mode == "lora":
-                merge_lora(upstream)
+            for name, own in self.config.of_streams().items():
+                if own.mode == "lora":
+                    merge_lora(upstream.streams[name])
         config = UndertoneConfig(
             upstream=upstream.spec(),
             upstream_hash=upstream.weights_hash(),
@@ -192,6 +192,7 @@ class Training:
             head_options=self.config.head_options,
             tasks=[task.to_dict() for task in run.tasks],
             layer_norm=self.config.layer_norm,
+            fusion=self.config.fusion or "",
             trained_on={
                 "corpus": run.corpus.name,
                 "manifest_hash": run.manifest.hash,
@@ -204,13 +205,14 @@ class Training:
                     "longest": round(max(seconds), 2),
                 },
             },
-            mode=self.config.mode,
+            mode=self.config.trained,
             calibration=calibration,
             speech_only=speech_only,
         )
-        model = UndertoneModel(config, upstream, allow=(self.config.head, self.config.upstream))
-        model.downstream.layer_sum, model.downstream.head = module.downstream.layer_sum, module.downstream.head
-        return model  # without the decoder of a ladder
+        model = UndertoneModel(config, upstream, allow=self.config.code())
+        for part in ("layer_sum", "fusion", "head"):  # without the decoder of a ladder
+            setattr(model.downstream, part, getattr(module.downstream, part))
+        return model
 
     def is_speech(self) -> bool:
         """Whether the speech detector recognises the training clips, by twenty of them; see `is_speech_corpus`."""
@@ -220,7 +222,7 @@ class Training:
 
     def save(self, module: Downstream | LiveModel, trained_on: list[Utterance], folder: Path) -> None:
         """Write what was trained: layer sum and head, and the adapters or the upstream where these were."""
-        if module.upstream is None or self.config.mode == "finetune":
+        if module.upstream is None or self.config.trained == "finetune":
             self.model(module, trained_on).save_pretrained(folder, head_only=module.upstream is None)
         else:
             model = self.model(module.downstream, trained_on)
@@ -230,27 +232,40 @@ class Training:
 def new_downstream(config: RunConfig, upstream: Upstream, tasks: tuple[Task, ...], name: str) -> Downstream:
     """See `Run.new_downstream`."""
     seed_everything(config.seed, "init", name)
-    shape = upstream.num_layers, upstream.hidden_size, tasks
-    settings = config.head, config.head_options, config.layer_norm
+    settings = stream_shapes(upstream), tasks, config.head, config.head_options, config.layer_norm, config.fusion
     if config.ladder:
-        downstream: Downstream = LadderDownstream(*shape, *settings, ladder=config.ladder_options)
+        downstream: Downstream = LadderDownstream(*settings, ladder=config.ladder_options)
     else:
-        downstream = Downstream(*shape, *settings)
-    if isinstance(config.layers, int):
-        downstream.layer_sum.select(config.layers)
+        downstream = Downstream(*settings)
+    for stream, own in config.of_streams().items():
+        if isinstance(own.layers, int):
+            downstream.layer_sums[stream].select(own.layers)
     return downstream
 
 
 def weights_of(upstream: Upstream) -> str:
     """`upstream_weights` of results: `pretrained`, `random`, or `none` of an acoustic front-end, which has none."""
-    if upstream.spec().get("kind") != "hf":
+    if not any(part.spec().get("kind") == "hf" for part in upstream.streams.values()):
         return "none"
     return "random" if upstream.random_weights else "pretrained"
 
 
 def adapted(upstream: Upstream, config: RunConfig) -> Upstream:
-    """A copy of the upstream, made trainable as the config's mode says; it must have weights and enough blocks."""
+    """A copy of the upstream, made trainable as the config's mode says; it must have weights and enough blocks.
+
+    Of several streams each as its own mode says.
+    """
+    if isinstance(upstream, Streams):
+        parts = {}
+        for name, own in config.of_streams().items():
+            try:
+                parts[name] = adapted(upstream.streams[name], own)
+            except ValueError as error:
+                raise ValueError(f"Stream {name!r}: {error} Give streams.{name}.mode=frozen.") from error
+        return Streams(parts).eval()
     upstream = copy.deepcopy(upstream)
+    if config.mode == "frozen":
+        return upstream.requires_grad_(False)
     if config.mode == "lora":
         add_lora(upstream, rank=config.lora_rank, alpha=config.lora_alpha, dropout=config.lora_dropout)
     else:
@@ -258,9 +273,3 @@ def adapted(upstream: Upstream, config: RunConfig) -> Upstream:
     if config.gradient_checkpointing:
         upstream.model.gradient_checkpointing_enable({"use_reentrant": False, "context_fn": repeated})  # type: ignore[union-attr, operator]
     return upstream
-
-
-def trains_top_from_store(upstream: Upstream, config: RunConfig) -> bool:
-    """Whether only the top layers are trained and the states of the frozen ones below them can be stored."""
-    top = config.top_layers
-    return top is not None and isinstance(upstream, HFUpstream) and can_replay(upstream, top)

@@ -34,6 +34,7 @@ from undertone.training.config import trials
 from undertone.training.prediction_loop import predict_and_embed, selected_by
 from undertone.training.targets import adversarial_tasks, scored_task
 from undertone.training.trainer import Follow, Trained, Trainer, total_steps
+from undertone.upstream.types import ALONE
 
 Module = Downstream | LiveModel
 
@@ -168,7 +169,7 @@ def _learn_layers(
     Afterwards only the linear outputs of the module are trainable.
     """
     if not isinstance(module, LadderDownstream):
-        mode = training.config.mode
+        mode = training.config.trained
         raise ValueError(f"ladder.first=true is for a frozen upstream, got mode={mode}. Use mode=frozen.")
     tasks = tuple(replace(task, weight=0.0) for task in training.run.tasks)
     config = training.config.model_copy(update={"task_weighting": "fixed", "adversarial": ()})
@@ -264,7 +265,7 @@ def write_fold(
             "best_step": trained.best_step,
             "dev_score": trained.best_score,
             "seconds": round(seconds, 2),
-            "layer_weights": module.downstream.layer_sum.layer_weights().tolist(),
+            "layer_weights": _layer_weights(module.downstream),
             "trained_parameters": trained_parameters(module),
             "num_train": len(fold.train),
             "num_dev": len(fold.dev),
@@ -279,6 +280,12 @@ def write_fold(
         for name in TRAINING:
             remove_folder(folder / name)
     accelerator.wait_for_everyone()
+
+
+def _layer_weights(downstream: Downstream) -> list[float] | dict[str, list[float]]:
+    """The weights of the layer sum; of several streams by their names."""
+    found = {name: one.layer_weights().tolist() for name, one in downstream.layer_sums.items()}
+    return found[ALONE] if list(found) == [ALONE] else found
 
 
 def _selected_by(training: Training, trained: Trained) -> dict[str, str]:

@@ -38,7 +38,7 @@ def record_start(
     its fingerprint; `code` {name: hash of the user's file}; `noise`, a hash of names and files; `rows` {corpus: {id:
     hash of labels, segment, speaker and series}}, None of a corpus that cannot be read.
     """
-    code = {name: _source(name) for name in (config.head, config.upstream, config.corpus)}
+    code = {name: _source(name) for name in (*config.code(), config.corpus)}
     noise = None
     if config.augment.noise_files is not None:
         noise = [[path.name, _hash(path.read_bytes())] for path in noise_files(config.augment.noise_files)]
@@ -99,7 +99,7 @@ def check_start(
 def deciding_packages(config: RunConfig) -> set[str]:
     """The packages whose version may change the numbers."""
     names = {"undertone", "torch", "torchaudio", "transformers"}
-    if config.mode == "lora":
+    if any(own.mode == "lora" for own in config.of_streams().values()):
         names.add("peft")
     if head_class(config.head).is_fitted:
         names.add("scikit-learn")

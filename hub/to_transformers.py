@@ -24,6 +24,7 @@ from undertone.downstream.model import UndertoneModel
 from undertone.downstream.task import Task
 from undertone.upstream.hf.pretrained import quiet_transformers
 from undertone.upstream.hf.upstream import FamilyUpstream
+from undertone.upstream.types import ALONE
 
 # Their pooling in transformers takes a mask at the frame rate before the squeezing, which the states no longer have;
 # given none it is the mean over a clip's own frames.
@@ -134,7 +135,7 @@ def _native_head(model: UndertoneModel) -> LinearHead:
     head = model.downstream.head
     if type(head) is not LinearHead:
         raise ValueError(f"Head {model.config.head!r} has no native shape in transformers. {_OTHERWISE}")
-    if model.downstream.layer_sum.normalize:
+    if any(one.normalize for one in model.downstream.layer_sums.values()):
         raise ValueError(f"transformers' layer sum does not normalise layers, this model's does. {_OTHERWISE}")
     return head
 
@@ -176,7 +177,7 @@ def _state(
     model: UndertoneModel, upstream: FamilyUpstream, head: LinearHead, task: Task, prefix: str
 ) -> dict[str, Tensor]:
     state = {f"{prefix}.{name}": value for name, value in upstream.model.state_dict().items()}
-    state["layer_weights"] = model.downstream.layer_sum.logits.detach()
+    state["layer_weights"] = model.downstream.layer_sums[ALONE].logits.detach()
     layers: dict[str, Any] = {"projector": head.projector, "classifier": head.outputs.layer(task.name)}
     state |= {f"{name}.{key}": value for name, layer in layers.items() for key, value in layer.state_dict().items()}
     temperature = model.downstream.temperatures.get(task.name, 1.0)

@@ -17,7 +17,7 @@ from undertone.downstream.model import UndertoneModel, utterance_logits
 from undertone.downstream.task import Task
 from undertone.inference.waves import Extras, predict_waves
 from undertone.upstream.base import read_clip
-from undertone.upstream.types import HiddenStates, WaveBatch
+from undertone.upstream.types import HiddenStates, StreamBatch, WaveBatch
 
 STEPS = 100  # of the integral
 CHUNK_BYTES = 256_000_000  # of hidden states whose gradients are computed at once
@@ -40,7 +40,7 @@ class Explanation:
         score: the score that is explained, in logits above the mean of all classes, or the value.
         gap: `score` minus that of a clip whose frames are all zero, minus the sum of the attributions: the error of the
             integral.
-        layer_weights: (L,) float32 of the layer sum; None of an upstream with one layer.
+        layer_weights: (L,) float32 of the layer sum; None of an upstream with one layer, and of several.
         no_speech: why `predict` would give no prediction, which is explained all the same; None where it would.
     """
 
@@ -100,14 +100,15 @@ def explain(
         raise prediction
     batch = WaveBatch.collate([wave], model.sample_rate).to(model.device)
     with torch.no_grad():
-        states: Tensor = model.upstream(batch).states  # (1, L, T, D)
-        logits = utterance_logits(model.downstream(_hidden(states)), chosen.name)[0]  # (C,)
+        hidden = model.upstream(batch)
+        logits = utterance_logits(model.downstream(hidden), chosen.name)[0]  # (C,)
     place = 0
     if chosen.has_classes:
         place = int(logits.argmax()) if target is None else chosen.labels.index(target)
-    reason = why_not(states, model.upstream.name)
-    attributions, gap = (None, 0.0) if reason else _integrated(model, states, chosen, place, steps)
-    weights = model.downstream.layer_sum.layer_weights().detach().cpu().numpy()
+    reason = why_not(hidden, model.upstream.name)
+    attributions, gap = (None, 0.0) if reason else _integrated(model, hidden.states, chosen, place, steps)
+    sums = list(model.downstream.layer_sums.values())
+    weights = sums[0].layer_weights().detach().cpu().numpy()
     return Explanation(
         file=str(file),
         samples=wave.numpy(),
@@ -119,14 +120,16 @@ def explain(
         reason=reason,
         score=float(_score(logits[None], chosen, place)),
         gap=gap,
-        layer_weights=weights if len(weights) > 1 else None,
+        layer_weights=weights if len(weights) > 1 and len(sums) == 1 else None,
         no_speech=no_speech(wave, model.sample_rate) if model.config.speech_only else None,
     )
 
 
-def why_not(states: Tensor, upstream: str) -> str:
+def why_not(hidden: HiddenStates | StreamBatch, upstream: str) -> str:
     """Why no frame can be attributed anything, in a sentence; "" where it can."""
-    if states.shape[2] > 1:
+    if isinstance(hidden, StreamBatch):
+        return f"The model hears {upstream}, whose frames are not at the same moments. Explain a model of one upstream."
+    if hidden.states.shape[2] > 1:
         return ""
     return (
         f"The upstream {upstream} gives one vector for the whole clip, so no moment of it can be told apart. Upstreams "

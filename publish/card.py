@@ -138,7 +138,8 @@ def _metadata(
         tags.append("speaker-dependent")
     if random_upstream:
         tags.append("random-upstream")
-    base = upstream_name(config) if _from_hub(config) and not random_upstream else None
+    from_hub = [spec["name"] for spec in upstream_specs(config) if spec.get("commit") and not random_upstream]
+    base = from_hub if len(from_hub) > 1 else next(iter(from_hub), None)
     corpus = _corpus_name(results)
     other: dict[str, Any] = (
         {} if licence else {"license_name": "not-chosen", "license_link": f"https://huggingface.co/{repo_id}#licence"}
@@ -188,7 +189,7 @@ def _training(config: Mapping[str, Any], results: Mapping[str, Any]) -> list[str
     recorded, cost = results.get("training", {}), results.get("cost", {})
     mode = config.get("mode") or recorded.get("mode")
     lines = []
-    if config["upstream"].get("kind") == "class":
+    if all(spec.get("kind") == "class" for spec in upstream_specs(config)):
         lines.append(FEATURES)
     elif mode in MODES:
         apart = config.get("head_only", False)
@@ -274,10 +275,20 @@ def _eval_results(results: Mapping[str, Any]) -> list[EvalResult]:
     ]
 
 
+def upstream_specs(config: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The upstream that a config.json describes, or each of several."""
+    return config["upstream"].get("streams") or [config["upstream"]]
+
+
 def upstream_name(config: Mapping[str, Any]) -> str:
     """The Hub id, or the last part of a local folder: a public page must not show local paths."""
-    name = config["upstream"]["name"]
-    return name if _from_hub(config) else Path(name).name
+    named = [(spec.get("stream"), public_name(spec)) for spec in upstream_specs(config)]
+    return "+".join(name if stream in (None, name) else f"{stream}={name}" for stream, name in named)
+
+
+def public_name(spec: Mapping[str, Any]) -> str:
+    """Of one upstream."""
+    return spec["name"] if spec.get("commit") else Path(spec["name"]).name
 
 
 def _corpus_name(results: Mapping[str, Any]) -> str | None:
@@ -292,12 +303,9 @@ def _counts(results: Mapping[str, Any]) -> str:
     return " of ".join(counts)
 
 
-def _from_hub(config: Mapping[str, Any]) -> bool:
-    return bool(config["upstream"].get("commit"))
-
-
 def _random_upstream(config: Mapping[str, Any], results: Mapping[str, Any]) -> bool:
-    recorded = config["upstream"].get("config", {}).get("undertone_random_weights", False)
+    specs = upstream_specs(config)
+    recorded = any(spec.get("config", {}).get("undertone_random_weights", False) for spec in specs)
     return recorded or results.get("upstream_weights") == "random"
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from undertone.common.files import atomic_path, read_record
 from undertone.common.hub_client import PUBLISHED, local_model
 from undertone.downstream.speaker_hashes import hash_speakers
-from undertone.publish.card import confusion_file, make_card, only_layer, upstream_name
+from undertone.publish.card import confusion_file, make_card, only_layer, public_name, upstream_name, upstream_specs
 from undertone.scoring.plots import confusion_png, layer_weights_png
 
 WEIGHTS = "model.safetensors"
@@ -51,18 +51,19 @@ def collect(
         path.relative_to(model).as_posix(): path for pattern in PUBLISHED for path in sorted(model.rglob(pattern))
     }
     config = read_record(model / "config.json", upstream=dict)
-    if config["upstream"]["kind"] == "hf":  # a local path is private, and loading does not need it
-        config["upstream"] = config["upstream"] | {"name": upstream_name(config)}
+    if any(spec["kind"] == "hf" for spec in upstream_specs(config)):
+        config["upstream"] = _without_paths(config)
         if head_only and not config["head_only"]:
             config["head_only"] = True
             files[WEIGHTS] = _without_upstream(model / WEIGHTS)
     if not speaker_names and "speakers" in config.get("trained_on", {}):
         config["trained_on"] = _without_speakers(config["trained_on"])
     files["config.json"] = _json(config)
-    if "adapter/adapter_config.json" in files:
-        adapter = read_record(model / "adapter" / "adapter_config.json")
-        base = {"base_model_name_or_path": upstream_name(config), "revision": config["upstream"].get("commit")}
-        files["adapter/adapter_config.json"] = _json(adapter | base)
+    for spec in upstream_specs(config):
+        name = "/".join(filter(None, ("adapter", spec.get("stream"), "adapter_config.json")))
+        if name in files:
+            base = {"base_model_name_or_path": public_name(spec), "revision": spec.get("commit")}
+            files[name] = _json(read_record(model / name) | base)
     results = _results(folder, config)
     if results is not None and not speaker_names:
         results = _without_fold_names(results)
@@ -81,6 +82,16 @@ def collect(
         num_bytes=sum(_size(content) for name, content in files.items() if name.endswith(".safetensors")),
     ).encode()
     return files
+
+
+def _without_paths(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The upstream without local paths, which are private, and which loading does not need."""
+    specs = [
+        {**spec, "name": public_name(spec) if spec["kind"] == "hf" else spec["name"]} for spec in upstream_specs(config)
+    ]
+    if "streams" not in config["upstream"]:
+        return specs[0]
+    return {**config["upstream"], "name": upstream_name(config), "streams": specs}
 
 
 def _size(content: Path | bytes) -> int:
@@ -114,7 +125,8 @@ def head_only_model(folder: Path) -> Path:
             f"{folder} holds a whole model, which does not say whether its upstream was trained. For --head-only give "
             f"the RUN that trained it."
         )
-    mode = read_record(run_config).get("mode", "frozen")
+    several = "streams" in config["upstream"]  # each of which may have a mode of its own
+    mode = config.get("mode") if several else read_record(run_config).get("mode", "frozen")
     if mode != "frozen":
         raise ValueError(
             f"This run was trained with mode={mode}, so its upstream is part of the model. Push it without --head-only."
@@ -123,12 +135,12 @@ def head_only_model(folder: Path) -> Path:
 
 
 def _with_hub_upstream(model: Path) -> Path:
-    upstream = read_record(model / "config.json", upstream=dict)["upstream"]
-    if upstream["kind"] == "hf" and not upstream.get("commit"):
-        raise ValueError(
-            f"The upstream {Path(upstream['name']).name!r} is a local folder, which others cannot download. Push the "
-            f"model without --head-only."
-        )
+    for upstream in upstream_specs(read_record(model / "config.json", upstream=dict)):
+        if upstream["kind"] == "hf" and not upstream.get("commit"):
+            raise ValueError(
+                f"The upstream {Path(upstream['name']).name!r} is a local folder, which others cannot download. Push "
+                f"the model without --head-only."
+            )
     return model
 
 
@@ -189,7 +201,7 @@ def _pictures(model: Path, results: Mapping[str, Any] | None) -> dict[str, bytes
 
 
 def layer_weights(weights: Path) -> list[float]:
-    """The (L,) softmaxed layer weights of a saved model; empty if it has no layer sum."""
+    """The (L,) softmaxed layer weights of a saved model; empty if it has no layer sum, or one for each stream."""
     import numpy as np
     from safetensors import safe_open
 

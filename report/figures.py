@@ -117,12 +117,18 @@ def _layer_figures(files: RunFolder) -> list[dict[str, Any]]:
     results = files.results
     if "layers" in results.get("sweep", {}).get("values", {}):
         return _layer_score_figures(results)
-    weights = [fold["layer_weights"] for fold in results["folds"] if fold.get("layer_weights")]
-    if not weights or len(weights[0]) < 2 or isinstance(results.get("layers"), int):
+    found = [fold["layer_weights"] for fold in results["folds"] if fold.get("layer_weights")]
+    if not found or isinstance(results.get("layers"), int):
         return []
-    bars = "Bars are means over folds, dots single folds. " if len(weights) > 1 else ""
+    several = isinstance(found[0], dict)
+    by_stream = {f" of {name}": [one[name] for one in found] for name in found[0]} if several else {"": found}
+    bars = "Bars are means over folds, dots single folds. " if len(found) > 1 else ""
     text = f"Weight of each layer in the weighted sum. {bars}The dashed line marks equal weights."
-    return [{"title": "Layer weights", "svg": plots.layer_weights(np.array(weights)), "text": text}]
+    return [
+        {"title": f"Layer weights{stream}", "svg": plots.layer_weights(np.array(weights)), "text": text}
+        for stream, weights in by_stream.items()
+        if len(weights[0]) > 1
+    ]
 
 
 def _layer_score_figures(results: Mapping[str, Any]) -> list[dict[str, Any]]:

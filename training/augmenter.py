@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, ClassVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import numpy as np
 import torch
@@ -25,14 +25,14 @@ from undertone.downstream.head import head_class
 from undertone.training.config import MASKS, WAVES, Augmentation
 from undertone.training.seeding import draw, generator_of
 from undertone.training.sources import Source
-from undertone.upstream.types import HiddenStates, WaveBatch, length_mask
+from undertone.upstream.types import HiddenStates, StreamBatch, WaveBatch, length_mask
 
 if TYPE_CHECKING:
     from undertone.corpora.manifest import Utterance
     from undertone.downstream.task import Task
     from undertone.training.config import RunConfig
 
-Batch = HiddenStates | WaveBatch
+Batch = HiddenStates | WaveBatch | StreamBatch
 
 
 class Augmenter:
@@ -126,6 +126,8 @@ def _random_range(longest: int, size: int, generator: torch.Generator) -> tuple[
 
 def mixed(batch: Batch, weight: float) -> Batch:
     """Mixup (Zhang et al. 2018): weight * row + (1 - weight) * partner, cut or padded to the row's length."""
+    if isinstance(batch, StreamBatch):
+        return StreamBatch({name: cast(Any, mixed(one, weight)) for name, one in batch.streams.items()})
     if isinstance(batch, HiddenStates):
         states = batch.states.float()  # the store may hold half precision
         return HiddenStates(torch.lerp(states.roll(1, 0), states, weight) * batch.mask[:, None, :, None], batch.lengths)
@@ -184,6 +186,12 @@ def check_augmentation(config: RunConfig, tasks: Sequence[Task]) -> None:
         )
     if any(task.level == "frame" for task in tasks) and (settings.speed or settings.mixup):
         raise ValueError("augment.speed and augment.mixup move values over time away from their times. Leave them out.")
+    if config.has_streams and (masks or settings.copies):
+        name = [*masks, "copies"][0]
+        raise ValueError(
+            f"augment.{name} is for one upstream without a name; streams hear audio that is changed once for all of "
+            f"them: {', '.join(f'augment.{one}' for one in WAVES)}."
+        )
     if masks and (config.mode != "frozen" or head.needs == "mean"):
         raise ValueError(
             f"augment.{masks[0]} masks the frames of a frozen upstream, and mode={config.mode} with head "

@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
+import os
+import re
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any, Literal, Self
@@ -56,6 +58,33 @@ def parse(text: str) -> Any:
         return read_yaml(text)
     except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
         raise ValueError(f"Cannot read the value {text!r}: {error}") from error
+
+
+# ---- Several upstreams, as one writes them.
+
+_NAMED = re.compile(r"([a-z][a-z0-9_]*)=(.+)")
+_ONLY = "speech"  # as `undertone.upstream.types.ALONE`; importing that would import torch
+
+
+def named_upstreams(text: str) -> dict[str, str]:
+    """{stream: upstream} of `wavlm=microsoft/wavlm-base+mfcc`; of one upstream without a name {"speech": upstream}.
+
+    Raises:
+        ValueError: one of several that has no name and is no acoustic front-end, or two of one name.
+    """
+    parts = [text] if os.path.exists(os.path.expanduser(text)) else text.split("+")
+    if len(parts) == 1 and not _NAMED.fullmatch(text):
+        return {_ONLY: text}
+    found: dict[str, str] = {}
+    for part in map(str.strip, parts):
+        match = _NAMED.fullmatch(part)
+        name, upstream = match.groups() if match else (part, part)
+        if match is None and not re.fullmatch(r"[a-z][a-z0-9_]*", part):
+            raise ValueError(f"each of several upstreams needs a name of a-z, 0-9 and _, as ssl={part}")
+        if name in found:
+            raise ValueError(f"two upstreams are called {name!r}. Give each a name of its own, NAME=UPSTREAM")
+        found[name] = upstream
+    return found
 
 
 WAVES = ("noise", "speed", "gain", "reverb")
@@ -171,10 +200,31 @@ class DataSettings(_Settings):
     )
 
 
-class UpstreamSettings(_Settings):
-    """The upstream, and how much of it is trained."""
+class StreamSettings(_Settings):
+    """What one of several upstreams has of its own; where nothing is given, the settings of the run hold for it."""
 
-    upstream: str = Field("fbank", description="a name (undertone list upstreams), Hub id, folder or ./my_upstream.py")
+    revision: str | None = None
+    options: dict[str, Any] = {}
+    mode: Literal["frozen", "finetune", "lora"] | None = None
+    train_front_end: bool | None = None
+    top_layers: int | None = Field(None, ge=1)
+    upstream_learning_rate: float | None = Field(None, gt=0)
+    layers: Literal["sum"] | int | None = None
+
+
+class UpstreamSettings(_Settings):
+    """The upstream, or several, and how much of them is trained."""
+
+    upstream: str = Field(
+        "fbank",
+        description="a name (undertone list upstreams), Hub id, folder or ./my_upstream.py; or several with names, "
+        "ssl=microsoft/wavlm-base+mfcc",
+    )
+    streams: dict[str, StreamSettings] = Field(
+        {},
+        description="what one of several upstreams has of its own: streams.ssl.mode=lora; also options, revision, "
+        "layers, upstream_learning_rate, top_layers, train_front_end",
+    )
     revision: str | None = Field(None, description="branch, tag or commit of the upstream on the Hub")
     upstream_options: dict[str, Any] = Field({}, description="options of the upstream (undertone list upstreams NAME)")
     mode: Literal["frozen", "finetune", "lora"] = Field("frozen", description="which weights of the upstream train")
@@ -190,6 +240,32 @@ class UpstreamSettings(_Settings):
         False, description="recompute activations in the backward pass: less memory, more time"
     )
 
+    @field_validator("upstream")
+    @classmethod
+    def _named(cls, value: str) -> str:
+        """Refuse several upstreams without names."""
+        named_upstreams(value)
+        return value
+
+    @field_serializer("streams")
+    def _given(self, streams: dict[str, StreamSettings]) -> dict[str, Any]:
+        """Only what is given."""
+        return {name: own.model_dump(mode="json", exclude_defaults=True) for name, own in streams.items()}
+
+    @model_validator(mode="after")
+    def _streams_exist(self) -> Self:
+        known = named_upstreams(self.upstream)
+        alone = known == {_ONLY: self.upstream}
+        if unknown := [name for name in self.streams if alone or name not in known]:
+            names = "there is one upstream, without a name" if alone else f"the streams are {', '.join(known)}"
+            raise ValueError(f"streams.{unknown[0]}: no stream of that name; {names}")
+        if not alone and (self.revision is not None or self.upstream_options):
+            given = "revision" if self.revision is not None else "options"
+            raise ValueError(
+                f"{given} of one of several upstreams: give streams.NAME.{given}=..., NAME one of {', '.join(known)}"
+            )
+        return self
+
 
 class HeadSettings(_Settings):
     """The layer sum and the head on top of it."""
@@ -202,6 +278,11 @@ class HeadSettings(_Settings):
     layer_norm: bool = Field(False, description="normalise every layer before the layer sum")
     head: str = Field("attention", description="a head (undertone list heads), ./my_head.py or my_pkg.heads:MyHead")
     head_options: dict[str, Any] = Field({}, description="options of the head (undertone list heads NAME)")
+    fusion: Literal["concat", "gate", "attention", "late"] | None = Field(
+        None,
+        description="how several upstreams are joined: concat, features side by side; gate, a learned weight each; "
+        "attention, weights for each frame; late, a head each; null: there is one, or the head takes several",
+    )
 
     @field_validator("layers", mode="before")
     @classmethod
@@ -408,10 +489,39 @@ class RunConfig(  # pydantic takes the fields of the last class first
                 raise ValueError("layers=best is itself a sweep over all layers: write it alone, or name the layers")
         return found
 
+    @property
+    def has_streams(self) -> bool:
+        """Whether there are several upstreams, or one with a name."""
+        return named_upstreams(self.upstream) != {_ONLY: self.upstream}
+
+    def of_streams(self) -> dict[str, RunConfig]:
+        """{stream: the settings of its upstream, as if it were the only one}; of one upstream {"speech": these}."""
+        if not self.has_streams:
+            return {_ONLY: self}
+        found = {}
+        for name, upstream in named_upstreams(self.upstream).items():
+            own = self.streams.get(name, StreamSettings())
+            given = {key: value for key, value in own if key != "options" and value is not None}
+            given |= {"upstream": upstream, "upstream_options": own.options, "streams": {}}
+            found[name] = self.model_copy(update=given)
+        return found
+
+    @property
+    def trained(self) -> Literal["frozen", "finetune", "lora"]:
+        """`mode` of the whole: finetune where an upstream is fine-tuned, else lora where one has adapters."""
+        modes = {own.mode for own in self.of_streams().values()}
+        return "finetune" if "finetune" in modes else "lora" if "lora" in modes else "frozen"
+
+    def code(self) -> tuple[str, ...]:
+        """The names of head and upstreams, which may be code of the user's."""
+        return self.head, *named_upstreams(self.upstream).values()
+
     @model_validator(mode="after")
     def _one_choice_of_layers(self) -> Self:
         if self.layers == "best" and "layers" in self.sweep:
             raise ValueError("layers=best tries every layer, sweep.layers those that it names. Leave one of them out.")
+        if self.layers == "best" and len(self.of_streams()) > 1:
+            raise ValueError("layers=best tries the layers of one upstream. Of several give streams.NAME.layers=NUMBER")
         return self
 
     @model_validator(mode="after")
@@ -437,6 +547,7 @@ NESTED = {
     "corpus": "corpus_options",
     "head": "head_options",
     "upstream": "upstream_options",
+    "streams": "streams",
     "ladder": "ladder_options",
     "task_weights": "task_weights",
     "augment": "augment",
@@ -460,7 +571,9 @@ def explain(error: ValidationError) -> str:
         if item["type"] == "extra_forbidden":
             known = [*RunConfig.model_fields, *SHORT]
             if len(place) > 1:
-                known = [f"{first}.{name}" for name in type(RunConfig.model_fields[str(place[0])].default).model_fields]
+                default = RunConfig.model_fields[str(place[0])].default
+                known_of = StreamSettings if first == "streams" else type(default)
+                known = [".".join([first, *map(str, place[1:-1]), name]) for name in known_of.model_fields]
             lines.append(f"Unknown setting {key!r}.{nearest(key, known)} `undertone list settings` explains them.")
             continue
         got = "" if item["type"] == "missing" else f", got {item['input']!r}"

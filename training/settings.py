@@ -13,7 +13,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from undertone.common.files import read_record, write_json
-from undertone.training.config import NESTED, RUN_TYPE, SHORT, RunConfig, explain, parse, read_yaml
+from undertone.training.config import NESTED, RUN_TYPE, SHORT, RunConfig, explain, named_upstreams, parse, read_yaml
 
 
 def make_config(
@@ -77,6 +77,9 @@ def assign(merged: dict[str, Any], word: str) -> None:
         if not isinstance(before, Mapping):
             raise ValueError(f"Setting {NESTED[prefix]!r} must hold `name: value` lines, got {before!r}.")
         _unsweep(merged, key)
+        name, deeper, own = option.partition(".")
+        if prefix == "streams" and deeper:  # streams.NAME.SETTING
+            option, value = name, {**dict(before.get(name, {})), own: value}
         merged[NESTED[prefix]] = {**before, option: value}
         return
     key = SHORT.get(key, key)
@@ -148,6 +151,10 @@ def public_command(config: RunConfig) -> str:
     settings = json.loads(config.model_dump_json())
     for key in ("root", "store", "store_budget", "memory", "device", "log_with"):
         settings[key] = RunConfig.model_fields[key].get_default()
+    if config.upstream not in (upstreams := named_upstreams(config.upstream)).values():
+        settings["upstream"] = "+".join(
+            one if one == name else f"{name}={_last_part(one)}" for name, one in upstreams.items()
+        )
     return command_line({key: _last_part(value) for key, value in settings.items()}, Path("RUN"))
 
 
@@ -169,6 +176,8 @@ def _is_default(key: str, value: Any) -> bool:
 
 def _assignments(key: str, value: Any) -> list[str]:
     """The words that set one setting: `key=value`, or `head.NAME=value` for each option of a head."""
+    if key == "streams":
+        return [word for name, own in value.items() for word in _assignments(f"streams.{name}", own)]
     if isinstance(value, Mapping):
         prefix = {field: prefix for prefix, field in NESTED.items()}.get(key, key)
         return [f"{prefix}.{name}={_option(key, option)}" for name, option in value.items()]
@@ -176,8 +185,9 @@ def _assignments(key: str, value: Any) -> list[str]:
 
 
 def _option(key: str, value: Any) -> str:
-    """A list as JSON, since it may be nested; a sweep's values with commas."""
-    return json.dumps(value, separators=(",", ":")) if isinstance(value, list) and key != "sweep" else _text(value)
+    """A list or a mapping as JSON, since it may be nested; a sweep's values with commas."""
+    nested = isinstance(value, Mapping) or (isinstance(value, list) and key != "sweep")
+    return json.dumps(value, separators=(",", ":")) if nested else _text(value)
 
 
 def _text(value: Any) -> str:

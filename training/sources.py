@@ -5,8 +5,8 @@ The trainer itself never looks into a batch; the module that it trains takes wha
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, ClassVar, Protocol
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import psutil
 import torch
@@ -15,7 +15,7 @@ from torch import Tensor
 from undertone.audio.read import read_audio
 from undertone.upstream.base import Upstream
 from undertone.upstream.precision import autocast, check_precision
-from undertone.upstream.types import HiddenStates, StoredStates, WaveBatch
+from undertone.upstream.types import HiddenStates, StoredStates, StreamBatch, WaveBatch
 
 if TYPE_CHECKING:
     from undertone.corpora.manifest import Utterance
@@ -25,9 +25,11 @@ if TYPE_CHECKING:
 class Source(Protocol):
     """Where batches come from."""
 
-    jitter: ClassVar[float]  # how freely utterances of unlike length share a batch (see `epoch_batches`)
+    @property
+    def jitter(self) -> float:
+        """How freely utterances of unlike length share a batch (see `epoch_batches`)."""
 
-    def __call__(self, utterances: Sequence[Utterance]) -> HiddenStates | WaveBatch:
+    def __call__(self, utterances: Sequence[Utterance]) -> HiddenStates | WaveBatch | StreamBatch:
         """The batch of the utterances, in their order, padded to the longest."""
 
 
@@ -108,7 +110,7 @@ class RecomputeSource:
     """Hidden states (B, L, T, D) float32 that a frozen upstream computes for every batch; nothing is stored.
 
     Args:
-        upstream: on the device of the training; put in eval mode.
+        upstream: one, or several streams; on the device of the training; put in eval mode.
         mean: give means over the frames, (B, L, 1, D).
         precision: of its arithmetic: `no`, `bf16` or `fp16`.
     """
@@ -121,14 +123,38 @@ class RecomputeSource:
         self.device = next(upstream.parameters(), torch.empty(0)).device
         check_precision(upstream, self.device, precision)
 
-    def __call__(self, utterances: Sequence[Utterance]) -> HiddenStates:
+    def __call__(self, utterances: Sequence[Utterance]) -> HiddenStates | StreamBatch:
         """Read, resample, pad, and run the upstream."""
         return self.compute(self.waves(utterances))
 
-    def compute(self, batch: WaveBatch) -> HiddenStates:
+    def compute(self, batch: WaveBatch) -> HiddenStates | StreamBatch:
         """Run the upstream."""
         with torch.no_grad():
             with autocast(self.device, self.precision):
-                hidden: HiddenStates = self.upstream(batch.to(self.device))
+                hidden: HiddenStates | StreamBatch = self.upstream(batch.to(self.device))
             hidden = hidden.to(self.device, torch.float32)
             return hidden.means() if self.mean else hidden
+
+
+class StreamsSource:
+    """A batch of every stream: hidden states of a frozen upstream, audio for one that learns, which is read once.
+
+    Args:
+        parts: {stream: its source}.
+    """
+
+    def __init__(self, parts: Mapping[str, Source]) -> None:
+        self.parts = dict(parts)
+        self.jitter = min(part.jitter for part in parts.values())
+        stores = [part for part in self.parts.values() if isinstance(part, StoreSource)]
+        for store in stores:
+            store.room //= len(stores)
+
+    def __call__(self, utterances: Sequence[Utterance]) -> StreamBatch:
+        """Ask each source."""
+        waves = next((part for part in self.parts.values() if isinstance(part, WaveSource)), None)
+        audio = None if waves is None else waves(utterances)
+        found: dict[str, Any] = {}
+        for name, part in self.parts.items():
+            found[name] = audio if isinstance(part, WaveSource) else part(utterances)
+        return StreamBatch(found)

@@ -365,23 +365,23 @@ class Trainer:
 
 
 def make_optimizer(config: RunConfig, module: Downstream | LiveModel) -> torch.optim.AdamW:
-    """AdamW on all trainable weights; the layer sum and the upstream have separate rates.
+    """AdamW on all trainable weights; the layer sums, with a fusion's gate, and each upstream have separate rates.
 
-    The logits of the layer sum need a rate about a hundred times the head's: Adam moves a logit by at most the sum of
+    The logits of a layer sum need a rate about a hundred times the head's: Adam moves a logit by at most the sum of
     the rates, and layer weights differ clearly only once logits differ by several units (`docs/layers.md`). Weight
     decay would pull them back to equal weights.
     """
-    downstream = module.downstream
-    logits = downstream.layer_sum.logits
-    rate = config.layer_sum_learning_rate if logits.requires_grad else None
+    downstream, rate = module.downstream, config.layer_sum_learning_rate
+    mixing = [] if rate is None else [weight for weight in downstream.mixing_weights() if weight.requires_grad]
     trainable = [weight for weight in downstream.parameters() if weight.requires_grad]
-    head = [weight for weight in trainable if rate is None or weight is not logits]
+    head = [weight for weight in trainable if not any(weight is one for one in mixing)]
     groups = [(head, config.learning_rate, config.weight_decay)]
-    if rate is not None:
-        groups.append(([logits], rate, 0.0))
+    if rate is not None and mixing:
+        groups.append((mixing, rate, 0.0))
     if module.upstream is not None:
-        upstream = [weight for weight in module.upstream.parameters() if weight.requires_grad]
-        groups.append((upstream, config.upstream_learning_rate, config.weight_decay))
+        for name, own in config.of_streams().items():
+            upstream = [weight for weight in module.upstream.streams[name].parameters() if weight.requires_grad]
+            groups += [(upstream, own.upstream_learning_rate, config.weight_decay)] if upstream else []
     parameters = [
         {"params": weights, "lr": rate, "initial_lr": rate, "weight_decay": decay} for weights, rate, decay in groups
     ]

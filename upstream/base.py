@@ -15,7 +15,7 @@ import xxhash
 from torch import Tensor, nn
 
 from undertone.audio.read import AudioError, read_audio
-from undertone.upstream.types import HiddenStates, WaveBatch
+from undertone.upstream.types import ALONE, HiddenStates, WaveBatch
 
 
 def too_long(seconds: float, max_seconds: float) -> str:
@@ -34,6 +34,11 @@ class Upstream(nn.Module, ABC):
     hidden_size: int  # D
     max_seconds: float = math.inf  # the longest clip that `forward` takes; infinite for most
     random_weights: bool = False  # true when the weights were drawn at random and not learned; every table says so
+
+    @property
+    def streams(self) -> Mapping[str, Upstream]:
+        """{name: upstream} of what it consists of (see `undertone.upstream.streams`): of one alone, itself."""
+        return {ALONE: self}
 
     @abstractmethod
     def forward(self, batch: WaveBatch) -> HiddenStates:

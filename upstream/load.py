@@ -13,6 +13,7 @@ from undertone.upstream.hf.encoder import EncoderUpstream
 from undertone.upstream.hf.families import FAMILIES
 from undertone.upstream.hf.pretrained import read_config
 from undertone.upstream.hf.upstream import FamilyUpstream, HFUpstream
+from undertone.upstream.streams import Streams
 
 ACOUSTIC = "undertone.upstream.acoustic"
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
@@ -66,11 +67,14 @@ def build_upstream(spec: Mapping[str, Any], *, allow: tuple[str, ...] = (), num_
         ValueError: the spec names a class from elsewhere that is not allowed, or no known architecture.
     """
     kind = spec.get("kind")
+    if kind == "streams":
+        parts = {one["stream"]: build_upstream(one, allow=allow, num_weights=num_weights) for one in spec["streams"]}
+        return Streams(parts).eval()
     if kind == "hf":
         kind_of = FamilyUpstream if spec["config"]["model_type"] in FAMILIES else EncoderUpstream
         return kind_of.from_spec(spec, num_weights).eval()
     if kind != "class":
-        raise ValueError(f"An upstream's spec has kind 'hf' or 'class', got {kind!r}. Save the model again.")
+        raise ValueError(f"An upstream's spec has kind 'hf', 'class' or 'streams', got {kind!r}. Save the model again.")
     name = spec["name"]
     check_allowed("upstream", name, allow)
     return _make(name, spec.get("options", {}))

@@ -72,6 +72,11 @@ def check_precision(upstream: Upstream, device: torch.device, precision: str) ->
 
     The upstream is on `device` and in eval mode; with `no` nothing is tried.
     """
+    for part in upstream.streams.values():
+        _check_precision(part, device, precision)
+
+
+def _check_precision(upstream: Upstream, device: torch.device, precision: str) -> None:
     for seconds in PROBES if precision in AUTOCAST else ():
         generator = torch.Generator().manual_seed(0)
         noise = 0.1 * torch.randn(round(seconds * upstream.sample_rate), generator=generator)  # (N,)

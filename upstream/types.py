@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 
@@ -112,3 +113,44 @@ class Frames:
     def mask(self) -> Tensor:
         """(B, T) bool, True = real."""
         return length_mask(self.lengths, self.features.shape[1])
+
+
+@dataclass(frozen=True)
+class StreamBatch:
+    """What each stream of several gives for one batch of utterances: hidden states, or the audio for an upstream.
+
+    Streams have their own L, T and D, and their own lengths. An utterance that a stream has nothing of (a clip without
+    video) will be a row of length 0 there, whose mask is all False; no stream of ours has such rows yet.
+    """
+
+    streams: Mapping[str, HiddenStates | WaveBatch]  # by the stream's name
+
+    def means(self) -> StreamBatch:
+        """Of each stream's hidden states, the mean over the real frames."""
+        return StreamBatch({name: one.means() for name, one in self.streams.items() if isinstance(one, HiddenStates)})
+
+    def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> StreamBatch:
+        """The same batch on another device, hidden states optionally as another dtype."""
+        moved = {
+            name: one.to(device) if isinstance(one, WaveBatch) else one.to(device, dtype)
+            for name, one in self.streams.items()
+        }
+        return StreamBatch(moved)
+
+
+ALONE = "speech"  # name of the stream of an upstream that is the only one
+
+
+@dataclass(frozen=True)
+class StreamShape:
+    """What a downstream must know of a stream. The times are those of several streams, which are aligned by them."""
+
+    num_layers: int  # L, layer 0 included
+    hidden_size: int  # D
+    hop: float = math.inf  # seconds between frames; infinite where every clip has one
+    start: float = 0.0  # seconds from the clip's beginning to the middle of its first frame
+
+
+def one_stream(num_layers: int, hidden_size: int) -> dict[str, StreamShape]:
+    """The shapes of an upstream that is the only one."""
+    return {ALONE: StreamShape(num_layers, hidden_size)}

@@ -30,6 +30,7 @@ from undertone.upstream.base import Upstream
 from undertone.upstream.hf.encoder import EncoderUpstream
 from undertone.upstream.hf.families import FAMILIES
 from undertone.upstream.hf.upstream import FamilyUpstream
+from undertone.upstream.streams import Streams
 
 GRAPH, QUANTISED, ABOUT, SCRIPT = "model.onnx", "model.int8.onnx", "model.json", "predict.py"
 CHECK_SECONDS = (0.5, 3.0, 15.0)
@@ -38,6 +39,7 @@ OPSET = 17
 INSTALL = "Install what it needs: pip install 'undertone[onnx]'."
 NO_GRAPH: dict[type[Upstream], str] = {
     OpenSmile: "openSMILE's own program computes its features",
+    Streams: "it is several upstreams, which have no common frames",
     EncoderUpstream: "transformers computes the input of this type outside PyTorch",
     Contours: "the logarithm of a matrix is among its features, which ONNX does not have",
 }

@@ -17,7 +17,7 @@ from undertone.downstream.ladder_options import LadderOptions
 from undertone.downstream.losses import task_loss
 from undertone.downstream.network import Downstream
 from undertone.downstream.task import Task
-from undertone.upstream.types import Frames, HiddenStates
+from undertone.upstream.types import Frames, HiddenStates, one_stream
 
 EMOTION = Task("emotion", "classification", ("angry", "happy", "sad"))
 VALUES = tuple(Task(name, "regression", (name,)) for name in ("arousal", "valence", "dominance"))
@@ -29,12 +29,14 @@ def make(head: str = "dense", tasks: Sequence[Task] = (EMOTION,), layers: int = 
     """A ladder on a head; `ladder` None: the plain downstream. The same first weights either way."""
     torch.manual_seed(0)
     small = {"hidden_size": 8} if head.startswith("dense") else {}
-    return LadderDownstream(layers, size, tuple(tasks), head, small, ladder=LadderOptions(**ladder))
+    return LadderDownstream(one_stream(layers, size), tuple(tasks), head, small, ladder=LadderOptions(**ladder))
 
 
 def make_plain(head: str = "dense", tasks: Sequence[Task] = (EMOTION,), layers: int = 1) -> Downstream:
     torch.manual_seed(0)
-    return Downstream(layers, SIZE, tuple(tasks), head, {"hidden_size": 8} if head.startswith("dense") else {})
+    return Downstream(
+        one_stream(layers, SIZE), tuple(tasks), head, {"hidden_size": 8} if head.startswith("dense") else {}
+    )
 
 
 def states(*lengths: int, seed: int = 1, layers: int = 1) -> HiddenStates:
@@ -292,7 +294,7 @@ def test_defaults_do_not_collapse_what_they_reconstruct() -> None:
     assert effective_rank(after) < 0.5 * effective_rank(before)
 
 
-@pytest.mark.parametrize("head", ["linear", "dense", "dense_frames"])
+@pytest.mark.parametrize("head", ["linear", pytest.param("dense", marks=pytest.mark.slow), "dense_frames"])
 def test_clean_layers_keep_the_deviation_one(head: str) -> None:
     """Of every unit of every layer, after 200 steps of reconstruction alone of features of other scales, of rank 3."""
     generator = torch.Generator().manual_seed(0)
@@ -356,7 +358,11 @@ def moons(seed: int, ladder: bool) -> float:
     known[torch.cat(few)] = truth[torch.cat(few)]
     torch.manual_seed(seed)
     task, options = Task("emotion", "classification", ("a", "b")), {"hidden_size": 32, "dropout": 0.0}
-    model = LadderDownstream(1, 2, (task,), "dense", options) if ladder else Downstream(1, 2, (task,), "dense", options)
+    model = (
+        LadderDownstream(one_stream(1, 2), (task,), "dense", options)
+        if ladder
+        else Downstream(one_stream(1, 2), (task,), "dense", options)
+    )
     batch = HiddenStates(torch.from_numpy(x).float()[:, None, None], torch.ones(200, dtype=torch.int64))
     optimizer = torch.optim.Adam(model.parameters(), 0.01)
     for _ in range(500):

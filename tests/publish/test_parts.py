@@ -48,14 +48,14 @@ def run(tmp_path):
 
 
 def test_pictures_go_with_the_card(hub, run, ask):
-    first = ask(f"push({str(run)!r}, 'tester/emodb')")
+    first, again = ask(f"push({str(run)!r}, 'tester/emodb'), push({str(run)!r}, 'tester/emodb')").split()
+    assert again == first, "pictures are the same bytes again"
     files = hub.files("tester/emodb")
     pictures = {name for name in files if name.endswith(".png")}
     assert pictures == {"confusion_emotion.png", "confusion_gender.png", "layer_weights.png"}
     assert all(files[name].startswith(b"\x89PNG") for name in pictures)
     card = files["README.md"].decode()
     assert all(f"]({name})" in card for name in pictures)
-    assert ask(f"push({str(run)!r}, 'tester/emodb')") == first, "pictures are the same bytes again"
 
 
 def test_a_push_removes_what_an_earlier_one_left(hub, run, ask):
@@ -74,7 +74,7 @@ HfApi().upload_file(path_or_fileobj=b"{{}}", path_in_repo={!r}, repo_id=repo)
 """
 
 
-@pytest.mark.parametrize("file", ["pytorch_model.bin", "config.json"])
+@pytest.mark.parametrize("file", ["pytorch_model.bin", pytest.param("config.json", marks=pytest.mark.slow)])
 def test_a_name_that_holds_something_else_is_taken(file, hub, run, ask, client):
     assert client(OTHER.format("tester/voices", file)).returncode == 0
     answer = ask(f"push({str(run)!r}, 'tester/voices')")
@@ -104,8 +104,7 @@ def test_a_dry_run_replaces_its_own_folder_and_no_other(run):
 
 
 def test_a_model_of_the_hub_can_be_pushed_under_another_name(hub, run, ask):
-    ask(f"push({str(run)!r}, 'tester/emodb')")
-    ask("push('tester/emodb', 'tester/copy')")
+    ask(f"push({str(run)!r}, 'tester/emodb'), push('tester/emodb', 'tester/copy')")
     first, second = hub.files("tester/emodb"), hub.files("tester/copy")
     assert first.keys() == second.keys() and b'load_model("tester/copy")' in second["README.md"]
     same = first.keys() - {"README.md"}
@@ -181,6 +180,34 @@ def test_the_adapters_of_a_lora_run_go_without_its_upstream(run):
     (snippet,) = re.findall(r"```python\n(from peft.*?)```", card, re.DOTALL)
     assert f'AutoModel.from_pretrained("tester/base", revision="{HUB_BASE["commit"]}")' in snippet
     assert 'PeftModel.from_pretrained(upstream, "tester/lora", subfolder="adapter").merge_and_unload()' in snippet
+
+
+def test_a_model_of_several_upstreams_names_each(run):
+    """Without paths of this machine; the adapters of each stream lie in a folder of their own."""
+    frozen(run, mode="lora")
+    mfcc = {"stream": "mfcc", "kind": "class", "name": "mfcc", "options": {}}
+    parts = {"streams": [{"stream": "ssl", **HUB_BASE}, mfcc]}
+    several = {"upstream": {"kind": "streams", "name": "ssl=/home/me/base+mfcc", **parts}, "mode": "lora"}
+    config = json.loads((run / "model" / "config.json").read_text()) | several
+    (run / "model" / "config.json").write_text(json.dumps(config))
+    write_model(run / "adapter")
+    (run / "adapter" / "config.json").write_text(json.dumps(config | {"head_only": True}))
+    adapter = run / "adapter" / "adapter" / "ssl"
+    adapter.mkdir(parents=True)
+    (adapter / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": "/home/me/base"}))
+    save_file({"lora_A": np.ones(2)}, adapter / "adapter_model.safetensors")
+    folder, _ = dry_run(run, "tester/several", head_only=True)
+    published = json.loads((folder / "config.json").read_text())["upstream"]
+    assert published == several["upstream"] | {"name": "ssl=tester/base+mfcc"}
+    base = json.loads((folder / "adapter" / "ssl" / "adapter_config.json").read_text())
+    assert base == {"base_model_name_or_path": "tester/base", "revision": HUB_BASE["commit"]}
+    card = (folder / "README.md").read_text()
+    assert "the upstreams `ssl=tester/base+mfcc`" in card and "base_model: tester/base" in card
+    assert "PeftModel" not in card and "/home/me" not in card
+    parts["streams"][0] = {**parts["streams"][0], "name": "/home/me/base", "commit": None}
+    (run / "adapter" / "config.json").write_text(json.dumps(config | {"upstream": several["upstream"] | parts}))
+    with pytest.raises(ValueError, match="The upstream 'base' is a local folder, which others cannot download"):
+        dry_run(run, "tester/several", head_only=True)
 
 
 def test_a_head_without_its_upstream_on_the_hub_is_not_pushed(hub, run, ask):

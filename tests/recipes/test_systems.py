@@ -19,6 +19,7 @@ from undertone.training.config import RunConfig
 from undertone.training.objective import Objective
 from undertone.training.settings import make_config
 from undertone.upstream import HiddenStates, load_upstream
+from undertone.upstream.types import one_stream
 
 EMOTION = Task("emotion", "classification", ("angry", "happy", "sad"))
 GENDER = Task("gender", "classification", ("female", "male"))
@@ -32,7 +33,7 @@ def config_of(system: str, *words: str) -> RunConfig:
 def downstream_of(config: RunConfig, tasks: tuple[Task, ...]) -> Downstream:
     torch.manual_seed(0)
     upstream = load_upstream(config.upstream, options=config.upstream_options)
-    return Downstream(1, upstream.hidden_size, tasks, config.head, config.head_options).eval()
+    return Downstream(one_stream(1, upstream.hidden_size), tasks, config.head, config.head_options).eval()
 
 
 @pytest.mark.parametrize("name", available_systems())
@@ -81,7 +82,10 @@ NARROW = {
 }
 
 
-@pytest.mark.parametrize("name", ["crnn:small", "li2019:small", "huang2017:small", "transformer:small", *NARROW])
+OTHERS = ("crnn:small", "huang2017:small", "transformer:small", *NARROW)
+
+
+@pytest.mark.parametrize("name", ["li2019:small", *(pytest.param(name, marks=pytest.mark.slow) for name in OTHERS)])
 def test_trains_on_any_corpus_from_the_command_line(name: str, small_corpus: Path, store: Path, tmp_path: Path) -> None:
     out, narrow = tmp_path / "run", NARROW.get(name, TINY)
     outcome = undertone("train", small_corpus, "--system", name, "--out", out, "--store", store, *narrow)

@@ -27,7 +27,7 @@ from undertone.training.settings import command_line, make_config
 from undertone.training.sources import WaveSource
 from undertone.training.trainer import Trainer, _Part
 from undertone.upstream.hf.random_weights import save_random
-from undertone.upstream.types import HiddenStates, WaveBatch
+from undertone.upstream.types import HiddenStates, WaveBatch, one_stream
 
 EMOTION = Task("emotion", "classification", ("angry", "happy", "neutral", "sad"))
 AROUSAL = Task("arousal", "regression", ("arousal",), level="frame")
@@ -111,7 +111,7 @@ def test_mixup_mixes_the_frames_and_the_losses_alike(tmp_path: Path) -> None:
     torch.testing.assert_close(batch.states[0, 0, 5], 0.7 * clean.states[0, 0, 5])  # its partner has ended
     assert not batch.states[1, 0, 4:].any()
     utterances = [Utterance(str(row), "a.wav", emotion=EMOTION.labels[row], duration=1.0) for row in range(3)]
-    model = Downstream(1, 5, (EMOTION,), "linear", {"hidden_size": 4})
+    model = Downstream(one_stream(1, 5), (EMOTION,), "linear", {"hidden_size": 4})
     config = make_config({"corpus": "emodb", "device": "cpu"})
     mixing = Augmenter(Augmentation(mixup=0.4), 0, 16_000, lambda given: clean, lambda given: given)
     trainer = Trainer(config, (EMOTION,), lambda given: clean, model, tmp_path, Accelerator(cpu=True), augmenter=mixing)

@@ -60,6 +60,18 @@ def test_words_are_read_as_their_field_wants_them(word, field, value):
         (["ladder.lamdas=1"], "Unknown setting 'ladder.lamdas'. Did you mean 'ladder.lambdas'"),
         (["ladder.noise=-1"], "Setting 'ladder.noise': input should be greater than or equal to 0, got -1"),
         (["ladder.detach=1"], "Setting 'ladder.detach': input should be a valid boolean"),
+        (["upstream=a=x/y+b=x/z", "streams.c.mode=lora"], "streams.c: no stream of that name; the streams are a, b"),
+        (["streams.a.mode=lora"], "streams.a: no stream of that name; there is one upstream, without a name"),
+        (
+            ["upstream=a=x/y+mfcc", "streams.a.mod=lora"],
+            "Unknown setting 'streams.a.mod'. Did you mean 'streams.a.mode'",
+        ),
+        (["upstream=a=x/y+mfcc", "streams.a.mode=x"], "Setting 'streams.a.mode': input should be 'frozen', 'finetune'"),
+        (["upstream=a=x/y+mfcc", "revision=main"], "revision of one of several upstreams: give streams.NAME.revision="),
+        (["upstream=a=x/y+mfcc", "upstream.x=1"], "give streams.NAME.options=..., NAME one of a, mfcc"),
+        (["upstream=a=x/y+mfcc", "layers=best"], "layers=best tries the layers of one upstream"),
+        (["upstream=x/y+mfcc"], "Setting 'upstream': each of several upstreams needs a name .* as ssl=x/y"),
+        (["upstream=a=x/y+a=x/z"], "two upstreams are called 'a'"),
     ],
 )
 def test_wrong_settings_end_in_a_sentence(words, message):
@@ -124,3 +136,30 @@ def test_the_command_for_others_names_no_folder_of_this_machine(tmp_path):
     )
     assert "seed=3" in command and "mode=lora" in command and "noise_files=noises" in command
     assert "/" not in command.replace("microsoft/wavlm-base", "")
+
+
+def test_several_upstreams_have_settings_of_their_own_before_those_of_the_run(tmp_path):
+    words = ["mode=lora", "lr=1e-3", "streams.mfcc.mode=frozen", "streams.b.upstream_learning_rate=1e-4"]
+    words += ["streams.b.layers=3", "streams.mfcc.options={a: 1}", "fusion=concat"]
+    config = make_config({"corpus": "emodb", "upstream": "a=x/y+b=x/z+mfcc"}, words)
+    own = config.of_streams()
+    assert {name: (one.upstream, one.mode) for name, one in own.items()} == {
+        "a": ("x/y", "lora"), "b": ("x/z", "lora"), "mfcc": ("mfcc", "frozen")
+    }  # fmt: skip
+    assert (own["b"].upstream_learning_rate, own["a"].upstream_learning_rate) == (1e-4, config.upstream_learning_rate)
+    assert (own["b"].layers, own["a"].layers, own["mfcc"].upstream_options) == (3, "sum", {"a": 1})
+    assert config.trained == "lora" and config.code() == ("attention", "x/y", "x/z", "mfcc")
+    save_config(config, tmp_path / "config.json")
+    assert make_config({}, file=tmp_path / "config.json") == config
+    saved = json.loads((tmp_path / "config.json").read_text())
+    assert saved["streams"]["mfcc"] == {"options": {"a": 1}, "mode": "frozen"}
+    line = shlex.split(command_line(saved, tmp_path))
+    upstream, rest = line[line.index("--upstream") + 1], line[line.index("--out") + 2 :]
+    assert make_config({"corpus": "emodb", "upstream": upstream}, rest) == config
+
+
+def test_one_upstream_is_one_whatever_its_folder_is_called(tmp_path):
+    (folder := tmp_path / "a=b+c").mkdir()
+    config = make_config({"corpus": "emodb", "upstream": str(folder)})
+    assert config.of_streams() == {"speech": config} and config.trained == "frozen"
+    assert list(make_config({"corpus": "emodb", "upstream": "speech=x/y"}).of_streams()) == ["speech"]

@@ -24,7 +24,8 @@ from undertone.training.stack.stacked_trainer import StackedTrainer, TrainingGro
 from undertone.training.trainer import Trainer, make_optimizer, total_steps
 from undertone.upstream import load_upstream
 from undertone.upstream.hf.random_weights import save_random
-from undertone.upstream.types import HiddenStates
+from undertone.upstream.streams import stream_shapes
+from undertone.upstream.types import HiddenStates, one_stream
 
 LAYERS, SIZE, RIGHT, TRAIN, DEV = 13, 16, 9, 320, 50
 TASK = Task("emotion", "classification", ("angry", "happy", "neutral", "sad"))
@@ -68,7 +69,7 @@ def right_weight(source: OneLayer, folder: Path, head: str, stacked: bool, **set
     """The weight of the only layer that counts, after a training with the default settings."""
     config = RunConfig(corpus="synthetic", head=head, tasks=("emotion",), device="cpu", **settings)
     seed_everything(0, "init")
-    module = Downstream(LAYERS, SIZE, (TASK,), head, {})
+    module = Downstream(one_stream(LAYERS, SIZE), (TASK,), head, {})
     train, dev, total = source.clips[:TRAIN], source.clips[TRAIN:], total_steps(config, TRAIN)
     if stacked:
         rows = {item.id: row for row, item in enumerate(source.clips)}
@@ -101,7 +102,7 @@ def test_every_weight_that_learns_is_in_one_group_with_its_rate(tmp_path: Path, 
     upstream = load_upstream(str(save_random("tiny-wav2vec2", tmp_path / "tiny")))
     rates = {"learning_rate": 2e-3, "upstream_learning_rate": 3e-5, "layer_sum_learning_rate": rate}
     config = RunConfig(corpus="x", mode=mode, weight_decay=0.02, **rates)
-    downstream = Downstream(upstream.num_layers, upstream.hidden_size, (TASK,), "attention", {})
+    downstream = Downstream(stream_shapes(upstream), (TASK,), "attention", {})
     module = downstream if mode == "frozen" else LiveModel(adapted(upstream, config), downstream)
     found = {
         id(weight): (group["lr"], group["weight_decay"])
@@ -118,10 +119,10 @@ def test_every_weight_that_learns_is_in_one_group_with_its_rate(tmp_path: Path, 
 def test_the_logits_of_one_layer_have_no_gradient(source: OneLayer, tmp_path: Path) -> None:
     """Side by side with a learned sum, each layer alone keeps its weights exactly, for heads of both kinds of stack."""
     config = RunConfig(corpus="synthetic", head="linear", tasks=("emotion",), device="cpu", max_epochs=2)
-    configs, modules = [config], [Downstream(LAYERS, SIZE, (TASK,), "linear", {})]
+    configs, modules = [config], [Downstream(one_stream(LAYERS, SIZE), (TASK,), "linear", {})]
     for layer in (0, RIGHT):
         configs.append(config.model_copy(update={"layers": layer}))
-        modules.append(Downstream(LAYERS, SIZE, (TASK,), "linear", {}))
+        modules.append(Downstream(one_stream(LAYERS, SIZE), (TASK,), "linear", {}))
         modules[-1].layer_sum.select(layer)
     rows = {item.id: row for row, item in enumerate(source.clips)}
     train, dev = source.clips[:TRAIN], source.clips[TRAIN:]

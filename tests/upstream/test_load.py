@@ -92,7 +92,7 @@ def test_a_class_that_is_no_upstream() -> None:
 
 
 def test_a_spec_of_no_kind_or_no_family(tiny) -> None:
-    with pytest.raises(ValueError, match="has kind 'hf' or 'class', got 'pickle'"):
+    with pytest.raises(ValueError, match="has kind 'hf', 'class' or 'streams', got 'pickle'"):
         build_upstream({"kind": "pickle"})
     spec = load_upstream(str(tiny("tiny-wavlm"))).spec()
     spec["config"] |= {"model_type": "gpt2"}
