@@ -105,8 +105,7 @@ def calibration(task: Task, target: np.ndarray, probabilities: np.ndarray) -> di
 def combined(folds: Sequence[Calibrations]) -> dict[str, dict[str, Any]]:
     """The calibration of the model of all speakers: medians over the folds, as of its best step.
 
-    Args:
-        folds: of each fold; a task that a fold lacks has none.
+    A task that a fold lacks has none.
     """
     tasks = [task for task in (folds[0] if folds else ()) if all(task in fold for fold in folds)]
     return {
