@@ -119,6 +119,7 @@ class Trained:
     # {setting: {task: value}} where each task has its own choice
     chosen: dict[str, dict[str, Any]] = field(default_factory=dict)
     chosen_by: str = DEV_PART  # what the dev score was measured on
+    calibration: dict[str, dict[str, Any]] = field(default_factory=dict)  # of a fitted head, from what it was scored on
 
 
 @dataclass(frozen=True)
