@@ -4,8 +4,8 @@
 
 Of every training part a fraction of the labelled utterances is kept, drawn per class for each seed. All arms use the
 same ones, make the same number of updates (pseudo-labels twice), and are selected on dev. Writes
-docs/results/unlabelled-CORPUS.json and docs/images/unlabelled-CORPUS.png; --work holds what was trained, and the same command resumes. `--part dev` scores dev,
-which selected the models: use it only to try this script.
+docs/results/unlabelled-CORPUS.json and docs/images/unlabelled-CORPUS.png; --work holds what was trained, and the same
+command resumes. `--part dev` scores dev, which selected the models: use it only to try this script.
 """
 
 from __future__ import annotations

@@ -32,8 +32,6 @@ class MeanTeacherDownstream(Downstream):
     values.
     """
 
-    averages: list[str]
-
     def __init__(self, *shape: Any, weight: float, **settings: Any) -> None:
         super().__init__(*shape, **settings)
         self.weight = weight
@@ -58,7 +56,8 @@ class MeanTeacherDownstream(Downstream):
         with torch.no_grad():
             target = self._average(unlabelled)
         self.train()
-        total = sum(_difference(task, ours.logits[task.name], target.logits[task.name]) for task in self.head.tasks)
+        names = [(task, ours.logits[task.name], target.logits[task.name]) for task in self.head.tasks]
+        total = torch.stack([_difference(*one) for one in names]).sum()
         count = torch.tensor(float(len(ours.embedding)), device=ours.embedding.device)
         loss = self.weight * self.ramp() * total / len(self.head.tasks)
         return replace(output, losses=output.losses | {"consistency": (loss, count)})
@@ -70,7 +69,7 @@ class MeanTeacherDownstream(Downstream):
     def after_update(self, progress: float) -> None:
         """Move the average towards the weights: a simple mean at first, then by `DECAY`."""
         self.progress.fill_(progress)
-        self.steps += 1
+        self.steps.add_(1)
         decay = min(DECAY, 1 - 1 / (float(self.steps) + 1))
         for name, value in self.named_parameters():
             self.get_buffer(_buffer(name)).lerp_(value.detach(), 1 - decay)
