@@ -22,7 +22,8 @@ from undertone.audio.read import resampled
 SHORTEST = 0.2  # seconds; a syllable takes about as much
 SILENT = 1e-4  # peak, -80 dB: less than 4 steps of 16 bits
 SPEECH = 0.5  # probability, and
-SPOKEN = 0.25  # seconds: the defaults of Silero; see benchmarks/nonspeech.py
+SPOKEN = 0.25  # seconds: the defaults of Silero
+SPEEDS = (1.0, 0.8)  # shouts are too high for the detector, and lower when played slower; see benchmarks/nonspeech.py
 CERTAIN = 0.99  # probability, of nearly every clip of acted or read speech
 RATE = 16_000  # Hz
 WEIGHTS = "silero_vad_16k.safetensors"  # in the folder `data` of the package silero_vad
@@ -107,14 +108,20 @@ def no_speech(wave: Tensor, rate: int) -> str | None:
 
 
 def speech_probability(wave: Tensor, rate: int) -> float:
-    """The probability of speech that `SPOKEN` seconds of the clip reach, in one piece or not.
+    """The probability of speech that `SPOKEN` seconds of the clip reach, in one piece or not; the mean over `SPEEDS`.
 
     Args:
         wave: (N,) float32 samples, N >= 1, on the CPU.
         rate: Hz.
     """
-    probabilities = detector()(resampled(wave, rate, RATE))  # (T,)
-    frames = min(len(probabilities), round(SPOKEN * RATE / _FRAME))
+    found = [_reached(resampled(wave, rate, round(RATE / speed)), SPOKEN / speed) for speed in SPEEDS]
+    return sum(found) / len(found)
+
+
+def _reached(wave: Tensor, seconds: float) -> float:
+    """The probability that `seconds` of the wave reach, (N,) samples heard at 16 kHz."""
+    probabilities = detector()(wave)  # (T,)
+    frames = min(len(probabilities), round(seconds * RATE / _FRAME))
     return float(probabilities.topk(frames).values[-1])
 
 

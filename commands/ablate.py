@@ -188,12 +188,7 @@ def _check_one_table(configs: Mapping[str, RunConfig], out: Path, manifests: _Ma
 def ablation_table(
     rows: Sequence[tuple[Row, dict[str, Any] | None]], left_out: Mapping[str, str] = MappingProxyType({})
 ) -> tuple[list[str], list[str], list[list[str]]]:
-    """Title lines, header and one line per row and task, with published and our scores.
-
-    Args:
-        rows: those of `Ablation`; our cells are blank where a row was not run.
-        left_out: those of `Ablation`.
-    """
+    """Title lines, header and a line for each row of an `Ablation` and task; our cells are blank where none was run."""
     from undertone.scoring.results import METRICS, probe_scores, title_lines
 
     ran = [results for _, results in rows if results is not None]

@@ -161,14 +161,9 @@ def _describe_system(name: str) -> TableOf:
 
 
 def setting_tables(group: str | None = None, word: str | None = None) -> list[TableOf]:
-    """One table a group: every setting with its values, default and description.
+    """One table a group: every setting, or those with the word, with its values, default and description.
 
-    Args:
-        group: only this one.
-        word: only settings that have it in their name or description.
-
-    Raises:
-        ValueError: an unknown group, or a word that no setting has.
+    A ValueError names an unknown group, or a word that no setting has in its name or description.
     """
     from undertone.training.config import GROUPS
 

@@ -29,20 +29,11 @@ KINDS = ("head", "corpus", "upstream")
 
 
 def write_new(kind: str, name: str, folder: Path) -> tuple[Path, Path]:
-    """Write FOLDER/NAME.py and FOLDER/test_NAME.py; the test passes as written.
+    """Write FOLDER/NAME.py and FOLDER/test_NAME.py, and return these paths; the test passes as written.
 
-    Args:
-        kind: head, corpus or upstream.
-        name: a Python name in lower case, such as `my_head`; the class is then `MyHead`.
-        folder: where the two files go.
-
-    Returns:
-        the paths of the file and of its test.
-
-    Raises:
-        ValueError: an unknown kind, a name that no module can have, or a file that exists already.
+    A ValueError says that there is no such kind, that no module can have the name, or that a file exists already.
     """
-    from jinja2 import Environment, PackageLoader, StrictUndefined
+    from undertone.scoring.pages import write_page
 
     if kind not in KINDS:
         raise ValueError(f"Cannot make a new {kind!r}.{nearest(kind, KINDS)}")
@@ -52,13 +43,7 @@ def write_new(kind: str, name: str, folder: Path) -> tuple[Path, Path]:
     for path in paths:
         if path.exists():
             raise ValueError(f"{path} exists already and was not changed. Choose another name or folder.")
-    environment = Environment(  # Python, not HTML: nothing to escape
-        loader=PackageLoader("undertone.commands", "templates"), undefined=StrictUndefined, keep_trailing_newline=True
-    )
     class_name = "".join(part.capitalize() for part in name.split("_"))
-    folder.mkdir(parents=True, exist_ok=True)
     for path, template in zip(paths, (f"new_{kind}.py.j2", f"new_{kind}_test.py.j2"), strict=True):
-        text = environment.get_template(template).render(name=name, class_name=class_name)
-        with path.open("x", encoding="utf-8") as file:
-            file.write(text)
+        write_page(path, Path(__file__).parent / "templates" / template, name=name, class_name=class_name)
     return paths

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
-from huggingface_hub import constants, hf_hub_download, snapshot_download, try_to_load_from_cache
+from huggingface_hub import constants, get_token, hf_hub_download, snapshot_download, try_to_load_from_cache
 from huggingface_hub.errors import (
     GatedRepoError,
     HfHubHTTPError,
@@ -129,6 +129,22 @@ MODEL_FILES = ("config.json", "model.safetensors")
 PUBLISHED = ("*.json", "*.safetensors")  # no pickles or code are uploaded or downloaded
 REPO_ID = re.compile(r"(?!.*(?:--|\.\.))\w[\w.-]*/\w(?:[\w.-]{0,94}\w)?(?<!\.git)", re.ASCII)
 """user/name, the Hub's rule."""
+
+
+def check_repo_id(repo_id: str) -> None:
+    """Refuse what is no `user/name`, with a ValueError."""
+    if not REPO_ID.fullmatch(repo_id):
+        raise ValueError(
+            f"Not a valid repository name: {repo_id!r}. Give user/name or organisation/name, of letters, digits, "
+            f"'-', '_' and '.', e.g. me/emodb-wavlm."
+        )
+
+
+def signed_in(token: str | None = None) -> str:
+    """The token, or that of the user; a ValueError says how to sign in."""
+    if not (found := token or get_token()):
+        raise ValueError("Not signed in to the Hub: there is no token. Sign in with `hf auth login`, or set HF_TOKEN.")
+    return found
 
 
 def find_model(where: str | Path, *, fold: str | None = None, revision: str | None = None, **download: Any) -> Path:

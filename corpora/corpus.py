@@ -119,15 +119,8 @@ def beside(root: Path, *names: str | Path) -> Path | None:
 def list_audio(*folders: Path, suffixes: Sequence[str] = AUDIO_SUFFIXES) -> tuple[list[Path], list[str]]:
     """The audio files in folders and their subfolders, sorted, without hidden ones; links to folders are not followed.
 
-    Args:
-        folders: to look in.
-        suffixes: endings of audio, in lower case.
-
-    Returns:
-        the files, and a sentence that counts files of other formats by their extension, if there are any.
-
-    Raises:
-        ValueError: a folder cannot be read.
+    `suffixes` are in lower case. Also gives a sentence that counts files of other formats by their extension, if there
+    are any. A ValueError says that a folder cannot be read.
     """
     files = [
         path

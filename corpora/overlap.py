@@ -44,24 +44,12 @@ def overlaps(
 ) -> list[int]:
     """The group of each of N utterances, named by its first member; alone in its group = no overlap.
 
-    Args:
-        paths: N files.
-        spans: N (first, last) seconds in the file.
-        hashes: N hashes of the whole audio; "" = unknown.
-        marks: N lists or uint64 arrays from `landmarks`.
+    Spans are (first, last) seconds in the file, hashes of the whole audio ("" = unknown), marks from `landmarks`.
     """
-    parent = list(range(len(paths)))
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
 
-    def find(one: int) -> int:
-        while parent[one] != one:
-            parent[one] = parent[parent[one]]
-            one = parent[one]
-        return one
-
-    def join(one: int, other: int) -> None:
-        first, second = sorted((find(one), find(other)))
-        parent[second] = first
-
+    pairs = [*_sharing(marks)]
     by_path: defaultdict[str, list[int]] = defaultdict(list)
     for row, path in enumerate(paths):
         by_path[path].append(row)
@@ -72,15 +60,14 @@ def overlaps(
         last = rows[0]  # of those before, the one that ends last
         for row in rows[1:]:
             if spans[row][0] < spans[last][1] - SLACK_S:
-                join(row, last)
+                pairs.append((row, last))
             last = max(last, row, key=lambda one: spans[one][1])
-    first_of: dict[str, int] = {}
-    for row, whole in enumerate(hashes):
-        if whole:
-            join(row, first_of.setdefault(whole, row))
-    for one, other in _sharing(marks):
-        join(one, other)
-    return [find(row) for row in range(len(paths))]
+    same: dict[str, int] = {}
+    pairs += [(row, same.setdefault(whole, row)) for row, whole in enumerate(hashes) if whole]
+    ends = np.array(pairs, np.int64).reshape(-1, 2).T  # (2, P)
+    _, groups = connected_components(coo_array((np.ones(len(pairs)), ends), (len(paths), len(paths))), directed=False)
+    first: dict[int, int] = {}
+    return [first.setdefault(group, row) for row, group in enumerate(groups.tolist())]
 
 
 def _sharing(marks: Sequence[Any]) -> Iterator[tuple[int, int]]:

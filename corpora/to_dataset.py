@@ -16,7 +16,7 @@ import soundfile
 
 from undertone.audio.read import read_samples
 from undertone.common.files import new_folder
-from undertone.common.hub_client import REPO_ID, hub_errors
+from undertone.common.hub_client import check_repo_id, hub_errors, signed_in
 from undertone.corpora import corpus_names, load_corpus
 from undertone.corpora.corpus import Corpus
 from undertone.corpora.manifest import DIMENSIONS, Manifest, Utterance
@@ -77,13 +77,10 @@ def push_dataset(folder: Path, repo_id: str) -> str:
         ValueError: a malformed `repo_id`, or no token.
         HubError: the Hub refused, or could not be reached.
     """
-    from huggingface_hub import HfApi, get_token
+    from huggingface_hub import HfApi
 
-    if not REPO_ID.fullmatch(repo_id):
-        raise ValueError(f"Not a valid repository name: {repo_id!r}. Give user/name, e.g. me/emodb.")
-    if not get_token():
-        raise ValueError("Not signed in to the Hub: there is no token. Sign in with `hf auth login`, or set HF_TOKEN.")
-    api = HfApi(library_name="undertone")
+    check_repo_id(repo_id)
+    api = HfApi(token=signed_in(), library_name="undertone")
     with hub_errors(repo_id):
         api.create_repo(repo_id, repo_type="dataset", private=True, exist_ok=True)
         commit = api.upload_folder(

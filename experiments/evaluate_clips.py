@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -15,7 +14,7 @@ from undertone.corpora import corpus_names
 from undertone.corpora.manifest import Utterance
 from undertone.downstream.transformers_model import TransformersModel
 from undertone.scoring.predictions import Predictions
-from undertone.training.prediction_loop import task_scores
+from undertone.training.prediction_loop import make_predictions, task_scores
 from undertone.training.targets import scored_targets
 from undertone.upstream.base import read_clip
 from undertone.upstream.execution import side_by_side
@@ -54,26 +53,15 @@ def predict_clips(
             advance(len(found), len(utterances), "")
     tasks = model.tasks
     joined = {task.name: torch.cat([logits[task.name] for logits in found]) for task in tasks}  # (N, C)
-    return Predictions(
-        tasks=tasks,
-        ids=[item.id for item in utterances],
-        folds=[fold] * len(utterances),
-        speakers=[item.speaker for item in utterances],
-        genders=[item.gender for item in utterances],
-        scores=task_scores(tasks, joined),
-        targets={task.name: np.asarray(scored_targets(task, utterances)) for task in tasks},
-    )
+    truth = {task.name: scored_targets(task, utterances) for task in tasks}
+    return make_predictions(tasks, utterances, task_scores(tasks, joined), truth, fold)
 
 
 def in_words_of(model: TransformersModel, label_map: Mapping[str, str]) -> tuple[TransformersModel, dict[str, str]]:
     """The model with the corpus' words for its labels, so that a comparison with a run finds the same classes.
 
-    Args:
-        model: as loaded.
-        label_map: {corpus' label: model's label}.
-
-    Returns:
-        the model, and {corpus' label: another of the corpus' labels} for what is mapped to one label of the model.
+    Takes {corpus' label: model's label}; also gives {corpus' label: another of the corpus' labels} for what is mapped
+    to one label of the model.
     """
     words: dict[str, str] = {}
     for ours, theirs in label_map.items():

@@ -14,7 +14,7 @@ from undertone.training.targets import targets
 PARTS = 5
 
 
-def leakage(embeddings: np.ndarray, task: Task, utterances: Sequence[object], seed: int = 0) -> dict[str, float] | None:
+def leakage(embeddings: np.ndarray, task: Task, utterances: Sequence[object]) -> dict[str, float] | None:
     """UAR of a new linear probe for an adversarial task, and its chance level.
 
     The adversary's own accuracy proves nothing: it may lag behind (Elazar and Goldberg 2018). Here a logistic
@@ -35,6 +35,6 @@ def leakage(embeddings: np.ndarray, task: Task, utterances: Sequence[object], se
     if len(frequent) < 2:
         return None
     probe = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
-    parts = StratifiedKFold(PARTS, shuffle=True, random_state=seed)
+    parts = StratifiedKFold(PARTS, shuffle=True, random_state=0)
     predicted = cross_val_predict(probe, embeddings[rows], truth[rows], cv=parts)
     return {"uar": float(uar(truth[rows], predicted, len(task.labels))), "chance": 1 / len(frequent)}

@@ -59,13 +59,7 @@ Change = Callable[[Tensor, torch.Generator], Tensor]  # (N,) samples -> (N',); r
 
 
 class DisturbedSource:
-    """Changed audio; what is random depends on the seed and the utterance alone, and is the same at every level.
-
-    Args:
-        sample_rate: Hz.
-        change: of each clip; None: as recorded.
-        seed: decides which segment of which noise, and which room.
-    """
+    """Audio with a change, or as recorded; what is random depends on the seed and the utterance, not on the level."""
 
     jitter: ClassVar[float] = WaveSource.jitter
 
@@ -88,16 +82,9 @@ class DisturbedSource:
 def changes(
     sample_rate: int, kinds: Sequence[str], noise: Path | None = None, snrs: Sequence[float] = SNRS
 ) -> dict[tuple[str, str], Change]:
-    """{(kind, name of the condition): change} of the chosen kinds, in order.
+    """{(kind, name of the condition): change} of the chosen kinds, in order; see `robustness`.
 
-    Args:
-        sample_rate: Hz.
-        kinds: of `KINDS`.
-        noise: a folder of noises, or one file, beside white noise.
-        snrs: signal-to-noise ratios, dB.
-
-    Raises:
-        ValueError: an unknown kind, or no noise in `noise`.
+    A ValueError names an unknown kind, or says that there is no noise in `noise`.
     """
     if unknown := [kind for kind in kinds if kind not in KINDS]:
         raise ValueError(f"There is no disturbance {unknown[0]!r}. Choose from {', '.join(KINDS)}.")

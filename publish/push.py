@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, get_token
+from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
 from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError
 
 from undertone.common.files import read_json
-from undertone.common.hub_client import REPO_ID, find_model, hub_errors, local_model
+from undertone.common.hub_client import check_repo_id, find_model, hub_errors, local_model, signed_in
 from undertone.publish.card import upstream_specs
 from undertone.publish.collect import collect, head_only_model, write_folder
 
@@ -66,7 +66,7 @@ def push(
         raise ValueError("--tag is for a commit, and --create-pr makes none. Tag it after the pull request is merged.")
     folder = _check(run_or_model, repo_id)
     model = head_only_model(folder) if head_only else local_model(folder)
-    api = HfApi(token=_token(token), library_name="undertone")
+    api = HfApi(token=signed_in(token), library_name="undertone")
     of_upstream = _upstream_licence(api, model, needed=head_only)
     files = collect(
         folder, repo_id, head_only=head_only, upstream_licence=of_upstream, speaker_names=speaker_names, licence=licence
@@ -122,24 +122,16 @@ def check_target(repo_id: str) -> None:
         ValueError: a malformed `repo_id`, or no token.
         HubError: the Hub does not accept the token, or could not be reached.
     """
-    _check_name(repo_id)
-    api = HfApi(token=_token(None), library_name="undertone")
+    check_repo_id(repo_id)
+    api = HfApi(token=signed_in(), library_name="undertone")
     with hub_errors(repo_id):
         api.whoami()
 
 
 def _check(run_or_model: str | Path, repo_id: str) -> Path:
-    _check_name(repo_id)
+    check_repo_id(repo_id)
     folder = Path(run_or_model)
     return folder if folder.is_dir() else find_model(run_or_model)
-
-
-def _check_name(repo_id: str) -> None:
-    if not REPO_ID.fullmatch(repo_id):
-        raise ValueError(
-            f"Not a valid repository name: {repo_id!r}. Give user/name or organisation/name, of letters, digits, "
-            f"'-', '_' and '.', e.g. me/emodb-wavlm."
-        )
 
 
 LICENCE = re.compile(r"[a-z0-9][a-z0-9.+-]*")
@@ -199,10 +191,3 @@ def _licence_of(api: HfApi, upstream: Mapping[str, Any], needed: bool) -> str | 
         return None  # the model is whole and does not need its upstream's repository, which may be gone
     licence = card.get("license") if card is not None else None
     return str(licence) if licence else None
-
-
-def _token(token: str | None) -> str:
-    found = token or get_token()
-    if not found:
-        raise ValueError("Not signed in to the Hub: there is no token. Sign in with `hf auth login`, or set HF_TOKEN.")
-    return found

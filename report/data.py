@@ -14,12 +14,7 @@ from undertone.scoring import plots
 
 
 def data_section(manifest: Manifest, task: Task) -> dict[str, Any]:
-    """Facts [(name, text)], a table by class (of a task with classes), and the histogram of the lengths with its text.
-
-    Args:
-        manifest: of the run.
-        task: its first one.
-    """
+    """Facts [(name, text)], a table by class (if the task has classes), and the histogram of the lengths."""
     items = list(manifest)
     lengths = np.array([item.duration for item in items])
     speakers = {(item.corpus, item.speaker) for item in items if item.speaker is not None}

@@ -26,12 +26,7 @@ HINT = "<p class='hint'>Upload a recording, or record one. It stays on this mach
 
 
 def answer(predictor: Predictor, file: str | None) -> str:
-    """HTML of the answers for a recording: bars of every task, waveform and attention, a timeline of a longer one.
-
-    Args:
-        predictor: the model.
-        file: audio; None: a hint.
-    """
+    """HTML of the answers for a file, or a hint: bars of every task, waveform, attention, a timeline of a long one."""
     if file is None:
         return HINT
     (row,) = predictor.predict([file], attention=True)
@@ -74,15 +69,7 @@ def _timeline(predictor: Predictor, file: str) -> str:
 
 
 def make_demo(predictor: Predictor, name: str) -> Blocks:
-    """The page as a Gradio app, not yet served.
-
-    Args:
-        predictor: the model.
-        name: of the model, for the title.
-
-    Raises:
-        ValueError: gradio is not installed.
-    """
+    """The page as a Gradio app, not yet served; `name` is in its title. A ValueError says that there is no gradio."""
     os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
     try:
         import gradio
@@ -101,12 +88,9 @@ def make_demo(predictor: Predictor, name: str) -> Blocks:
 
 
 def serve(page: Blocks, host: str = LOCAL, port: int | None = None) -> str:
-    """Serve the page from a thread, and return its address.
+    """Serve the page from a thread, and return its address; the default can be reached from this machine alone.
 
-    Args:
-        page: of `make_demo`.
-        host: the address to listen at; the default can be reached from this machine alone.
-        port: None: the first free one from 7860.
+    The default port is the first free one from 7860.
     """
     import gradio
 

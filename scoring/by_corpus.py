@@ -15,12 +15,7 @@ OF_CORPUS = ("corpus", "language")  # tasks with one class in each corpus
 
 
 def per_corpus(predictions: Predictions, corpora: Mapping[str, str]) -> dict[str, Any]:
-    """{corpus: {scores, ci95, num_speakers}} of the test utterances of each corpus; empty for a single one.
-
-    Args:
-        predictions: of all folds.
-        corpora: {id: corpus} of every utterance.
-    """
+    """{corpus: {scores, ci95, num_speakers}} of the test utterances of each corpus, given {id: corpus}; {} of one."""
     of_row, rest = np.array([corpora[name] for name in predictions.ids]), predictions.without(OF_CORPUS)
     if len(set(of_row)) < 2 or not rest.tasks:
         return {}

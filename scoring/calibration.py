@@ -97,8 +97,7 @@ def calibrate(dev: Predictions) -> dict[str, dict[str, Any]]:
 def combined(folds: Sequence[Calibrations]) -> dict[str, dict[str, Any]]:
     """The calibration of the model of all speakers: medians over the folds, as of its best step.
 
-    Args:
-        folds: of each fold; a task that a fold lacks has none.
+    A task that a fold lacks has none.
     """
     tasks = [task for task in (folds[0] if folds else ()) if all(task in fold for fold in folds)]
     return {

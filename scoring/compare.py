@@ -46,8 +46,7 @@ class FinishedRun:
 def compare_runs(runs: Sequence[str | Path]) -> dict[str, Any]:
     """Paired differences of each run from the first one, in UAR or CCC of every task that all of them have.
 
-    Args:
-        runs: folders of finished runs, the baseline first.
+    The folders are those of finished runs, the baseline first.
 
     Returns:
         JSON: `runs` [{path, upstream, head, protocol}], `corpus`, `manifest_hash`, `num_utterances`, and `tasks`: name

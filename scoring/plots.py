@@ -2,6 +2,7 @@
 
 In SVG matplotlib draws with placeholder colours, which are replaced with CSS variables `var(--NAME)`: one figure serves
 light and dark pages. No text of a user's (labels, fold names) is drawn in SVG: it stays in the page, which escapes it.
+The `name` of an SVG is unique in its page.
 """
 
 from __future__ import annotations
@@ -52,11 +53,7 @@ _DASHED: dict[str, Any] = {"linewidth": 1.2, "linestyle": (0, (4, 3))}
 
 
 def layer_weights(weights: np.ndarray) -> str:
-    """Bars of the mean over folds, a dot for each fold, a dashed line at the uniform weight 1 / L.
-
-    Args:
-        weights: (folds, L) softmaxed layer weights; L >= 2.
-    """
+    """Bars of the mean of (folds, L >= 2) softmaxed weights, a dot for each fold, a dashed line at 1 / L."""
     with _drawing() as (figure, axes):
         axes.grid(False, axis="x")
         _draw_layer_weights(axes, weights, ACCENT, INK, SECOND)
@@ -83,12 +80,7 @@ def _draw_layer_weights(axes: Axes, weights: np.ndarray, bars: str, dots: str, l
 
 
 def confusion_png(labels: Sequence[str], confusion: Sequence[Sequence[int]]) -> bytes:
-    """Rows are true classes, columns predicted ones; colour and text are percent of the row.
-
-    Args:
-        labels: the C classes in order.
-        confusion: (C, C) counts.
-    """
+    """Of (C, C) counts: rows are true classes, columns predicted ones; colour and text are percent of the row."""
     counts = np.asarray(confusion, dtype=float)  # (C, C)
     percent = 100 * counts / counts.sum(1, keepdims=True).clip(min=1)
     texts = [[f"{value:.0f}" for value in row] for row in percent]
@@ -98,14 +90,7 @@ def confusion_png(labels: Sequence[str], confusion: Sequence[Sequence[int]]) -> 
 def matrix_png(
     rows: Sequence[str], columns: Sequence[str], values: np.ndarray, texts: Sequence[Sequence[str]]
 ) -> bytes:
-    """A heat map of fractions, with a text in each cell.
-
-    Args:
-        rows: their R names, of training corpora.
-        columns: their C names, of test corpora.
-        values: (R, C) in 0..1; NaN is left blank.
-        texts: R rows of C texts.
-    """
+    """A heat map of (R, C) values in 0..1, NaN blank, with a text in each: R training corpora, C test corpora."""
     return _heat_map(100 * values, texts, rows, columns, ("tested on", "trained on"), 2.2 + 1.3 * len(columns), 0)
 
 
@@ -180,14 +165,7 @@ def risk_coverage(coverage: np.ndarray, risk: np.ndarray) -> str:
 
 
 def histogram(values: np.ndarray, name: str, what: str, count: str) -> str:
-    """How often each range of the (N,) values occurs.
-
-    Args:
-        values: finite.
-        name: of the picture, unique in the page.
-        what: the values are.
-        count: what is counted.
-    """
+    """How often each range of the (N,) finite values occurs: `what` they are, and `count`, what is counted."""
     with _drawing(height=2.4) as (figure, axes):
         axes.hist(values, bins=min(40, max(8, round(len(values) ** 0.5))), color=ACCENT, linewidth=0, rwidth=0.92)
         axes.grid(False, axis="x")
@@ -196,20 +174,14 @@ def histogram(values: np.ndarray, name: str, what: str, count: str) -> str:
 
 
 def true_predicted(target: np.ndarray, predicted: np.ndarray, name: str) -> str:
-    """Predicted against true values, a dot each, beside the diagonal; of many, `MOST_DOTS`, evenly chosen.
-
-    Args:
-        target: (N,).
-        predicted: (N,).
-        name: of the picture, unique in the page.
-    """
+    """(N,) predicted against true values, a dot each, beside the diagonal; of many, `MOST_DOTS`, evenly chosen."""
     shown = np.unique(np.linspace(0, len(target) - 1, min(len(target), MOST_DOTS)).astype(int))
     target, predicted = target[shown], predicted[shown]
     both = np.concatenate([target, predicted]).astype(np.float64)
     margin = 0.04 * float(np.ptp(both)) or 0.5
     ends = (float(both.min()) - margin, float(both.max()) + margin)
     with _drawing(height=4.2) as (figure, axes):
-        axes.plot(ends, ends, color=SECOND, linewidth=1.2, linestyle=(0, (4, 3)))
+        axes.plot(ends, ends, color=SECOND, **_DASHED)
         axes.scatter(target, predicted, s=14, color=ACCENT, alpha=0.45, linewidth=0)
         axes.set(xlabel="true", ylabel="predicted", xlim=ends, ylim=ends)
         return _svg(figure, name, "Predicted values against true ones")
@@ -222,7 +194,7 @@ def attention(weights: np.ndarray, level: np.ndarray, duration: float, name: str
         weights: (T,) of frames that divide the clip evenly; they sum to 1.
         level: (N,) in 0..1, of segments that divide it evenly; may be empty.
         duration: seconds.
-        name: of the picture, unique in the page.
+        name: of the picture.
     """
     relative = weights.astype(np.float64) * len(weights)
     top = max(1.15 * float(relative.max()), 1.5)
@@ -240,13 +212,7 @@ def attention(weights: np.ndarray, level: np.ndarray, duration: float, name: str
 
 
 def spectrogram(samples: np.ndarray, sample_rate: int, most: int = 800) -> np.ndarray:
-    """(F, K) dB below the loudest, from 0 to half the rate; at most `most` columns, the loudest of those they hold.
-
-    Args:
-        samples: (N,).
-        sample_rate: Hz; windows of 25 ms every 10 ms.
-        most: K at the most.
-    """
+    """(N,) -> (F, K) dB below the loudest, 0 Hz to half the rate; K <= `most`, each the loudest of its windows."""
     size, hop = round(0.025 * sample_rate), round(0.010 * sample_rate)
     padded = np.pad(samples, (size // 2, size))
     frames = np.lib.stride_tricks.sliding_window_view(padded, size)[:: max(1, hop)]  # (T, size)
@@ -264,15 +230,9 @@ def explanation_svg(
     name: str,
     wide: bool,
 ) -> str:
-    """Waveform, spectrogram, attributions and attention of a clip over one axis of time.
+    """Waveform, spectrogram, attributions and attention of (N,) samples over one axis of time, for a screen or a phone.
 
-    Args:
-        samples: (N,).
-        sample_rate: Hz.
-        attributions: (T,) of frames that divide the clip evenly; None: not drawn.
-        attention: (T',) likewise, summing to 1; None: not drawn.
-        name: of the picture, unique in the page.
-        wide: for a screen; else for a phone.
+    Attributions (T,) and attention (T',), which sums to 1, are of frames that divide the clip evenly; None: not drawn.
     """
     from matplotlib import rc_context
     from matplotlib.figure import Figure
@@ -294,22 +254,11 @@ def explanation_png(
     weights: np.ndarray | None,
     title: str,
 ) -> bytes:
-    """As `explanation_svg`, with the scores and the layer weights beneath, as PNG.
-
-    Args:
-        samples: (N,).
-        sample_rate: Hz.
-        attributions: (T,), or None.
-        attention: (T',), or None.
-        scores: (name, 0 to 1) of each bar.
-        weights: (L,) layer weights, or None.
-        title: above all.
-    """
+    """As `explanation_svg`, with bars of the scores, 0 to 1, and the (L,) layer weights beneath, as PNG."""
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
-    style: dict[Any, Any] = {"font.size": 9, "text.color": PNG_INK, "axes.labelcolor": PNG_INK}
-    with rc_context(style | {"text.parse_math": False}):
+    with rc_context(_PNG_STYLE | {"text.parse_math": False}):
         rows = [*_explanation_rows(attributions, attention), 0.3 + 0.16 * max(5, len(scores))]
         figure = Figure(figsize=(9.0, 1.25 * sum(rows)), layout="constrained")
         grid = figure.add_gridspec(len(rows), 2, height_ratios=rows)

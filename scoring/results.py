@@ -129,9 +129,6 @@ def seed_scores(parts: Sequence[tuple[str, Predictions]]) -> dict[str, Any]:
 def results_table(results: Mapping[str, Any]) -> tuple[list[str], list[str], list[list[str]]]:
     """The scores of a run as terminal, report and card show them.
 
-    Args:
-        results: what `summarise` returned, or the same read from results.json.
-
     Returns:
         title lines, which say what the numbers are (speaker-dependent, random weights, unit of the interval); the
         header; rows of text: task, metric, mean ± standard deviation over the folds, pooled, 95 % interval, chance.

@@ -194,9 +194,9 @@ def _label(task: Task, utterance: Utterance) -> str | None:
     return task.labels[place] if place >= 0 else None
 
 
-def _folds(names: Sequence[str], most: int = 5) -> str:
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return f"fold{'s' * (len(names) > 1)} {', '.join(names[:most])}{more}"
+def _folds(names: Sequence[str]) -> str:
+    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+    return f"fold{'s' * (len(names) > 1)} {', '.join(names[:5])}{more}"
 
 
 def adversarial_tasks(names: Sequence[str], train: Sequence[Utterance]) -> tuple[Task, ...]:

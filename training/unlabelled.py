@@ -28,12 +28,7 @@ def unlabelled_corpus(name: str) -> Corpus:
 
 
 def without_labels(manifest: Manifest, unlabelled: Manifest) -> tuple[Utterance, ...]:
-    """The unlabelled utterances whose audio is not in the corpus, with new ids and without any label.
-
-    Args:
-        manifest: of the corpus.
-        unlabelled: of the unlabelled speech; labels that it has are dropped.
-    """
+    """The unlabelled utterances whose audio is not in the corpus, `manifest`, with new ids and without any label."""
     known = set(manifest.column("audio_hash"))
     kept = ("path", "start", "end", "duration", "audio_hash", "size", "mtime_ns")
     rows = [

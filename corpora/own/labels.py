@@ -237,15 +237,7 @@ class Labels:
 
 
 def parse_map(text: str, option: str = "--map") -> dict[str, str]:
-    """`joy=happy,anger=angry`, other names for labels -> {label: name}.
-
-    Args:
-        text: what was given.
-        option: as which, for the messages.
-
-    Raises:
-        ValueError: a part is not LABEL=LABEL, or a label has two names.
-    """
+    """`joy=happy,anger=angry`, other names for labels -> {label: name}; a ValueError names the `option`."""
     mapping: dict[str, str] = {}
     for part in text.split(","):
         label, equals, name = (word.strip() for word in part.partition("="))

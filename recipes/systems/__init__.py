@@ -24,14 +24,9 @@ def available_systems() -> list[str]:
 
 
 def system_module(name: str) -> ModuleType:
-    """The module of a preset.
+    """A module here, or one of the user's: `./my_system.py`, `my_pkg.my_system`; what follows a colon is ignored.
 
-    Args:
-        name: a module here, or one of the user's: `./my_system.py`, `my_pkg.my_system`; what follows a colon is
-            ignored.
-
-    Raises:
-        ValueError: no preset, file or module of that name, or one without a SYSTEM.
+    A ValueError says that there is none of that name, or that it has no SYSTEM.
     """
     name, _, _ = name.partition(":")
     known = available_systems()
@@ -50,14 +45,9 @@ def system_module(name: str) -> ModuleType:
 
 
 def load_system(name: str) -> dict[str, Any]:
-    """The settings of a preset.
+    """The settings of a preset, with variants after colons: `crnn`, `crnn:small`, `li2019:ssl:small`, `./my_system.py`.
 
-    Args:
-        name: a preset, with variants after colons: `crnn`, `crnn:small`, `li2019:ssl:small`, `./my_system.py`,
-            `my_pkg.my_system`.
-
-    Raises:
-        ValueError: no preset or file of that name, one without a SYSTEM, or an unknown variant.
+    Raises as `system_module` does, and for an unknown variant.
     """
     module, (_, *chosen) = system_module(name), name.split(":")
     settings, variants = dict(module.SYSTEM), getattr(module, "VARIANTS", {})

@@ -75,6 +75,12 @@ def test_emotional_speech_is_speech(data, rate):
 
 
 @pytest.mark.data
+def test_a_shout_is_speech(data):
+    """At its own speed the detector gives it 0.27."""
+    assert no_speech(read_audio(data / "ravdess" / "Actor_06" / "03-01-05-02-02-02-06.flac", RATE), RATE) is None
+
+
+@pytest.mark.data
 def test_the_detector_knows_speech_and_not_noise(data):
     files = sorted((data / "emodb" / "wav").glob("*.wav"))[::100]
     assert is_speech_corpus([read_audio(file, RATE) for file in files], RATE)

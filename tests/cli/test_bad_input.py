@@ -171,7 +171,7 @@ def test_one_speaker_only(small_corpus: Path, tmp_path: Path) -> None:
 
 def test_no_speakers_is_speaker_dependent_in_every_table(small_corpus: Path, store: Path, tmp_path: Path) -> None:
     table = write_table(tmp_path / "nobody.csv", [row | {"speaker": ""} for row in rows_of(small_corpus)])
-    outcome = undertone("crossval", table, "--out", tmp_path / "run", f"store={store}", *TINY)
+    outcome = undertone("crossval", table, "--out", tmp_path / "run", f"store={store}", *TINY, "num_folds=2")
     assert outcome.status == 0 and "SPEAKER-DEPENDENT" in outcome.out
     assert undertone("report", tmp_path / "run").status == 0
     assert "SPEAKER-DEPENDENT" in (tmp_path / "run" / "report.html").read_text()

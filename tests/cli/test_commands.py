@@ -113,6 +113,7 @@ def test_train_trains_the_fold_that_is_named(small_corpus: Path, store: Path, fi
     assert len(model_config(tmp_path)["trained_on"]["speakers"]) == 2  # one tests, one is dev
 
 
+@pytest.mark.slow
 def test_crossval_goes_on_from_a_train(small_corpus: Path, store: Path, finished: Path, tmp_path: Path) -> None:
     words = (small_corpus, "--out", tmp_path, "--store", store, *TINY)
     assert undertone("train", *words).status == 0

@@ -117,6 +117,7 @@ def test_upstream_gives_the_features(trained: Train) -> None:
     assert model_config(run)["upstream"]["name"] == "mfcc"
 
 
+@pytest.mark.slow
 def test_revision_chooses_the_commit_on_the_hub(trained: Train, tmp_path: Path, monkeypatch: Any) -> None:
     repository = tmp_path / "models--me--tiny"
     (repository / "refs").mkdir(parents=True)

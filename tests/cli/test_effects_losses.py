@@ -34,6 +34,7 @@ def first_loss(run: Path) -> float:
     return history(run)[0]["train_loss"]
 
 
+@pytest.mark.slow
 def test_class_weights_balanced_lets_every_class_count_alike(
     small_corpus: Path, trained: Train, tmp_path: Path
 ) -> None:
@@ -45,6 +46,7 @@ def test_class_weights_balanced_lets_every_class_count_alike(
     assert abs(first_loss(runs[0]) - first_loss(runs[1])) > 1e-3
 
 
+@pytest.mark.slow
 def test_label_smoothing_keeps_the_loss_above_its_entropy(trained: Train) -> None:
     words = ("tasks=emotion", "lr=0.01", "max_epochs=20", "head.hidden_size=32", "head.dropout=0", "eval_every=5")
     entropy = -(0.85 * math.log(0.85) + 3 * 0.05 * math.log(0.05))  # 0.2 of the target over four classes
@@ -58,6 +60,7 @@ def test_focal_gamma_takes_weight_from_what_is_right(trained: Train) -> None:
     assert ratio == pytest.approx(9 / 16, abs=0.1)
 
 
+@pytest.mark.slow
 def test_regression_loss_mse_is_the_squared_error(trained: Train) -> None:
     words = ("tasks=arousal", "lr=0.01", "max_epochs=8")
     errors, concordance = history(trained(*words, "regression_loss=mse")), history(trained(*words))
@@ -65,6 +68,7 @@ def test_regression_loss_mse_is_the_squared_error(trained: Train) -> None:
     assert 0 < concordance[0]["train_loss"] < 2 and abs(concordance[0]["train_loss"] - errors[0]["train_loss"]) > 1e-3
 
 
+@pytest.mark.slow
 def test_task_weighting_uncertainty_learns_the_weights(trained: Train) -> None:
     """It begins with the losses of classes as they are, and half of those of values."""
     words = ("tasks=arousal,emotion", "max_steps=1", "batch_size=64", "head.dropout=0")
@@ -104,6 +108,7 @@ def test_the_corpus_can_be_unlearned_where_a_table_names_several(
     assert set(Predictions.load(run / "predictions.parquet").speakers) == {"two/M"}
 
 
+@pytest.mark.slow
 def test_adversarial_weight_is_the_strength_of_the_reversal(trained: Train) -> None:
     words = ("tasks=emotion", "adversarial=speaker", LAST)
     assert distance(trained(*words, "adversarial_weight=0"), trained("tasks=emotion", LAST)) == 0

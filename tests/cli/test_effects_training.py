@@ -46,6 +46,7 @@ def test_sweep_takes_the_value_that_is_best_on_dev(trained: Train) -> None:
     assert distance(run, trained(*words, f"lr={best}")) == 0
 
 
+@pytest.mark.slow
 def test_sampling_balanced_lets_a_small_corpus_count_as_much(
     small_corpus: Path, trained: Train, store: Path, tmp_path: Path
 ) -> None:
@@ -68,6 +69,7 @@ def test_learning_rate_is_the_peak(trained: Train) -> None:
     assert distance(trained("lr=1e-12", LAST), trained(LAST)) > 1e-3
 
 
+@pytest.mark.slow
 def test_layer_sum_learning_rate_is_the_layer_sums_own(
     trained: Train, small_corpus: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
@@ -115,6 +117,7 @@ def test_accumulation_divides_a_batch_without_changing_its_gradient(trained: Tra
     assert fold(run)["batch_parts"] == 2 and distance(run, trained(LAST)) < 1e-4
 
 
+@pytest.mark.slow
 def test_memory_decides_whether_trainings_go_side_by_side(trained: Train) -> None:
     """Without memory for the means they go one by one, each with checkpoints on the way; the numbers are the same."""
     words = ("head=linear", "sweep.lr=1e-3,1e-4", LAST)
@@ -210,6 +213,7 @@ def test_augment_changes_what_a_training_hears(trained: Train) -> None:
     assert distance(trained("augment.gain=0", LAST), trained(LAST)) == 0
 
 
+@pytest.mark.slow
 def test_postprocess_is_chosen_on_dev_for_values_over_time(trained: Train, small_corpus: Path, tmp_path: Path) -> None:
     rows = rows_of(small_corpus)
     for number, row in enumerate(rows):

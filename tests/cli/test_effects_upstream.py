@@ -55,6 +55,7 @@ def test_top_layers_leaves_the_lower_blocks_as_they_are(learn: Learn) -> None:
     assert distance(learn(), learn("mode=finetune"), BLOCK.format(0)) > 0
 
 
+@pytest.mark.slow
 def test_upstream_learning_rate_is_the_upstreams_own(learn: Learn) -> None:
     slow, fast = (
         learn("mode=finetune", "upstream_learning_rate=1e-5"),
@@ -69,6 +70,7 @@ def test_lora_rank_is_the_size_of_the_adapters(learn: Learn) -> None:
     assert {value.shape[0] for name, value in load_file(file).items() if "lora_A" in name} == {3}
 
 
+@pytest.mark.slow
 def test_lora_alpha_scales_the_adapters(learn: Learn) -> None:
     """The adapters start at zero and AdamW's first steps are of one size, so that what is merged grows with alpha."""
     words = ("mode=lora", "upstream_learning_rate=0.001")
@@ -83,6 +85,7 @@ def test_lora_dropout_is_dropped_in_training(learn: Learn) -> None:
     assert distance(learn(*words, "lora_dropout=0.5"), learn(*words)) > 1e-5
 
 
+@pytest.mark.slow
 def test_gradient_checkpointing_computes_each_block_twice_and_gives_the_same(learn: Learn) -> None:
     def blocks_run(*words: str) -> tuple[Path, int]:
         count = 0

@@ -294,7 +294,7 @@ def test_defaults_do_not_collapse_what_they_reconstruct() -> None:
     assert effective_rank(after) < 0.5 * effective_rank(before)
 
 
-@pytest.mark.parametrize("head", ["linear", "dense", "dense_frames"])
+@pytest.mark.parametrize("head", ["linear", pytest.param("dense", marks=pytest.mark.slow), "dense_frames"])
 def test_clean_layers_keep_the_deviation_one(head: str) -> None:
     """Of every unit of every layer, after 200 steps of reconstruction alone of features of other scales, of rank 3."""
     generator = torch.Generator().manual_seed(0)

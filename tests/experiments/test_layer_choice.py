@@ -100,6 +100,7 @@ def test_a_head_on_frames_reads_that_layer_alone_and_its_model_takes_it(
         np.testing.assert_allclose(list(scores.values()), found.scores["emotion"][place], atol=1e-4)
 
 
+@pytest.mark.slow
 def test_a_head_on_frames_can_choose_too(small_corpus: Path, words: list[str], tmp_path: Path) -> None:
     config = make_config(
         {"corpus": str(small_corpus)}, [*words, "head=attention", "sweep.layers=sum,2", "max_epochs=1"]

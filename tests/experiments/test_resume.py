@@ -22,7 +22,7 @@ class KilledError(BaseException):
     ("verb", "where", "settings"),
     [
         (train, "run_fold.write_fold", ()),
-        (train, "run_fold.write_fold", ("refit_on_dev=true",)),
+        pytest.param(train, "run_fold.write_fold", ("refit_on_dev=true",), marks=pytest.mark.slow),
         (crossval, "crossval.pool", ()),
         (crossval, "crossval.write_results", ()),
     ],

@@ -76,6 +76,7 @@ def test_the_files_are_those_of_one_by_one(stacked: Path, small_corpus: Path, st
             np.testing.assert_allclose(scores[0][task], scores[1][task], atol=1e-5)
 
 
+@pytest.mark.slow
 def test_several_threads_give_the_same_bytes(small_corpus: Path, store: str, tmp_path: Path) -> None:
     import torch
 

@@ -1,15 +1,15 @@
-"""A loopback Hub, and its client in a process of its own: `huggingface_hub` reads HF_ENDPOINT when it is imported."""
+"""A loopback Hub, and its client in a process of its own."""
 
 from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from undertone.tests.publish.client import run as run_client
 from undertone.tests.publish.loopback import TOKEN, LoopbackHub
 
 Client = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -31,6 +31,6 @@ def client(hub: LoopbackHub, tmp_path: Path) -> Client:
         env |= {"HF_HUB_DISABLE_XET": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
         env |= {"OMP_NUM_THREADS": "1", "NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1"}
         env = {name: value for name, value in (env | changes).items() if value is not None}
-        return subprocess.run([sys.executable, "-c", code, *words], env=env, capture_output=True, text=True, timeout=60)
+        return run_client(code, words, env, tmp_path)
 
     return run

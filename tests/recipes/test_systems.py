@@ -82,7 +82,10 @@ NARROW = {
 }
 
 
-@pytest.mark.parametrize("name", ["crnn:small", "li2019:small", "huang2017:small", "transformer:small", *NARROW])
+OTHERS = ("crnn:small", "huang2017:small", "transformer:small", *NARROW)
+
+
+@pytest.mark.parametrize("name", ["li2019:small", *(pytest.param(name, marks=pytest.mark.slow) for name in OTHERS)])
 def test_trains_on_any_corpus_from_the_command_line(name: str, small_corpus: Path, store: Path, tmp_path: Path) -> None:
     out, narrow = tmp_path / "run", NARROW.get(name, TINY)
     outcome = undertone("train", small_corpus, "--system", name, "--out", out, "--store", store, *narrow)

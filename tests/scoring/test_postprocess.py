@@ -125,7 +125,11 @@ def traced(small_corpus: Path, tmp_path: Path) -> Path:
     return table
 
 
-@pytest.mark.parametrize("words", [("postprocess=centring,scaling,median,delay",), ()], ids=["on", "off"])
+@pytest.mark.parametrize(
+    "words",
+    [("postprocess=centring,scaling,median,delay",), pytest.param((), marks=pytest.mark.slow)],
+    ids=["on", "off"],
+)
 def test_trigeorgis_over_time(words: tuple[str, ...], traced: Path, tmp_path: Path) -> None:
     from undertone.recipes.systems import load_system
 

@@ -106,7 +106,7 @@ def config_of(table, tmp_path, *words):
 
 def test_a_whole_run_is_scored_over_all_times_at_once(traced, tmp_path, monkeypatch):
     out = tmp_path / "run"
-    results = crossval(config_of(traced, tmp_path), out, Display(quiet=True))
+    results = crossval(config_of(traced, tmp_path, "max_epochs=2"), out, Display(quiet=True))
     predictions = Predictions.load(out / "predictions.parquet")
     expected = ccc(predictions.targets["arousal"], predictions.scores["arousal"][:, 0])
     assert results["pooled"]["arousal"]["ccc"] == pytest.approx(expected)

@@ -11,7 +11,7 @@ from undertone.upstream import Upstream, WaveBatch, load_upstream
 from undertone.upstream.hf.random_weights import ARCHITECTURES
 
 RATE = 16_000
-SECONDS = (0.05, 3.0, 0.1, 20.0, 0.0249, 1.0, 0.01)
+SECONDS = (0.05, 3.0, 0.1, 8.0, 0.0249, 1.0, 0.01)
 NAMES = available("undertone.upstream.acoustic", Upstream) + [
     name for name in ARCHITECTURES if name.startswith("tiny-")
 ]

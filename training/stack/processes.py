@@ -35,12 +35,8 @@ def fit_all(trainers: Sequence[StackedTrainer], advance: Advance) -> Generator[O
     Processes, not threads: a stack is many short operations, and threads would spend more time waiting for Python's
     lock than working. The processes are forked, so they share the means, and they end with this process.
 
-    Args:
-        trainers: on one device; on a CPU their modules hold the best weights in the end.
-        advance: called with the updates of all of them.
-
-    Yields:
-        the outcome of each trainer, in order.
+    Yields the outcome of each trainer, in order; on a CPU their modules hold the best weights in the end. `advance` is
+    called with the updates of all of them.
     """
     total = sum(group.last * len(group.configs) for one in trainers for group in one.groups)
     workers = min(torch.get_num_threads(), len(trainers))

@@ -66,7 +66,9 @@ def reference(folder: Path, wave: torch.Tensor) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("architecture", TINY)
-@pytest.mark.parametrize("num_samples", [800, 4321, 20_160, 20_161])
+@pytest.mark.parametrize(
+    "num_samples", [800, 20_161, *(pytest.param(number, marks=pytest.mark.slow) for number in (4321, 20_160))]
+)
 def test_same_as_transformers(architecture: str, num_samples: int, tiny) -> None:
     folder = tiny(architecture)
     upstream = load_upstream(str(folder))
