@@ -69,7 +69,7 @@ def test_the_loss_is_the_mean_squared_difference_and_rises() -> None:
     ours, average = Downstream.forward(model, states(2)).logits, model.eval()(states(2)).logits
     classes = ((ours["emotion"].softmax(1) - average["emotion"].softmax(1)) ** 2).mean(1)
     values = ((ours["arousal"] - average["arousal"]) ** 2)[:, 0]
-    expected = 2.0 * math.exp(-5 * 0.25) * float((classes + values).sum()) / 2
+    expected = 2.0 * math.exp(-5 * 0.25) * (classes + values).sum().item() / 2
     assert float(total) == pytest.approx(expected, rel=1e-4) and float(count) == 2 and expected > 0
     ramps = []
     for progress in (0.0, 0.1, 0.2, 1.0):
