@@ -17,10 +17,11 @@ from accelerate import Accelerator
 
 from undertone.corpora.folds import inner_folds
 from undertone.downstream.fitted_head import Reduced, check_C
-from undertone.downstream.head import head_class
+from undertone.downstream.head import head_class, task_output
 from undertone.downstream.network import Downstream
 from undertone.downstream.pooling import masked_mean
 from undertone.experiments.run import Training
+from undertone.scoring.calibration import calibration
 from undertone.training.augmenter import CopySource
 from undertone.training.config import RunConfig
 from undertone.training.prediction_loop import metric_of, nothing_selects, quick_metrics, selecting_metrics
@@ -72,7 +73,8 @@ def choose(training: Training, module: Downstream, accelerator: Accelerator, fol
 
     One decomposition of an inner fold's training utterances serves every task and C. The test part is not used. An
     augmented copy of an utterance counts as much as the utterance, stays in its part, and is not scored. The outcome
-    has one step. A ValueError says that a task has several C and no score on dev, or that no task that selects has one.
+    has one step, and the calibration of the scores that heads with the chosen C gave to what they were not fitted on. A
+    ValueError says that a task has several C and no score on dev, or that no task that selects has one.
     """
     config, tasks, utterances = training.config, training.run.tasks, [*training.train, *training.dev]
     parts, chosen_by = _parts(training)
@@ -83,6 +85,7 @@ def choose(training: Training, module: Downstream, accelerator: Accelerator, fol
     wanted = selecting_metrics(tasks, config.select_by)
     grids = {task.name: list(config.sweep.get("head.C", ())) or [head.C[task.name]] for task in tasks}
     scores: dict[str, list[list[dict[str, float]]]] = {task.name: [] for task in tasks}  # part, C, metric
+    logits: dict[str, list[list[np.ndarray]]] = {task.name: [] for task in tasks}  # part, C, (M, K)
     for number, (fitted, scored) in enumerate(parts, 1):
         data = Reduced(features[:, fitted].reshape(-1, features.shape[-1]))  # with all copies
         held_out = data.standardise(features[0, scored])  # (M, D)
@@ -90,10 +93,10 @@ def choose(training: Training, module: Downstream, accelerator: Accelerator, fol
             truth, balanced = targets(task, utterances), config.class_weights == "balanced"
             known = np.tile(truth[fitted], len(features))
             planes = head.planes(data, task, known, grids[task.name], balanced)
-            found = [quick_metrics(task, truth[scored], held_out @ weights.T + bias) for weights, bias in planes]
-            scores[task.name].append(found)
+            logits[task.name].append([held_out @ weights.T + bias for weights, bias in planes])
+            scores[task.name].append([quick_metrics(task, truth[scored], found) for found in logits[task.name][-1]])
         follow(last - len(parts) + number, last, None)
-    chosen, record, best = {}, {}, []
+    chosen, record, best, calibrations = {}, {}, [], {}
     for task in tasks:
         metric, by_part = wanted.get(task.name) or metric_of(task, config.select_by), scores[task.name]
         values = [_mean(part[place].get(metric) for part in by_part) for place in range(len(grids[task.name]))]
@@ -102,6 +105,10 @@ def choose(training: Training, module: Downstream, accelerator: Accelerator, fol
             raise nothing_selects({task.name: metric})
         place = max(defined, key=lambda one: values[one], default=0)  # type: ignore[arg-type, return-value]
         chosen[task.name] = grids[task.name][place]
+        if parts:
+            truth = np.concatenate([targets(task, utterances)[scored] for _, scored in parts])
+            found = torch.from_numpy(np.concatenate([part[place] for part in logits[task.name]]))  # (N, K)
+            calibrations[task.name] = calibration(task, truth, task_output(task, found).numpy())
         if names := sorted({name for part in by_part for name in part[place]}):
             record[task.name] = {name: _mean(part[place].get(name) for part in by_part) for name in names}
         if task.name in wanted and defined:
@@ -112,7 +119,8 @@ def choose(training: Training, module: Downstream, accelerator: Accelerator, fol
     history: dict[str, Any] = {"step": 1, "epoch": 1, "lr": None, "train_loss": None, "dev": record}
     follow(last, last, score)
     swept = {"head.C": chosen} if "head.C" in config.sweep else {}
-    return Trained(1, score, [history], chosen=swept, chosen_by=chosen_by)
+    known = {name: own for name, own in calibrations.items() if own}
+    return Trained(1, score, [history], chosen=swept, chosen_by=chosen_by, calibration=known)
 
 
 def fit_head(

@@ -17,7 +17,6 @@ from undertone.corpora.corpus import Corpus
 from undertone.corpora.folds import Fold
 from undertone.corpora.manifest import Manifest, Utterance
 from undertone.downstream.config import UndertoneConfig
-from undertone.downstream.dropout import repeated
 from undertone.downstream.ladder import LadderDownstream
 from undertone.downstream.mean_teacher import MeanTeacherDownstream
 from undertone.downstream.model import UndertoneModel
@@ -32,6 +31,7 @@ from undertone.training.sources import RecomputeSource, Source, StoreSource
 from undertone.training.unlabelled import UnlabelledStream
 from undertone.upstream import Upstream
 from undertone.upstream.base import read_clip
+from undertone.upstream.dropout import repeated
 from undertone.upstream.hf.adapt import add_lora, finetune, merge_lora
 from undertone.upstream.streams import Streams, stream_shapes
 

@@ -220,6 +220,9 @@ def _leakage(training: Training, module: Module, accelerator: Accelerator) -> di
 # ---- The files of a training.
 
 
+_KEPT = ("micro_batches", "chosen", "chosen_by", "calibration")  # of a trial's outcome
+
+
 def write_tried(folder: Path, module: Module | None, trained: Trained, seconds: float) -> None:
     """Keep a trial until one is chosen: its weights, unless it is fitted again anyway, and then its outcome."""
     if module is not None:
@@ -227,7 +230,7 @@ def write_tried(folder: Path, module: Module | None, trained: Trained, seconds: 
             save_file(_state(module), draft)
     write_json(folder / "history.json", trained.history)
     outcome = {"dev_score": trained.best_score, "best_step": trained.best_step, "seconds": round(seconds, 2)}
-    more = {"micro_batches": trained.micro_batches, "chosen": trained.chosen, "chosen_by": trained.chosen_by}
+    more = {name: getattr(trained, name) for name in _KEPT}
     write_json(folder / TRIED, outcome | more)
     for name in ("checkpoints", "best", "layers"):
         remove_folder(folder / name)
@@ -239,7 +242,7 @@ def read_tried(folder: Path, module: Module | None) -> tuple[Trained, float]:
     if module is not None:
         module.load_state_dict(load_file(folder / WEIGHTS), strict=False)
     score, history = outcome["dev_score"], read_json(folder / "history.json")
-    rest = {name: outcome[name] for name in ("micro_batches", "chosen", "chosen_by")}
+    rest = {name: outcome[name] for name in _KEPT if name in outcome}  # an earlier version kept fewer
     return Trained(outcome["best_step"], score, history, **rest), outcome["seconds"]
 
 
@@ -274,7 +277,7 @@ def write_fold(
     predictions = replace(predictions, speakers=[run.manifest.speaker_names[name] for name in predictions.ids])
     if config.postprocess:
         predictions, found["postprocess"] = postprocess(config.postprocess, on_dev, predictions)
-    found["calibration"] = calibrate(on_dev) if calibrates else {}
+    found["calibration"] = calibrate(on_dev) if calibrates else trained.calibration
     finish_tracker(accelerator)
     if accelerator.is_main_process:
         training.save(module, learned, folder / "model")

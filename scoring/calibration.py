@@ -82,16 +82,24 @@ def unsure_threshold(target: np.ndarray, probabilities: np.ndarray) -> float:
 
 def calibrate(dev: Predictions) -> dict[str, dict[str, Any]]:
     """The `Calibrations` of each classification with at least 10 labelled dev utterances; none for the others."""
-    found = {}
-    for task in dev.tasks:
-        rows = dev.known(task)
-        if task.kind != "classification" or rows.sum() < FEWEST:
-            continue
-        target, scores = dev.targets[task.name][rows], dev.scores[task.name][rows]
-        temperature = fit_temperature(target, scores)
-        threshold = unsure_threshold(target, scaled(scores, temperature))
-        found[task.name] = {"temperature": temperature, "unsure_below": threshold, "num_dev": len(target)}
-    return found
+    found = {task.name: calibration(task, dev.targets[task.name], dev.scores[task.name]) for task in dev.tasks}
+    return {name: own for name, own in found.items() if own}
+
+
+def calibration(task: Task, target: np.ndarray, probabilities: np.ndarray) -> dict[str, Any]:
+    """That of one task; empty where it has none, see `calibrate`.
+
+    Args:
+        task: of any kind.
+        target: (N,) class indices, -1 = missing; or values.
+        probabilities: (N, C), uncalibrated, of utterances that the model was not trained on.
+    """
+    if task.kind != "classification" or (known := target >= 0).sum() < FEWEST:
+        return {}
+    target, probabilities = target[known], probabilities[known]
+    temperature = fit_temperature(target, probabilities)
+    threshold = unsure_threshold(target, scaled(probabilities, temperature))
+    return {"temperature": temperature, "unsure_below": threshold, "num_dev": len(target)}
 
 
 def combined(folds: Sequence[Calibrations]) -> dict[str, dict[str, Any]]:

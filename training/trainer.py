@@ -20,7 +20,6 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from undertone.common.interrupt import Interrupt, interruptible
-from undertone.downstream.dropout import UtteranceDropout
 from undertone.downstream.head import HeadOutput
 from undertone.downstream.ladder import statistics_kept
 from undertone.downstream.network import Downstream, LiveModel, load_trained_state
@@ -33,6 +32,7 @@ from undertone.training.prediction_loop import predict_and_embed, selection_scor
 from undertone.training.seeding import chunks, epoch_batches, seed_everything, utterance_keys
 from undertone.training.sources import Source
 from undertone.training.unlabelled import UnlabelledStream
+from undertone.upstream.dropout import UtteranceDropout
 from undertone.upstream.execution import too_little
 from undertone.upstream.precision import check_precision, exact_convolutions
 
@@ -119,6 +119,7 @@ class Trained:
     # {setting: {task: value}} where each task has its own choice
     chosen: dict[str, dict[str, Any]] = field(default_factory=dict)
     chosen_by: str = DEV_PART  # what the dev score was measured on
+    calibration: dict[str, dict[str, Any]] = field(default_factory=dict)  # of a fitted head, from what it was scored on
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy.special import log_softmax
 from sklearn.linear_model import Ridge
 from sklearn.metrics import recall_score
 from sklearn.preprocessing import StandardScaler
@@ -64,14 +65,23 @@ def test_dev_inner_scores_every_training_speaker_once_by_the_others(
     small_corpus: Path, store: Path, tmp_path: Path, features
 ) -> None:
     """The mean UAR of scikit-learn's machines, each fitted on two of the three training speakers."""
-    out, scores = run(small_corpus, store, tmp_path / "run", "head.C=0.001", "tasks=emotion"), []
+    out, scores, margins = run(small_corpus, store, tmp_path / "run", "head.C=0.001", "tasks=emotion"), [], []
     for held in SPEAKERS[1:]:
         rows, labels = (np.concatenate([features[one][part] for one in SPEAKERS[1:] if one != held]) for part in (0, 1))
         scaler = StandardScaler().fit(rows.astype(float))
         model = LinearSVC(C=0.001, random_state=0, tol=1e-8, max_iter=1_000_000).fit(scaler.transform(rows), labels)
         found = model.predict(scaler.transform(features[held][0].astype(float)))
         scores.append(recall_score(features[held][1], found, average="macro"))
+        margins.append(model.decision_function(scaler.transform(features[held][0].astype(float))))
     assert fold(out)["dev_score"] == pytest.approx(np.mean(scores))
+    values = np.concatenate(margins)
+    truth = np.searchsorted(model.classes_, np.concatenate([features[one][1] for one in SPEAKERS[1:]]))
+    wanted = (np.eye(4)[truth] * len(truth) + 1) / (len(truth) + 4)  # Platt's targets
+    temperatures = np.geomspace(0.05, 20, 2000)
+    losses = [-(wanted * log_softmax(values / one, axis=1)).sum() for one in temperatures]
+    own = fold(out)["calibration"]["emotion"]
+    assert own["temperature"] == pytest.approx(temperatures[np.argmin(losses)], rel=0.01)
+    assert own["num_dev"] == len(truth) and config_of_model(out)["calibration"]["emotion"] == own
 
 
 def predicted(out: Path) -> dict[str, str]:

@@ -90,3 +90,17 @@ TYPES: dict[str, EncoderType] = {
     "qwen3_omni_moe_audio_encoder": EncoderType(inputs=_own_features, alone=True, drops_padding=True),
     "qwen3_asr_encoder": EncoderType(alone=True, drops_padding=True),
 }
+
+# Types whose own mask keeps padding out of every layer, to 1e-5, so that clips of several lengths share a forward.
+MASKED = {
+    "fun_asr_nano_encoder",
+    "gemma4_audio",
+    "granite_speech5_encoder",
+    "lasr_encoder",
+    "nemotron3_5_transcribe_asr_audio",
+    "nemotron3_diarization_audio",
+    "nemotron_asr_streaming_encoder",
+    "parakeet_encoder",
+    "seamless_m4t",
+    "seamless_m4t_v2",
+}
