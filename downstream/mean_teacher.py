@@ -14,10 +14,10 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from undertone.downstream.dropout import batch_number
 from undertone.downstream.head import HeadOutput
 from undertone.downstream.network import Downstream
 from undertone.downstream.task import Task
+from undertone.upstream.dropout import batch_number
 from undertone.upstream.types import HiddenStates, StreamBatch
 
 DECAY = 0.99  # of the average; the paper's while the weights still change fast
