@@ -67,10 +67,10 @@ class MeanTeacherDownstream(Downstream):
         return math.exp(-5 * (1 - min(1.0, float(self.progress) / RAMP)) ** 2)
 
     def after_update(self, progress: float) -> None:
-        """Move the average towards the weights: a simple mean at first, then by `DECAY`."""
+        """Move the average towards the weights; at first faster than by `DECAY`, so that the initial ones fade."""
         self.progress.fill_(progress)
+        decay = min(DECAY, (1 + float(self.steps)) / (10 + float(self.steps)))
         self.steps.add_(1)
-        decay = min(DECAY, 1 - 1 / (float(self.steps) + 1))
         for name, value in self.named_parameters():
             self.get_buffer(_buffer(name)).lerp_(value.detach(), 1 - decay)
 
