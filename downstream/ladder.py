@@ -243,7 +243,7 @@ class LadderDownstream(Downstream):
     def __init__(self, *shape: Any, ladder: LadderOptions, **settings: Any) -> None:
         super().__init__(*shape, **settings)
         if len(self.head.input_sizes) > 1:
-            raise ValueError("ladder=true reconstructs the frames of one stream. Use fusion=concat, or ladder=false.")
+            raise ValueError("ladder=true reconstructs the frames of one stream. Join several with fusion=concat.")
         (size,) = self.head.input_sizes.values()
         self.ladder = Ladder(self.head, size, self.embedding_size(), ladder)
 

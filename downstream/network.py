@@ -81,6 +81,9 @@ class Downstream(nn.Module):
         scaled = {task: output.logits[task] / temperature for task, temperature in self.temperatures.items()}
         return replace(output, logits=output.logits | scaled) if scaled else output
 
+    def after_update(self, progress: float) -> None:
+        """What follows an update at this fraction of the training: nothing here."""
+
     @torch.no_grad()
     def embedding_size(self) -> int:
         """E of the head's embedding: asked of it, with one frame of silence."""

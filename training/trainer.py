@@ -141,7 +141,7 @@ class Trainer:
         folder: where checkpoints and the best weights go.
         follow: called after every update.
         augmenter: makes the training batches in place of the source; None: nothing is augmented.
-        unlabelled: further input of a module with a ladder; None: nothing.
+        unlabelled: further input of a module with a ladder or a mean teacher; None: nothing.
     """
 
     def __init__(
@@ -307,6 +307,7 @@ class Trainer:
         if math.isfinite(value) and (math.isfinite(norm) or scaled):
             self.optimizer.step()
             self.objective.clamp()
+            self.module.downstream.after_update((step + 1) / total)
             return value
         ids, is_main = [item.id for item in batch], self.accelerator.is_main_process
         sentence = note_not_finite(self.folder, step, value, norm, ids, write=is_main)

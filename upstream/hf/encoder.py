@@ -143,7 +143,7 @@ class EncoderUpstream(HFUpstream):
         inputs = {self._takes[0]: given[main]}
         inputs |= {key: value for key, value in given.items() if key in self._takes and key not in masks}
         target = next((key for key in self._takes if "mask" in key and not key.startswith("output")), None)
-        # Whisper and its kin have heard the silence behind each clip; what they call attention_mask is another thing
+        # Whisper and its kin have seen the silence behind each clip; what they call attention_mask is another thing
         if mask is not None and target is not None and not (of_whisper and target == "attention_mask"):
             inputs[target] = mask
         weight = next(self.model.parameters())
