@@ -119,7 +119,7 @@ def speech_probability(wave: Tensor, rate: int) -> float:
 
 
 def _reached(wave: Tensor, seconds: float) -> float:
-    """The probability that `seconds` of the wave reach, (N,) samples heard at 16 kHz."""
+    """The probability that `seconds` of the wave reach, (N,) samples taken as if at 16 kHz."""
     probabilities = detector()(wave)  # (T,)
     frames = min(len(probabilities), round(seconds * RATE / _FRAME))
     return float(probabilities.topk(frames).values[-1])

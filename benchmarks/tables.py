@@ -144,14 +144,15 @@ def systems_timing() -> str:
     return "".join(lines)
 
 
-def ladder_table() -> str:
-    """Both arms of the ladder's curve on EmoDB at each fraction of the labels."""
-    curve = json.loads((ROOT / "docs" / "results" / "ladder-emodb.json").read_text())
-    header = ["labels", "without: UAR", "95 % interval", "ladder: UAR", "95 % interval"]
+def unlabelled_table() -> str:
+    """The arms of the curve on EmoDB at each fraction of the labels."""
+    curve = json.loads((ROOT / "docs" / "results" / "unlabelled-emodb.json").read_text())
+    arms = [key for key in curve["rows"][0] if key not in ("share", "labels")]
+    header = ["labels", *(cell for arm in arms for cell in (f"{arm.replace('_', '-')}: UAR", "95 % interval"))]
     lines = [header, ["---"] * len(header)]
     for row in curve["rows"]:
         cells = [f"{row['share']:.0%}"]
-        for arm in ("without", "ladder"):
+        for arm in arms:
             cells += [f"**{100 * row[arm]['uar']:.1f}**", interval(row[arm]["ci95"])]
         lines.append(cells)
     return "".join("| " + " | ".join(cells) + " |\n" for cells in lines)
@@ -284,7 +285,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "systems": systems_table,
     "best": best_table,
     "systems_timing": systems_timing,
-    "ladder": ladder_table,
+    "unlabelled": unlabelled_table,
     "coverage": coverage_table,
     "crosscorpus-functionals": partial(matrix_table, "functionals"),
     "crosscorpus-contours": partial(matrix_table, "contours"),

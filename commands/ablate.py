@@ -51,11 +51,7 @@ VALUES = ("ccc",)
 
 
 def ablation_rows(system: str) -> tuple[Row, ...]:
-    """The rows of a system's ablation.
-
-    Raises:
-        ValueError: an unknown system, or one without an ablation.
-    """
+    """The rows of a system's ablation; a ValueError names the systems that have one."""
     from undertone.recipes.systems import available_systems, system_module
 
     rows: tuple[Row, ...] = getattr(system_module(system), "ABLATION", ())

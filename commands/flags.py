@@ -19,7 +19,7 @@ FLAGS: dict[str, tuple[Any, str, str]] = {
     "upstream": (
         list[str],
         "upstream",
-        "Hub id, folder, or a name of undertone list upstreams; several: --upstream ssl=ID --upstream mfcc",
+        "Hub id, folder, or a name (`undertone list upstreams`); several: --upstream ssl=ID --upstream mfcc",
     ),
     "head": (str, "head", "a name of undertone list heads, or ./my_head.py"),
     "mode": (str, "mode", "which weights of the upstream train: frozen, finetune, lora"),

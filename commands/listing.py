@@ -44,11 +44,7 @@ def list_names(
 
 
 def listing(kind: str) -> TableOf:
-    """Everything of a kind, one line each.
-
-    Raises:
-        ValueError: an unknown kind.
-    """
+    """Everything of a kind, one line each; a ValueError names the kinds."""
     listings = {"corpora": _corpora, "upstreams": _upstreams, "heads": _heads, "systems": _systems}
     if kind not in listings:
         raise ValueError(f"Cannot list {kind!r}.{nearest(kind, [*listings, 'settings'])}")
@@ -110,11 +106,7 @@ def _systems() -> TableOf:
 
 
 def describe(kind: str, name: str) -> TableOf:
-    """What one of them is, and its options with type, default and description, read from its docstring.
-
-    Raises:
-        ValueError: an unknown kind or name.
-    """
+    """What one of them is, and its options with type, default and description, read from its docstring."""
     if kind == "systems":
         return _describe_system(name)
     listing(kind)  # refuses an unknown kind

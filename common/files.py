@@ -119,11 +119,7 @@ def atomic_path(target: Path) -> Iterator[Path]:
 
 @contextmanager
 def new_folder(target: Path) -> Iterator[Path]:
-    """As `atomic_path`, but creates a folder, and refuses to replace one that is not empty.
-
-    Raises:
-        ValueError: `target` is a file, or a folder that is not empty.
-    """
+    """As `atomic_path`, but creates a folder; a ValueError refuses to replace a file, or one that is not empty."""
     if target.is_file() or (target.is_dir() and any(target.iterdir())):
         raise ValueError(f"{target} exists already and is not empty. Give a new folder, or remove it first.")
     with atomic_path(target) as draft:

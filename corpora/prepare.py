@@ -163,10 +163,7 @@ def hash_audio(samples: np.ndarray, sample_rate: int) -> str:
 def check_unchanged(manifest: Manifest) -> None:
     """Refuse files whose audio has changed since the manifest was made; a missing file may no longer be needed.
 
-    A file whose size and modification time are those of the manifest is not read again.
-
-    Raises:
-        ValueError: names some of the files.
+    A file whose size and modification time are those of the manifest is not read again. The ValueError names some.
     """
     changed = []
     columns = ("path", "start", "end", "size", "mtime_ns", "audio_hash")

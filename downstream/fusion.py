@@ -121,7 +121,8 @@ def align(streams: Mapping[str, Frames], shapes: Mapping[str, StreamShape]) -> t
 def _at(frames: Frames, own: StreamShape, other: StreamShape, size: int) -> Tensor:
     """(B, T, D) -> (B, size, D): the mean over the time of each frame of the other stream, weighted by the overlap.
 
-    The first and the last real frame go on for ever. Of streams that are equally fast the nearest frame is taken.
+    The first and the last real frame stand for all that is before and after. Of streams that are equally fast the
+    nearest frame is taken.
     """
     if own.hop == math.inf:
         return frames.features[:, :1].expand(-1, size, -1)

@@ -16,11 +16,11 @@ import torch
 from torch import Tensor, nn
 
 from undertone.downstream.dense_layers import DenseLayer
-from undertone.downstream.dropout import batch_number, random_normal
 from undertone.downstream.head import Head, HeadOutput, TaskOutputs
 from undertone.downstream.ladder_options import LadderOptions
 from undertone.downstream.network import Downstream
 from undertone.downstream.norms import InputNorm, MaskedBatchNorm, input_deviation, masked_moments
+from undertone.upstream.dropout import batch_number, random_normal
 from undertone.upstream.types import ALONE, Frames, HiddenStates, StreamBatch
 
 # ---- Denoising functions of a ladder: z~ and the signal from above u -> an estimate of the clean z, unit by unit.
@@ -243,7 +243,7 @@ class LadderDownstream(Downstream):
     def __init__(self, *shape: Any, ladder: LadderOptions, **settings: Any) -> None:
         super().__init__(*shape, **settings)
         if len(self.head.input_sizes) > 1:
-            raise ValueError("ladder=true reconstructs the frames of one stream. Use fusion=concat, or ladder=false.")
+            raise ValueError("ladder=true reconstructs the frames of one stream. Join several with fusion=concat.")
         (size,) = self.head.input_sizes.values()
         self.ladder = Ladder(self.head, size, self.embedding_size(), ladder)
 

@@ -9,12 +9,12 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from undertone.downstream.dropout import batch_number
 from undertone.downstream.fusion import EARLY, LATE, Fusion, LateFusion, check_fusion
 from undertone.downstream.head import Head, HeadOutput, build_head, head_class
 from undertone.downstream.layer_sum import LayerSum
 from undertone.downstream.task import Task
 from undertone.upstream.base import Upstream
+from undertone.upstream.dropout import batch_number
 from undertone.upstream.hf.replay import replay_top
 from undertone.upstream.hf.upstream import FamilyUpstream
 from undertone.upstream.types import ALONE, Frames, HiddenStates, StreamBatch, StreamShape
@@ -80,6 +80,9 @@ class Downstream(nn.Module):
         output: HeadOutput = self.head(self.frames(hidden))
         scaled = {task: output.logits[task] / temperature for task, temperature in self.temperatures.items()}
         return replace(output, logits=output.logits | scaled) if scaled else output
+
+    def after_update(self, progress: float) -> None:
+        """What follows an update at this fraction of the training: nothing here."""
 
     @torch.no_grad()
     def embedding_size(self) -> int:

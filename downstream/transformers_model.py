@@ -25,6 +25,7 @@ from undertone.common.discovery import nearest
 from undertone.downstream.config import UndertoneConfig
 from undertone.downstream.head import HeadOutput
 from undertone.downstream.task import Task
+from undertone.upstream.hf.extractor import longest_seconds
 from undertone.upstream.hf.limits import as_sentence, check_sample_rate, check_settings
 from undertone.upstream.hf.pretrained import MASK_EMBEDDING, quiet_transformers, read_weights
 from undertone.upstream.types import WaveBatch
@@ -102,7 +103,7 @@ class TransformersModel(nn.Module):
         self.model, self.extractor, self.name, self.card = model.eval(), extractor, name, card
         self.config = UndertoneConfig()  # nothing is known of its training: no calibration, no limit to speech
         self.sample_rate = check_sample_rate(name, extractor.sampling_rate)
-        self.max_seconds = _max_seconds(extractor)
+        self.max_seconds = longest_seconds(extractor)
         self.tasks, self._columns = _tasks(name, model.config)
 
     @classmethod
@@ -233,15 +234,6 @@ def _check_weights(name: str, raw: Mapping[str, Any], info: Mapping[str, Any]) -
         )
         + f"Missing: {', '.join(missing[:5])}."
     )
-
-
-def _max_seconds(extractor: Any) -> float:
-    """Whisper's 30 s, AST's 10.24 s: both extractors cut what is longer."""
-    if hasattr(extractor, "n_samples"):
-        return float(extractor.n_samples / extractor.sampling_rate)
-    if hasattr(extractor, "num_mel_bins") and hasattr(extractor, "max_length"):
-        return float(extractor.max_length * 0.01 + 0.015)  # frames of 25 ms, every 10 ms
-    return math.inf
 
 
 def _tasks(name: str, config: Any) -> tuple[tuple[Task, ...], dict[str, list[int]]]:

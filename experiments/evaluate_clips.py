@@ -71,11 +71,7 @@ def in_words_of(model: TransformersModel, label_map: Mapping[str, str]) -> tuple
 
 
 def short_enough(model: TransformersModel, utterances: Sequence[Utterance]) -> tuple[list[Utterance], list[str]]:
-    """The utterances that the model takes, and a sentence on how many are longer.
-
-    Raises:
-        ValueError: all are.
-    """
+    """The utterances that the model takes, and a sentence on how many are longer; a ValueError where all are."""
     kept = [item for item in utterances if item.duration <= model.max_seconds]
     if not kept:
         raise ValueError(f"{model.name!r} takes at most {model.max_seconds:g} s, and every utterance is longer.")

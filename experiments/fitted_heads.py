@@ -39,6 +39,7 @@ WITHOUT_EFFECT: dict[str, Any] = {
     "label_smoothing": 0.0,
     "focal_gamma": 0.0,
     "ladder": False,
+    "mean_teacher": 0.0,
 }
 """Settings that change a training by gradients, and the value at which they do not."""
 

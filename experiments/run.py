@@ -17,8 +17,8 @@ from undertone.corpora.corpus import Corpus
 from undertone.corpora.folds import Fold
 from undertone.corpora.manifest import Manifest, Utterance
 from undertone.downstream.config import UndertoneConfig
-from undertone.downstream.dropout import repeated
 from undertone.downstream.ladder import LadderDownstream
+from undertone.downstream.mean_teacher import MeanTeacherDownstream
 from undertone.downstream.model import UndertoneModel
 from undertone.downstream.network import Downstream, LiveModel, TopLayersModel, needed_states
 from undertone.downstream.task import Task
@@ -31,6 +31,7 @@ from undertone.training.sources import RecomputeSource, Source, StoreSource
 from undertone.training.unlabelled import UnlabelledStream
 from undertone.upstream import Upstream
 from undertone.upstream.base import read_clip
+from undertone.upstream.dropout import repeated
 from undertone.upstream.hf.adapt import add_lora, finetune, merge_lora
 from undertone.upstream.streams import Streams, stream_shapes
 
@@ -165,8 +166,8 @@ class Training:
         return Augmenter(config.augment, config.seed, upstream.sample_rate, self.source, frozen.compute)
 
     def unlabelled_stream(self) -> UnlabelledStream | None:
-        """The unlabelled speech of a ladder's training."""
-        if not self.run.unlabelled:
+        """The unlabelled speech that a ladder or a mean teacher is given at every update."""
+        if not self.run.unlabelled or self.config.pseudo_labels is not None:
             return None
         return UnlabelledStream(self.run.unlabelled, self.config.batch_size, self.config.seed)
 
@@ -235,6 +236,8 @@ def new_downstream(config: RunConfig, upstream: Upstream, tasks: tuple[Task, ...
     settings = stream_shapes(upstream), tasks, config.head, config.head_options, config.layer_norm, config.fusion
     if config.ladder:
         downstream: Downstream = LadderDownstream(*settings, ladder=config.ladder_options)
+    elif config.mean_teacher:
+        downstream = MeanTeacherDownstream(*settings, weight=config.mean_teacher)
     else:
         downstream = Downstream(*settings)
     for stream, own in config.of_streams().items():

@@ -18,12 +18,14 @@ from undertone.corpora.folds import Fold
 from undertone.corpora.manifest import Utterance
 from undertone.downstream.head import head_class
 from undertone.downstream.ladder import LadderDownstream
+from undertone.downstream.mean_teacher import MeanTeacherDownstream
 from undertone.downstream.network import Downstream, LiveModel, trained_state
 from undertone.experiments.attention import attention_clips, save_attention
 from undertone.experiments.cost import trained_parameters
 from undertone.experiments.embeddings import save_embeddings
 from undertone.experiments.fitted_heads import choose, chooses_inside, fit_head
 from undertone.experiments.probe import leakage
+from undertone.experiments.pseudo_labels import pseudo_labelled
 from undertone.experiments.run import Run, Training
 from undertone.experiments.run_folder import TRAINING
 from undertone.experiments.sweep import TRIED, WEIGHTS, chosen_trials, combine
@@ -138,6 +140,25 @@ def fit(
     Without dev the last weights are kept, else those that it selects. `total` counts the updates of the whole schedule
     (None: those of a training on the utterances), `stop_at` those that are made.
     """
+    module, trained = _fit_once(training, accelerator, folder, utterances, dev, total, stop_at)
+    if training.config.pseudo_labels is None:
+        return module, trained
+    found = pseudo_labelled(training, module, accelerator, dev)
+    training.run.display.say(f"{training.title}: {found.sentence}")
+    again = replace(training, title=f"{training.title}, with pseudo-labels")
+    return _fit_once(again, accelerator, folder / "again", [*utterances, *found.utterances], dev, total, stop_at)
+
+
+def _fit_once(
+    training: Training,
+    accelerator: Accelerator,
+    folder: Path,
+    utterances: Sequence[Utterance],
+    dev: Sequence[Utterance],
+    total: int | None,
+    stop_at: int | None,
+) -> tuple[Module, Trained]:
+    """One training of `fit`."""
     run, config, module = training.run, training.config, training.new_module()
     total = total or total_steps(config, len(utterances))
     with run.display.bar(training.title) as advance:
@@ -152,6 +173,8 @@ def fit(
             config, run.tasks, training.source, module, folder, accelerator, follow, augmenter, unlabelled
         )
         trained = trainer.fit(utterances, dev, total, stop_at)
+        if isinstance(trainer.module.downstream, MeanTeacherDownstream):
+            trainer.module.downstream.take_average()
         return trainer.module, trained
 
 

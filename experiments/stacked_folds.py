@@ -56,7 +56,7 @@ def can_stack(run: Run, config: RunConfig, accelerator: Accelerator) -> bool:
         return False
     if config.mixed_precision != "no" or config.adversarial or config.not_finite == "skip":
         return False
-    if config.refit_on_dev or config.ladder or config.augment.is_on:
+    if config.refit_on_dev or config.unlabelled is not None or config.ladder or config.augment.is_on:
         return False
     linear = all(one.task_weighting == "fixed" and head_class(one.head) is LinearHead for one in configs)
     return linear and source.can_hold(list(run.manifest))

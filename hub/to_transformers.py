@@ -143,7 +143,7 @@ def _native_head(model: UndertoneModel) -> LinearHead:
 def _native_upstream(model: UndertoneModel) -> FamilyUpstream:
     upstream = model.upstream
     if not isinstance(upstream, FamilyUpstream):
-        raise ValueError(f"Upstream {upstream.name!r} is no class of transformers. {_OTHERWISE}")
+        raise ValueError(f"Upstream {upstream.name!r} is no class of transformers that classifies. {_OTHERWISE}")
     if upstream.model.config.model_type == "whisper":
         raise ValueError(
             "transformers' WhisperForAudioClassification averages over all frames of its 30 s, the padding included, "

@@ -128,7 +128,7 @@ def explain(
 def why_not(hidden: HiddenStates | StreamBatch, upstream: str) -> str:
     """Why no frame can be attributed anything, in a sentence; "" where it can."""
     if isinstance(hidden, StreamBatch):
-        return f"The model hears {upstream}, whose frames are not at the same moments. Explain a model of one upstream."
+        return f"The model has {upstream}, whose frames are not at the same moments. Explain a model of one upstream."
     if hidden.states.shape[2] > 1:
         return ""
     return (

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers.models.wav2vec2.modeling_wav2vec2 import Wav2Vec2GumbelVectorQuantizer
 
-from undertone.upstream.hf.upstream import HFUpstream
+from undertone.upstream.hf.upstream import FamilyUpstream
 from undertone.upstream.types import WaveBatch
 
 # Models that put a learned vector in the place of masked frames, at the rate of their hidden states.
@@ -52,9 +52,9 @@ class Objective(nn.Module, ABC):
         ValueError: another upstream.
     """
 
-    def __init__(self, upstream: HFUpstream) -> None:
+    def __init__(self, upstream: FamilyUpstream) -> None:
         super().__init__()
-        if not isinstance(upstream, HFUpstream) or upstream.model.config.model_type not in MASKED:
+        if not isinstance(upstream, FamilyUpstream) or upstream.model.config.model_type not in MASKED:
             raise ValueError(
                 f"{upstream.name!r} cannot be pretrained: it has no vector for masked frames. Models that do: "
                 f"{', '.join(MASKED)}."
@@ -67,7 +67,7 @@ class Objective(nn.Module, ABC):
 
 
 @contextmanager
-def masked(upstream: HFUpstream, mask: Tensor) -> Iterator[dict[str, Any]]:
+def masked(upstream: FamilyUpstream, mask: Tensor) -> Iterator[dict[str, Any]]:
     """Within it, the model sees its learned vector in the place of the (B, T) masked frames.
 
     Yields a mapping that holds the model's own output, as `output`, once it was called.
@@ -103,7 +103,7 @@ class MaskedUnits(Objective):
         size: of the vectors that are compared.
     """
 
-    def __init__(self, upstream: HFUpstream, num_units: int, size: int = 256) -> None:
+    def __init__(self, upstream: FamilyUpstream, num_units: int, size: int = 256) -> None:
         super().__init__(upstream)
         self.projection = nn.Linear(upstream.hidden_size, size)
         self.vectors = nn.Parameter(
@@ -140,7 +140,7 @@ class Contrastive(Objective):
         upstream: a wav2vec 2.0 model, see `Objective`.
     """
 
-    def __init__(self, upstream: HFUpstream) -> None:
+    def __init__(self, upstream: FamilyUpstream) -> None:
         super().__init__(upstream)
         self.config = upstream.model.config
         if self.config.model_type != "wav2vec2":

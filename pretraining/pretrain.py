@@ -18,7 +18,6 @@ from undertone.audio.read import read_audio
 from undertone.common.console import Display
 from undertone.common.files import read_json, write_json
 from undertone.common.interrupt import interruptible
-from undertone.downstream.dropout import UtteranceDropout
 from undertone.pretraining.card import write_card
 from undertone.pretraining.data import Speech, read_speech
 from undertone.pretraining.masks import negatives, pad, span_mask
@@ -32,9 +31,10 @@ from undertone.training.checkpoint import Progress, load_checkpoint, save_checkp
 from undertone.training.seeding import draw, epoch_batches, seed_everything, utterance_keys
 from undertone.training.sources import WaveSource
 from undertone.upstream import load_upstream
+from undertone.upstream.dropout import UtteranceDropout
 from undertone.upstream.hf.adapt import add_lora, finetune, merge_lora
 from undertone.upstream.hf.pretrained import prepare_config, quiet_transformers
-from undertone.upstream.hf.upstream import HFUpstream
+from undertone.upstream.hf.upstream import FamilyUpstream
 from undertone.upstream.precision import exact_convolutions
 from undertone.upstream.types import WaveBatch
 
@@ -108,7 +108,7 @@ def _check_same(settings: Pretraining, path: Path) -> None:
             )
 
 
-def _upstream(settings: Pretraining) -> HFUpstream:
+def _upstream(settings: Pretraining) -> FamilyUpstream:
     """The model to continue, or a new one with random weights."""
     if settings.size is None:
         return load_upstream(str(settings.upstream), revision=settings.revision)  # type: ignore[return-value]  # checked
@@ -116,10 +116,10 @@ def _upstream(settings: Pretraining) -> HFUpstream:
     with quiet_transformers(), torch.random.fork_rng(devices=[]):
         seed_everything(settings.seed, "new model")
         model = AutoModel.from_config(config)
-    return HFUpstream(model, settings.size, do_normalize=False, sample_rate=16_000)
+    return FamilyUpstream(model, settings.size, do_normalize=False, sample_rate=16_000)
 
 
-def _let_learn(settings: Pretraining, upstream: HFUpstream) -> None:
+def _let_learn(settings: Pretraining, upstream: FamilyUpstream) -> None:
     if settings.mode == "lora":
         add_lora(upstream, rank=settings.lora_rank, alpha=2 * settings.lora_rank, dropout=0.0)
         return
@@ -311,7 +311,7 @@ def perplexity(counts: Tensor) -> float:
     return float(torch.special.entr(shares).sum().exp())
 
 
-def save_upstream(upstream: HFUpstream, folder: Path) -> None:
+def save_upstream(upstream: FamilyUpstream, folder: Path) -> None:
     """Write config.json, weights and preprocessor_config.json, which transformers and `load_upstream` read."""
     model: Any = upstream.model
     model.config.undertone_random_weights = False

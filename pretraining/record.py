@@ -45,7 +45,7 @@ def check_pretraining(upstream: str, manifest: Manifest, folds: Sequence[Fold], 
     if not path.is_file():
         return []
     record = read_record(path, audio_hashes=list, speakers=dict, transductive=bool)
-    heard, hashes = set(record["audio_hashes"]), dict(zip(manifest.ids, manifest.column("audio_hash"), strict=True))
+    seen, hashes = set(record["audio_hashes"]), dict(zip(manifest.ids, manifest.column("audio_hash"), strict=True))
     known = {one for name, some in record["speakers"].items() for one in some if name in {*manifest.column("corpus")}}
     by_id = dict(zip(manifest.ids, manifest.column("speaker"), strict=True))
     names = sorted({name for name in by_id.values() if name is not None}) if known else []
@@ -53,7 +53,7 @@ def check_pretraining(upstream: str, manifest: Manifest, folds: Sequence[Fold], 
     leaking = [
         fold.name
         for fold in folds
-        if any(hashes[one] in heard or by_id[one] in trained for one in fold.test)
+        if any(hashes[one] in seen or by_id[one] in trained for one in fold.test)
     ]  # fmt: skip
     if not leaking:
         return []

@@ -12,11 +12,7 @@ Published, WA in %; EmoBox (Ma 2024, arXiv 2406.07162) has Whisper large v3 / Wa
 Retta 2022 also divides by groups of speakers; that figure was not found.
 """
 
-from functools import partial
-
 from undertone.recipes.corpus_recipe import run_recipe
 
-main = partial(run_recipe, "ased", __doc__, "folder with 01Neutral, 02Fearful, ...")
-
 if __name__ == "__main__":
-    main()
+    run_recipe("ased", __doc__, "folder with 01Neutral, 02Fearful, ...")

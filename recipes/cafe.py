@@ -9,11 +9,7 @@ Published, WA in %; EmoBox (Ma 2024, arXiv 2406.07162) has Whisper large v3 / Wa
     EmoBox, three folds of four speakers   68.84 / 61.33   dev shares speakers
 """
 
-from functools import partial
-
 from undertone.recipes.corpus_recipe import run_recipe
 
-main = partial(run_recipe, "cafe", __doc__, "folder of one of the two copies")
-
 if __name__ == "__main__":
-    main()
+    run_recipe("cafe", __doc__, "folder of one of the two copies")

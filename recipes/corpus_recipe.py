@@ -12,7 +12,6 @@ folds are its sessions; EmoDB's five share speakers.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,17 +22,14 @@ from undertone.report.report import write_report
 from undertone.training.settings import make_config
 
 
-def run_recipe(
-    corpus: str, description: str | None, root: str | None, words: Sequence[str] | None = None, **settings: Any
-) -> None:
-    """Cross-validate a corpus, write the report, push where asked.
+def run_recipe(corpus: str, description: str | None, root: str | None, **settings: Any) -> None:
+    """Cross-validate a corpus, write the report, push where asked, as the command line says.
 
     Args:
         corpus: its name.
         description: of the recipe, for --help: its docstring.
         root: which folder --root is, for --help; None: the corpus makes its files, in OUT/corpus.
-        words: the command-line arguments; None: sys.argv.
-        settings: of the run, unless the words say otherwise.
+        settings: of the run, unless the command line says otherwise.
 
     Raises:
         ValueError: as `crossval`.
@@ -47,7 +43,7 @@ def run_recipe(
     parser.add_argument("--out", type=Path, default=Path("runs") / corpus, help="folder of the run")
     parser.add_argument("--push", metavar="user/name", help="push the model to the Hub when done")
     parser.add_argument("settings", nargs="*", help="key=value, corpus.NAME=value")
-    arguments = parser.parse_args(words)
+    arguments = parser.parse_args()
 
     if arguments.push:
         check_target(arguments.push)

@@ -19,11 +19,7 @@ Published, WA in %; EmoBox (Ma 2024, arXiv 2406.07162) has Whisper large v3 / Wa
 No speaker-independent figure was found.
 """
 
-from functools import partial
-
 from undertone.recipes.corpus_recipe import run_recipe
 
-main = partial(run_recipe, "crema_d", __doc__, "CREMA-D's repository, or its folder AudioWAV")
-
 if __name__ == "__main__":
-    main()
+    run_recipe("crema_d", __doc__, "CREMA-D's repository, or its folder AudioWAV")

@@ -20,11 +20,7 @@ Ours (UAR / WA in %, pooled; docs/results.md has every read): --system contours 
 --system functionals --upstream compare2016 77.7 / 78.5, --system functionals 70.8 / 71.2, fbank 47.1 / 52.1.
 """
 
-from functools import partial
-
 from undertone.recipes.corpus_recipe import run_recipe
 
-main = partial(run_recipe, "emodb", __doc__, "folder of EmoDB's wav files")
-
 if __name__ == "__main__":
-    main()
+    run_recipe("emodb", __doc__, "folder of EmoDB's wav files")

@@ -9,11 +9,7 @@ Published, UAR in %: 64.1, leave one speaker out, the best of several embeddings
 2508.14548, the corpus' own paper). Ours was not run.
 """
 
-from functools import partial
-
 from undertone.recipes.corpus_recipe import run_recipe
 
-main = partial(run_recipe, "emotale", __doc__, "folder with wav and the two tables")
-
 if __name__ == "__main__":
-    main()
+    run_recipe("emotale", __doc__, "folder with wav and the two tables")

@@ -10,11 +10,7 @@ Published, WA in %; EmoBox (Ma 2024, arXiv 2406.07162) has Whisper large v3 / Wa
     listeners, two of the sentences (Costantini 2014)   80
 """
 
-from functools import partial
-
 from undertone.recipes.corpus_recipe import run_recipe
 
-main = partial(run_recipe, "emovo", __doc__, "folder with f1 to m3")
-
 if __name__ == "__main__":
-    main()
+    run_recipe("emovo", __doc__, "folder with f1 to m3")

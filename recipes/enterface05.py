@@ -11,11 +11,7 @@ Published, WA in %; EmoBox (Ma 2024, arXiv 2406.07162) has Whisper large v3 / Wa
 No speaker-independent figure was found.
 """
 
-from functools import partial
-
 from undertone.recipes.corpus_recipe import run_recipe
 
-main = partial(run_recipe, "enterface05", __doc__, "folder with subject 1 to subject 44")
-
 if __name__ == "__main__":
-    main()
+    run_recipe("enterface05", __doc__, "folder with subject 1 to subject 44")

@@ -11,11 +11,7 @@ Published, WA in %; EmoBox (Ma 2024, arXiv 2406.07162) has Whisper large v3 / Wa
     EmoBox, both languages, five folds of four speakers   84.62 / 79.14   dev shares speakers
 """
 
-from functools import partial
-
 from undertone.recipes.corpus_recipe import run_recipe
 
-main = partial(run_recipe, "esd", __doc__, "folder with 0001 to 0020")
-
 if __name__ == "__main__":
-    main()
+    run_recipe("esd", __doc__, "folder with 0001 to 0020")

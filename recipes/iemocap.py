@@ -29,11 +29,7 @@ EmoBox is arXiv 2406.07162, Wang 2021 arXiv 2111.02735. What was read of Wang 20
 number of turns.
 """
 
-from functools import partial
-
 from undertone.recipes.corpus_recipe import run_recipe
 
-main = partial(run_recipe, "iemocap", __doc__, "folder with Session1 to Session5")
-
 if __name__ == "__main__":
-    main()
+    run_recipe("iemocap", __doc__, "folder with Session1 to Session5")

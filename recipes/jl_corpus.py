@@ -11,11 +11,7 @@ Published, WA in %; EmoBox (Ma 2024, arXiv 2406.07162) has Whisper large v3 / Wa
 Its table says five emotions, its split files hold all ten: `corpus.labels=all` is the nearer run.
 """
 
-from functools import partial
-
 from undertone.recipes.corpus_recipe import run_recipe
 
-main = partial(run_recipe, "jl_corpus", __doc__, "folder of the wav files")
-
 if __name__ == "__main__":
-    main()
+    run_recipe("jl_corpus", __doc__, "folder of the wav files")

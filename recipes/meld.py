@@ -15,11 +15,7 @@ Published, WA in %; EmoBox (Ma 2024, arXiv 2406.07162) has Whisper large v3 / Wa
 No weighted F1 of audio alone and no speaker-independent figure was found.
 """
 
-from functools import partial
-
 from undertone.recipes.corpus_recipe import run_recipe
 
-main = partial(run_recipe, "meld", __doc__, "folder with the clips of the three parts and their tables")
-
 if __name__ == "__main__":
-    main()
+    run_recipe("meld", __doc__, "folder with the clips of the three parts and their tables")

@@ -10,11 +10,7 @@ the four classes. It trains on sessions 5 and 6 and tests on 1 to 4, once: speak
 Ours was not run, as the corpus needs a licence.
 """
 
-from functools import partial
-
 from undertone.recipes.corpus_recipe import run_recipe
 
-main = partial(run_recipe, "msp_improv", __doc__, "folder with session1 to session6 and Evalution.txt")
-
 if __name__ == "__main__":
-    main()
+    run_recipe("msp_improv", __doc__, "folder with session1 to session6 and Evalution.txt")

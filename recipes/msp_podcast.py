@@ -20,11 +20,7 @@ EmoBox (Ma 2024, arXiv 2406.07162), the official split of an early release: WA 4
 WavLM large, both frozen. Not comparable: by its label file, Other and the turns without an agreement are classes.
 """
 
-from functools import partial
-
 from undertone.recipes.corpus_recipe import run_recipe
 
-main = partial(run_recipe, "msp_podcast", __doc__, "folder of the release, with Audios and Labels")
-
 if __name__ == "__main__":
-    main()
+    run_recipe("msp_podcast", __doc__, "folder of the release, with Audios and Labels")

@@ -8,11 +8,7 @@ Published, WA in %: 83.95, random forest over MFCCs (Christop 2024, arXiv 2404.0
 summary that does not give its division). No figure that is known to be speaker-independent was found. Ours was not run.
 """
 
-from functools import partial
-
 from undertone.recipes.corpus_recipe import run_recipe
 
-main = partial(run_recipe, "nemo", __doc__, "the repository, with data.tsv and samples")
-
 if __name__ == "__main__":
-    main()
+    run_recipe("nemo", __doc__, "the repository, with data.tsv and samples")

@@ -24,11 +24,7 @@ Ours (UAR / WA in %, pooled; docs/results.md has every read): --system contours 
 mfcc with attention 35.2 / 37.3, fbank with attention 33.7 / 35.8 (both max_epochs=20).
 """
 
-from functools import partial
-
 from undertone.recipes.corpus_recipe import run_recipe
 
-main = partial(run_recipe, "ravdess", __doc__, "folder with Actor_01 to Actor_24")
-
 if __name__ == "__main__":
-    main()
+    run_recipe("ravdess", __doc__, "folder with Actor_01 to Actor_24")

@@ -11,18 +11,13 @@ of audio with video and physiology (Povolny 2016, the AVEC 2016 challenge). Ours
 licence.
 """
 
-from functools import partial
-
 from undertone.recipes.corpus_recipe import run_recipe
 
-main = partial(
-    run_recipe,
-    "recola",
-    __doc__,
-    "folder with RECOLA-Audio-recordings and RECOLA-Annotation",
-    tasks=("series.arousal", "series.valence"),
-    head="frames",
-)
-
 if __name__ == "__main__":
-    main()
+    run_recipe(
+        "recola",
+        __doc__,
+        "folder with RECOLA-Audio-recordings and RECOLA-Annotation",
+        tasks=("series.arousal", "series.valence"),
+        head="frames",
+    )

@@ -10,11 +10,7 @@ Published, WA in %; EmoBox (Ma 2024, arXiv 2406.07162) has Whisper large v3 / Wa
     EmoBox, leave one speaker out   77.24 / 70.80   dev shares speakers
 """
 
-from functools import partial
-
 from undertone.recipes.corpus_recipe import run_recipe
 
-main = partial(run_recipe, "savee", __doc__, "folder with AudioData")
-
 if __name__ == "__main__":
-    main()
+    run_recipe("savee", __doc__, "folder with AudioData")

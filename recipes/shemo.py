@@ -12,11 +12,7 @@ Published, WA in %; EmoBox (Ma 2024, arXiv 2406.07162) has Whisper large v3 / Wa
 No figure that is known to be speaker-independent was found.
 """
 
-from functools import partial
-
 from undertone.recipes.corpus_recipe import run_recipe
 
-main = partial(run_recipe, "shemo", __doc__, "folder with female and male")
-
 if __name__ == "__main__":
-    main()
+    run_recipe("shemo", __doc__, "folder with female and male")

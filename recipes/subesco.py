@@ -10,11 +10,7 @@ Published, WA in %; EmoBox (Ma 2024, arXiv 2406.07162) has Whisper large v3 / Wa
     listeners (Sultana 2021, the corpus' own paper)   71
 """
 
-from functools import partial
-
 from undertone.recipes.corpus_recipe import run_recipe
 
-main = partial(run_recipe, "subesco", __doc__, "folder of SUBESCO's wav files")
-
 if __name__ == "__main__":
-    main()
+    run_recipe("subesco", __doc__, "folder of SUBESCO's wav files")

@@ -3,11 +3,7 @@
 Usage: python recipes/synthetic.py --upstream fbank head=linear max_epochs=10
 """
 
-from functools import partial
-
 from undertone.recipes.corpus_recipe import run_recipe
 
-main = partial(run_recipe, "synthetic", __doc__, None, protocol="groups", num_folds=4)
-
 if __name__ == "__main__":
-    main()
+    run_recipe("synthetic", __doc__, None, protocol="groups", num_folds=4)

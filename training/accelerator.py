@@ -62,11 +62,7 @@ TRACKERS = {"tensorboard": "tensorboard", "wandb": "wandb", "mlflow": "mlflow", 
 
 
 def check_tracker(log_with: str) -> None:
-    """Refuse a tracker that is not installed.
-
-    Raises:
-        ValueError: its package is missing; the message says how to install it.
-    """
+    """Refuse a tracker that is not installed; the ValueError says how to install it."""
     if log_with != "none" and find_spec(TRACKERS[log_with]) is None:
         raise ValueError(
             f"log_with={log_with} needs the package {TRACKERS[log_with]}: pip install 'undertone[{log_with}]'."

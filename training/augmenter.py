@@ -189,7 +189,7 @@ def check_augmentation(config: RunConfig, tasks: Sequence[Task]) -> None:
     if config.has_streams and (masks or settings.copies):
         name = [*masks, "copies"][0]
         raise ValueError(
-            f"augment.{name} is for one upstream without a name; streams hear audio that is changed once for all of "
+            f"augment.{name} is for one upstream without a name; streams process audio that is changed once for all of "
             f"them: {', '.join(f'augment.{one}' for one in WAVES)}."
         )
     if masks and (config.mode != "frozen" or head.needs == "mean"):

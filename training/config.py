@@ -294,12 +294,21 @@ class HeadSettings(_Settings):
 
 
 class LadderSettings(_Settings):
-    """The ladder network (Rasmus et al. 2015), which also learns from unlabelled speech."""
+    """Learning from unlabelled speech: ladder network (Rasmus et al. 2015), mean teacher, pseudo-labels."""
 
     ladder: bool = Field(False, description="add the reconstruction loss of a ladder network to the head")
     ladder_options: LadderOptions = Field(LadderOptions(), description="how the ladder corrupts and reconstructs")
+    mean_teacher: float = Field(
+        0.0, ge=0, description="weight of the consistency with a moving average of the weights, on unlabelled speech"
+    )
+    pseudo_labels: float | None = Field(
+        None,
+        gt=0,
+        lt=1,
+        description="train again with unlabelled speech whose class is predicted with this precision on dev: 0.9",
+    )
     unlabelled: str | None = Field(
-        None, description="unlabelled speech for the ladder: a folder of audio files, or as corpus"
+        None, description="speech without labels for these: a folder of audio files, or as corpus"
     )
 
     @field_serializer("ladder_options")
@@ -309,8 +318,20 @@ class LadderSettings(_Settings):
 
     @model_validator(mode="after")
     def _ladder(self) -> Self:
-        if self.unlabelled is not None and not self.ladder:
-            raise ValueError(f"unlabelled={self.unlabelled} needs a ladder: add ladder=true.")
+        methods = {
+            "ladder=true": self.ladder,
+            "mean_teacher=10": self.mean_teacher > 0,
+            "pseudo_labels=0.9": self.pseudo_labels is not None,
+        }
+        used = [name for name, on in methods.items() if on]
+        if self.unlabelled is not None and not used:
+            raise ValueError(f"unlabelled={self.unlabelled} needs a method: add one of {', '.join(methods)}.")
+        if self.unlabelled is None and used and used != ["ladder=true"]:
+            raise ValueError(
+                f"{used[-1].partition('=')[0]} learns from speech without labels: add --unlabelled FOLDER."
+            )
+        if len(used) > 1:
+            raise ValueError(f"One method for unlabelled speech at a time, got {' and '.join(used)}.")
         return self
 
 

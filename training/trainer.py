@@ -20,7 +20,6 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from undertone.common.interrupt import Interrupt, interruptible
-from undertone.downstream.dropout import UtteranceDropout
 from undertone.downstream.head import HeadOutput
 from undertone.downstream.ladder import statistics_kept
 from undertone.downstream.network import Downstream, LiveModel, load_trained_state
@@ -33,6 +32,7 @@ from undertone.training.prediction_loop import predict_and_embed, selection_scor
 from undertone.training.seeding import chunks, epoch_batches, seed_everything, utterance_keys
 from undertone.training.sources import Source
 from undertone.training.unlabelled import UnlabelledStream
+from undertone.upstream.dropout import UtteranceDropout
 from undertone.upstream.execution import too_little
 from undertone.upstream.precision import check_precision, exact_convolutions
 
@@ -141,7 +141,7 @@ class Trainer:
         folder: where checkpoints and the best weights go.
         follow: called after every update.
         augmenter: makes the training batches in place of the source; None: nothing is augmented.
-        unlabelled: further input of a module with a ladder; None: nothing.
+        unlabelled: further input of a module with a ladder or a mean teacher; None: nothing.
     """
 
     def __init__(
@@ -307,6 +307,7 @@ class Trainer:
         if math.isfinite(value) and (math.isfinite(norm) or scaled):
             self.optimizer.step()
             self.objective.clamp()
+            self.module.downstream.after_update((step + 1) / total)
             return value
         ids, is_main = [item.id for item in batch], self.accelerator.is_main_process
         sentence = note_not_finite(self.folder, step, value, norm, ids, write=is_main)

@@ -16,7 +16,7 @@ SECONDS = 10.0  # of the longest clip that is asked for its frames
 
 
 class Streams(Upstream):
-    """Audio -> the hidden states of several upstreams, {stream: (B, L, T, D)}; all of them hear the same audio.
+    """Audio -> the hidden states of several upstreams, {stream: (B, L, T, D)}; all of them process the same audio.
 
     What a batch holds already as hidden states (of a frozen upstream, from a store) goes through as it is.
 

@@ -10,20 +10,10 @@ on the models trained on clean speech.
 """
 
 from undertone.recipes.systems import Row
+from undertone.recipes.systems.crnn import SYSTEM as CRNN
+from undertone.recipes.systems.crnn import VARIANTS as VARIANTS  # its sizes
 
-SYSTEM = {
-    "upstream": "logmel",
-    "head": "crnn",
-    "head_options": {"channels": [64, 64, 128, 128], "pooling": "convolutional", "attention_kernel": 9},
-    "tasks": ("emotion",),
-    "learning_rate": 1e-3,
-    "weight_decay": 0.01,
-    "batch_size": 32,
-    "max_epochs": 60,
-    "patience": 20,
-}
-
-VARIANTS = {"small": ("head.channels=[16,16,32,32]", "head.hidden_size=64")}
+SYSTEM = CRNN | {"head_options": {"channels": [64, 64, 128, 128], "pooling": "convolutional", "attention_kernel": 9}}
 
 ABLATION = (
     Row("cnn", ("head.num_layers=0", "head.pooling=mean")),

@@ -6,20 +6,10 @@ quarter of it for CPUs. The head `transformer` does the same on any upstream.
 """
 
 from undertone.recipes.systems import Row
+from undertone.recipes.systems.crnn import SYSTEM as CRNN
+from undertone.recipes.systems.crnn import VARIANTS as VARIANTS  # its sizes
 
-SYSTEM = {
-    "upstream": "logmel",
-    "head": "crnn",
-    "head_options": {"num_layers": 0, "self_attention": 2, "pooling": "attention"},
-    "tasks": ("emotion",),
-    "learning_rate": 1e-3,
-    "weight_decay": 0.01,
-    "batch_size": 32,
-    "max_epochs": 60,
-    "patience": 20,
-}
-
-VARIANTS = {"small": ("head.channels=[16,16,32,32]", "head.hidden_size=64")}
+SYSTEM = CRNN | {"head_options": {"num_layers": 0, "self_attention": 2, "pooling": "attention"}}
 
 ABLATION = (
     Row("self-attention"),

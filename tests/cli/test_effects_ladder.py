@@ -78,7 +78,7 @@ def test_unlabelled_speech_is_heard_and_its_labels_are_not(
 def test_unlabelled_speech_without_a_ladder_or_without_sound_is_refused(small_corpus: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     for words, message in (
-        ((f"unlabelled={tmp_path}",), "needs a ladder: add ladder=true"),
+        ((f"unlabelled={tmp_path}",), "needs a method: add one of ladder=true, mean_teacher=10, pseudo_labels=0.9"),
         (("ladder=true", f"unlabelled={tmp_path / 'empty'}"), "No audio in"),
         (("ladder=true", f"unlabelled={small_corpus}"), "All of the unlabelled audio is in the corpus already"),
         (("ladder=true", "ladder.nois=1"), "Unknown setting 'ladder.nois'. Did you mean 'ladder.noise'"),

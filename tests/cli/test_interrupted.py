@@ -16,6 +16,7 @@ import pytest
 
 from undertone.tests.cli.commands import finish, start, undertone
 from undertone.tests.cli.runs import results
+from undertone.upstream.hf.random_weights import save_random
 from undertone.upstream.store import store as store_module
 
 WORDS = ("tasks=arousal,emotion", "head.hidden_size=8", "batch_size=8", "max_steps=40", "eval_every=5", "patience=100")
@@ -76,6 +77,35 @@ def test_a_run_that_was_killed_ends_with_the_same_bytes(
     for key in ("mean", "pooled", "ci95", "confusion"):
         assert results(killed)[key] == results(whole)[key], key
     assert not list(killed.rglob("*.tmp")) and not (killed / "refit").exists()
+
+
+@pytest.mark.slow
+def test_a_run_of_two_upstreams_that_is_killed_ends_with_the_same_bytes(
+    small_corpus: Path, store: Path, tmp_path: Path
+) -> None:
+    """One with adapters beside a frozen one, killed in a fold; in one process, see `test_several_upstreams`."""
+    upstream = save_random("tiny-wav2vec2", tmp_path / "w2v2")
+    words: tuple[object, ...] = ("--upstream", f"ssl={upstream}", "--upstream", "mfcc", "streams.ssl.mode=lora")
+    words += (
+        "fusion=gate",
+        "protocol=groups",
+        "num_folds=2",
+        "max_steps=12",
+        "eval_every=3",
+        *WORDS[1:3],
+        "device=cpu",
+    )
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    assert undertone("crossval", small_corpus, "--out", whole, f"store={store}", *words).status == 0
+    process = start("crossval", small_corpus, "--out", killed, f"store={store}", *words)
+    wait_for("folds/*/checkpoints/step-*6", killed, process)
+    kill(process)
+    assert not list(killed.glob("folds/*/fold.json"))
+    assert undertone("crossval", small_corpus, "--out", killed, f"store={store}", *words).status == 0
+    models = sorted(path.relative_to(whole) for path in whole.rglob("*.safetensors"))
+    assert len(models) > 5 and any("adapter" in str(path) for path in models)
+    for name in models:
+        assert (killed / name).read_bytes() == (whole / name).read_bytes(), name
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ TASKS = (
     Task("type", "classification", ("a", "b")),  # nn.ModuleDict has a method of that name
 )
 HEADS = available("undertone.downstream.heads", Head)
+SEVERAL = {"zou2022": ("ssl", "mfcc", "spectrogram")}  # the streams of heads that take several
 CASES = [*HEADS, *(f"attention {pooling}" for pooling in POOLINGS)]
 
 
@@ -22,7 +23,11 @@ def make(case: str, **options) -> Head:
     """A head by name, `attention` with a pooling after a space."""
     name, *pooling = case.split()
     torch.manual_seed(0)
-    return build_head(name, {"speech": 6}, TASKS, options | ({"pooling": pooling[0]} if pooling else {})).eval()
+    names = SEVERAL.get(name, ("speech",))
+    head = build_head(name, dict.fromkeys(names, 6), TASKS, options | ({"pooling": pooling[0]} if pooling else {}))
+    if name in SEVERAL:  # each of its streams is given what the others get
+        head.register_forward_pre_hook(lambda _, given: (dict.fromkeys(names, given[0]["speech"]),))
+    return head.eval()
 
 
 def clips(*lengths: int) -> list[torch.Tensor]:

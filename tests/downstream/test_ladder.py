@@ -21,7 +21,11 @@ from undertone.upstream.types import Frames, HiddenStates, one_stream
 
 EMOTION = Task("emotion", "classification", ("angry", "happy", "sad"))
 VALUES = tuple(Task(name, "regression", (name,)) for name in ("arousal", "valence", "dominance"))
-HEADS = [name for name in available("undertone.downstream.heads", Head) if not issubclass(head_class(name), FittedHead)]
+HEADS = [
+    name
+    for name in available("undertone.downstream.heads", Head)
+    if not issubclass(head_class(name), FittedHead) and not head_class(name).takes_streams
+]
 SIZE = 6
 
 

@@ -162,7 +162,11 @@ def test_mixup_mixes_every_stream_by_the_same_weight(opened: Opened) -> None:
         (("fusion=concat", "mode=lora"), None, "Stream 'mfcc': .* no weights that could learn.* streams.mfcc.mode=fro"),
         (("fusion=concat", "layers=1"), None, "streams.mfcc.layers=1: 'mfcc' has the layers 0 .* to 0"),
         (("fusion=concat", "augment.time_mask=5"), None, "augment.time_mask is for one upstream without"),
-        (("fusion=late", "ladder=true"), None, "ladder=true reconstructs the frames of one stream. Use fusion=concat"),
+        (
+            ("fusion=late", "ladder=true"),
+            None,
+            "ladder=true reconstructs the frames of one stream. Join several",
+        ),
         (("fusion=late", "tasks=series.x"), None, "series"),
         (FROZEN, "type={}/wavlm+mfcc", "cannot be called 'type'"),
     ],

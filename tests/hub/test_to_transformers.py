@@ -182,7 +182,7 @@ def test_whispers_classifier_averages_the_padding_too_and_is_refused(tmp_path):
 @pytest.mark.parametrize(
     "upstream, fields, said",
     [
-        ("fbank", {}, "Upstream 'fbank' is no class of transformers. What works"),
+        ("fbank", {}, "Upstream 'fbank' is no class of transformers that classifies. What works"),
         ("fbank", {"head": "attention"}, "Head 'attention' has no native shape in transformers. What works: .* `--to"),
         ("fbank", {"layer_norm": True}, "transformers' layer sum does not normalise layers, this model's does."),
     ],

@@ -46,7 +46,7 @@ def settings_of(speech: Path, base: Path | None, *words: str, **given: Any):
     return make_settings(values, [*TINY, *words])
 
 
-@pytest.mark.parametrize("objective", ["units", "contrastive"])
+@pytest.mark.parametrize("objective", ["units", pytest.param("contrastive", marks=pytest.mark.slow)])
 def test_interrupted_at_any_update_it_ends_with_the_same_bits(
     speech: Path, base: Path, tmp_path: Path, objective: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -93,6 +93,7 @@ def test_the_result_is_an_ordinary_folder(speech: Path, tmp_path: Path) -> None:
     assert (tmp_path / "mine" / "pretraining.png").stat().st_size > 1000
 
 
+@pytest.mark.slow
 def test_the_loss_falls(speech: Path, tmp_path: Path) -> None:
     base = save_random("tiny-w2v-bert", tmp_path / "base")
     settings = settings_of(speech, base, "max_steps=60", "log_every=15", "learning_rate=3e-3", "targets=mfcc")

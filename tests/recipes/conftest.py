@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from undertone.training.config import RunConfig
 from undertone.upstream.hf.random_weights import save_random
 
 
@@ -19,3 +22,19 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def tiny_upstream(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a tiny wav2vec 2.0 of random weights."""
     return save_random("tiny-wav2vec2", tmp_path_factory.mktemp("tiny") / "tiny-wav2vec2")
+
+
+@pytest.fixture(scope="session")
+def offline(tiny_upstream: Path) -> Callable[[RunConfig], RunConfig]:
+    """A config whose models of the Hub are a tiny one of random weights, of which the last layer is the second."""
+
+    def replaced(config: RunConfig) -> RunConfig:
+        upstream = re.sub(r"facebook/[\w.-]+", str(tiny_upstream), config.upstream)
+        streams = {
+            name: own.model_copy(update={"layers": 2 if isinstance(own.layers, int) else own.layers})
+            for name, own in config.streams.items()
+        }
+        layers = 2 if isinstance(config.layers, int) else config.layers
+        return config.model_copy(update={"upstream": upstream, "layers": layers, "streams": streams})
+
+    return replaced

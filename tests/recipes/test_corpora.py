@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib
 import json
 import re
+import runpy
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -147,9 +149,11 @@ TABLES = {
 def run(name: str, make: Callable[[Path], None], folder: Path, *words: str) -> dict[str, Any]:
     if not (folder / "data").exists():
         make(folder / "data")
-    recipe = importlib.import_module(f"undertone.recipes.{name}")
     out = folder / f"run{len(words)}"
-    recipe.main(["--root", str(folder / "data"), "--out", str(out), *TINY, f"store={folder / 'store'}", *words])
+    with pytest.MonkeyPatch.context() as patch:
+        given = ["--root", str(folder / "data"), "--out", str(out), *TINY, f"store={folder / 'store'}", *words]
+        patch.setattr(sys, "argv", [f"{name}.py", *given])
+        runpy.run_module(f"undertone.recipes.{name}", run_name="__main__")
     assert (out / "report.html").is_file() and (out / "model" / "model.safetensors").is_file()
     return dict(json.loads((out / "results.json").read_text()))
 

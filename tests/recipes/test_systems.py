@@ -8,16 +8,21 @@ import pytest
 import torch
 from accelerate import Accelerator
 
+from undertone import load_model
+from undertone.commands.ablate import row_configs
 from undertone.common.discovery import check_options
-from undertone.corpora.manifest import Utterance
+from undertone.corpora.manifest import Manifest, Utterance
 from undertone.downstream.head import head_class
+from undertone.downstream.heads.ecapa import EcapaHead
 from undertone.downstream.network import Downstream
 from undertone.downstream.task import Task
+from undertone.experiments.run_folder import RunFolder
 from undertone.recipes.systems import available_systems, load_system, system_module
 from undertone.tests.cli.commands import undertone
 from undertone.training.config import RunConfig
 from undertone.training.objective import Objective
 from undertone.training.settings import make_config
+from undertone.training.sources import WaveSource
 from undertone.upstream import HiddenStates, load_upstream
 from undertone.upstream.types import one_stream
 
@@ -158,3 +163,110 @@ def test_the_modules_come_from_flags() -> None:
     }
     kernels = [heads[f"cnn-lstm-{kind}"].pooling.score.kernel_size for kind in ("pointwise", "convolutional")]
     assert kernels[0] == (1,) and kernels[1] > (1,)
+
+
+# ---- morais2022
+
+
+MORAIS = ("head.channels=16", "head.scale=4", "head.attention_size=8", "head.embedding_size=8", "average_top=3")
+
+
+@pytest.mark.parametrize("fusion", ["concat", "late"])
+def test_two_upstreams_learn_with_one_ecapa_or_one_each(
+    fusion: str, small_corpus: Path, store: Path, tmp_path: Path, tiny_upstream: Path
+) -> None:
+    """One epoch of the preset; the model that is saved gives what the averaged weights gave on test."""
+    out, upstream = tmp_path / "run", f"upstream=w2v2={tiny_upstream}+hubert={tiny_upstream}"
+    words = ("layers=2", upstream, f"fusion={fusion}", "max_steps=3", "eval_every=1", "device=cpu", *MORAIS)
+    outcome = undertone("train", small_corpus, "--system", "morais2022", "--out", out, "--store", store, *words)
+    assert outcome.status == 0, outcome.err
+    (fold,) = RunFolder.finished(out).results["folds"]
+    module = load_model(out).model
+    heads = [part for part in module.downstream.modules() if isinstance(part, EcapaHead)]
+    assert len(heads) == (1 if fusion == "concat" else 2)
+    sizes = {"concat": [{"speech": 64}], "late": [{"w2v2": 32}, {"hubert": 32}]}
+    assert [head.input_sizes for head in heads] == sizes[fusion]
+    tested = RunFolder.finished(out).fold_predictions(fold["name"])
+    clips = Manifest.load(out / "manifest").select(tested.ids[:3])
+    found = module.predict_batch(WaveSource(16_000)(clips)).logits["emotion"].softmax(-1)
+    raw = load_model(out / "folds" / fold["name"] / "model").model.predict_batch(WaveSource(16_000)(clips))
+    torch.testing.assert_close(raw.logits["emotion"].softmax(-1), torch.from_numpy(tested.scores["emotion"][:3]))
+    temperature = module.downstream.temperatures.get("emotion", 1.0)
+    torch.testing.assert_close(found, (raw.logits["emotion"] / temperature).softmax(-1))
+
+
+def test_the_nine_experiments_are_what_the_paper_says() -> None:
+    rows = {row.name[0]: (row, config_of("morais2022", *row.words)) for row in system_module("morais2022").ABLATION}
+    assert sorted(rows) == list("123456789")
+    for number, (row, config) in rows.items():
+        assert "WA" in row.published and "UAR" in row.published
+        assert config.average_top == (1 if number in "12" else 5)
+        assert config.head == ("linear" if number in "1234" else "ecapa")
+        assert config.fusion == {"7": "concat", "8": "late"}.get(number)
+        assert config.trained == ("frozen" if number == "9" else "finetune") and config.layer_norm is False
+        names = {"7": 2, "8": 2}.get(number, 1)
+        assert len(config.of_streams()) == names and ("hubert" in config.upstream) == (number in "24678")
+    base = {name: config.of_streams() for name, config in row_configs("morais2022:base", "emodb").items()}
+    used = {own.upstream for row in base.values() for own in row.values()}
+    assert used == {"facebook/wav2vec2-base", "facebook/hubert-base-ls960", "fbank"}
+
+
+# ---- zou2022
+
+ZOU = ("head.channels=[4,4,4,4,4]", "head.hidden_size=4", "head.size=8", "max_steps=2", "eval_every=2", "device=cpu")
+
+
+@pytest.mark.parametrize("form", ["zou2022", "zou2022:free"])
+def test_three_streams_learn_jointly_from_one_recording(
+    form: str, small_corpus: Path, store: Path, tmp_path: Path, tiny_upstream: Path
+) -> None:
+    """The spectrogram's and the cepstra's states from the store, the sound for wav2vec 2.0; saved, read, the same."""
+    out = tmp_path / "run"
+    words = (f"upstream=ssl={tiny_upstream}+mfcc+spectrogram", "streams.ssl.layers=2", "batch_size=16", "lr=1e-2", *ZOU)
+    words += (
+        ("head.resize=64", "upstream_learning_rate=1e-2") if form == "zou2022" else ("upstream_learning_rate=1e-2",)
+    )
+    outcome = undertone(
+        "train", small_corpus, "--system", form, "--out", out, "--store", store, "store_dtype=float32", *words
+    )
+    assert outcome.status == 0 and "ssl finetune, mfcc frozen, spectrogram frozen: trains" in outcome.err, outcome.err
+    results = RunFolder.finished(out).results
+    assert results["hidden_states"] == "ssl: none, mfcc: frames, spectrogram: frames"
+    (fold,) = results["folds"]
+    tested = RunFolder.finished(out).fold_predictions(fold["name"])
+    clips = Manifest.load(out / "manifest").select(tested.ids[:3])
+    model = load_model(out / "folds" / fold["name"] / "model").model
+    found = model.predict_batch(WaveSource(16_000)(clips)).logits["emotion"].softmax(-1)
+    torch.testing.assert_close(found, torch.from_numpy(tested.scores["emotion"][:3]), atol=2e-5, rtol=0)
+
+
+def test_the_seven_rows_are_of_streams_and_of_how_they_are_joined() -> None:
+    rows = {row.name: config_of("zou2022", *row.words) for row in system_module("zou2022").ABLATION}
+    assert {name: tuple(config.of_streams()) for name, config in rows.items()} == {
+        "mfcc": ("mfcc",),
+        "spectrogram": ("spectrogram",),
+        "ssl": ("ssl",),
+        "mfcc-spectrogram": ("mfcc", "spectrogram"),
+        **dict.fromkeys(("concat", "co-attention", "co-attention-softmax"), ("ssl", "mfcc", "spectrogram")),
+    }
+    whole = rows["co-attention"].of_streams()
+    for config in rows.values():  # each stream is in every row as it is in the whole system
+        for name, own in config.of_streams().items():
+            assert (own.upstream, own.mode, own.layers, own.upstream_options) == (
+                whole[name].upstream, whole[name].mode, whole[name].layers, whole[name].upstream_options
+            )  # fmt: skip
+    joined = {
+        name: config.head_options.get("fusion", config.head_options.get("weights")) for name, config in rows.items()
+    }
+    assert joined["co-attention"] is None and joined["co-attention-softmax"] == "softmax"
+    assert all(joined[name] == "concat" for name in rows if "attention" not in name)
+
+
+def test_the_segments_are_three_seconds_of_every_stream() -> None:
+    config = config_of("zou2022")
+    segments = config.head_options["segments"]
+    for name in ("mfcc", "spectrogram"):
+        own = config.of_streams()[name]
+        upstream = load_upstream(own.upstream, options=own.upstream_options)
+        assert int(upstream.frame_lengths(torch.tensor([48_000]))) == segments[name]
+    assert segments["ssl"] == 149  # of a wav2vec 2.0, as the paper has it

@@ -89,6 +89,6 @@ class BatchedAcoustic(Acoustic):
         return self.batch_features(wave[None], length)[0, : int(self.frame_lengths(length))]
 
     def states(self, samples: Tensor, lengths: Tensor, frames: Tensor, padded: bool, longest: Any) -> Tensor:
-        """What `forward` computes, for the ONNX exporter, in float64 (see `spectra`); as `HFUpstream.states`."""
+        """What `forward` computes, for the ONNX exporter, in float64 (see `spectra`); as `FamilyUpstream.states`."""
         features = self.batch_features(samples.double(), lengths.clamp(min=self.window))[:, :longest]  # (B, T, D)
         return (features * length_mask(frames, features.shape[1])[..., None]).float()[:, None]

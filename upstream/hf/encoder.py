@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 
-from undertone.upstream.hf.encoder_types import TYPES, EncoderType, Inputs
+from undertone.upstream.dropout import in_groups
+from undertone.upstream.hf.encoder_types import MASKED, TYPES, EncoderType, Inputs
 from undertone.upstream.hf.extractor import (
     default_extractor,
     extract_features,
@@ -44,13 +45,15 @@ class _Reached(Exception):
 class EncoderUpstream(HFUpstream):
     """All hidden states of an audio encoder, found by looking at its class, its modules and its feature extractor.
 
-    Each clip goes through the feature extractor alone; only clips whose features have one shape share a forward, so
-    that nothing is padded and no clip depends on what shares its batch. Layer 0 is the input of the first block, layer
+    Each clip goes through the feature extractor alone. Of the types in `MASKED` a batch is padded, as their mask keeps
+    padding out exactly; of all others only clips whose features have one shape share a forward, so that nothing is
+    padded. Either way no clip depends on what shares its batch. Layer 0 is the input of the first block, layer
     i the output of block i, and the last one the output of the encoder where that has the shape of a layer (after its
     final norm). Where the extractor fills up to a fixed length (30 s for Whisper's kin), the frames beyond the clip are
     dropped. In train mode no layer and no frame is dropped, and batch norms keep their running statistics.
 
     Attributes:
+        pads: whether clips of several lengths share a forward.
         shortest: samples up to which a shorter clip is filled with zeros, so that the encoder gives a frame.
     """
 
@@ -74,7 +77,10 @@ class EncoderUpstream(HFUpstream):
         listed = model.get_submodule(self.family.blocks)
         self._blocks: list[nn.Module] = list(listed) if isinstance(listed, nn.ModuleList) else [listed]
         self._skipped = kind.skipped(model.config)
-        self._counts: dict[int, int] = {}  # frames by samples
+        self._counts: dict[int, int] = {}  # frames of a clip by its samples
+        self._lengths: dict[Any, int] = {}  # frames of an output by the shape of the features
+        self._has_last: bool | None = None  # whether the encoder's output is its last layer, where it was asked
+        self.pads = model.config.model_type in MASKED
         self.num_layers = len(self._blocks) - self._skipped + 1
         self.shortest, self.hidden_size = self._try()
         self.family = replace(self.family, front_end=tuple(self._front_end()))
@@ -124,19 +130,21 @@ class EncoderUpstream(HFUpstream):
         wave = nn.functional.pad(wave, (0, max(0, self.shortest - len(wave))))
         given = extract_features(self.extractor, wave)
         main = next(key for key in (*self.extractor.model_input_names, *given) if key in given)
-        masks = {key: mask for key, mask in given.items() if "mask" in key and mask.shape[-1] in given[main].shape[1:]}
-        mask = next(iter(masks.values()), None)
+        masks = [key for key, mask in given.items() if "mask" in key and mask.shape[-1] in given[main].shape[1:]]
+        of_whisper = hasattr(self.extractor, "n_samples")  # it fills every clip up to 30 s
+        if masks and given[main].dim() == 3 and not of_whisper and not self.kind.drops_padding:
+            _cut(given, main, masks)  # extractors may fill up to a whole frame or two
+        mask = given[masks[0]] if masks else None
         share = Fraction(1)
         if mask is not None and not self.kind.drops_padding:
-            share = Fraction(int(mask.sum()), mask.numel())
+            share = Fraction(int(mask.sum()), max(1, mask.numel()))
         elif mask is None and math.isfinite(self.max_seconds):  # it is filled up to that, and has no mask to say so
             share = Fraction(len(wave), round(self.max_seconds * self.sample_rate))
         inputs = {self._takes[0]: given[main]}
         inputs |= {key: value for key, value in given.items() if key in self._takes and key not in masks}
         target = next((key for key in self._takes if "mask" in key and not key.startswith("output")), None)
-        # Whisper and its kin have heard the silence behind each clip; what they call attention_mask is another thing
-        of_whisper = hasattr(self.extractor, "n_samples") and target == "attention_mask"
-        if mask is not None and target is not None and not of_whisper:
+        # Whisper and its kin have seen the silence behind each clip; what they call attention_mask is another thing
+        if mask is not None and target is not None and not (of_whisper and target == "attention_mask"):
             inputs[target] = mask
         weight = next(self.model.parameters())
         inputs = {
@@ -145,29 +153,28 @@ class EncoderUpstream(HFUpstream):
         }
         return inputs, share
 
-    def _own(self, states: Tensor, share: Fraction) -> int:
-        """Of (..., T, D), the frames that the clip reaches."""
-        return max(1, math.ceil(states.shape[-2] * share))
-
     # ---- What comes out.
 
     def forward(self, batch: WaveBatch) -> HiddenStates:
-        """(B, N) samples -> (B, L, T, D) hidden states, in one forward for all clips whose features have one shape."""
+        """(B, N) samples -> (B, L, T, D) hidden states; one forward for all clips whose features have one shape.
+
+        Where `pads`, one forward for all clips.
+        """
         self.check_sample_rate(batch)
         self.check_length(batch)
-        groups: dict[Any, list[int]] = {}
         rows = zip(batch.samples, batch.lengths.tolist(), strict=True)
         clips = [self._features(row[:length]) for row, length in rows]
+        groups: dict[Any, list[int]] = {}
         for index, (inputs, _) in enumerate(clips):
-            shapes = tuple(value.shape for value in inputs.values())
-            groups.setdefault(index if self.kind.alone else shapes, []).append(index)
+            same = index if self.kind.alone else None if self.pads else self._shapes(inputs)
+            groups.setdefault(same, []).append(index)
         found: dict[int, Tensor] = {}
-        for members in groups.values():
-            first = clips[members[0]][0]
-            together = {key: torch.cat([clips[index][0][key] for index in members]) for key in first}
-            states = self._states(first if len(members) == 1 else together)  # (G, L, T, D)
+        for members in in_groups(groups.values()):
+            states = self._states(_together([clips[index][0] for index in members]))  # (G, L, T, D)
+            if not self.pads or len(members) == 1:
+                self._lengths.setdefault(self._shapes(clips[members[0]][0]), states.shape[2])
             for row, index in zip(states, members, strict=True):
-                found[index] = row[:, : self._own(row, clips[index][1])]
+                found[index] = row[:, : self._frames(*clips[index])]
         lengths = torch.tensor([found[index].shape[1] for index in range(len(clips))], device=batch.lengths.device)
         longest = int(lengths.max())
         padded = [nn.functional.pad(found[i], (0, 0, 0, longest - found[i].shape[1])) for i in range(len(clips))]
@@ -175,21 +182,50 @@ class EncoderUpstream(HFUpstream):
 
     def _states(self, inputs: Inputs) -> Tensor:
         """What the encoder takes of G clips -> (G, L, T, D)."""
-        layers: list[Tensor] = []
-        with self._recording(layers):
-            output = self.model(**inputs)
+        layers, last = self._run(inputs)
         if len(layers) != self.num_layers:
             raise ValueError(
                 f"{self.name!r} gave {len(layers)} hidden states, expected {self.num_layers}; this version of "
                 f"transformers is not supported with this model."
             )
-        last = getattr(output, "last_hidden_state", None)
         states = [self.kind.frames(self.model, layer) for layer in layers]
-        if last is not None and last.shape == layers[-1].shape:
+        if last is not None and self._is_layer(last, layers[-1]):
             states[-1] = self.kind.frames(self.model, last)
-        elif last is not None and last.shape == states[-1].shape:
+        elif last is not None and self._is_layer(last, states[-1]):  # without the tokens of the whole
             states[-1] = last
         return torch.stack(states, 1)
+
+    def _run(self, inputs: Inputs) -> tuple[list[Tensor], Tensor | None]:
+        """Layer 0, the outputs of the blocks, and the output of the encoder."""
+        layers: list[Tensor] = []
+        with self._recording(layers):
+            output = self.model(**inputs)
+        return layers, getattr(output, "last_hidden_state", None)
+
+    def _is_layer(self, last: Tensor, layer: Tensor) -> bool:
+        """Whether the encoder's output is the last layer, normed; pooled ones look so too where there is one frame."""
+        if last.shape != layer.shape or layer.shape[1] > 1:
+            return last.shape == layer.shape
+        if self._has_last is None:
+            with self._evaluating():
+                layers, output = self._run(self._features(_noise(self.sample_rate))[0])
+            self._has_last = output is not None and output.shape[1] in (
+                layers[-1].shape[1],
+                self.kind.frames(self.model, layers[-1]).shape[1],
+            )
+        return self._has_last
+
+    @contextmanager
+    def _evaluating(self) -> Iterator[None]:
+        """While it lasts: no gradients, and no dropout, which would draw random numbers."""
+        training = [module for module in self.model.modules() if module.training]
+        self.model.eval()
+        try:
+            with torch.no_grad():
+                yield
+        finally:
+            for module in training:
+                module.training = True
 
     @contextmanager
     def _recording(self, layers: list[Tensor]) -> Iterator[None]:
@@ -219,28 +255,38 @@ class EncoderUpstream(HFUpstream):
             return self._blocks[self._skipped - 1].register_forward_hook(after)
         return self._blocks[0].register_forward_pre_hook(before, with_kwargs=True)
 
-    # ---- How many frames: what comes before the blocks is run, and its output counted.
+    # ---- How many frames: what comes before layer 0 is run, and its output counted, once for each shape of features.
 
     def frame_lengths(self, lengths: Tensor) -> Tensor:
         """(B,) int64 samples -> (B,) int64 frames, one at least; each number of samples is asked of the model once."""
         for length in set(lengths.tolist()) - self._counts.keys():
-            states, share = self._at_the_first_block(length)
-            self._counts[length] = self._own(states, share)
+            self._counts[length] = self._frames(*self._features(_noise(length)))
         return torch.tensor([self._counts[length] for length in lengths.tolist()], device=lengths.device)
 
-    def _at_the_first_block(self, num_samples: int) -> tuple[Tensor, Fraction]:
-        """Of noise that long, (1, T, D) before the first block, and how much of it is the clip's own."""
+    def _frames(self, inputs: Inputs, share: Fraction) -> int:
+        """Of one clip alone, the frames that it reaches."""
+        shapes = self._shapes(inputs)
+        if shapes not in self._lengths:
+            self._lengths[shapes] = self._layer_0(inputs).shape[1]
+        return max(1, math.ceil(self._lengths[shapes] * share))
+
+    def _shapes(self, inputs: Inputs) -> tuple[Any, ...]:
+        """What the number of frames depends on: shapes, and where padding is dropped, how much of it there is."""
+        masks = [int(value.sum()) for key, value in inputs.items() if "mask" in key and self.kind.drops_padding]
+        return (*(value.shape for value in inputs.values()), *masks)
+
+    def _layer_0(self, inputs: Inputs) -> Tensor:
+        """Of one clip, (1, T, D) before the first block; the blocks are not run."""
 
         def stop(states: Tensor) -> None:
             raise _Reached(states)
 
-        inputs, share = self._features(0.1 * torch.randn(num_samples, generator=torch.Generator().manual_seed(0)))
         hook = self._at_layer_0(stop)
         try:
-            with torch.no_grad():
+            with self._evaluating():
                 self.model(**inputs)
         except _Reached as reached:
-            return self.kind.frames(self.model, reached.states), share
+            return self.kind.frames(self.model, reached.states)
         finally:
             hook.remove()
         raise ValueError(f"{self.name!r} is a {self.model.config.model_type!r} model that does not run its own blocks.")
@@ -252,7 +298,8 @@ class EncoderUpstream(HFUpstream):
             self.shortest = round(min(seconds, self.max_seconds) * self.sample_rate)
             try:
                 with warnings.catch_warnings(action="ignore"), np.errstate(all="ignore"):
-                    states, own = self._at_the_first_block(self.shortest)
+                    inputs, own = self._features(_noise(self.shortest))
+                    states = self._layer_0(inputs)
             except Exception as error:  # whatever a convolution or an extractor says of too few samples
                 reason = error
                 continue
@@ -272,7 +319,7 @@ class EncoderUpstream(HFUpstream):
             for layer in self.model.modules()
             if isinstance(layer, CONVOLUTIONS)
         ]
-        self._at_the_first_block(self.shortest)
+        self._layer_0(self._features(_noise(self.shortest))[0])
         for hook in hooks:
             hook.remove()
         for name in self.family.front_end:
@@ -302,3 +349,31 @@ def _output(states: Any) -> Tensor:
     """Hidden states, or a tuple that begins with them, (T, D) of one clip or (B, X, D) -> (B, X, D)."""
     first: Tensor = states if isinstance(states, Tensor) else states[0]
     return first[None] if first.dim() == 2 else first
+
+
+def _cut(given: Inputs, main: str, masks: list[str]) -> None:
+    """Leave the clip's own frames of its features (1, T, F) or (1, F, T) and of their masks (1, T), in place."""
+    mask = given[masks[0]]
+    own, axis = int(mask.sum()), list(given[main].shape).index(mask.shape[-1], 1)
+    given[main] = given[main].narrow(axis, 0, own)
+    given |= {key: given[key][:, :own] for key in masks}
+
+
+def _noise(num_samples: int) -> Tensor:
+    return 0.1 * torch.randn(num_samples, generator=torch.Generator().manual_seed(0))
+
+
+def _together(clips: list[Inputs]) -> Inputs:
+    """What an encoder is given of several clips, each filled up with zeros to the shape of the largest."""
+    if len(clips) == 1:
+        return clips[0]
+    batch = {}
+    for key in clips[0]:
+        values = [clip[key] for clip in clips]
+        shape = [max(sizes) for sizes in zip(*(value.shape for value in values), strict=True)]
+        padding = [
+            [x for have, want in zip(value.shape[::-1], shape[::-1], strict=True) for x in (0, want - have)]
+            for value in values
+        ]
+        batch[key] = torch.cat([nn.functional.pad(value, pad) for value, pad in zip(values, padding, strict=True)])
+    return batch

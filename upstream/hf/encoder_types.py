@@ -80,6 +80,7 @@ TYPES: dict[str, EncoderType] = {
     "dac": _codec("encoder"),
     "encodec": _codec("encoder"),
     "vibevoice_acoustic_tokenizer": _codec("head"),
+    "vibevoice_acoustic_tokenizer_encoder": _codec("head"),
     "fun_asr_nano_encoder": EncoderType(skipped=lambda config: 1),  # the first block is given filterbanks
     "gemma3n_audio": EncoderType(inputs=_other_way_around),
     "granite_speech5_encoder": EncoderType(skipped=lambda config: max(config.subsample_layers, default=-1) + 1),
@@ -89,4 +90,18 @@ TYPES: dict[str, EncoderType] = {
     "qwen2_5_omni_audio_encoder": EncoderType(inputs=_own_features, alone=True, drops_padding=True),
     "qwen3_omni_moe_audio_encoder": EncoderType(inputs=_own_features, alone=True, drops_padding=True),
     "qwen3_asr_encoder": EncoderType(alone=True, drops_padding=True),
+}
+
+# Types whose own mask keeps padding out of every layer, to 1e-5, so that clips of several lengths share a forward.
+MASKED = {
+    "fun_asr_nano_encoder",
+    "gemma4_audio",
+    "granite_speech5_encoder",
+    "lasr_encoder",
+    "nemotron3_5_transcribe_asr_audio",
+    "nemotron3_diarization_audio",
+    "nemotron_asr_streaming_encoder",
+    "parakeet_encoder",
+    "seamless_m4t",
+    "seamless_m4t_v2",
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import shutil
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from transformers import (
+    AutoConfig,
     AutoFeatureExtractor,
     AutoModel,
     ClapConfig,
@@ -22,11 +24,16 @@ from transformers import (
     SpeechT5ForSpeechToText,
 )
 
+from tests.upstream.hf.encoder_table import row
 from tests.upstream.hf.tiny_encoders import TINY, save_tiny
+from undertone.hub.onnx.to_onnx import upstream_graph
 from undertone.upstream import WaveBatch, build_upstream, load_upstream
+from undertone.upstream.dropout import UtteranceDropout
 from undertone.upstream.hf.adapt import add_lora, finetune
 from undertone.upstream.hf.encoder import EncoderUpstream
 from undertone.upstream.hf.families import FAMILIES
+from undertone.upstream.hf.find_encoder import find_encoder
+from undertone.upstream.hf.replay import can_replay
 
 DEFAULT = ("audio-spectrogram-transformer", "mimi", "moonshine", "parakeet_encoder", "qwen3_asr_encoder", "speecht5")
 TYPES = [name if name in DEFAULT else pytest.param(name, marks=pytest.mark.slow) for name in TINY]
@@ -101,11 +108,41 @@ def test_contract(model_type: str, encoder) -> None:
     add_lora(upstream, rank=2, alpha=4, dropout=0.0)
     adapters = {name: weight for name, weight in upstream.named_parameters() if weight.requires_grad}
     assert adapters and all("lora_" in name for name in adapters)
-    upstream(small).states[:, -1].square().mean().backward()
+    last = upstream(small).states[:, -1]
+    (last * torch.randn(last.shape, generator=torch.Generator().manual_seed(0))).sum().backward()
     assert all(weight.grad.any() for name, weight in adapters.items() if "lora_B" in name)
     torch.optim.SGD(adapters.values(), lr=1.0).step()
     with torch.no_grad():
         assert (upstream(small).states - before).abs().max() > 0
+
+
+@pytest.mark.parametrize("model_type, forwards", [("parakeet_encoder", 1), ("moonshine", 2)])
+@torch.inference_mode()
+def test_a_batch_is_padded_where_a_mask_is_exact(model_type: str, forwards: int, encoder) -> None:
+    upstream, calls = load_upstream(str(encoder(model_type))), []
+    waves = WaveBatch.collate([noise(seconds, 16_000) for seconds in (0.4, 0.7, 0.4)], 16_000)
+    upstream._blocks[0].register_forward_hook(lambda *_: calls.append(1))
+    upstream(waves)
+    assert len(calls) == forwards and upstream.pads == (forwards == 1)
+
+
+@pytest.mark.parametrize("model_type", ["parakeet_encoder", "speecht5"])
+def test_dropout_of_an_utterance_is_its_own_however_the_batch_is_divided(model_type: str, encoder) -> None:
+    upstream = load_upstream(str(encoder(model_type))).train()
+    waves = [noise(seconds, 16_000, seed) for seed, seconds in enumerate((0.4, 0.7, 0.4))]
+
+    def states(*indices: int) -> torch.Tensor:
+        torch.manual_seed(3)
+        with UtteranceDropout(torch.tensor(indices, dtype=torch.int32)), torch.no_grad():
+            return upstream(WaveBatch.collate([waves[index] for index in indices], 16_000)).states
+
+    together, after = states(0, 1, 2), torch.get_rng_state()
+    for index in (0, 1, 2):
+        alone = states(index)[0]
+        assert torch.equal(torch.get_rng_state(), after)
+        torch.testing.assert_close(together[index, :, : alone.shape[1]], alone, rtol=0, atol=1e-5)
+    upstream.eval()
+    assert not torch.allclose(states(0)[0], together[0, :, : states(0).shape[2]], atol=1e-3), "there was dropout"
 
 
 def test_what_a_batch_norm_or_a_layerdrop_would_change_in_train_mode(encoder) -> None:
@@ -211,7 +248,37 @@ def test_the_encoder_of_a_larger_model(kind: str, tmp_path, encoder) -> None:
     assert other.fingerprint() == upstream.fingerprint()
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "model_type, encoder_class",
+    [
+        ("audioflamingo3", "AudioFlamingo3Encoder"),
+        ("canary", "ParakeetEncoder"),
+        ("csm", "MimiEncoderModel"),
+        ("glmasr", "GlmAsrEncoder"),
+        ("granite_speech", "GraniteSpeechCTCEncoder"),
+        ("lasr_ctc", "LasrEncoder"),
+        ("moonshine_streaming", "MoonshineStreamingEncoder"),
+        ("phi4_multimodal", "Phi4MultimodalAudioModel"),
+        ("qwen2_5_omni", "Qwen2_5OmniAudioEncoder"),
+        ("qwen3_omni_moe", "Qwen3OmniMoeAudioEncoder"),
+        ("vibevoice_asr", "VibeVoiceAcousticTokenizerEncoderModel"),
+        ("voxtral", "VoxtralEncoder"),
+    ],
+)
+def test_which_part_is_the_encoder(model_type: str, encoder_class: str) -> None:
+    assert find_encoder(AutoConfig.for_model(model_type), "it")[0].__name__ == encoder_class
+
+
 # ---- What is refused, in a sentence.
+
+
+def test_what_transformers_computes_in_numpy_is_no_graph(encoder) -> None:
+    upstream = load_upstream(str(encoder("parakeet_encoder")))
+    message = "cannot be exported to ONNX: transformers computes the input of this type outside PyTorch. .*wav2vec2"
+    with pytest.raises(ValueError, match=message):
+        upstream_graph(upstream)
+    assert not can_replay(upstream, 1)
 
 
 @pytest.mark.parametrize("model_type", ["bert", "llama", "vits", "fastspeech2_conformer", "univnet"])
@@ -275,6 +342,13 @@ def test_without_preprocessor_config_the_default_is_said(tmp_path, encoder, capl
     (folder / "preprocessor_config.json").unlink()
     same = load_upstream(str(folder)).fingerprint() == load_upstream(str(encoder("parakeet_encoder"))).fingerprint()
     assert same and "taking the defaults of ParakeetFeatureExtractor" in caplog.text
+
+
+def test_the_page_of_types_is_what_is_measured(encoder) -> None:
+    page = (Path(__file__).parents[3] / "docs" / "encoders.md").read_text("utf-8")
+    assert set(re.findall(r"^\| `([\w-]+)` \|", page, flags=re.M)) == {*TINY, *FAMILIES}, "make docs"
+    for model_type in ("parakeet_encoder", "audio-spectrogram-transformer"):
+        assert row(model_type, encoder(model_type)) in page, "make docs"
 
 
 def test_every_type_here_is_none_of_the_families() -> None:

@@ -1,11 +1,11 @@
-"""What a ladder with unlabelled speech gains, by the number of labels: the same head with and without it.
+"""What unlabelled speech gains, by the number of labels: the same head with a ladder, a mean teacher, pseudo-labels.
 
-    python benchmarks/ladder_curve.py emodb --root DIR --unlabelled LIBRISPEECH --part test
+    python benchmarks/unlabelled_curve.py emodb --root DIR --unlabelled LIBRISPEECH --part test
 
-Of every training part a fraction of the labelled utterances is kept, drawn per class for each seed. Both arms use the
-same ones, make the same number of updates, and are selected on dev. Writes docs/results/ladder-CORPUS.json and
-docs/images/ladder-CORPUS.png; --work holds what was trained, and the same command resumes. `--part dev` scores dev,
-which selected the models: use it only to try this script.
+Of every training part a fraction of the labelled utterances is kept, drawn per class for each seed. All arms use the
+same ones, make the same number of updates (pseudo-labels twice), and are selected on dev. Writes
+docs/results/unlabelled-CORPUS.json and docs/images/unlabelled-CORPUS.png; --work holds what was trained, and the same
+command resumes. `--part dev` scores dev, which selected the models: use it only to try this script.
 """
 
 from __future__ import annotations
@@ -26,14 +26,15 @@ from undertone.corpora.manifest import Utterance
 from undertone.downstream.task import Task
 from undertone.experiments.open_run import open_run
 from undertone.experiments.run import Run
+from undertone.experiments.run_fold import fit
 from undertone.scoring.intervals import METHOD, confidence_intervals
 from undertone.scoring.metrics import uar
 from undertone.scoring.predictions import Predictions
 from undertone.training.accelerator import accelerator_of
-from undertone.training.config import RunConfig
+from undertone.training.config import RunConfig, Trial
+from undertone.training.prediction_loop import predict_and_embed
 from undertone.training.seeding import draw
 from undertone.training.settings import make_config
-from undertone.training.trainer import Trainer
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 SETTINGS = {
@@ -46,7 +47,12 @@ SETTINGS = {
     "eval_every": 20,
     "patience": 5,
 }
-ARMS = ("without", "ladder")
+ARMS: dict[str, dict[str, Any]] = {
+    "without": {"unlabelled": None},
+    "ladder": {"ladder": True},
+    "mean_teacher": {"mean_teacher": 10.0},
+    "pseudo_labels": {"pseudo_labels": 0.9},
+}
 
 
 def keep(train: Sequence[Utterance], share: float, seed: int) -> list[Utterance]:
@@ -63,23 +69,14 @@ def keep(train: Sequence[Utterance], share: float, seed: int) -> list[Utterance]
 
 def predictions(run: Run, fold: Fold, arm: str, share: float, seed: int, part: str) -> Predictions:
     """Those of one training on a part of its fold."""
-    without = {"ladder": False, "unlabelled": None} if arm == "without" else {}
-    config = run.config.model_copy(update={"seed": seed} | without)
+    config = run.config.model_copy(update={"seed": seed, "ladder": False} | ARMS[arm])
     run = replace(run, config=config, unlabelled=() if arm == "without" else run.unlabelled)
     train = keep(run.manifest.select(fold.train), share, seed)
     dev, scored = run.manifest.select(fold.dev), run.manifest.select(getattr(fold, part))
+    accelerator = accelerator_of(config)
     with tempfile.TemporaryDirectory() as folder:
-        trainer = Trainer(
-            config,
-            run.tasks,
-            run.source,
-            run.new_module(fold.name),
-            Path(folder),
-            accelerator_of(config),
-            unlabelled=run.training_of_everyone(config).unlabelled_stream(),
-        )
-        trainer.fit(train, dev, config.max_steps or 0)
-        return trainer.predict(scored, fold.name)
+        module, _ = fit(run.training(fold, Trial("", {}, config)), accelerator, Path(folder), train, dev)
+        return predict_and_embed(module, run.tasks, run.source, scored, accelerator, config.batch_size, fold.name)[0]
 
 
 def point(found: Sequence[Predictions], task: Task) -> dict[str, Any]:
@@ -95,7 +92,7 @@ def point(found: Sequence[Predictions], task: Task) -> dict[str, Any]:
 
 
 def measure(run: Run, part: str, share: float, num_seeds: int, work: Path) -> dict[str, Any]:
-    """A row of the curve: both arms at one fraction of the labels; models in `work` are not trained again."""
+    """A row of the curve: all arms at one fraction of the labels; models in `work` are not trained again."""
     row: dict[str, Any] = {"share": share}
     row["labels"] = [len(keep(run.manifest.select(fold.train), share, 0)) for fold in run.folds]
     for arm in ARMS:
@@ -108,7 +105,7 @@ def measure(run: Run, part: str, share: float, num_seeds: int, work: Path) -> di
             found.append(Predictions.load(path))
         row[arm] = point(found, run.tasks[0])
         low, high = row[arm]["ci95"]
-        print(f"{share:>5.0%} {arm:<8} UAR {row[arm]['uar']:.3f}  95 % {low:.3f} to {high:.3f}", flush=True)
+        print(f"{share:>5.0%} {arm:<13} UAR {row[arm]['uar']:.3f}  95 % {low:.3f} to {high:.3f}", flush=True)
     return row
 
 
@@ -128,7 +125,8 @@ def draw_figure(found: dict[str, Any], path: Path) -> None:
     import matplotlib.pyplot as plt
 
     figure, axes = plt.subplots(figsize=(5, 3.5), layout="constrained")
-    for offset, (arm, label) in enumerate(zip(ARMS, ("labels alone", "ladder + unlabelled speech"), strict=True)):
+    for offset, arm in enumerate(ARMS):
+        label = "labels alone" if arm == "without" else arm.replace("_", "-")
         places = [row["share"] * 100 * (1 + 0.04 * offset) for row in found["rows"]]
         heights = [row[arm]["uar"] for row in found["rows"]]
         errors = [[row[arm]["uar"] - row[arm]["ci95"][0] for row in found["rows"]]]
@@ -159,7 +157,7 @@ def main() -> None:
     parser.add_argument("--shares", type=lambda text: [float(part) for part in text.split(",")], default=[0.1, 0.25, 1])
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--folds", type=int, help="only so many; all by default")
-    parser.add_argument("--work", type=Path, default=Path("runs/ladder-curve"))
+    parser.add_argument("--work", type=Path, default=Path("runs/unlabelled-curve"))
     parser.add_argument("--out", type=Path, default=DOCS / "results")
     parser.add_argument("--images", type=Path, default=DOCS / "images")
     parser.add_argument("settings", nargs="*", help="key=value")
@@ -168,7 +166,7 @@ def main() -> None:
     config = run_config(arguments)
     with tempfile.TemporaryDirectory() as folder:
         run = open_run(config, Path(folder) / "run", Display())
-        run.folds = run.folds[: arguments.folds]
+        run = replace(run, folds=run.folds[: arguments.folds])
         told = {"corpus": run.corpus.name, "part": arguments.part, "unlabelled": len(run.unlabelled)}
         told |= {"num_folds": len(run.folds), "num_seeds": arguments.seeds}
         told["settings"] = {key: value for key, value in config.model_dump(mode="json").items() if key in SETTINGS}
@@ -176,7 +174,7 @@ def main() -> None:
         told["rows"] = [
             measure(run, arguments.part, share, arguments.seeds, arguments.work) for share in arguments.shares
         ]
-    path = arguments.out / f"ladder-{told['corpus']}.json"
+    path = arguments.out / f"unlabelled-{told['corpus']}.json"
     write_json(path, told)
     draw_figure(told, arguments.images / f"{path.stem}.png")
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from undertone.downstream.dropout import UtteranceDropout, batch_number, random_normal, repeated
+from undertone.upstream.dropout import UtteranceDropout, batch_number, random_normal, repeated
 
 KEYS = torch.tensor([7, -3, 2**31 - 1, 12345], dtype=torch.int32)
 

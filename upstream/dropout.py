@@ -9,7 +9,7 @@ drops out the same in one batch or several micro-batches, in one process or seve
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from typing import Any
 
@@ -40,6 +40,12 @@ class UtteranceDropout(TorchFunctionMode):
         super().__init__()
         self.rows = rows
         self.number = 0  # of the batch that passes through the module now
+        self.members: Sequence[int] | None = None  # which of its utterances do; None: all
+
+    def utterances(self, device: torch.device) -> Tensor:
+        """(B,) int32, the numbers of the utterances that pass through the module now."""
+        rows = self.rows[self.number]
+        return (rows if self.members is None else rows[list(self.members)]).to(device)
 
     def __enter__(self) -> UtteranceDropout:
         _active.append(self)
@@ -71,7 +77,7 @@ class UtteranceDropout(TorchFunctionMode):
     def _drop(self, values: Tensor, p: float, channels: bool) -> Tensor:
         threshold = round(p * 2**16)
         call = int(torch.randint(2**31, (), device="cpu"))
-        rows = self.rows[self.number].to(values.device)
+        rows = self.utterances(values.device)
         shape = [*values.shape[1:2], *([1] * (values.ndim - 2))] if channels else values.shape[1:]
         dropped = random_bits(rows, call, values.shape[0], shape) < threshold - 2**15
         return (values * (1 / (1 - threshold / 2**16))).masked_fill(dropped, 0)
@@ -112,21 +118,44 @@ def batch_number(number: int) -> Iterator[None]:
             mode.number = 0
 
 
+def in_groups(groups: Iterable[Sequence[int]]) -> Iterator[Sequence[int]]:
+    """Each group of a batch's utterances that pass through a module alone, by their places in the batch.
+
+    Each begins with the same random state, so that an utterance's masks do not depend on how the batch is divided.
+    """
+    state = torch.get_rng_state() if _active else None
+    for members in groups:
+        if state is not None:
+            torch.set_rng_state(state)
+        for mode in _active:
+            mode.members = members
+        try:
+            yield members
+        finally:
+            for mode in _active:
+                mode.members = None
+
+
 def repeated() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
     """`context_fn` of `torch.utils.checkpoint`: a pass that the backward pass repeats has the dropout of the first.
 
     torch restores the random state itself, but enters no mode.
     """
-    return nullcontext(), _again(*((mode, mode.number) for mode in _active[-1:]))
+    return nullcontext(), _again(*((mode, mode.number, mode.members) for mode in _active[-1:]))
 
 
 @contextmanager
-def _again(*modes: tuple[UtteranceDropout, int]) -> Iterator[None]:
+def _again(*modes: tuple[UtteranceDropout, int, Sequence[int] | None]) -> Iterator[None]:
     with ExitStack() as stack:
-        for mode, number in modes:
+        for mode, number, members in modes:
             stack.enter_context(mode)
             stack.enter_context(batch_number(number))
-        yield
+            mode.members = members
+        try:
+            yield
+        finally:
+            for mode, _, _ in modes:
+                mode.members = None
 
 
 def random_normal(like: Tensor, generator: torch.Generator | None = None) -> Tensor:
@@ -138,7 +167,7 @@ def random_normal(like: Tensor, generator: torch.Generator | None = None) -> Ten
         return torch.randn(like.shape, generator=generator, device=like.device, dtype=like.dtype)
     device = "cpu" if generator is None else generator.device
     call = int(torch.randint(2**31, (), generator=generator, device=device))
-    rows = _active[-1].rows[_active[-1].number].to(like.device)
+    rows = _active[-1].utterances(like.device)
     first, second = (
         (random_bits(rows, call + half, like.shape[0], like.shape[1:]).float() + 2**15 + 0.5) / 2**16
         for half in range(2)
