@@ -36,6 +36,12 @@ def load_upstream(name: str, *, revision: str | None = None, options: Mapping[st
     """
     folder = os.path.expanduser(name)
     is_folder = os.path.isdir(folder)  # False, too, for what is no name of a file
+    if not is_folder and name.endswith((".pt", ".pth", ".ckpt")):
+        raise ValueError(
+            f"{name!r} is one file of weights, as fairseq, s3prl and FunASR write. Give the Hub id of the same model; "
+            f"or, of wav2vec 2.0, HuBERT, WavLM and data2vec, the folder that "
+            f"`python -m undertone.upstream.hf.fairseq FILE FOLDER` makes. docs/upstreams.md says more."
+        )
     if is_folder or HUB_ID.fullmatch(name):
         if options:
             raise ValueError(

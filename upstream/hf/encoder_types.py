@@ -80,6 +80,7 @@ TYPES: dict[str, EncoderType] = {
     "dac": _codec("encoder"),
     "encodec": _codec("encoder"),
     "vibevoice_acoustic_tokenizer": _codec("head"),
+    "vibevoice_acoustic_tokenizer_encoder": _codec("head"),
     "fun_asr_nano_encoder": EncoderType(skipped=lambda config: 1),  # the first block is given filterbanks
     "gemma3n_audio": EncoderType(inputs=_other_way_around),
     "granite_speech5_encoder": EncoderType(skipped=lambda config: max(config.subsample_layers, default=-1) + 1),

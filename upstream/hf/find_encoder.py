@@ -84,7 +84,7 @@ def inputs_of(model_class: type[PreTrainedModel]) -> list[str]:
 
 def _takes_audio_alone(model_class: type[PreTrainedModel]) -> bool:
     names = inputs_of(model_class)
-    if not names or names[0] not in AUDIO or not MORE_THAN_AUDIO.isdisjoint(names):
+    if not names or names[0] not in AUDIO or not {*MORE_THAN_AUDIO, *AUDIO}.isdisjoint(names[1:]):
         return False
     of_audio = model_class.input_modalities == "audio" or model_class.main_input_name in AUDIO
     return names[0] != "hidden_states" or of_audio
@@ -114,7 +114,7 @@ def describe_encoder(model: PreTrainedModel, name: str, blocks: str | None = Non
             f"layers to give. Wrap it in a class of your own: undertone new upstream my_upstream."
         )
     linear = [path for path, layer in model.get_submodule(blocks).named_modules() if isinstance(layer, nn.Linear)]
-    attention = [path for path in linear if ATTENTION.match(path.rpartition(".")[2])]
+    attention = [path for path in linear if any(ATTENTION.match(step) for step in path.split("."))]
     adapted = tuple(f"{blocks}.{path}" for path in attention or linear)  # whole names: an adapter may have such, too
     return Family(normalizes=None, front_end=tuple(_before(model, blocks)), blocks=blocks, lora_targets=adapted)
 

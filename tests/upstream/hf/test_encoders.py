@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import shutil
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from transformers import (
+    AutoConfig,
     AutoFeatureExtractor,
     AutoModel,
     ClapConfig,
@@ -22,6 +24,7 @@ from transformers import (
     SpeechT5ForSpeechToText,
 )
 
+from tests.upstream.hf.encoder_table import row
 from tests.upstream.hf.tiny_encoders import TINY, save_tiny
 from undertone.hub.onnx.to_onnx import upstream_graph
 from undertone.upstream import WaveBatch, build_upstream, load_upstream
@@ -29,6 +32,7 @@ from undertone.upstream.dropout import UtteranceDropout
 from undertone.upstream.hf.adapt import add_lora, finetune
 from undertone.upstream.hf.encoder import EncoderUpstream
 from undertone.upstream.hf.families import FAMILIES
+from undertone.upstream.hf.find_encoder import find_encoder
 from undertone.upstream.hf.replay import can_replay
 
 DEFAULT = ("audio-spectrogram-transformer", "mimi", "moonshine", "parakeet_encoder", "qwen3_asr_encoder", "speecht5")
@@ -244,6 +248,28 @@ def test_the_encoder_of_a_larger_model(kind: str, tmp_path, encoder) -> None:
     assert other.fingerprint() == upstream.fingerprint()
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "model_type, encoder_class",
+    [
+        ("audioflamingo3", "AudioFlamingo3Encoder"),
+        ("canary", "ParakeetEncoder"),
+        ("csm", "MimiEncoderModel"),
+        ("glmasr", "GlmAsrEncoder"),
+        ("granite_speech", "GraniteSpeechCTCEncoder"),
+        ("lasr_ctc", "LasrEncoder"),
+        ("moonshine_streaming", "MoonshineStreamingEncoder"),
+        ("phi4_multimodal", "Phi4MultimodalAudioModel"),
+        ("qwen2_5_omni", "Qwen2_5OmniAudioEncoder"),
+        ("qwen3_omni_moe", "Qwen3OmniMoeAudioEncoder"),
+        ("vibevoice_asr", "VibeVoiceAcousticTokenizerEncoderModel"),
+        ("voxtral", "VoxtralEncoder"),
+    ],
+)
+def test_which_part_is_the_encoder(model_type: str, encoder_class: str) -> None:
+    assert find_encoder(AutoConfig.for_model(model_type), "it")[0].__name__ == encoder_class
+
+
 # ---- What is refused, in a sentence.
 
 
@@ -316,6 +342,13 @@ def test_without_preprocessor_config_the_default_is_said(tmp_path, encoder, capl
     (folder / "preprocessor_config.json").unlink()
     same = load_upstream(str(folder)).fingerprint() == load_upstream(str(encoder("parakeet_encoder"))).fingerprint()
     assert same and "taking the defaults of ParakeetFeatureExtractor" in caplog.text
+
+
+def test_the_page_of_types_is_what_is_measured(encoder) -> None:
+    page = (Path(__file__).parents[3] / "docs" / "encoders.md").read_text("utf-8")
+    assert set(re.findall(r"^\| `([\w-]+)` \|", page, flags=re.M)) == {*TINY, *FAMILIES}, "make docs"
+    for model_type in ("parakeet_encoder", "audio-spectrogram-transformer"):
+        assert row(model_type, encoder(model_type)) in page, "make docs"
 
 
 def test_every_type_here_is_none_of_the_families() -> None:
