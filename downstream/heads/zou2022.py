@@ -200,7 +200,7 @@ class _Picture(nn.Module):
         else:
             bands = F.adaptive_avg_pool2d(maps, (maps.shape[2], 6))  # (B, C, T', 6)
             vector = masked_mean(Frames(bands.transpose(1, 2).flatten(2), lengths))  # (B, 6 C)
-        return self.out(self.dropout(vector)).relu()  # type: ignore[no-any-return]
+        return self.out(self.dropout(vector)).relu()
 
     def _real(self, maps: Tensor, lengths: Tensor) -> Tensor:
         """Of whole clips without what a bias, or the overlap of a pooling, put into the padding."""
@@ -227,7 +227,7 @@ class _Cepstra(nn.Module):
         else:
             lengths = torch.full_like(frames.lengths, features.shape[1])
             vector = self.rnn(Frames(features, lengths)).features.flatten(1)  # (B, T 2 H)
-        return self.out(self.dropout(vector)).relu()  # type: ignore[no-any-return]
+        return self.out(self.dropout(vector)).relu()
 
 
 class _CoAttention(nn.Module):

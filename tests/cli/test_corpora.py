@@ -66,7 +66,7 @@ def test_crosscorpus_takes_corpora_and_settings(tmp_path: Path) -> None:
         (["emodb", "nemo", "protocol=speaker"], "crosscorpus has protocols of its own"),
         (["emodb", "nemoo"], "Did you mean 'nemo'"),
         (["emodb", "nemo", "--root", tmp_path], "gives 1 folders for 2 corpora"),
-        (["emodb", "nemo", "corpus.map=calm"], "corpus.map needs EMOTION=EMOTION"),
+        (["emodb", "nemo", "corpus.map=calm"], "corpus.map needs LABEL=LABEL"),
     ):
         assert undertone("crosscorpus", *words, "--out", tmp_path / "out").fails_with(message), message
 

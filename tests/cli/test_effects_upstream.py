@@ -105,3 +105,20 @@ def test_gradient_checkpointing_computes_each_block_twice_and_gives_the_same(lea
     assert doubled == 2 * calls > 0
     assert distance(once, twice) < 1e-5
     assert weights(once).keys() == weights(twice).keys()
+
+
+STREAMS = ("upstream=mfcc+fbank", "head=linear", "head.hidden_size=8", "max_steps=2", "batch_size=8", LAST)
+
+
+def test_fusion_is_how_streams_are_joined(trained: Train) -> None:
+    concat, gate, late = (trained(*STREAMS, f"fusion={fusion}") for fusion in ("concat", "gate", "late"))
+    sizes = {sum(value.numel() for value in weights(run).values()) for run in (concat, gate, late)}
+    assert len(sizes) == 3, "each has layers of its own"
+
+
+def test_streams_are_what_one_of_several_has_of_its_own(learn: Learn) -> None:
+    upstream = json.loads((learn() / "config.json").read_text())["upstream"]
+    words = (f"upstream=ssl={upstream}+mfcc", "fusion=concat")
+    first, last = (learn(*words, f"streams.ssl.layers={layer}") for layer in (0, 2))
+    name = "layer_sum.ssl.logits"
+    assert {run: int(weights(run)[f"downstream.{name}"].argmax()) for run in (first, last)} == {first: 0, last: 2}

@@ -143,6 +143,38 @@ def test_a_batch_changes_no_clip(fusion: str, head: str) -> None:
 
 
 @pytest.mark.parametrize("fusion", ["concat", "gate", "attention", "late"])
+def test_what_only_both_streams_know_is_learned(fusion: str) -> None:
+    """One stream tells a from b, the other male from female; each alone knows half of it."""
+    shapes = {"fast": StreamShape(1, 3, 0.01, 0.0125), "slow": StreamShape(1, 4, 0.02, 0.0125)}
+    torch.manual_seed(0)
+    words = torch.randint(2, (40, 2))
+    states = {
+        "fast": torch.randn(40, 1, 20, 3) + 2 * (2 * words[:, :1, None, None] - 1),
+        "slow": torch.randn(40, 1, 10, 4) + 2 * (2 * words[:, 1:, None, None] - 1),
+    }
+    task = Task("emotion", "classification", ("af", "am", "bf", "bm"))
+    label = words @ torch.tensor([2, 1])
+
+    def accuracy(shown: tuple[str, ...]) -> float:
+        torch.manual_seed(1)  # at 0 the attention settles on one stream
+        downstream = Downstream(shapes, (task,), "linear", {"hidden_size": 8}, fusion=fusion)
+        batch = {
+            name: HiddenStates(own if name in shown else torch.zeros_like(own), torch.full((40,), own.shape[2]))
+            for name, own in states.items()
+        }
+        optimizer = torch.optim.Adam(downstream.parameters(), lr=0.01)
+        for _ in range(150):
+            optimizer.zero_grad()
+            logits = downstream(StreamBatch(batch)).logits["emotion"]
+            F.cross_entropy(logits, label).backward()
+            optimizer.step()
+        return float((logits.argmax(1) == label).float().mean())
+
+    assert accuracy(("fast", "slow")) > 0.95
+    assert accuracy(("fast",)) < 0.85 and accuracy(("slow",)) < 0.85  # half, and what it learns by heart
+
+
+@pytest.mark.parametrize("fusion", ["concat", "gate", "attention", "late"])
 def test_means_are_all_that_a_head_on_means_needs(fusion: str) -> None:
     """Stored means, one of each stream and clip, give exactly what the frames give."""
     downstream, batch = model(fusion, "linear"), hidden()

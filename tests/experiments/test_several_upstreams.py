@@ -176,6 +176,31 @@ def test_what_cannot_be_is_refused(opened: Opened, words: tuple[str, ...], upstr
         opened(*words, **({} if upstream is None else {"upstream": upstream}))
 
 
+def test_a_head_alone_is_refused_with_other_streams(opened: Opened, folder: Path, tmp_path: Path) -> None:
+    """Its folder names both upstreams, their settings and what hashes of their weights say together."""
+    run = opened(*FROZEN)
+    training = run.training_of_everyone(run.config)
+    training.save(run.new_module("x"), run.manifest.select(run.manifest.ids[:2]), tmp_path / "head")
+    config = json.loads((tmp_path / "head" / "config.json").read_text())
+    assert config["head_only"] and [one["stream"] for one in config["upstream"]["streams"]] == ["ssl", "mfcc"]
+    load_model(tmp_path / "head")
+    ssl, mfcc = config["upstream"]["streams"]
+    other = [ssl | {"name": str(save_random("tiny-wav2vec2", tmp_path / "other", seed=1))}, mfcc]
+    fewer = [ssl, mfcc | {"options": {"coefficients": 5}}]
+    twice = [ssl, mfcc | {"stream": "ssl"}]
+    for streams, said in (
+        (other, "was trained on another upstream than .* weights"),
+        (fewer, "do not fit their config.json|another upstream"),
+        (twice, "each of several streams has a name of its own"),
+        ([], "streams are those of an upstream of the kind 'streams'"),
+        ([ssl, {"stream": "b", "kind": "streams", "name": "b", "streams": [mfcc]}], "and no streams in it"),
+    ):
+        changed = config | {"upstream": config["upstream"] | {"streams": streams}}
+        (tmp_path / "head" / "config.json").write_text(json.dumps(changed))
+        with pytest.raises(ValueError, match=said):
+            load_model(tmp_path / "head")
+
+
 def test_a_ladder_on_joined_streams(opened: Opened, tmp_path: Path) -> None:
     trainer = fit(opened("fusion=concat", "ladder=true"), tmp_path)
     assert trainer.module.head.input_sizes == {"speech": 32 + 39}
