@@ -9,6 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForAudioClassification, Wav2Vec2ForSequenceClassification
 
+from tests.upstream.hf.tiny_encoders import save_tiny
 from undertone.downstream.config import UndertoneConfig
 from undertone.downstream.model import UndertoneModel
 from undertone.downstream.task import Task
@@ -87,6 +88,23 @@ def test_a_missing_or_unexpected_weight_is_an_error(model, tmp_path):
 def test_a_folder_without_a_model_says_what_is_missing(tmp_path):
     with pytest.raises(ValueError, match="No model in .*looked for config.json"):
         UndertoneModel.from_pretrained(tmp_path)
+
+
+@pytest.mark.parametrize("head_only", [False, True])
+def test_a_model_on_an_encoder_with_a_feature_extractor_of_its_own(tmp_path, head_only):
+    upstream = load_upstream(str(save_tiny("parakeet_encoder", tmp_path / "upstream")))
+    model = UndertoneModel(config_of(upstream), upstream).eval()
+    model.save_pretrained(tmp_path / "m", head_only=head_only)
+    again, batch = UndertoneModel.from_pretrained(tmp_path / "m"), waves(16000, 4000)
+    for task, logits in model.predict_batch(batch).logits.items():
+        assert torch.equal(again.predict_batch(batch).logits[task], logits)
+    path = tmp_path / "m" / "config.json"
+    config = json.loads(path.read_text())
+    config["upstream"]["extractor"]["feature_size"] = 40
+    path.write_text(json.dumps(config))
+    refused = "extractor .*'feature_size': 40" if head_only else "gives no hidden states of a second of audio"
+    with pytest.raises(ValueError, match=refused):
+        UndertoneModel.from_pretrained(tmp_path / "m")
 
 
 def test_a_head_only_folder_refuses_an_upstream_with_other_weights(model, tiny, tmp_path):

@@ -303,7 +303,8 @@ class EncoderUpstream(HFUpstream):
             except Exception as error:  # whatever a convolution or an extractor says of too few samples
                 reason = error
                 continue
-            if own and states.shape[1] and states.isfinite().all():
+            numbers = [value for value in inputs.values() if value.is_floating_point()]
+            if own and states.shape[1] and all(value.isfinite().all() for value in numbers):
                 return self.shortest, states.shape[2]
         raise ValueError(
             f"{self.name!r} gives no hidden states of a second of audio"
