@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from functools import reduce
 from typing import Any
 
 import torch
@@ -137,11 +138,11 @@ def _at(frames: Frames, own: StreamShape, other: StreamShape, size: int) -> Tens
         overlap = torch.minimum(high[:, None], places + 1) - torch.maximum(low[:, None], places)
         weights = overlap.clamp(min=0) * own.hop / other.hop  # (size, K), they sum to 1
     features, last = frames.features, frames.lengths[:, None] - 1  # (B, T, D), (B, 1)
-    found = features.new_zeros(len(features), size, features.shape[2])
+    parts = []
     for place, weight in zip(places.T.to(last), weights.T.to(features), strict=True):
         near = place.clamp(min=0)[None].minimum(last)  # (B, size)
-        found = found + weight[:, None] * features.gather(1, near[..., None].expand_as(found))
-    return found
+        parts.append(weight[:, None] * features.gather(1, near[..., None].expand(-1, -1, features.shape[2])))
+    return reduce(torch.add, parts)
 
 
 # ---- Late: one head a stream.

@@ -85,6 +85,11 @@ class Zou2022Head(Head):
             embedding, attention = self._embedding(streams)
             lengths = streams[SSL].lengths if attention is not None else None
             return HeadOutput(self.outputs(embedding), embedding, attention=attention, attention_lengths=lengths)
+        if torch.onnx.is_in_onnx_export():
+            raise ValueError(
+                "Head 'zou2022' cuts a clip into segments, whose number no ONNX graph can follow. Train with "
+                "head.segments={}, which leaves clips whole."
+            )
         counts = {name: (streams[name].lengths - 1) // size + 1 for name, size in self.segments.items()}
         count = torch.stack(list(counts.values())).amax(0)  # (B,) segments of each clip
         most = int(count.max())
@@ -182,6 +187,10 @@ class _Picture(nn.Module):
         self.convolutions = nn.ModuleList(nn.Conv2d(*one) for one in maps)
         self.dropout = nn.Dropout(dropout)
         self.out = nn.Linear(channels[-1] * (6 if self.whole else 36), size)
+        bands = input_size
+        for place, stride in enumerate(self.STRIDES):  # of the last maps of a whole clip
+            bands = (bands - 1) // (2 * stride if place in self.POOLED else stride) + 1
+        self.sixths = nn.Buffer(F.adaptive_avg_pool1d(torch.eye(bands), 6), persistent=False)  # (D', 6), an average
 
     def forward(self, frames: Frames) -> Tensor:
         """(B, T, D) -> (B, size)."""
@@ -198,7 +207,7 @@ class _Picture(nn.Module):
         if not self.whole:
             vector = F.adaptive_avg_pool2d(maps, 6).flatten(1)  # (B, 36 C)
         else:
-            bands = F.adaptive_avg_pool2d(maps, (maps.shape[2], 6))  # (B, C, T', 6)
+            bands = maps @ self.sixths  # (B, C, T', 6)
             vector = masked_mean(Frames(bands.transpose(1, 2).flatten(2), lengths))  # (B, 6 C)
         return self.out(self.dropout(vector)).relu()
 

@@ -6,12 +6,12 @@ import logging
 import math
 import shutil
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -30,7 +30,7 @@ from undertone.upstream.base import Upstream
 from undertone.upstream.hf.encoder import EncoderUpstream
 from undertone.upstream.hf.families import FAMILIES
 from undertone.upstream.hf.upstream import FamilyUpstream
-from undertone.upstream.streams import Streams
+from undertone.upstream.types import StreamBatch
 
 GRAPH, QUANTISED, ABOUT, SCRIPT = "model.onnx", "model.int8.onnx", "model.json", "predict.py"
 CHECK_SECONDS = (0.5, 3.0, 15.0)
@@ -39,7 +39,6 @@ OPSET = 17
 INSTALL = "Install what it needs: pip install 'undertone[onnx]'."
 NO_GRAPH: dict[type[Upstream], str] = {
     OpenSmile: "openSMILE's own program computes its features",
-    Streams: "it is several upstreams, which have no common frames",
     EncoderUpstream: "transformers computes the input of this type outside PyTorch",
     Contours: "the logarithm of a matrix is among its features, which ONNX does not have",
 }
@@ -104,20 +103,23 @@ class ScoreGraph(nn.Module):
 
     Args:
         model: what predicts.
-        upstream: the graph of its upstream.
+        upstreams: {stream: the graph of its upstream}.
     """
 
-    def __init__(self, model: UndertoneModel, upstream: nn.Module) -> None:
+    def __init__(self, model: UndertoneModel, upstreams: dict[str, nn.Module]) -> None:
         super().__init__()
         self.model = model
-        self.upstream: Any = upstream
+        self.upstreams = nn.ModuleDict(upstreams)
 
     def forward(self, samples: Tensor, lengths: Tensor) -> tuple[Tensor, ...]:
         """(B, N) float32, (B,) int64 -> probabilities (B, C) or values (B, 1), a tensor a task."""
-        frames = self.upstream.frame_lengths(lengths)
-        longest = self.upstream.frame_lengths(torch.scalar_tensor(samples.shape[1], dtype=torch.int64))
-        states = self.upstream.states(samples, lengths, frames, padded=True, longest=longest)  # (B, L, T, D)
-        output = self.model.downstream(HiddenStates(states, frames))
+        streams, upstreams = {}, cast(Mapping[str, Any], dict(self.upstreams.items()))
+        for name, upstream in upstreams.items():
+            frames = upstream.frame_lengths(lengths)
+            longest = upstream.frame_lengths(torch.scalar_tensor(samples.shape[1], dtype=torch.int64))
+            states = upstream.states(samples, lengths, frames, padded=True, longest=longest)  # (B, L, T, D)
+            streams[name] = HiddenStates(states, frames)
+        output = self.model.downstream(StreamBatch(streams))
         return tuple(task_output(task, utterance_logits(output, task.name)) for task in self.model.tasks)
 
 
@@ -135,7 +137,9 @@ def to_onnx(model: UndertoneModel, folder: str | Path) -> OnnxModel:
         ValueError: another upstream, the packages are not installed, the folder is not empty, or onnxruntime does not
             give PyTorch's scores.
     """
-    graph, min_samples = upstream_graph(model.upstream)
+    found = {name: upstream_graph(part) for name, part in model.upstream.streams.items()}
+    graphs = {name: graph for name, (graph, _) in found.items()}
+    min_samples = max(samples for _, samples in found.values())
     try:
         import onnx  # noqa: F401  # quantisation and torch's exporter import it
         import onnxruntime
@@ -144,7 +148,7 @@ def to_onnx(model: UndertoneModel, folder: str | Path) -> OnnxModel:
     model = model.cpu().eval()
     waves = _noises(model.sample_rate)
     with new_folder(Path(folder)) as draft, _refused(model.config.head):
-        _trace(model, graph, draft / GRAPH)
+        _trace(model, graphs, draft / GRAPH)
         _quantise(draft / GRAPH, draft / QUANTISED)
         write_json(draft / ABOUT, _about(model, min_samples))
         shutil.copyfile(Path(__file__).parent / "predict_onnx.py.j2", draft / SCRIPT)
@@ -198,7 +202,7 @@ def _about(model: UndertoneModel, min_samples: int) -> dict[str, Any]:
     }
 
 
-def _trace(model: UndertoneModel, graph: nn.Module, path: Path) -> None:
+def _trace(model: UndertoneModel, graphs: dict[str, nn.Module], path: Path) -> None:
     """By torch's TorchScript exporter: ten times as fast as the dynamo one, whose graphs gave the same scores."""
     size = model.sample_rate // 2
     example = torch.zeros(2, size), torch.tensor([size, size // 2])
@@ -207,7 +211,7 @@ def _trace(model: UndertoneModel, graph: nn.Module, path: Path) -> None:
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the tracer: what it took for constant is what the comparison checks
         torch.onnx.export(
-            ScoreGraph(model, graph),
+            ScoreGraph(model, graphs),
             example,
             path,
             dynamo=False,

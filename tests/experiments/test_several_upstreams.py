@@ -207,7 +207,7 @@ def test_a_ladder_on_joined_streams(opened: Opened, tmp_path: Path) -> None:
 
 
 def test_from_the_command_line_to_a_prediction(small_corpus: Path, folder: Path, tmp_path: Path) -> None:
-    """`--upstream` twice; the model is scored, says what it hears, and has no ONNX graph."""
+    """`--upstream` twice; the model is scored, says what it hears, and is no class of transformers."""
     run = tmp_path / "run"
     words = [*WORDS, f"store={folder / 'store'}", "fusion=concat", "max_steps=1", "device=cpu"]
     outcome = undertone(
@@ -223,5 +223,5 @@ def test_from_the_command_line_to_a_prediction(small_corpus: Path, folder: Path,
     assert "emotion" in undertone("predict", run, clip, "--json").out
     scored = evaluate_model(load_model(run).model, str(small_corpus), None)
     assert scored["upstream"] == results["upstream"] and scored["num_utterances"] == results["num_utterances"]
-    graph = undertone("export", run, "--to", "onnx", "--out", tmp_path / "onnx")
-    assert graph.fails_with("several upstreams, which have no common frames")
+    native = undertone("export", run, "--to", "transformers", "--out", tmp_path / "native")
+    assert native.fails_with("has no native shape in transformers")

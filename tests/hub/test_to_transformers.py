@@ -66,7 +66,8 @@ def make_model(upstream, head="linear", tasks=TASKS, scale=3, **fields):
     )
     model = UndertoneModel(config, upstream).eval()
     with torch.no_grad():
-        model.downstream.layer_sum.logits.normal_()
+        for layer_sum in model.downstream.layer_sums.values():
+            layer_sum.logits.normal_()
         for parameter in model.downstream.head.parameters():
             parameter.mul_(scale)
     return model

@@ -23,6 +23,7 @@ from undertone.upstream.acoustic._opensmile import OpenSmile
 from undertone.upstream.acoustic.contours import Contours
 from undertone.upstream.acoustic.fbank import Fbank
 from undertone.upstream.hf.random_weights import ARCHITECTURES, save_random
+from undertone.upstream.streams import Streams
 
 pytest.importorskip("onnx", reason="needs undertone[onnx]")
 onnxruntime = pytest.importorskip("onnxruntime", reason="needs undertone[onnx]")
@@ -114,6 +115,34 @@ def test_every_head_can_be_exported(head, tmp_path):
     model = make_model(upstream, head, TASKS, scale, layer_norm=head == "linear", **options)
     session = session_of(to_onnx(model, tmp_path / "onnx"))
     check_batches(session, model, BATCHES[1:])
+
+
+STREAMS = [
+    ("attention", "concat", {}, ("mfcc",)),
+    pytest.param("attention", "late", {}, ("mfcc", "functionals"), marks=pytest.mark.slow),
+    pytest.param("linear", "gate", {}, ("mfcc", "functionals"), marks=pytest.mark.slow),
+    pytest.param("attention", "attention", {}, ("mfcc", "functionals"), marks=pytest.mark.slow),
+    pytest.param("zou2022", "", {"weights": "softmax"}, ("mfcc", "spectrogram"), marks=pytest.mark.slow),
+]
+
+
+@pytest.mark.parametrize(("head", "fusion", "options", "acoustic"), STREAMS)
+def test_several_upstreams_are_one_graph(head, fusion, options, acoustic, tmp_path):
+    """Of frames every 20 ms and every 10 ms, and of one vector a clip."""
+    parts = {"ssl": load_upstream(str(save_random("tiny-wav2vec2", tmp_path / "upstream")))}
+    parts |= {name: load_upstream(name) for name in acoustic}
+    model = make_model(Streams(parts), head, TASKS, fusion=fusion, head_options=options)
+    check_batches(session_of(to_onnx(model, tmp_path / "onnx")), model)
+
+
+def test_segments_of_a_clip_have_no_graph(tmp_path):
+    parts = {name: load_upstream(name) for name in ("mfcc", "spectrogram")}
+    options = {"segments": {"mfcc": 98, "spectrogram": 98}, "fusion": "concat"}
+    model = make_model(Streams(parts), "zou2022", TASKS, head_options=options)
+    with pytest.raises(
+        ValueError, match="segments, whose number no ONNX graph can follow. Train with head.segments={}"
+    ):
+        to_onnx(model, tmp_path / "onnx")
 
 
 class CountingHead(LinearHead):
