@@ -31,7 +31,7 @@ class Mfcc(BatchedAcoustic):
         super().__init__()
         if not 1 <= coefficients <= num_mels:
             raise ValueError(
-                f"Upstream 'mfcc': coefficients must be 1 to num_mels, got {coefficients} and num_mels={num_mels}."
+                f"Upstream 'mfcc': coefficients must be 1 to num_mels, which is {num_mels}, got {coefficients}."
             )
         lifter = 1 + LIFTER / 2 * torch.sin(math.pi * torch.arange(coefficients) / LIFTER)  # (C,)
         self.deltas, self.hidden_size = deltas, coefficients * (3 if deltas else 1)

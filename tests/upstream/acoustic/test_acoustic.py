@@ -62,6 +62,16 @@ def test_spectrogram_with_a_window_of_its_own_and_the_low_bins_alone(wave: torch
         load_upstream("spectrogram", options={"max_hz": 9000})
 
 
+def test_mfcc_of_other_sizes_without_deltas(wave: torch.Tensor) -> None:
+    expected = kaldi.mfcc(wave[None], num_ceps=40, num_mel_bins=64) / 16
+    upstream = load_upstream("mfcc", options={"num_mels": 64, "coefficients": 40, "deltas": False})
+    found = upstream(WaveBatch.collate([wave], 16_000)).states[0, 0]
+    assert upstream.hidden_size == 40
+    torch.testing.assert_close(found, expected, rtol=0, atol=2e-4)
+    with pytest.raises(ValueError, match="coefficients must be 1 to num_mels, which is 23, got 24"):
+        load_upstream("mfcc", options={"coefficients": 24})
+
+
 @pytest.mark.parametrize("name, size", [("fbank", 240), ("logmel", 64), ("mfcc", 39), ("spectrogram", 201)])
 def test_shape_scale_and_silence(name: str, size: int, wave: torch.Tensor) -> None:
     upstream = load_upstream(name)
