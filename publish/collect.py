@@ -15,6 +15,7 @@ from undertone.publish.card import confusion_file, make_card, only_layer, public
 from undertone.scoring.plots import confusion_png, layer_weights_png
 
 WEIGHTS = "model.safetensors"
+PRETRAINING = "pretraining.json"  # of an upstream that `undertone pretrain` made
 ADAPTER_RUN = "adapter"  # RUN/adapter, beside RUN/model: the same training, its adapters not merged
 SCORES = ("pooled", "mean", "std", "ci95", "chance", "per_gender")  # keys of results.json that the card needs
 NOT_PUBLISHED = ("warnings", "commands")  # keys of results.json that name files
@@ -35,7 +36,7 @@ def collect(
     """The files of a published model: weights, configs, results, pictures and the card that shows them.
 
     Args:
-        folder: a run, or a model folder.
+        folder: a run, a model folder, or an upstream of `undertone pretrain`.
         repo_id: `user/name` that the card tells readers to load.
         head_only: leave the upstream out and name its Hub id and commit; a LoRA run's adapters are included.
         upstream_licence: for the card.
@@ -47,6 +48,8 @@ def collect(
         ValueError: there is no model, its upstream cannot be left out, or results.json is damaged.
     """
     model = head_only_model(folder) if head_only else local_model(folder)
+    if (model / PRETRAINING).is_file():
+        return _pretrained(model, repo_id, licence)
     files: Files = {
         path.relative_to(model).as_posix(): path for pattern in PUBLISHED for path in sorted(model.rglob(pattern))
     }
@@ -84,6 +87,21 @@ def collect(
     return files
 
 
+def _pretrained(folder: Path, repo_id: str, licence: str | None) -> Files:
+    """The files of an upstream of `undertone pretrain`, which are private in nothing but its record's paths."""
+    files: Files = {path.name: path for pattern in (*PUBLISHED, "*.png") for path in sorted(folder.glob(pattern))}
+    record = read_record(folder / PRETRAINING, settings=dict)
+    settings = record["settings"]
+    for name in ("corpora", "roots"):
+        settings[name] = [Path(path).name for path in settings[name]]
+    if settings["upstream"] and Path(settings["upstream"]).exists():
+        settings["upstream"] = Path(settings["upstream"]).name
+    files[PRETRAINING] = _json(record)
+    card = (folder / "README.md").read_text(encoding="utf-8").replace("FOLDER", repo_id)
+    files["README.md"] = card.replace("---\n", f"---\nlicense: {licence}\n" if licence else "---\n", 1).encode()
+    return files
+
+
 def _without_paths(config: Mapping[str, Any]) -> dict[str, Any]:
     """The upstream without local paths, which are private, and which loading does not need."""
     specs = [
@@ -113,6 +131,8 @@ def head_only_model(folder: Path) -> Path:
     Raises:
         ValueError: the upstream was trained or is a local folder, or it is not known whether it was trained.
     """
+    if (folder / PRETRAINING).is_file():
+        raise ValueError(f"{folder} is an upstream and has no head. Push it without --head-only.")
     if (folder / ADAPTER_RUN / "config.json").is_file():
         return _with_hub_upstream(folder / ADAPTER_RUN)
     model = local_model(folder)

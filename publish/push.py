@@ -13,7 +13,7 @@ from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError
 from undertone.common.files import read_json
 from undertone.common.hub_client import check_repo_id, find_model, hub_errors, local_model, signed_in
 from undertone.publish.card import upstream_specs
-from undertone.publish.collect import collect, head_only_model, write_folder
+from undertone.publish.collect import PRETRAINING, collect, head_only_model, write_folder
 
 OURS = (".json", ".safetensors", ".png")  # types of files that a push replaces and removes
 
@@ -41,7 +41,8 @@ def push(
     `undertone.downstream.speaker_hashes.hash_speakers` for what these can and cannot hide); folds are numbered.
 
     Args:
-        run_or_model: a run (its `model/` and `results.json`), a model folder, or the Hub id of an Undertone model.
+        run_or_model: a run (its `model/` and `results.json`), a model folder, the Hub id of an Undertone model, or an
+            upstream of `undertone pretrain`.
         repo_id: `user/name` or `organisation/name`.
         private: whether a *new* repository is private; an existing one stays as it is.
         head_only: leave the frozen upstream out and name it; a LoRA run's adapters are uploaded instead.
@@ -166,13 +167,15 @@ def _files_there(api: HfApi, repo_id: str, private: bool, branch: str | None, cr
 
 
 def _is_ours(api: HfApi, repo_id: str, branch: str | None) -> bool:
+    if api.file_exists(repo_id, PRETRAINING, revision=branch):
+        return True
     config: Any = read_json(Path(api.hf_hub_download(repo_id, "config.json", revision=branch)))
     return bool(config.get("model_type") == "undertone")
 
 
 def _upstream_licence(api: HfApi, model: Path, needed: bool) -> str | None:
     """The licence on a Hub upstream's card; where the upstream is `needed`, also a check that it can be downloaded."""
-    specs = upstream_specs(read_json(model / "config.json"))
+    specs = [] if (model / PRETRAINING).is_file() else upstream_specs(read_json(model / "config.json"))
     found = [_licence_of(api, spec, needed) for spec in specs if spec["kind"] == "hf" and spec.get("commit")]
     return ", ".join(dict.fromkeys(filter(None, found))) or None
 

@@ -11,8 +11,13 @@ from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id
 
 from undertone.common.hub_client import REPO_ID
+from undertone.corpora.manifest import Utterance
+from undertone.pretraining.card import write_card
+from undertone.pretraining.data import Speech
+from undertone.pretraining.record import write_pretraining
 from undertone.publish.push import push
 from undertone.tests.publish.example import write_model, write_run
+from undertone.upstream.hf.random_weights import save_random
 
 CODE = """
 from undertone.publish.push import push
@@ -238,3 +243,33 @@ def test_no_model_names_the_command_that_makes_it(tmp_path, run):
         ValueError, match="The run is not finished: .*--out .*emodb` again, which resumes it and refits"
     ):
         push(run, "me/x", token="hf_x")
+
+
+def test_an_upstream_of_pretrain_is_pushed_without_paths(hub, tmp_path, pushed):
+    folder = save_random("tiny-w2v-bert", tmp_path / "private" / "mine")
+    items = tuple(
+        Utterance(f"calls/{number}", f"/secret/{number}.wav", "calls", speaker="Ann", audio_hash=f"{number:064d}")
+        for number in range(3)
+    )
+    settings = {"corpora": ["/secret/calls"], "roots": [], "upstream": str(folder), "objective": "units"}
+    settings |= {"targets": "mel", "num_units": 8, "batch_size": 4, "size": None}
+    last = {"step": 2, "loss": 2.0, "accuracy": 0.2, "predicted_perplexity": 5.0, "target_perplexity": 7.0}
+    told = {"settings": settings, "steps": 2, "history": [last], "transductive": False}
+    write_pretraining(folder, Speech(items, ("calls",), ()), told)
+    write_card(folder)
+    (folder / "training").mkdir()
+    (folder / "training" / "settings.json").write_text("{}")
+    assert pushed(folder, "tester/mine", more={"licence": "cc0-1.0"}).startswith(f"{hub.endpoint}/tester/mine/commit/")
+    files = hub.files("tester/mine")
+    sent = {"README.md", "config.json", "model.safetensors", "preprocessor_config.json", "pretraining.json"}
+    assert set(files) == sent | {"pretraining.png", ".gitattributes"}
+    assert (
+        b"secret" not in b"".join(files[name] for name in sent - {"model.safetensors"})
+        and b"Ann" not in files["pretraining.json"]
+    )
+    assert b'load_upstream("tester/mine")' in files["README.md"] and b"license: cc0-1.0" in files["README.md"]
+    again = pushed(folder, "tester/mine", message="again")
+    assert "commit" in again and "taken" not in again
+    assert "is an upstream and has no head. Push it without --head-only" in pushed(
+        folder, "tester/mine", more={"head_only": True}
+    )

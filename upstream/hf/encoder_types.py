@@ -72,6 +72,22 @@ def _own_features(inputs: Inputs, given: Inputs) -> Inputs:
     return {"input_features": given["input_features"][0][:, own], "feature_lens": own.sum()[None]}
 
 
+def _own_keys(inputs: Inputs, given: Inputs) -> Inputs:
+    """Qwen2-Audio attends to the clip's own frames of the 30 s; its layers take the mask as it is added to scores."""
+    total, own = given["input_features"].shape[2] // 2, (int(given["attention_mask"].sum()) - 1) // 2 + 1
+    scores = torch.zeros(1, 1, 1, total)
+    scores[..., own:] = torch.finfo(scores.dtype).min
+    return inputs | {"attention_mask": scores}
+
+
+def _normed(inputs: Inputs, given: Inputs) -> Inputs:
+    """The whole that holds this encoder normalises each mel band over the clip before it."""
+    from transformers.models.nemotron3_5_transcribe.modeling_nemotron3_5_transcribe import normalize_per_feature
+
+    features = normalize_per_feature(inputs["input_features"], inputs["attention_mask"])
+    return inputs | {"input_features": features}
+
+
 TYPES: dict[str, EncoderType] = {
     "audio-spectrogram-transformer": EncoderType(frames=_ast_frames),
     "clap_audio_model": EncoderType(
@@ -85,8 +101,10 @@ TYPES: dict[str, EncoderType] = {
     "gemma3n_audio": EncoderType(inputs=_other_way_around),
     "granite_speech5_encoder": EncoderType(skipped=lambda config: max(config.subsample_layers, default=-1) + 1),
     "muse_spark_audio": EncoderType(blocks=lambda config: f"layers.{config.num_hidden_layers - 1}.conv_blocks"),
+    "nemotron3_5_transcribe_asr_audio": EncoderType(inputs=_normed),
     "pe_audio_encoder": EncoderType(frames=lambda model, states: states[:, 1:]),  # a token of the whole comes first
     "phi4_multimodal_audio": EncoderType(inputs=_all_valid),
+    "qwen2_audio_encoder": EncoderType(inputs=_own_keys),
     "qwen2_5_omni_audio_encoder": EncoderType(inputs=_own_features, alone=True, drops_padding=True),
     "qwen3_omni_moe_audio_encoder": EncoderType(inputs=_own_features, alone=True, drops_padding=True),
     "qwen3_asr_encoder": EncoderType(alone=True, drops_padding=True),

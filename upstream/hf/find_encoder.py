@@ -20,10 +20,12 @@ from undertone.upstream.hf.families import FAMILIES, Family
 AUDIO = ("input_values", "input_features", "audio_mel", "hidden_states")
 # What a forward of text, of a decoder, of a vocoder, of video or with a loss takes beside them.
 MORE_THAN_AUDIO = {
-    "audio_codes", "decoder_input_ids", "decoder_input_values", "encoder_hidden_states", "input_ids", "labels",
-    "n_quantizers", "noise_sequence", "pixel_values_videos",
+    "audio_codes", "condition_vector", "decoder_input_ids", "decoder_input_values", "encoder_hidden_states",
+    "input_ids", "labels", "n_quantizers", "noise_sequence", "pixel_values_videos",
 }  # fmt: skip
-PARTS = re.compile("audio|speech|encoder|codec|thinker")  # a config's parts that are looked into first
+# One that runs two encoders side by side; the first of them is found as a part.
+COMBINED = ("Nemotron3_5TranscribeAudioModel",)
+PARTS = re.compile("audio|speech|encoder|codec|thinker|asr")  # a config's parts that are looked into first
 
 
 def find_encoder(config: PreTrainedConfig, name: str) -> tuple[type[PreTrainedModel], PreTrainedConfig]:
@@ -84,9 +86,11 @@ def inputs_of(model_class: type[PreTrainedModel]) -> list[str]:
 
 def _takes_audio_alone(model_class: type[PreTrainedModel]) -> bool:
     names = inputs_of(model_class)
+    if model_class.__name__ in COMBINED or "Decoder" in model_class.__name__:
+        return False
     if not names or names[0] not in AUDIO or not {*MORE_THAN_AUDIO, *AUDIO}.isdisjoint(names[1:]):
         return False
-    of_audio = model_class.input_modalities == "audio" or model_class.main_input_name in AUDIO
+    of_audio = model_class.input_modalities == "audio" or model_class.main_input_name in AUDIO[:3]
     return names[0] != "hidden_states" or of_audio
 
 

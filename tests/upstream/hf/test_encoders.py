@@ -12,6 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from transformers import (
+    CONFIG_MAPPING,
     AutoConfig,
     AutoFeatureExtractor,
     AutoModel,
@@ -32,7 +33,7 @@ from undertone.upstream.dropout import UtteranceDropout
 from undertone.upstream.hf.adapt import add_lora, finetune
 from undertone.upstream.hf.encoder import EncoderUpstream
 from undertone.upstream.hf.families import FAMILIES
-from undertone.upstream.hf.find_encoder import find_encoder
+from undertone.upstream.hf.find_encoder import encoder_class, find_encoder
 from undertone.upstream.hf.replay import can_replay
 
 DEFAULT = ("audio-spectrogram-transformer", "mimi", "moonshine", "parakeet_encoder", "qwen3_asr_encoder", "speecht5")
@@ -249,8 +250,32 @@ def test_the_encoder_of_a_larger_model(kind: str, tmp_path, encoder) -> None:
 
 
 @pytest.mark.slow
+@torch.inference_mode()
+def test_qwen2_audio_attends_to_the_clip_alone(encoder) -> None:
+    upstream, wave = load_upstream(str(encoder("qwen2_audio_encoder"))), noise(1.1, 16_000)
+    features = AutoFeatureExtractor.from_pretrained(encoder("qwen2_audio_encoder"))(
+        wave.numpy(), sampling_rate=16_000, return_tensors="pt", return_attention_mask=True
+    )
+    own = (int(features.attention_mask.sum()) - 1) // 2 + 1
+    mask = torch.zeros(1, 1, 1500, 1500)  # as Qwen2AudioForConditionalGeneration makes it
+    mask[..., own:] = -math.inf
+    output = upstream.model(features.input_features, attention_mask=mask, output_hidden_states=True).hidden_states[1]
+    states = upstream(WaveBatch.collate([wave], 16_000)).states
+    assert states.shape[2] == own == 55
+    torch.testing.assert_close(states[:, 1], output[:, :own], rtol=0, atol=1e-5)
+
+
+@pytest.mark.slow
+def test_every_encoder_of_the_installed_transformers_is_in_the_contract() -> None:
+    halves = {"mimi_encoder", "pocket_tts_audio_tokenizer_encoder", "vibevoice_acoustic_tokenizer_encoder"}
+    wholes = {"nemotron3_diarization"}  # of nemotron3_diarization_audio
+    found = {model_type for model_type in CONFIG_MAPPING if encoder_class(CONFIG_MAPPING[model_type]) is not None}
+    assert found - {*TINY, *FAMILIES, *halves, *wholes} == set(), "a tiny config in tiny_encoders.py, please"
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(
-    "model_type, encoder_class",
+    "model_type, class_name",
     [
         ("audioflamingo3", "AudioFlamingo3Encoder"),
         ("canary", "ParakeetEncoder"),
@@ -258,6 +283,7 @@ def test_the_encoder_of_a_larger_model(kind: str, tmp_path, encoder) -> None:
         ("glmasr", "GlmAsrEncoder"),
         ("granite_speech", "GraniteSpeechCTCEncoder"),
         ("lasr_ctc", "LasrEncoder"),
+        ("nemo_speechlm", "Nemotron3_5TranscribeAsrAudioModel"),
         ("moonshine_streaming", "MoonshineStreamingEncoder"),
         ("phi4_multimodal", "Phi4MultimodalAudioModel"),
         ("qwen2_5_omni", "Qwen2_5OmniAudioEncoder"),
@@ -266,8 +292,8 @@ def test_the_encoder_of_a_larger_model(kind: str, tmp_path, encoder) -> None:
         ("voxtral", "VoxtralEncoder"),
     ],
 )
-def test_which_part_is_the_encoder(model_type: str, encoder_class: str) -> None:
-    assert find_encoder(AutoConfig.for_model(model_type), "it")[0].__name__ == encoder_class
+def test_which_part_is_the_encoder(model_type: str, class_name: str) -> None:
+    assert find_encoder(AutoConfig.for_model(model_type), "it")[0].__name__ == class_name
 
 
 # ---- What is refused, in a sentence.
