@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from os import PathLike
 from typing import Any
@@ -17,7 +18,7 @@ from undertone.downstream.model import UndertoneModel, utterance_logits
 from undertone.downstream.task import Task
 from undertone.inference.waves import Extras, predict_waves
 from undertone.upstream.base import read_clip
-from undertone.upstream.types import HiddenStates, StreamBatch, WaveBatch
+from undertone.upstream.types import ALONE, HiddenStates, StreamBatch, WaveBatch
 
 STEPS = 100  # of the integral
 CHUNK_BYTES = 256_000_000  # of hidden states whose gradients are computed at once
@@ -34,8 +35,8 @@ class Explanation:
         prediction: of all tasks, as `Predictor.predict` gives it, with the attention.
         task: what is explained.
         target: the class whose score is explained; None of a task with values.
-        attributions: (T,) float64, what each frame of the upstream adds to the score; they divide the clip evenly.
-            None where there is none.
+        attributions: (T,) float64, what each frame of the upstream adds to the score, of several all together; they
+            divide the clip evenly. None where there is none.
         reason: why there is none; "" where there is one.
         score: the score that is explained, in logits above the mean of all classes, or the value.
         gap: `score` minus that of a clip whose frames are all zero, minus the sum of the attributions: the error of the
@@ -101,12 +102,14 @@ def explain(
     batch = WaveBatch.collate([wave], model.sample_rate).to(model.device)
     with torch.no_grad():
         hidden = model.upstream(batch)
-        logits = utterance_logits(model.downstream(hidden), chosen.name)[0]  # (C,)
+        streams: Mapping[str, Any] = hidden.streams if isinstance(hidden, StreamBatch) else {ALONE: hidden}
+        states: dict[str, Tensor] = {name: one.states for name, one in streams.items()}  # (1, L, T, D) each
+        logits = utterance_logits(model.downstream(_hidden(states)), chosen.name)[0]  # (C,)
     place = 0
     if chosen.has_classes:
         place = int(logits.argmax()) if target is None else chosen.labels.index(target)
-    reason = why_not(hidden, model.upstream.name)
-    attributions, gap = (None, 0.0) if reason else _integrated(model, hidden.states, chosen, place, steps)
+    reason = why_not(states, model.upstream.name)
+    attributions, gap = (None, 0.0) if reason else _integrated(model, states, chosen, place, steps)
     sums = list(model.downstream.layer_sums.values())
     weights = sums[0].layer_weights().detach().cpu().numpy()
     return Explanation(
@@ -125,11 +128,9 @@ def explain(
     )
 
 
-def why_not(hidden: HiddenStates | StreamBatch, upstream: str) -> str:
+def why_not(states: Mapping[str, Tensor], upstream: str) -> str:
     """Why no frame can be attributed anything, in a sentence; "" where it can."""
-    if isinstance(hidden, StreamBatch):
-        return f"The model has {upstream}, whose frames are not at the same moments. Explain a model of one upstream."
-    if hidden.states.shape[2] > 1:
+    if any(one.shape[2] > 1 for one in states.values()):
         return ""
     return (
         f"The upstream {upstream} gives one vector for the whole clip, so no moment of it can be told apart. Upstreams "
@@ -147,9 +148,13 @@ def _task(model: UndertoneModel, name: str | None) -> Task:
     return chosen
 
 
-def _hidden(states: Tensor) -> HiddenStates:
+def _hidden(states: Mapping[str, Tensor]) -> StreamBatch:
     """Rows without padding."""
-    return HiddenStates(states, torch.full((len(states),), states.shape[2], dtype=torch.int64, device=states.device))
+    found = {}
+    for name, one in states.items():
+        lengths = torch.full((len(one),), one.shape[2], dtype=torch.int64, device=one.device)
+        found[name] = HiddenStates(one, lengths)
+    return StreamBatch(found)
 
 
 def _score(logits: Tensor, task: Task, place: int) -> Tensor:
@@ -157,18 +162,35 @@ def _score(logits: Tensor, task: Task, place: int) -> Tensor:
     return logits[:, place] - logits.mean(1) if task.has_classes else logits[:, 0]
 
 
-def _integrated(model: UndertoneModel, states: Tensor, task: Task, place: int, steps: int) -> tuple[np.ndarray, float]:
-    """(T,) attributions of one clip's (1, L, T, D) states, and the error of the integral."""
+def _integrated(
+    model: UndertoneModel, states: Mapping[str, Tensor], task: Task, place: int, steps: int
+) -> tuple[np.ndarray, float]:
+    """(T,) attributions of one clip's {stream: (1, L, T, D)} states, and the error of the integral.
+
+    Of several streams they are added at the frames of the one that has most, a slower one's divided evenly over its
+    time.
+    """
     try:
         from captum.attr import IntegratedGradients
     except ModuleNotFoundError as error:
         raise ValueError("`undertone explain` needs captum: pip install 'undertone[explain]'.") from error
 
-    def score(rows: Tensor) -> Tensor:
-        return _score(utterance_logits(model.downstream(_hidden(rows)), task.name), task, place)
+    def score(*rows: Tensor) -> Tensor:
+        hidden = _hidden(dict(zip(states, rows, strict=True)))
+        return _score(utterance_logits(model.downstream(hidden), task.name), task, place)
 
-    at_once = max(1, CHUNK_BYTES // (states.numel() * states.element_size()))
+    at_once = max(1, CHUNK_BYTES // sum(one.numel() * one.element_size() for one in states.values()))
+    baselines = (0.0,) * len(states)
     found, gap = IntegratedGradients(score).attribute(
-        states, baselines=0.0, n_steps=steps, internal_batch_size=at_once, return_convergence_delta=True
+        tuple(states.values()), baselines, n_steps=steps, internal_batch_size=at_once, return_convergence_delta=True
     )
-    return found.detach().double().sum((0, 1, 3)).cpu().numpy(), -float(gap)  # (T,)
+    frames = [one.detach().double().sum((0, 1, 3)).cpu().numpy() for one in found]  # (T,) each
+    return np.asarray(sum(_spread(one, max(map(len, frames))) for one in frames)), -float(gap)
+
+
+def _spread(values: np.ndarray, size: int) -> np.ndarray:
+    """(T,) numbers of the parts of a clip -> (size,), the same sums over finer parts."""
+    if len(values) == size:
+        return values
+    sums = np.interp(np.linspace(0, 1, size + 1), np.linspace(0, 1, len(values) + 1), np.cumsum([0, *values]))
+    return np.diff(sums)

@@ -14,11 +14,13 @@ from undertone.corpora.synthetic import Synthetic
 from undertone.downstream.config import UndertoneConfig
 from undertone.downstream.model import UndertoneModel, utterance_logits
 from undertone.experiments.crossval import crossval
-from undertone.inference.explain import explain
+from undertone.inference.explain import _spread, explain
 from undertone.inference.predict import Predictor, load_model
 from undertone.tests.inference.conftest import TASKS
 from undertone.training.settings import make_config
 from undertone.upstream import HiddenStates, WaveBatch, load_upstream
+from undertone.upstream.streams import Streams
+from undertone.upstream.types import StreamBatch
 
 pytest.importorskip("captum")
 
@@ -77,6 +79,35 @@ def test_a_linear_head_has_a_formula(files: list[Path]) -> None:
     states = states_of(model, files[0])[0, 0]  # (T, D)
     np.testing.assert_allclose(found.attributions, (states @ weight / len(states)).detach().numpy(), atol=1e-4)
     assert abs(found.gap) < 1e-3 and found.reason == "" and found.layer_weights is None
+
+
+def test_several_streams_are_added_up_over_time(files: list[Path]) -> None:
+    """Of a linear head each stream adds what its own frames give alone; a slower one's is divided over its time."""
+    streams = Streams({"pitch": load_upstream("waveform"), "mfcc": load_upstream("mfcc")})
+    config = UndertoneConfig(
+        upstream=streams.spec(), tasks=[task.to_dict() for task in TASKS], head="linear", fusion="concat"
+    )
+    torch.manual_seed(2)
+    model = UndertoneModel(config, streams).eval()
+    found = explain(model, files[0], "emotion", "sad", steps=5)
+    wave = read_audio(files[0], 16_000)
+    with torch.no_grad():
+        hidden = dict(model.upstream(WaveBatch.collate([wave], 16_000)).streams)
+    assert len(found.attributions) == hidden["mfcc"].states.shape[2] > hidden["pitch"].states.shape[2]
+    assert found.layer_weights is None and found.reason == ""
+    place, none = found.task.labels.index("sad"), {}
+    for name, one in hidden.items():
+        none[name] = HiddenStates(torch.zeros_like(one.states), one.lengths)
+
+    def total(shown: dict[str, HiddenStates]) -> float:
+        with torch.no_grad():
+            logits = utterance_logits(model.downstream(StreamBatch({**none, **shown})), "emotion")[0]
+        return float(logits[place] - logits.mean())
+
+    expected = sum(total({name: hidden[name]}) - total({}) for name in hidden)
+    assert found.attributions.sum() == pytest.approx(expected, abs=1e-5)
+    assert _spread(np.array([4.0, 2.0]), 8) == pytest.approx([1, 1, 1, 1, 0.5, 0.5, 0.5, 0.5])
+    assert _spread(np.array([3.0]), 3) == pytest.approx([1, 1, 1])
 
 
 def test_one_vector_for_a_clip_has_no_moments(files: list[Path]) -> None:
