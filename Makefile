@@ -23,5 +23,5 @@ format:
 
 docs:  ## pages and tables that are made from the code and from docs/results
 	undertone list settings --markdown > docs/settings.md
-	python -m tests.upstream.hf.encoder_table > docs/encoders.md
+	python -m undertone.tests.upstream.hf.encoder_table > docs/encoders.md
 	python benchmarks/tables.py

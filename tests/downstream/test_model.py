@@ -9,10 +9,10 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForAudioClassification, Wav2Vec2ForSequenceClassification
 
-from tests.upstream.hf.tiny_encoders import save_tiny
 from undertone.downstream.config import UndertoneConfig
 from undertone.downstream.model import UndertoneModel
 from undertone.downstream.task import Task
+from undertone.tests.upstream.hf.tiny_encoders import save_tiny
 from undertone.upstream import WaveBatch, load_upstream
 from undertone.upstream.hf.random_weights import save_random
 

@@ -88,6 +88,12 @@ def _normed(inputs: Inputs, given: Inputs) -> Inputs:
     return inputs | {"input_features": features}
 
 
+def _whole_pieces(inputs: Inputs, given: Inputs) -> Inputs:
+    """Moonshine's streaming encoder takes samples in pieces of 80, the last one filled up with zeros."""
+    missing = -inputs["input_values"].shape[1] % 80
+    return {key: torch.nn.functional.pad(value, (0, missing)) for key, value in inputs.items()}
+
+
 TYPES: dict[str, EncoderType] = {
     "audio-spectrogram-transformer": EncoderType(frames=_ast_frames),
     "clap_audio_model": EncoderType(
@@ -100,6 +106,7 @@ TYPES: dict[str, EncoderType] = {
     "fun_asr_nano_encoder": EncoderType(skipped=lambda config: 1),  # the first block is given filterbanks
     "gemma3n_audio": EncoderType(inputs=_other_way_around),
     "granite_speech5_encoder": EncoderType(skipped=lambda config: max(config.subsample_layers, default=-1) + 1),
+    "moonshine_streaming_encoder": EncoderType(inputs=_whole_pieces),
     "muse_spark_audio": EncoderType(blocks=lambda config: f"layers.{config.num_hidden_layers - 1}.conv_blocks"),
     "nemotron3_5_transcribe_asr_audio": EncoderType(inputs=_normed),
     "pe_audio_encoder": EncoderType(frames=lambda model, states: states[:, 1:]),  # a token of the whole comes first

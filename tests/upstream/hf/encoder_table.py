@@ -1,6 +1,6 @@
 """Make docs/encoders.md: what each type of encoder gives, measured on tiny random models.
 
-python -m tests.upstream.hf.encoder_table > docs/encoders.md
+python -m undertone.tests.upstream.hf.encoder_table > docs/encoders.md
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from transformers import AutoConfig
 
-from tests.upstream.hf.tiny_encoders import TINY, save_tiny
+from undertone.tests.upstream.hf.tiny_encoders import TINY, save_tiny
 from undertone.upstream import load_upstream
 from undertone.upstream.hf.encoder import EncoderUpstream
 from undertone.upstream.hf.encoder_types import TYPES, EncoderType
@@ -55,7 +55,7 @@ EXAMPLES = {
 }
 HEAD = """# The types of encoders
 
-This page is generated: `python -m tests.upstream.hf.encoder_table > docs/encoders.md`.
+This page is generated: `python -m undertone.tests.upstream.hf.encoder_table > docs/encoders.md`.
 
 What is found of each type by looking at it; layers are those of transformers' default geometry, a checkpoint says how
 many it has. Larger models that hold such an encoder give the same: `parakeet_ctc`, `canary` and `cohere_asr` a Parakeet
