@@ -119,8 +119,8 @@ def choose(training: Training, module: Downstream, accelerator: Accelerator, fol
     history: dict[str, Any] = {"step": 1, "epoch": 1, "lr": None, "train_loss": None, "dev": record}
     follow(last, last, score)
     swept = {"head.C": chosen} if "head.C" in config.sweep else {}
-    known = {name: own for name, own in calibrations.items() if own}
-    return Trained(1, score, [history], chosen=swept, chosen_by=chosen_by, calibration=known)
+    calibrated = {name: own for name, own in calibrations.items() if own}
+    return Trained(1, score, [history], chosen=swept, chosen_by=chosen_by, calibration=calibrated)
 
 
 def fit_head(
