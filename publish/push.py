@@ -158,7 +158,8 @@ def _files_there(api: HfApi, repo_id: str, private: bool, branch: str | None, cr
             api.create_branch(repo_id, branch=branch, exist_ok=True)
     files = [sibling.rfilename for sibling in api.model_info(repo_id, revision=branch).siblings or []]
     content = [name for name in files if name not in (".gitattributes", "README.md")]
-    if content and not ("config.json" in content and _is_ours(api, repo_id, branch)):
+    ours = PRETRAINING in content or ("config.json" in content and _is_ours(api, repo_id, branch))
+    if content and not ours:
         raise ValueError(
             f"The name {repo_id!r} is taken: that repository holds {', '.join(sorted(content)[:3])} and no "
             f"Undertone model. Choose another name."
@@ -167,8 +168,6 @@ def _files_there(api: HfApi, repo_id: str, private: bool, branch: str | None, cr
 
 
 def _is_ours(api: HfApi, repo_id: str, branch: str | None) -> bool:
-    if api.file_exists(repo_id, PRETRAINING, revision=branch):
-        return True
     config: Any = read_json(Path(api.hf_hub_download(repo_id, "config.json", revision=branch)))
     return bool(config.get("model_type") == "undertone")
 
