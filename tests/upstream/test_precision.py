@@ -20,12 +20,14 @@ class WrongKernels(TorchFunctionMode):
     def __init__(self, operation, axis: int) -> None:
         super().__init__()
         self.operation, self.axis = operation, axis
+        self.generator = torch.Generator().manual_seed(0)
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
         output = func(*args, **(kwargs or {}))
         if func is self.operation and output.dtype == torch.bfloat16:
             output = output.clone()
-            output.select(self.axis, -1).copy_(torch.randn(output.select(self.axis, -1).shape) * output.float().std())
+            last = output.select(self.axis, -1)
+            last.copy_(torch.randn(last.shape, generator=self.generator) * output.float().std())
         return output
 
 
@@ -45,7 +47,7 @@ def test_convolutions_left_to_such_a_cpu_would_be_far_off(tiny) -> None:
         exact = upstream(batch).states
         with torch.autocast("cpu", torch.bfloat16):
             plain = upstream(batch).states
-    assert 0.2 < (plain - exact).norm() / exact.norm() < 0.4
+    assert 0.15 < (plain - exact).norm() / exact.norm() < 0.4
 
 
 def test_a_device_that_is_wrong_elsewhere_is_refused_with_the_error(tiny) -> None:
