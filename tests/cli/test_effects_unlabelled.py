@@ -15,7 +15,7 @@ WORDS = ("upstream=mfcc", "head=linear", "tasks=emotion", "max_steps=8", "learni
 
 @pytest.fixture(scope="module")
 def speech(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Eight clips of speakers that the corpus has not."""
+    """Eight clips of speakers that are not in the corpus."""
     folder = tmp_path_factory.mktemp("speech")
     list(Synthetic(seed=5, num_speakers=2, per_emotion=1).rows(folder))
     return folder
