@@ -79,7 +79,7 @@ def _record_of(upstream: str, revision: str | None) -> Path | None:
         return path if path.is_file() else None
     if not HUB_ID.fullmatch(upstream):
         return None
-    from transformers.utils import cached_file
+    from transformers.utils.hub import cached_file
 
     found = cached_file(
         upstream,
