@@ -207,7 +207,10 @@ def _renamed(predictor: Predictor, label_map: str) -> Predictor:
             "--map gives other names to the labels of a published transformers model; this one was trained with its "
             "own. Leave it out, or `undertone evaluate` with --map."
         )
-    names = {theirs: ours for ours, theirs in parse_map(label_map).items()}
+    mapping = parse_map(label_map)
+    names = {theirs: ours for ours, theirs in mapping.items()}
+    if len(names) < len(mapping):
+        raise ValueError(f"--map gives a label of the model two names: {label_map!r}. Keep one of them.")
     return Predictor(predictor.model.renamed(names), predictor.name, predictor.any_sound)
 
 

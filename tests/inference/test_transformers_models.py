@@ -257,6 +257,8 @@ def test_the_commands_take_it_too(native, small_corpus, clips, tmp_path):
     scores = json.loads(done.out)[0]["emotion"]["scores"]
     assert list(scores) == ["angry", "happy", "neutral", "sad"]
     assert scores["angry"] == pytest.approx(load_model(native).predict(clips[:1])[0]["emotion"]["scores"]["ang"])
+    twice = undertone("predict", native, clips[0], "--map", "angry=ang,cross=ang")
+    assert twice.fails_with("--map gives a label of the model two names: 'angry=ang,cross=ang'. Keep one of them.")
     done = undertone("evaluate", native, small_corpus, "--map", pairs, "--out", tmp_path / "out", "--device", "cpu")
     assert done.status == 0 and (tmp_path / "out" / "predictions.parquet").is_file(), done.err
     assert undertone("export", native, "--to", "onnx", "--out", tmp_path / "x").fails_with(
