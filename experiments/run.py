@@ -98,9 +98,9 @@ class Run:
             return downstream
         seed_everything(config.seed, "adapters", name)
         upstream = adapted(self.upstream, config)
-        if self.stored == "none" or isinstance(upstream, Streams):
-            return LiveModel(upstream, downstream)
-        return TopLayersModel(upstream, downstream, config.top_layers)  # type: ignore[arg-type]
+        if self.stored == "frames":  # those of the blocks that stay as they are
+            return TopLayersModel(upstream, downstream, config.top_layers)  # type: ignore[arg-type]
+        return LiveModel(upstream, downstream)
 
 
 @dataclass(frozen=True)
