@@ -118,6 +118,12 @@ def with_layers(config: RunConfig, upstream: Upstream) -> RunConfig:
                     f"{prefix}layers={own.layers}: {part.name!r} has the layers 0 (input of the first block) to "
                     f"{last}. Give one of these, layers=sum or layers=best."
                 )
+    own_layers = [name for name, own in config.streams.items() if own.layers is not None]
+    if (config.layers == "best" or "layers" in config.sweep) and len(own_layers) == len(config.of_streams()):
+        raise ValueError(
+            f"layers=best and sweep.layers try layers where no other is given; streams.{own_layers[0]}.layers is. "
+            f"Leave one of them out."
+        )
     if config.layers != "best":
         return config
     if config.trained != "frozen":

@@ -161,6 +161,11 @@ def test_mixup_mixes_every_stream_by_the_same_weight(opened: Opened) -> None:
         (("fusion=gate", "head=svm", "head_options={}"), None, "finds no weights in front of it .* Use fusion=concat"),
         (("fusion=concat", "mode=lora"), None, "Stream 'mfcc': .* no weights that could learn.* streams.mfcc.mode=fro"),
         (("fusion=concat", "layers=1"), None, "streams.mfcc.layers=1: 'mfcc' has the layers 0 .* to 0"),
+        (
+            ("layers=best", "streams.ssl.layers=1"),
+            "ssl={}/wavlm",
+            "no other is given; streams.ssl.layers is. Leave",
+        ),
         (("fusion=concat", "augment.time_mask=5"), None, "augment.time_mask is for one upstream without"),
         (
             ("fusion=late", "ladder=true"),
