@@ -15,6 +15,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from undertone.scoring.results import probe_scores
+
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = (ROOT / "README.md", *(ROOT / "docs" / f"{name}.md" for name in ("systems", "statistics", "speed", "together")))
 BLOCK = re.compile(r"(<!-- table: (\S+) -->\n).*?(<!-- end of table -->)", re.DOTALL)
@@ -243,9 +245,9 @@ def dtype_table() -> str:
     return "".join(lines)
 
 
-def matrix_table(system: str) -> str:
-    """The train x test matrix of a system, from its crosscorpus.json."""
-    found = json.loads((ROOT / "docs" / "results" / f"crosscorpus-{system}.json").read_text())
+def matrix_table() -> str:
+    """The train x test matrix of functionals, from its crosscorpus.json."""
+    found = json.loads((ROOT / "docs" / "results" / "crosscorpus-functionals.json").read_text())
     lines = [["train", *(f"test {name}" for name in found["corpora"])], ["---"] * (len(found["corpora"]) + 1)]
     for train, cells in found["cells"].items():
         row = [cells.get(test) for test in found["corpora"]]
@@ -264,19 +266,16 @@ def invariance_table() -> str:
     lines = [[*header, "probe: corpus"], ["---"] * (len(header) + 1)]
     for name, results in runs.items():
         each = [f"{100 * results['per_corpus'][one]['scores']['emotion']['uar']:.1f}" for one in corpora]
-        probes = [_probe(results, column) for column in ("speaker", "corpus")]
+        found = probe_scores(results)
+        probes = [
+            f"{100 * found[column][0]:.1f} ({100 * found[column][1]:.1f})" if column in found else "–"
+            for column in ("speaker", "corpus")
+        ]
         pooled, ends = results["pooled"]["emotion"]["uar"], interval(results["ci95"]["emotion"]["uar"])
         lines.append(
             [name.replace("-", ", ").replace("plain", "none"), f"**{100 * pooled:.1f}**", ends, *each, *probes]
         )
     return "".join("| " + " | ".join(cells) + " |\n" for cells in lines)
-
-
-def _probe(results: dict[str, Any], column: str) -> str:
-    """`34.1 (2.4)`: UAR and chance of the probe, averaged over the folds; a dash where there is none."""
-    found = [fold["leakage"][column] for fold in results["folds"] if (fold.get("leakage") or {}).get(column)]
-    means = [100 * sum(one[key] for one in found) / len(found) for key in ("uar", "chance")] if found else []
-    return f"{means[0]:.1f} ({means[1]:.1f})" if means else "–"
 
 
 TABLES: dict[str, Callable[[], str]] = {
@@ -287,8 +286,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "systems_timing": systems_timing,
     "unlabelled": unlabelled_table,
     "coverage": coverage_table,
-    "crosscorpus-functionals": partial(matrix_table, "functionals"),
-    "crosscorpus-contours": partial(matrix_table, "contours"),
+    "crosscorpus-functionals": matrix_table,
     "invariant": invariance_table,
 }
 

@@ -138,10 +138,10 @@ def _note(line: str) -> None:
 
 def _seconds(window: str | None) -> float | None:
     """Seconds of --window; None: the default of the model."""
-    if window in (None, "auto"):
+    if window is None or window == "auto":
         return None
     try:
-        return float(window or "")
+        return float(window)
     except ValueError as error:
         raise ValueError(f"--window takes seconds or auto, got {window!r}.") from error
 

@@ -1,4 +1,4 @@
-"""`undertone pretrain`: self-supervised training of an upstream on one's own speech."""
+"""`undertone pretrain`: self-supervised training of an upstream on speech without labels."""
 
 from __future__ import annotations
 

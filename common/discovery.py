@@ -82,7 +82,10 @@ class Option:
 
 
 def options_of(cls: type) -> list[Option]:
-    """The options of a corpus, head or upstream; descriptions come from the `Args:` of its docstrings."""
+    """The options of a corpus, head or upstream; descriptions come from the `Args:` of its docstrings.
+
+    A constructor with `**options` hands these on to the class that it extends, whose options follow its own.
+    """
     described: dict[str, str] = {}
     for text in (text for base in cls.__mro__ for text in (base.__doc__, base.__init__.__doc__) if text):  # type: ignore[misc]
         _, _, arguments = f"{inspect.cleandoc(text)}\n".partition("Args:\n")
@@ -92,11 +95,14 @@ def options_of(cls: type) -> list[Option]:
     annotations: dict[str, Any] = {}
     with suppress(NameError):  # a name that is imported for type checking alone
         annotations = get_type_hints(cls.__init__)  # type: ignore[misc]
-    return [
+    parameters = inspect.signature(cls).parameters
+    found = [
         Option(name, annotations.get(name, parameter.annotation), parameter.default, described.get(name, ""))
-        for name, parameter in inspect.signature(cls).parameters.items()
+        for name, parameter in parameters.items()
         if parameter.kind is inspect.Parameter.KEYWORD_ONLY
     ]
+    handed_on = any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters.values())
+    return found + (options_of(cls.__mro__[1]) if handed_on else [])
 
 
 def check_options(kind: str, name: str, cls: type, options: Iterable[str]) -> None:

@@ -116,9 +116,8 @@ def _columns(manifest: Manifest) -> dict[str, str]:
             types[name] = "float64" if name in DIMENSIONS else "string"
     if any(manifest.column("votes")):
         types["votes"] = "string"
-    for name in manifest.extra_columns:
-        if name in _hidden(manifest):
-            continue
+    hidden = _hidden(manifest)
+    for name in (name for name in manifest.extra_columns if name not in hidden):
         kinds = {type(value) for value in manifest.labels(name) if value is not None}
         types[name] = "bool" if kinds == {bool} else "float64" if kinds and kinds <= {int, float} else "string"
     return types

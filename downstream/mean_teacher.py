@@ -35,7 +35,6 @@ class MeanTeacherDownstream(Downstream):
     def __init__(self, *shape: Any, weight: float, **settings: Any) -> None:
         super().__init__(*shape, **settings)
         self.weight = weight
-        self.averages = [name for name, _ in self.named_parameters()]
         for name, value in list(self.named_parameters()):
             self.register_buffer(_buffer(name), value.detach().clone())
         self.progress = nn.Buffer(torch.zeros((), dtype=torch.float64))  # fraction of the training that is done
@@ -71,18 +70,22 @@ class MeanTeacherDownstream(Downstream):
         self.progress.fill_(progress)
         decay = min(DECAY, (1 + float(self.steps)) / (10 + float(self.steps)))
         self.steps.add_(1)
-        for name, value in self.named_parameters():
+        for name, value in self._trained().items():
             self.get_buffer(_buffer(name)).lerp_(value.detach(), 1 - decay)
 
     def take_average(self) -> None:
         """Make the average the weights, as a model is saved with them."""
         with torch.no_grad():
-            for name, value in self.named_parameters():
+            for name, value in self._trained().items():
                 value.copy_(self.get_buffer(_buffer(name)))
 
+    def _trained(self) -> dict[str, nn.Parameter]:
+        """{name: weight} of what is averaged; weights that do not learn, as of a selected layer, are what they are."""
+        return {name: value for name, value in self.named_parameters() if value.requires_grad}
+
     def _average(self, hidden: HiddenStates | StreamBatch) -> HeadOutput:
-        weights = {name: self.get_buffer(_buffer(name)) for name in self.averages}
-        return functional_call(_Plain(self), {f"module.{name}": value for name, value in weights.items()}, (hidden,))
+        weights = {f"module.{name}": self.get_buffer(_buffer(name)) for name in self._trained()}
+        return functional_call(_Plain(self), weights, (hidden,))
 
 
 class _Plain(nn.Module):

@@ -40,6 +40,7 @@ WITHOUT_EFFECT: dict[str, Any] = {
     "focal_gamma": 0.0,
     "ladder": False,
     "mean_teacher": 0.0,
+    "pseudo_labels": None,
 }
 """Settings that change a training by gradients, and the value at which they do not."""
 

@@ -59,7 +59,8 @@ def open_run(config: RunConfig, out: str | Path, display: Display) -> Run:
         folds = corpus.folds(manifest, config.protocol, config.num_folds, config.seed)
         leaks = check_folds(folds, manifest, config.allow_leak)
         folds = mark_leaks(folds, manifest)
-        leaks += check_pretraining(config.upstream, manifest, folds, config.allow_leak)
+        for own in config.of_streams().values():
+            leaks += check_pretraining(own.upstream, own.revision, manifest, folds, config.allow_leak)
         tasks = choose_tasks(manifest, config.tasks, config.task_weights, config.soft_labels, config.adversarial)
         readings = reading_notes(tasks, manifest)
         for line in [*leaks, *readings, *label_warnings(tasks, folds, manifest, inner=chooses_inside(config))]:

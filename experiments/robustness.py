@@ -33,10 +33,10 @@ from undertone.scoring.postprocess import apply_chains
 from undertone.scoring.predictions import Predictions
 from undertone.scoring.results import MAIN, METRICS, ends_text, number, per_gender, score, signed, to_json
 from undertone.training.accelerator import make_accelerator
-from undertone.training.config import named_upstreams
 from undertone.training.prediction_loop import predict_and_embed
 from undertone.training.seeding import generator_of
 from undertone.training.sources import WaveSource
+from undertone.training.values import named_upstreams
 from undertone.upstream.types import WaveBatch
 
 BATCH_SIZE = 16

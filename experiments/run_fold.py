@@ -140,13 +140,14 @@ def fit(
     Without dev the last weights are kept, else those that it selects. `total` counts the updates of the whole schedule
     (None: those of a training on the utterances), `stop_at` those that are made.
     """
-    module, trained = _fit_once(training, accelerator, folder, utterances, dev, total, stop_at)
     if training.config.pseudo_labels is None:
-        return module, trained
+        return _fit_once(training, accelerator, folder, utterances, dev, total, stop_at)
+    first = folder / "without-pseudo-labels"
+    module, _ = _fit_once(training, accelerator, first, utterances, dev, total, stop_at)
     found = pseudo_labelled(training, module, accelerator, dev)
-    training.run.display.say(f"{training.title}: {found.sentence}")
+    training.run.display.say(f"{training.title}: {found.sentence}".removeprefix(": "))
     again = replace(training, title=f"{training.title}, with pseudo-labels")
-    return _fit_once(again, accelerator, folder / "again", [*utterances, *found.utterances], dev, total, stop_at)
+    return _fit_once(again, accelerator, folder, [*utterances, *found.utterances], dev, total, stop_at)
 
 
 def _fit_once(
@@ -232,7 +233,7 @@ def write_tried(folder: Path, module: Module | None, trained: Trained, seconds: 
     outcome = {"dev_score": trained.best_score, "best_step": trained.best_step, "seconds": round(seconds, 2)}
     more = {name: getattr(trained, name) for name in _KEPT}
     write_json(folder / TRIED, outcome | more)
-    for name in ("checkpoints", "best", "layers"):
+    for name in TRAINING:
         remove_folder(folder / name)
 
 

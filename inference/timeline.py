@@ -249,7 +249,7 @@ def _draw_panel(axes: Axes, rows: Sequence[Mapping[str, Any]], tasks: Sequence[T
 def _shade(axes: Axes, rows: Sequence[Mapping[str, Any]], chosen: Sequence[bool], label: str, colour: str) -> None:
     """Colour the time that the chosen windows stand for; the legend names it."""
     middles = sorted({(row["start"] + row["end"]) / 2 for row in rows})
-    edges = [-math.inf, *((one + next) / 2 for one, next in itertools.pairwise(middles)), math.inf]
+    edges = [-math.inf, *((one + other) / 2 for one, other in itertools.pairwise(middles)), math.inf]
     spans = []
     for row in itertools.compress(rows, chosen):
         number = bisect.bisect_left(middles, (row["start"] + row["end"]) / 2)

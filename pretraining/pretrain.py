@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Sequence
 from dataclasses import replace
@@ -29,6 +28,7 @@ from undertone.training.accelerator import make_accelerator
 from undertone.training.augmenter import Augmenter
 from undertone.training.checkpoint import Progress, load_checkpoint, save_checkpoint
 from undertone.training.seeding import draw, epoch_batches, seed_everything, utterance_keys
+from undertone.training.settings import refuse_changes
 from undertone.training.sources import WaveSource
 from undertone.upstream import load_upstream
 from undertone.upstream.dropout import UtteranceDropout
@@ -64,7 +64,10 @@ def pretrain(settings: Pretraining, out: Path, trusted: Path | None = None, disp
     """
     display = display or Display()
     work = out / "training"
-    _check_same(settings, work / "settings.json")
+    if (work / "settings.json").is_file():
+        refuse_changes(
+            read_json(work / "settings.json"), settings.model_dump(mode="json"), f"{out} holds a pretraining"
+        )
     upstream = _upstream(settings)
     speech = read_speech(settings, trusted, display)
     for note in speech.notes:
@@ -93,19 +96,6 @@ def pretrain(settings: Pretraining, out: Path, trusted: Path | None = None, disp
         write_card(out)
     accelerator.wait_for_everyone()
     return out
-
-
-def _check_same(settings: Pretraining, path: Path) -> None:
-    """Refuse to go on with other settings than those of the start."""
-    now = json.loads(settings.model_dump_json())
-    if path.is_file():
-        before = read_json(path)
-        changed = [key for key in now if before.get(key) != now[key] and key != "device"]
-        if changed:
-            listing = ", ".join(f"{key} was {before.get(key)!r}, now {now[key]!r}" for key in changed)
-            raise ValueError(
-                f"{path.parent.parent} holds a pretraining with other settings: {listing}. Choose another --out."
-            )
 
 
 def _upstream(settings: Pretraining) -> FamilyUpstream:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from undertone.corpora.folds import Fold
 from undertone.corpora.manifest import Manifest
 from undertone.downstream.speaker_hashes import hash_speakers
 from undertone.pretraining.data import Speech
+from undertone.upstream.load import HUB_ID
 
 FILE_NAME = "pretraining.json"
 SALT = "pretraining"
@@ -29,11 +30,14 @@ def write_pretraining(folder: Path, speech: Speech, told: Mapping[str, Any]) -> 
     write_json(folder / FILE_NAME, {**told, "notes": list(speech.notes), "speakers": speakers, "audio_hashes": audio})
 
 
-def check_pretraining(upstream: str, manifest: Manifest, folds: Sequence[Fold], allow_leak: bool) -> list[str]:
+def check_pretraining(
+    upstream: str, revision: str | None, manifest: Manifest, folds: Sequence[Fold], allow_leak: bool
+) -> list[str]:
     """A sentence where the upstream was trained on the audio of test speakers of some folds; [] where it was not.
 
     Args:
-        upstream: as in the settings of a run; only a folder has a record.
+        upstream: a folder or Hub id; others have no record.
+        revision: of a Hub id.
         manifest: of the corpus.
         folds: that will be scored.
         allow_leak: mark instead of refusing, as for folds that share speakers.
@@ -41,25 +45,24 @@ def check_pretraining(upstream: str, manifest: Manifest, folds: Sequence[Fold], 
     Raises:
         ValueError: it was, without `--transductive` then and without `allow_leak` now.
     """
-    path = Path(upstream).expanduser() / FILE_NAME
-    if not path.is_file():
+    path = _record_of(upstream, revision)
+    if path is None:
         return []
     record = read_record(path, audio_hashes=list, speakers=dict, transductive=bool)
-    seen, hashes = set(record["audio_hashes"]), dict(zip(manifest.ids, manifest.column("audio_hash"), strict=True))
-    known = {one for name, some in record["speakers"].items() for one in some if name in {*manifest.column("corpus")}}
-    by_id = dict(zip(manifest.ids, manifest.column("speaker"), strict=True))
-    names = sorted({name for name in by_id.values() if name is not None}) if known else []
-    trained = {name for name, key in zip(names, hash_speakers(names, SALT), strict=True) if key in known}
+    columns = (manifest.column(name) for name in ("audio_hash", "corpus", "speaker"))
+    rows = dict(zip(manifest.ids, zip(*columns, strict=True), strict=True))
+    audio, trained = set(record["audio_hashes"]), _trained_speakers(record["speakers"], rows.values())
     leaking = [
         fold.name
         for fold in folds
-        if any(hashes[one] in seen or by_id[one] in trained for one in fold.test)
+        if any(rows[one][0] in audio or rows[one][1:] in trained for one in fold.test)
     ]  # fmt: skip
     if not leaking:
         return []
     listing = ", ".join(leaking[:5]) + (", ..." if len(leaking) > 5 else "")
     sentence = (
-        f"the upstream was pretrained on audio of the test speakers of {len(leaking)} of {len(folds)} folds: {listing}"
+        f"upstream {Path(upstream).name} was pretrained on audio of the test speakers of {len(leaking)} of "
+        f"{len(folds)} folds: {listing}"
     )
     if record["transductive"] or allow_leak:
         return [f"TRANSDUCTIVE: {sentence}."]
@@ -67,3 +70,32 @@ def check_pretraining(upstream: str, manifest: Manifest, folds: Sequence[Fold], 
         f"{sentence[0].upper()}{sentence[1:]}. Score only the fold that it excludes (undertone train --fold), pretrain "
         f"with --transductive, or give --allow-leak: the scores are then marked."
     )
+
+
+def _record_of(upstream: str, revision: str | None) -> Path | None:
+    """The record beside an upstream's weights, from the Hub too; None where there is none."""
+    path = Path(upstream).expanduser() / FILE_NAME
+    if path.parent.is_dir():
+        return path if path.is_file() else None
+    if not HUB_ID.fullmatch(upstream):
+        return None
+    from transformers.utils.hub import cached_file
+
+    found = cached_file(
+        upstream,
+        FILE_NAME,
+        revision=revision,
+        _raise_exceptions_for_missing_entries=False,
+        _raise_exceptions_for_connection_errors=False,  # the upstream has been read by then
+    )
+    return Path(found) if found else None
+
+
+def _trained_speakers(hashes: Mapping[str, Sequence[str]], rows: Iterable[tuple[Any, ...]]) -> set[tuple[str, str]]:
+    """The (corpus, speaker) of (audio hash, corpus, speaker) rows whose hash is known of a corpus of that name."""
+    found = set()
+    named = {(corpus, speaker) for _, corpus, speaker in rows if speaker is not None}
+    for name, known in hashes.items():
+        speakers = sorted(speaker for corpus, speaker in named if corpus == name)
+        found |= {(name, one) for one, key in zip(speakers, hash_speakers(speakers, SALT), strict=True) if key in known}
+    return found

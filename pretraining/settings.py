@@ -8,7 +8,8 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from undertone.common.discovery import nearest
-from undertone.training.config import Augmentation, explain, parse
+from undertone.training.config import Augmentation, explain
+from undertone.training.settings import assign
 
 
 class Pretraining(BaseModel):
@@ -86,15 +87,9 @@ def make_settings(values: dict[str, Any], words: Iterable[str] = ()) -> Pretrain
     """
     given = {key: value for key, value in values.items() if value is not None}
     for word in words:
-        key, equals, text = word.partition("=")
-        if not equals or not key:
-            raise ValueError(f"Expected key=value, got {word!r}. For example max_steps=5000 or augment.speed=0.1.")
-        if key.startswith("augment."):
-            given["augment"] = given.get("augment", {}) | {key.removeprefix("augment."): parse(text)}
-            continue
-        if key not in Pretraining.model_fields:
-            raise ValueError(f"Unknown setting {key!r}.{nearest(key, Pretraining.model_fields)}")
-        given[key] = parse(text)
+        assign(given, word)
+    if unknown := sorted(given.keys() - Pretraining.model_fields.keys()):
+        raise ValueError(f"Unknown setting {unknown[0]!r}.{nearest(unknown[0], Pretraining.model_fields)}")
     try:
         return Pretraining(**given)
     except ValidationError as error:

@@ -5,13 +5,9 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
-import os
-import re
 from collections.abc import Mapping
-from contextlib import suppress
 from typing import Any, Literal, Self
 
-import yaml
 from pydantic import (
     BaseModel,
     ByteSize,
@@ -26,66 +22,7 @@ from pydantic import (
 from undertone.common.discovery import nearest
 from undertone.common.files import safe_name
 from undertone.downstream.ladder_options import LadderOptions
-
-# ---- Values as a user writes them, in YAML.
-
-
-def split(text: str) -> tuple[Any, ...]:
-    """The values of words separated by commas."""
-    return tuple(parse(part.strip()) for part in text.split(",") if part.strip())
-
-
-class _Yaml(yaml.SafeLoader):
-    """YAML without aliases: a few lines of nested aliases can expand to more text than fits in memory."""
-
-    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
-        if self.check_event(yaml.AliasEvent):
-            raise yaml.YAMLError("it has an alias, *name; write the value again")
-        return super().compose_node(parent, index)
-
-
-def read_yaml(text: str) -> Any:
-    """Parse YAML; classes, functions and aliases are refused."""
-    return yaml.load(text, _Yaml)  # a safe loader
-
-
-def parse(text: str) -> Any:
-    """The value of one word of YAML."""
-    try:
-        if "e" in text.lower():
-            with suppress(ValueError):
-                return float(text)  # YAML 1.1 reads 3e-4 as a string
-        return read_yaml(text)
-    except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
-        raise ValueError(f"Cannot read the value {text!r}: {error}") from error
-
-
-# ---- Several upstreams, as one writes them.
-
-_NAMED = re.compile(r"([a-z][a-z0-9_]*)=(.+)")
-_ONLY = "speech"  # as `undertone.upstream.types.ALONE`; importing that would import torch
-
-
-def named_upstreams(text: str) -> dict[str, str]:
-    """{stream: upstream} of `wavlm=microsoft/wavlm-base+mfcc`; of one upstream without a name {"speech": upstream}.
-
-    Raises:
-        ValueError: one of several that has no name and is no acoustic front-end, or two of one name.
-    """
-    parts = [text] if os.path.exists(os.path.expanduser(text)) else text.split("+")
-    if len(parts) == 1 and not _NAMED.fullmatch(text):
-        return {_ONLY: text}
-    found: dict[str, str] = {}
-    for part in map(str.strip, parts):
-        match = _NAMED.fullmatch(part)
-        name, upstream = match.groups() if match else (part, part)
-        if match is None and not re.fullmatch(r"[a-z][a-z0-9_]*", part):
-            raise ValueError(f"each of several upstreams needs a name of a-z, 0-9 and _, as ssl={part}")
-        if name in found:
-            raise ValueError(f"two upstreams are called {name!r}. Give each a name of its own, NAME=UPSTREAM")
-        found[name] = upstream
-    return found
-
+from undertone.training.values import ONLY, named_upstreams, parse, split
 
 WAVES = ("noise", "speed", "gain", "reverb")
 MASKS = ("time_mask", "feature_mask")
@@ -255,7 +192,7 @@ class UpstreamSettings(_Settings):
     @model_validator(mode="after")
     def _streams_exist(self) -> Self:
         known = named_upstreams(self.upstream)
-        alone = known == {_ONLY: self.upstream}
+        alone = known == {ONLY: self.upstream}
         if unknown := [name for name in self.streams if alone or name not in known]:
             names = "there is one upstream, without a name" if alone else f"the streams are {', '.join(known)}"
             raise ValueError(f"streams.{unknown[0]}: no stream of that name; {names}")
@@ -513,12 +450,12 @@ class RunConfig(  # pydantic takes the fields of the last class first
     @property
     def has_streams(self) -> bool:
         """Whether there are several upstreams, or one with a name."""
-        return named_upstreams(self.upstream) != {_ONLY: self.upstream}
+        return named_upstreams(self.upstream) != {ONLY: self.upstream}
 
     def of_streams(self) -> dict[str, RunConfig]:
         """{stream: the settings of its upstream, as if it were the only one}; of one upstream {"speech": these}."""
         if not self.has_streams:
-            return {_ONLY: self}
+            return {ONLY: self}
         found = {}
         for name, upstream in named_upstreams(self.upstream).items():
             own = self.streams.get(name, StreamSettings())
@@ -538,9 +475,14 @@ class RunConfig(  # pydantic takes the fields of the last class first
         return self.head, *named_upstreams(self.upstream).values()
 
     @model_validator(mode="after")
-    def _one_choice_of_layers(self) -> Self:
+    def _together(self) -> Self:
         if self.layers == "best" and "layers" in self.sweep:
             raise ValueError("layers=best tries every layer, sweep.layers those that it names. Leave one of them out.")
+        if self.mean_teacher and self.trained != "frozen":
+            raise ValueError(
+                f"mean_teacher averages the weights of layer sum and head, and mode={self.trained} trains the upstream "
+                f"too. Use mode=frozen, or ladder=true"
+            )
         if self.layers == "best" and len(self.of_streams()) > 1:
             raise ValueError("layers=best tries the layers of one upstream. Of several give streams.NAME.layers=NUMBER")
         return self

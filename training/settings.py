@@ -13,7 +13,10 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from undertone.common.files import read_record, write_json
-from undertone.training.config import NESTED, RUN_TYPE, SHORT, RunConfig, explain, named_upstreams, parse, read_yaml
+from undertone.training.config import NESTED, RUN_TYPE, SHORT, RunConfig, explain
+from undertone.training.values import named_upstreams, parse, read_yaml
+
+WHERE_ONLY = ("store", "store_budget", "memory", "device", "log_with")
 
 
 def make_config(
@@ -113,11 +116,15 @@ def check_same_run(config: RunConfig, path: Path) -> None:
     before, now = read_record(path), json.loads(config.model_dump_json())
     with suppress(ValidationError):  # a setting that is newer than the run has its default
         before = json.loads(RunConfig(**before).model_dump_json())
-    where_only = {"store", "store_budget", "memory", "device", "log_with"}
-    changed = [key for key in now if before.get(key) != now[key] and key not in where_only]
+    refuse_changes(before, now, f"{path.parent} holds a run")
+
+
+def refuse_changes(before: Mapping[str, Any], now: Mapping[str, Any], what: str) -> None:
+    """Refuse settings that differ from those `what` was started with, but for where it computes and stores."""
+    changed = [key for key in now if before.get(key) != now[key] and key not in WHERE_ONLY]
     if changed:
         listing = ", ".join(f"{key} was {before.get(key)!r}, now {now[key]!r}" for key in changed)
-        raise ValueError(f"{path.parent} holds a run with other settings: {listing}. Choose another --out.")
+        raise ValueError(f"{what} with other settings: {listing}. Choose another --out.")
 
 
 # ---- The command line that repeats a run, from its resolved config.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from undertone.downstream.heads.attention import AttentionHead
 from undertone.downstream.self_attention import SelfAttention
@@ -19,7 +20,7 @@ class TransformerHead(AttentionHead):
         num_layers: transformer layers.
         layer_heads: attention heads of each.
         max_distance: frames, after the stride, up to which each distance has a position bias of its own.
-        hidden_size, kernel_size, stride, dropout, pooling, num_heads, penalty: as of `attention`.
+        options: of `attention`.
     """
 
     def __init__(
@@ -30,16 +31,7 @@ class TransformerHead(AttentionHead):
         num_layers: int = 2,
         layer_heads: int = 4,
         max_distance: int = 64,
-        hidden_size: int = 128,
-        kernel_size: int = 5,
-        stride: int = 2,
-        dropout: float = 0.2,
-        pooling: str = "attention+statistics",
-        num_heads: int = 4,
-        penalty: float = 0.3,
+        **options: Any,
     ) -> None:
-        super().__init__(
-            input_sizes, tasks, hidden_size=hidden_size, kernel_size=kernel_size, stride=stride, dropout=dropout,
-            pooling=pooling, num_heads=num_heads, penalty=penalty,
-        )  # fmt: skip
-        self.context = SelfAttention(hidden_size, num_layers, layer_heads, dropout, max_distance)
+        super().__init__(input_sizes, tasks, **options)
+        self.context = SelfAttention(self.projector.out_features, num_layers, layer_heads, self.dropout.p, max_distance)

@@ -68,7 +68,7 @@ def test_level() -> None:
     assert decibels(change_level(wave, 6.0), wave) == pytest.approx(6.0, abs=1e-3)
 
 
-def test_a_room_rings_as_long_as_it_was_told() -> None:
+def test_a_room_rings_as_long_as_the_reverberation_time_says() -> None:
     response = room_response(0.5, RATE, generator())
     energy = response[1:].double().square().flip(0).cumsum(0).flip(0)  # Schroeder's backward integral
     level = 10 * torch.log10(energy / energy[0])
@@ -76,10 +76,10 @@ def test_a_room_rings_as_long_as_it_was_told() -> None:
     assert 3 * (at[1] - at[0]) == pytest.approx(0.5, rel=0.1)
     click = torch.zeros(RATE)
     click[100] = 1.0
-    heard = reverberate(click, response)
-    assert len(heard) == RATE and not heard[:90].abs().max() > 1e-4
-    assert decibels(heard, click) == pytest.approx(0.0, abs=1e-3)
-    assert heard[101:].abs().sum() > 1 and torch.isfinite(reverberate(torch.zeros(50), response)).all()
+    reverberant = reverberate(click, response)
+    assert len(reverberant) == RATE and not reverberant[:90].abs().max() > 1e-4
+    assert decibels(reverberant, click) == pytest.approx(0.0, abs=1e-3)
+    assert reverberant[101:].abs().sum() > 1 and torch.isfinite(reverberate(torch.zeros(50), response)).all()
 
 
 def test_noises_of_a_folder(tmp_path) -> None:

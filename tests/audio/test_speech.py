@@ -94,11 +94,11 @@ def test_the_detector_is_loaded_once_and_leaves_torchs_threads():
 
 
 def test_the_detector_knows_a_kind_of_audio_by_more_than_half_of_the_clips(monkeypatch):
-    heard = []
+    asked = []
 
     def probability(wave, rate):
-        heard.append(float(wave))
-        return heard[-1]
+        asked.append(float(wave))
+        return asked[-1]
 
     monkeypatch.setattr(speech, "speech_probability", probability)
     for probabilities, known, needed in (
@@ -107,6 +107,6 @@ def test_the_detector_knows_a_kind_of_audio_by_more_than_half_of_the_clips(monke
         ([1, 0, 1, 0], False, 4),
         ([0.98] * 20, False, 11),
     ):
-        heard.clear()
+        asked.clear()
         assert is_speech_corpus(list(torch.tensor(probabilities, dtype=torch.float64)), RATE) == known
-        assert len(heard) == needed
+        assert len(asked) == needed

@@ -1,4 +1,4 @@
-"""A ladder on the command line: what it trains, what it hears, what it leaves in the model; and the six cells."""
+"""A ladder on the command line: what it trains, on which speech, what it leaves in the model; and the six cells."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_ladder_options_are_noise_weights_and_denoiser(trained: Train) -> None:
     assert two - none == pytest.approx(2 * (one - none), rel=1e-3) and one > none + 1
 
 
-def test_unlabelled_speech_is_heard_and_its_labels_are_not(
+def test_unlabelled_speech_is_used_and_its_labels_are_not(
     trained: Train, voices: Path, small_corpus: Path, store: Path, tmp_path: Path
 ) -> None:
     run = trained(*LADDER, f"unlabelled={voices}")
@@ -128,7 +128,7 @@ def test_the_paper_size_on_opensmiles_vectors_with_unlabelled_speech(
 ) -> None:
     pytest.importorskip("opensmile", reason="needs the extra opensmile")
     words = ("--system", "parthasarathy2020", "tasks=emotion", "max_epochs=1", "device=cpu", "--store", store)
-    runs = [tmp_path / "alone", tmp_path / "besides"]
+    runs = [tmp_path / "alone", tmp_path / "unlabelled"]
     for out, more in zip(runs, ((), (f"unlabelled={voices}",)), strict=True):
         outcome = undertone("train", small_corpus, "--fold", "F1", "--out", out, *words, *more)
         assert outcome.status == 0, outcome.err
@@ -139,14 +139,14 @@ def test_the_paper_size_on_opensmiles_vectors_with_unlabelled_speech(
 @pytest.mark.parametrize(
     "mode, head", [("frozen", "dense"), ("frozen", "dense_frames"), ("finetune", "dense"), ("finetune", "dense_frames")]
 )
-def test_an_upstream_hears_the_unlabelled_speech_as_well(
+def test_unlabelled_speech_goes_through_the_upstream(
     mode: str, head: str, small_corpus: Path, voices: Path, store: Path, tmp_path: Path
 ) -> None:
     """Pooled and frame by frame, from the store and through an upstream that learns."""
     upstream = save_random("tiny-wav2vec2", tmp_path / "tiny")
     words = ("--upstream", upstream, f"mode={mode}", f"head={head}", "head.hidden_size=8", "max_steps=2")
     runs = []
-    for name, more in (("alone", ()), ("besides", (f"unlabelled={voices}",))):
+    for name, more in (("alone", ()), ("unlabelled", (f"unlabelled={voices}",))):
         out = tmp_path / name
         common = ("--out", out, "--store", store, "device=cpu", "batch_size=8", "ladder=true", "weight_decay=0")
         outcome = undertone("train", small_corpus, *common, *words, *more)

@@ -17,8 +17,8 @@ OWN_CORPUS = """
 import csv
 from undertone.corpora.corpus import Corpus
 
-class Heard(Corpus):
-    name = "heard"
+class Voted(Corpus):
+    name = "voted"
     licence = url = citation = "own"
 
     def rows(self, root):
@@ -116,7 +116,7 @@ def test_adversarial_weight_is_the_strength_of_the_reversal(trained: Train) -> N
 
 
 def test_soft_labels_are_the_shares_of_the_votes(trained: Train, small_corpus: Path, tmp_path: Path) -> None:
-    corpus = tmp_path / "heard.py"
+    corpus = tmp_path / "voted.py"
     corpus.write_text(OWN_CORPUS)
     words = ("tasks=emotion", f"root={small_corpus.parent}", "protocol=speaker")
     run = trained(*words, "soft_labels=true", corpus=corpus)

@@ -30,14 +30,14 @@ def crossval(few: tuple[object, ...], out: Path, *words: object) -> Outcome:
 
 def test_store_budget_0_computes_every_batch_anew(few: tuple[object, ...], tmp_path: Path) -> None:
     whole = ("batch_size=64", "head.dropout=0", "store_dtype=float32")  # one batch an epoch: its order does not matter
-    said = crossval(few, tmp_path / "anew", "--store-budget", "0", *whole).err
+    said = crossval(few, tmp_path / "computed", "--store-budget", "0", *whole).err
     assert "frames of 16 clips need" in said and "the budget is 0.0 B (store_budget=20GB sets it)" in said
     assert "nothing is stored, the upstream computes every batch again" in said
     assert not list((tmp_path / "store").rglob("*.safetensors"))
     stored = crossval(few, tmp_path / "stored", *whole)
     assert "extracted 16 clips" in stored.err and "audio seconds per second" in stored.err
-    assert distance(tmp_path / "anew", tmp_path / "stored") < 1e-4
-    assert [results(tmp_path / name)["hidden_states"] for name in ("anew", "stored")] == ["none", "frames"]
+    assert distance(tmp_path / "computed", tmp_path / "stored") < 1e-4
+    assert [results(tmp_path / name)["hidden_states"] for name in ("computed", "stored")] == ["none", "frames"]
 
 
 def test_store_budget_for_means_is_enough_for_a_linear_head(few: tuple[object, ...], tmp_path: Path) -> None:

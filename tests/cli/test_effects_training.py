@@ -208,7 +208,7 @@ def test_log_with_tensorboard_writes_what_it_can_show(trained: Train) -> None:
     assert shown == pytest.approx([record["dev"]["emotion"]["uar"] for record in history(run)])
 
 
-def test_augment_changes_what_a_training_hears(trained: Train) -> None:
+def test_augment_changes_the_training(trained: Train) -> None:
     assert distance(trained("augment.gain=6", LAST), trained(LAST)) > 1e-5
     assert distance(trained("augment.gain=0", LAST), trained(LAST)) == 0
 

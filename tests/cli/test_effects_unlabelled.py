@@ -15,7 +15,7 @@ WORDS = ("upstream=mfcc", "head=linear", "tasks=emotion", "max_steps=8", "learni
 
 @pytest.fixture(scope="module")
 def speech(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Eight clips of speakers that the corpus has not."""
+    """Eight clips of speakers that are not in the corpus."""
     folder = tmp_path_factory.mktemp("speech")
     list(Synthetic(seed=5, num_speakers=2, per_emotion=1).rows(folder))
     return folder
@@ -34,7 +34,20 @@ def test_pseudo_labels_are_the_precision_on_dev_of_what_is_trained_on(
     words = (*WORDS, "eval_every=2", f"unlabelled={speech}", "pseudo_labels=0.26")
     assert distance(trained(*words), trained(*WORDS, "eval_every=2")) > 1e-5
     told = undertone("train", small_corpus, *words, "device=cpu", "--store", store, "--out", tmp_path)
+    assert not [path for path in tmp_path.rglob("*") if path.name in ("without-pseudo-labels", "checkpoints")]
     assert told.status == 0 and "of 8 unlabelled utterances have a pseudo-label (probability >=" in told.err
+
+
+def test_what_cannot_be_together(small_corpus: Path, speech: Path, tmp_path: Path) -> None:
+    for words, problem in (
+        (
+            ("mean_teacher=5", "mode=finetune", "upstream=a/b"),
+            "mean_teacher averages the weights of layer sum and head",
+        ),
+        (("pseudo_labels=0.9", "head=svm"), "Head 'svm' is fitted by a solver, not by gradients: pseudo_labels=0.9"),
+    ):
+        outcome = undertone("train", small_corpus, *words, f"unlabelled={speech}", "--out", tmp_path / "run")
+        assert outcome.fails_with(problem), outcome.err
 
 
 @pytest.mark.parametrize("method", ["mean_teacher=5", "pseudo_labels=0.9"])

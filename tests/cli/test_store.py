@@ -135,7 +135,7 @@ def test_a_store_of_another_version_is_said_and_pruned(store: Path) -> None:
     assert "1 stores removed" in undertone("store", "prune", "--store", store).out
 
 
-def test_a_second_run_hears_a_changed_file(small_corpus: Path, tmp_path: Path) -> None:
+def test_a_second_run_notices_a_changed_file(small_corpus: Path, tmp_path: Path) -> None:
     rows = rows_of(small_corpus)
     for row in rows:
         copy = shutil.copy(small_corpus.parent / row["file"], tmp_path / f"{len(list(tmp_path.iterdir()))}.wav")

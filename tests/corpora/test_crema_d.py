@@ -59,7 +59,7 @@ def test_intended_labels(tree: Path, inside: str) -> None:
 
 
 @pytest.mark.parametrize("inside", ["", "AudioWAV"])
-def test_perceived_labels_are_what_was_heard_in_the_voice(tree: Path, inside: str) -> None:
+def test_perceived_labels_are_those_of_raters_of_the_voice_alone(tree: Path, inside: str) -> None:
     (tree / "AudioWAV" / "1076_MTI_SAD_XX.wav").unlink()
     corpus = load_corpus("crema_d", {"labels": "perceived"})
     manifest = prepare(corpus, tree / inside).manifest

@@ -59,14 +59,14 @@ def measure(samples: np.ndarray) -> list[float]:
 
 
 def uar(features: np.ndarray, emotions: np.ndarray, manifest: Manifest) -> float:
-    """Of a logistic regression on speakers it has not heard."""
+    """Of a logistic regression on speakers that it was not trained on."""
     model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
     guesses = cross_val_predict(model, features, emotions, groups=manifest.column("speaker"), cv=LeaveOneGroupOut())
     return float(recall_score(emotions, guesses, average="macro"))
 
 
 def per_speaker(features: np.ndarray, manifest: Manifest) -> np.ndarray:
-    """Standardised over each speaker: what a listener who knows the voice hears."""
+    """Standardised over each speaker: as a listener who knows the voice does."""
     speakers, out = np.array(manifest.column("speaker")), features.copy()
     for speaker in set(speakers):
         own = features[speakers == speaker]
@@ -154,7 +154,7 @@ def test_numbers_too_small(arguments: dict[str, int]) -> None:
         Synthetic(**arguments)
 
 
-def test_the_voice_does_what_it_is_told() -> None:
+def test_the_voice_has_the_prosody_that_is_asked_for() -> None:
     """Without accents and drift aside, the measured pitch is the one asked for, and so are energy and tilt."""
     voice = Voice(pitch_hz=120, formant_scale=1, tilt_db=10, rate_hz=4.5, gain_db=0, breath=0.02)
     plain = dict(pitch_st=0.0, slope_st=0.0, accent_st=0.0, rate=1.0, energy_db=0.0, tilt_db=0.0)

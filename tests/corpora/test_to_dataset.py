@@ -70,7 +70,7 @@ def test_the_licence_decides(made: tuple[Path, Manifest]) -> None:
     table, manifest = made
     check_published(load_corpus(str(table)), manifest)
     iemocap = Manifest.from_rows("iemocap", [{"id": "a", "path": "a.wav"}])
-    for corpus in (load_corpus("iemocap"), load_corpus(str(table))):  # under its own name, and in a table of one's own
+    for corpus in (load_corpus("iemocap"), load_corpus(str(table))):  # under its own name, and in a user's table
         with pytest.raises(ValueError, match="iemocap may not be published by you: its licence is 'USC SAIL release"):
             check_published(corpus, iemocap)
     with pytest.raises(ValueError, match="its licence is 'see its page'"):

@@ -81,6 +81,16 @@ def test_the_loss_is_the_mean_squared_difference_and_rises() -> None:
     assert ramps == pytest.approx([math.exp(-5), math.exp(-1.25), 1, 1])
 
 
+def test_a_selected_layer_stays_selected() -> None:
+    model = made()
+    model.layer_sums[ALONE].select(1)
+    trained(model, 3)
+    found = model.eval()(states(7)).logits["emotion"]
+    assert found.isfinite().all()
+    one = HiddenStates(states(7).states[:, 1:], LENGTHS)
+    torch.testing.assert_close(model(one).logits["emotion"], found)
+
+
 def test_only_what_is_trained_gets_a_gradient_of_it() -> None:
     model = made()
     trained(model, 2)

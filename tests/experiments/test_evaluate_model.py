@@ -159,7 +159,7 @@ def test_soft_labels_are_scored_by_votes_or_by_labels(
     soft = UndertoneModel.from_pretrained(small_corpus.parent / "soft")
     soft.tasks = (replace(soft.tasks[0], kind="distribution"), *soft.tasks[1:])
     assert evaluate(soft, elsewhere({}))["pooled"] == own["pooled"]  # no votes there
-    table = small_corpus.parent / "heard.csv"
+    table = small_corpus.parent / "voted.csv"
     rows = list(csv.DictReader(small_corpus.open()))
     for row in rows:
         word = {"happy": "joy"}.get(row["emotion"], row["emotion"])

@@ -91,7 +91,7 @@ def test_a_fold_s_model_gives_what_its_training_gave(opened: Opened, words: tupl
     assert run.stored == f"ssl: {kind if words not in (LORA, FINETUNE) else 'none'}, mfcc: {kind}"
 
 
-def test_each_stream_learns_as_it_is_told(opened: Opened, tmp_path: Path) -> None:
+def test_each_stream_learns_by_its_own_settings(opened: Opened, tmp_path: Path) -> None:
     words = ("streams.ssl.mode=finetune", "streams.ssl.upstream_learning_rate=1e-2", "streams.other.mode=lora")
     words += ("upstream_learning_rate=2e-2", "fusion=gate", "streams.ssl.layers=1")
     run = opened(*words, upstream="ssl={0}/wav2vec2+other={0}/wavlm+mfcc")
@@ -222,7 +222,7 @@ def test_a_ladder_on_joined_streams(opened: Opened, tmp_path: Path) -> None:
 
 
 def test_from_the_command_line_to_a_prediction(small_corpus: Path, folder: Path, tmp_path: Path) -> None:
-    """`--upstream` twice; the model is scored, says what it hears, and is no class of transformers."""
+    """`--upstream` twice; the model is scored, predicts, and is no class of transformers."""
     run = tmp_path / "run"
     words = [*WORDS, f"store={folder / 'store'}", "fusion=concat", "max_steps=1", "device=cpu"]
     outcome = undertone(

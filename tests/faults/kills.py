@@ -151,7 +151,7 @@ class Attempts:
         self.wanted = job.outcome(place / "whole")
 
     def at(self, moment: float) -> Killed:
-        """Start the job anew, kill it at a share of its wall time, resume it, compare.
+        """Start the job again, kill it at a share of its wall time, resume it, compare.
 
         One that has ended by then, since the machine has less to do than before, gives its wall time, and the moment
         is tried again.

@@ -335,7 +335,7 @@ def replaced(source: Path, folder: Path, name: str, content: bytes) -> Path:
 
 
 def load(folder: Path) -> None:
-    """Load a model and let it hear something."""
+    """Load a model and predict with it."""
     from undertone.inference.predict import load_model
 
     load_model(folder, device="cpu").predict_wave(torch.zeros(RATE // 4), RATE)

@@ -257,7 +257,7 @@ def test_a_gpu_that_is_not_there(device: str, sentence: str) -> None:
 
 
 class Small(torch.nn.Module):
-    """Lets an upstream hear no more than `limit` samples at once, padding included; then it says what torch says."""
+    """Lets an upstream take no more than `limit` samples at once, padding included; then it says what torch says."""
 
     def __init__(self, upstream: Any, limit: int) -> None:
         super().__init__()
@@ -339,8 +339,7 @@ def test_a_training_whose_smallest_micro_batch_does_not_fit(small_corpus: Path, 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("count", "seconds", "megabytes"), [(300, 30.0, 60.0), (100_000, 600.0, 900.0)])
-def test_many_files_in_one_folder(count: int, seconds: float, megabytes: float, tmp_path: Path) -> None:
+def test_many_files_in_two_folders(tmp_path: Path) -> None:
     """Listed, checked and written as a manifest in a process of its own; the files are links to a few sounds."""
     sources = []
     for number in range(50):
@@ -348,7 +347,7 @@ def test_many_files_in_one_folder(count: int, seconds: float, megabytes: float, 
         sources[-1].write_bytes(sound(samples=1600 + number))
     for label in ("happy", "sad"):
         (tmp_path / "corpus" / label).mkdir(parents=True)
-        for number in range(count // 2):
+        for number in range(50_000):
             os.link(sources[number % 50], tmp_path / "corpus" / label / f"{number % 20}_{number}.wav")
     code = """
 import json, sys, time
@@ -374,7 +373,7 @@ print(json.dumps({"files": len(again), "listed_s": listed, "all_s": took, "grown
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     print(found)
-    assert found["files"] == count and found["all_s"] < seconds and found["grown_mb"] < megabytes
+    assert found["files"] == 100_000 and found["all_s"] < 600 and found["grown_mb"] < 900
 
 
 def test_a_pipe_among_the_sounds_is_not_waited_for(tmp_path: Path) -> None:

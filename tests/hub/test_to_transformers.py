@@ -129,7 +129,7 @@ def test_padded_batches_agree_where_they_are_said_to(name, models, waves, alone,
     if name in EXACT:
         assert difference < 1e-4
     elif name in ("tiny-wav2vec2", "tiny-hubert", "tiny-wavlm"):
-        assert difference > 1e-3, "transformers' group norm hears the padding: were it mended, EXACT would hold more"
+        assert difference > 1e-3, "transformers' group norm sees the padding: if that is fixed, EXACT holds more"
 
 
 @pytest.mark.parametrize("name", NATIVE)

@@ -195,8 +195,8 @@ def test_gradient_checkpointing_gives_the_same_gradients(folder, inputs, tmp_pat
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("head", ["linear", pytest.param("attention", marks=pytest.mark.slow)])
-@pytest.mark.parametrize("name", [GRAPHS[0], *(pytest.param(name, marks=pytest.mark.slow) for name in GRAPHS[1:])])
+@pytest.mark.parametrize("head", ["linear", "attention"])
+@pytest.mark.parametrize("name", GRAPHS)
 def test_one_graph_holds_for_every_batch(name, head, inputs, tmp_path):
     """`fullgraph` refuses a graph break; the exported program is given another batch size and length."""
     model = make_model(save_random(name, tmp_path / "base"), head, [EMOTION])

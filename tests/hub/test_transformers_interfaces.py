@@ -89,7 +89,7 @@ def test_nothing_published_names_code(models):
 
 
 class Clips(torch.utils.data.Dataset):
-    """Clips of three pitches: which one is to be heard."""
+    """Clips of three pitches, which are the labels."""
 
     def __init__(self, count):
         random = np.random.default_rng(0)

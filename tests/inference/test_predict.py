@@ -200,7 +200,7 @@ def test_nothing_there_says_what_was_looked_for(tmp_path):
         load_model("somebody/emodb", fold="01")
 
 
-# What loading a model and predicting a file may import besides the standard library: torch, transformers, what these
+# What loading a model and predicting a file may import beyond the standard library: torch, transformers, what these
 # import themselves, and what reads sound and configs.
 MAY_BE_IMPORTED = {
     "undertone", "torch", "torchaudio", "torchgen", "transformers", "accelerate", "safetensors", "tokenizers",

@@ -274,7 +274,7 @@ CARDS = {
 
 
 @pytest.mark.parametrize("card, seen", CARDS.values(), ids=CARDS)
-def test_the_card_says_whether_the_corpus_was_heard(card, seen, native, tmp_path):
+def test_the_card_says_whether_it_was_trained_on_the_corpus(card, seen, native, tmp_path):
     from undertone.experiments.evaluate_clips import seen_by_card
 
     (tmp_path / "model").mkdir()

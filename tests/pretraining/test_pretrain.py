@@ -133,8 +133,11 @@ def test_folds_whose_test_speakers_it_was_trained_on_are_refused_or_marked(
     run = (*run, "max_epochs=1", "tasks=emotion")
     outcome = undertone("crossval", small_corpus, *run, "--out", tmp_path / "run")
     assert outcome.fails_with("pretrained on audio of the test speakers of", "undertone train --fold", "--allow-leak")
+    beside = ("--upstream", f"ssl={out}", "--upstream", "mfcc", "fusion=concat", "--head", "linear", "tasks=emotion")
+    several = undertone("crossval", small_corpus, "--protocol", "speaker", *beside, "--out", tmp_path / "several")
+    assert several.fails_with("pretrained on audio of the test speakers of")
     marked = undertone("crossval", small_corpus, *run, "--allow-leak", "--out", tmp_path / "run")
-    assert marked.status == 0 and "TRANSDUCTIVE: the upstream was pretrained on audio" in marked.err
+    assert marked.status == 0 and "TRANSDUCTIVE: upstream one was pretrained on audio" in marked.err
     results = json.loads((tmp_path / "run" / "results.json").read_text())
     assert any(note.startswith("TRANSDUCTIVE") for note in results["warnings"])
 

@@ -245,7 +245,7 @@ def test_no_model_names_the_command_that_makes_it(tmp_path, run):
         push(run, "me/x", token="hf_x")
 
 
-def test_an_upstream_of_pretrain_is_pushed_without_paths(hub, tmp_path, pushed):
+def test_an_upstream_of_pretrain_is_pushed_without_paths(hub, client, tmp_path, pushed):
     folder = save_random("tiny-w2v-bert", tmp_path / "private" / "mine")
     items = tuple(
         Utterance(f"calls/{number}", f"/secret/{number}.wav", "calls", speaker="Ann", audio_hash=f"{number:064d}")
@@ -268,6 +268,8 @@ def test_an_upstream_of_pretrain_is_pushed_without_paths(hub, tmp_path, pushed):
         and b"Ann" not in files["pretraining.json"]
     )
     assert b'load_upstream("tester/mine")' in files["README.md"] and b"license: cc0-1.0" in files["README.md"]
+    read = client("from undertone.pretraining.record import _record_of; print(_record_of('tester/mine', None))")
+    assert read.stdout.strip().endswith("pretraining.json"), read.stderr
     again = pushed(folder, "tester/mine", message="again")
     assert "commit" in again and "taken" not in again
     assert "is an upstream and has no head. Push it without --head-only" in pushed(

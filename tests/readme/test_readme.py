@@ -62,25 +62,6 @@ def test_the_own_data_section_from_the_table_to_the_prediction(calls, monkeypatc
     exec(python, {})
 
 
-@pytest.mark.parametrize("command", [command for command in OURS if " crossval " in command])
-def test_every_crossval_line_is_a_valid_config(command, monkeypatch):
-    """Parsed by the command line itself, which validates the config before it starts anything."""
-    from undertone import cli
-    from undertone.experiments import crossval
-
-    class Reached(Exception):
-        pass
-
-    def stop(config, out, *rest, **options):
-        raise Reached
-
-    monkeypatch.setattr(crossval, "crossval", stop)
-    command = re.sub(r" --compare \S+", "", command)  # refused before anything starts where there is no such run
-    monkeypatch.setattr(sys, "argv", shlex.split(command))
-    with pytest.raises(Reached):
-        cli.app()
-
-
 def test_the_tables_are_those_of_the_results():
     done = subprocess.run([sys.executable, "benchmarks/tables.py", "--check"], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
@@ -112,11 +93,6 @@ def test_accelerate_is_launched_without_a_gpu_as_the_tests_do_it():
     )
     words = [word for word in LAUNCH[3:] if word not in ("--main_process_port", "0")]
     assert launched.startswith(f"accelerate launch {' '.join(words)} ") and launched.endswith(" device=cpu")
-
-
-def test_the_pictures_are_there():
-    for path in re.findall(r"\]\((docs/[^)]+)\)", README):
-        assert (ROOT / path).is_file(), path
 
 
 def test_ci_calls_readme_s_test_command():

@@ -15,8 +15,6 @@ import pytest
 import torch
 
 from undertone.corpora.synthetic import Synthetic
-from undertone.experiments import crossval
-from undertone.tests.cli.commands import undertone
 from undertone.tests.publish.loopback import TOKEN, LoopbackHub
 from undertone.upstream.hf.random_weights import save_random
 
@@ -92,14 +90,6 @@ def test_quickstart_learns(tmp_path: Path) -> None:
     assert shown is not None and (shown[1], shown[3]) == (predicted["emotion"]["label"], "False")
     assert predicted["emotion"]["scores"][shown[1]] == pytest.approx(float(shown[2]), abs=0.02)
     assert predicted["emotion"]["unsure"] is False
-
-
-def test_quickstart_in_one_epoch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole, short = crossval.crossval, {"max_epochs": 1}
-    monkeypatch.setattr(crossval, "crossval", lambda config, *rest: whole(config.model_copy(update=short), *rest))
-    outcome = undertone("quickstart", "--out", tmp_path / "run")
-    assert outcome.status == 0, outcome.err
-    quickstart_results(tmp_path / "run", outcome.out)
 
 
 def quickstart_results(folder: Path, out: str) -> tuple[dict[str, Any], dict[str, Any]]:

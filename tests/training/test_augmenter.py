@@ -145,7 +145,7 @@ def test_off_changes_nothing_at_all(plain: Path, small_corpus: Path) -> None:
     ],
     ids=lambda words: words[0],
 )
-def test_training_hears_it_and_the_test_does_not(
+def test_training_utterances_are_changed_and_test_utterances_are_not(
     words: tuple[str, ...], plain: Path, small_corpus: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "run"
@@ -158,7 +158,7 @@ def test_training_hears_it_and_the_test_does_not(
     torch.testing.assert_close(clean[0], torch.from_numpy(predictions.scores["emotion"][0]), atol=2e-3, rtol=0)
 
 
-def test_an_upstream_that_learns_hears_it_too(small_corpus: Path, tmp_path: Path) -> None:
+def test_the_input_of_an_upstream_that_learns_is_changed_too(small_corpus: Path, tmp_path: Path) -> None:
     tiny = save_random("tiny-wav2vec2", tmp_path / "tiny")
     words = (f"upstream={tiny}", "mode=finetune", "augment.noise=0,10", "augment.mixup=0.4", "max_steps=1")
     train(config_of(small_corpus, tmp_path, *words), tmp_path / "run", display=Display(quiet=True))

@@ -212,7 +212,7 @@ def test_task_weights_that_are_learned_move_without_weight_decay(opened, tmp_pat
 
 
 def with_votes(run):
-    """The run with raters: three agree on the label, one hears another emotion; every fourth clip has no votes."""
+    """The run with raters: three agree on the label, one chose another emotion; every fourth clip has no votes."""
     emotions = sorted({item.emotion for item in run.manifest})
     rows = []
     for number, item in enumerate(run.manifest):

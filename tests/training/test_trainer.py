@@ -172,7 +172,7 @@ def test_the_schedule_does_not_change_when_stopped_early(opened, tmp_path):
 
 
 def test_a_ladder_broken_off_and_resumed_gives_the_same_weights_bit_for_bit(opened, tmp_path):
-    """Noise, dropout and what is heard besides are functions of seed and step alone; the decoder resumes as well."""
+    """Noise, dropout and the unlabelled batch are functions of seed and step alone; the decoder resumes as well."""
     words = ("head=dense", "head.hidden_size=16", "ladder=true", "eval_every=3")
     run = opened(*words)
     fold = run.folds[0]

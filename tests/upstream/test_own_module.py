@@ -1,4 +1,4 @@
-"""The upstream of one's own in docs/upstreams.md: short, and true to the contract."""
+"""The example of a custom upstream in docs/upstreams.md: short, and true to the contract."""
 
 from __future__ import annotations
 

@@ -41,7 +41,7 @@ def test_each_stream_is_what_its_upstream_gives_alone(streams: Streams, batch: W
 
 
 @torch.no_grad()
-def test_states_that_are_given_go_through_and_sound_is_heard(streams: Streams, batch: WaveBatch) -> None:
+def test_states_that_are_given_go_through_and_those_of_audio_are_computed(streams: Streams, batch: WaveBatch) -> None:
     stored = HiddenStates(torch.randn(2, 1, 98, 39), torch.tensor([98, 54]))
     found = streams(StreamBatch({"ssl": batch, "mfcc": stored})).streams
     assert found["mfcc"] is stored and list(found) == ["ssl", "mfcc"]

@@ -98,7 +98,7 @@ def test_padded_batches_have_pytorchs_scores(name, exported):
     check_batches(session_of(made), model)
 
 
-DEFAULT = ("linear", "frames", "logistic")  # a kind of graph each, besides attention's above
+DEFAULT = ("linear", "frames", "logistic")  # a kind of graph each; attention's is tested above
 HEADS = [
     pytest.param(name, marks=[] if name in DEFAULT else pytest.mark.slow)
     for name in (*available("undertone.downstream.heads", Head), "jiang2022 resized")
@@ -266,7 +266,7 @@ def test_one_bad_file_loses_no_other(tmp_path):
     assert answer.returncode == 1 and answer.stderr.strip() == "4 of 6 files could not be predicted."
 
 
-def test_the_script_refuses_more_than_the_model_hears(exported, tmp_path):
+def test_the_script_refuses_more_than_the_model_takes(exported, tmp_path):
     import soundfile
 
     model, made = exported("tiny-whisper")

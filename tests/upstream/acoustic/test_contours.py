@@ -123,19 +123,19 @@ def test_the_answers_of_the_kernels_are_numpys_correlations() -> None:
         each = [
             np.correlate(column, taps, "same") for column, taps in zip(contours.double().numpy().T, spread, strict=True)
         ]
-        heard = np.sum(each, 0)[speech.numpy()]
-        shares = [(1 / (1 + np.exp(-8 * (heard - threshold)))).mean() for threshold in (-0.5, 0, 0.5)]
-        np.testing.assert_allclose(found[place, :, 7], [*shares, heard.std()], atol=1e-5)
+        kept = np.sum(each, 0)[speech.numpy()]
+        shares = [(1 / (1 + np.exp(-8 * (kept - threshold)))).mean() for threshold in (-0.5, 0, 0.5)]
+        np.testing.assert_allclose(found[place, :, 7], [*shares, kept.std()], atol=1e-5)
 
 
-def test_half_of_the_kernels_hear_changes_alone() -> None:
+def test_half_of_the_kernels_respond_to_changes_alone() -> None:
     kernels = torch.cat(_kernels(5, torch.device("cpu")))
     still = kernels.sum(2).abs().amax(1) < 1e-5  # (4 K,)
     assert still[::2].all() and not still[1::2].any()
 
 
 def test_the_kernels_are_those_that_models_were_trained_with() -> None:
-    """Drawn anew at every start: another random generator would make every saved model wrong."""
+    """Drawn again at every start: another random generator would make every saved model wrong."""
     first, *_, last = _kernels(39, torch.device("cpu"))
     assert first[1, 0, :3].tolist() == pytest.approx(PINNED[0], abs=1e-6)
     assert last[-1, -1, -3:].tolist() == pytest.approx(PINNED[1], abs=1e-6)
@@ -195,8 +195,8 @@ def test_the_pitch_is_exact_to_half_a_percent(pitch_hz: float) -> None:
 def test_harmonics_to_noise_is_their_ratio() -> None:
     steady = buzz(150.0)
     for ratio_db in (5.0, 10.0, 15.0):
-        heard = steady + steady.std() * 10 ** (-ratio_db / 20) * noise(RATE)
-        contours, _ = voice(heard)
+        noisy = steady + steady.std() * 10 ** (-ratio_db / 20) * noise(RATE)
+        contours, _ = voice(noisy)
         assert contours[2:-6, 1].mean() / math.log(10) * 10 == pytest.approx(ratio_db, abs=1.5)
 
 

@@ -111,7 +111,7 @@ def test_damage_under_a_reader_is_a_sentence(tmp_path, fbank, store) -> None:
         reader.get(entries_of(store, sorted(set(store._shards.values()))[2])[0])
 
 
-def write_and_stop(folder: Path, fbank, told: int) -> None:
+def write_and_stop(folder: Path, fbank, write_end: int) -> None:
     """Two shards, and the third by half: say so, and wait."""
     store_module.SHARD_BYTES = 3000
     write_bytes = Path.write_bytes
@@ -120,7 +120,7 @@ def write_and_stop(folder: Path, fbank, told: int) -> None:
         if len(list(folder.glob("*/*.safetensors"))) < 2:
             return write_bytes(path, content)
         write_bytes(path, content[: len(content) // 2])
-        os.write(told, b"!")
+        os.write(write_end, b"!")
         time.sleep(60)
 
     Path.write_bytes = by_half
@@ -128,15 +128,15 @@ def write_and_stop(folder: Path, fbank, told: int) -> None:
 
 
 def test_a_writer_killed_in_the_middle_of_a_shard(tmp_path, fbank) -> None:
-    heard, told = os.pipe()
+    read_end, write_end = os.pipe()
     writer = os.fork()
     if writer == 0:
         try:
-            write_and_stop(tmp_path, fbank, told)
+            write_and_stop(tmp_path, fbank, write_end)
         finally:
             os._exit(1)
-    os.close(told)
-    assert os.read(heard, 1) == b"!"
+    os.close(write_end)
+    assert os.read(read_end, 1) == b"!"
     os.kill(writer, signal.SIGKILL)
     assert os.WTERMSIG(os.waitpid(writer, 0)[1]) == signal.SIGKILL
     store = Store(tmp_path, fbank)
@@ -150,7 +150,6 @@ def test_a_writer_killed_in_the_middle_of_a_shard(tmp_path, fbank) -> None:
 
 WRITER = """
 import sys
-import time
 from pathlib import Path
 import torch
 from undertone.upstream import load_upstream; from undertone.upstream.store import store

@@ -86,11 +86,11 @@ def test_each_distinct_sound_is_computed_once(tmp_path, clips, upstream) -> None
 
 
 def test_an_interrupted_extraction_goes_on(tmp_path, clips, upstream) -> None:
-    calls, heard = calls_of(upstream), []
+    calls, reports = calls_of(upstream), []
 
     def stop(done: float, total: float) -> None:
-        heard.append(done)
-        if len(heard) == 2:
+        reports.append(done)
+        if len(reports) == 2:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
