@@ -264,7 +264,9 @@ def adapted(upstream: Upstream, config: RunConfig) -> Upstream:
             try:
                 parts[name] = adapted(upstream.streams[name], own)
             except ValueError as error:
-                raise ValueError(f"Stream {name!r}: {error} Give streams.{name}.mode=frozen.") from error
+                raise ValueError(
+                    f"Stream {name!r}: {error} Its own settings are given as streams.{name}.mode=frozen."
+                ) from error
         return Streams(parts).eval()
     upstream = copy.deepcopy(upstream)
     if config.mode == "frozen":

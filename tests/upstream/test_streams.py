@@ -58,6 +58,17 @@ def test_the_spec_rebuilds_them_in_order_and_the_weights_fit(streams: Streams, b
         torch.testing.assert_close(again(batch).streams["ssl"].states, streams(batch).streams["ssl"].states)
 
 
+def test_streams_of_more_weights_than_the_file_holds_are_not_made(streams: Streams) -> None:
+    """Each of them alone has no more than that."""
+    spec = streams.spec()
+    ssl, size = spec["streams"][0], sum(weight.numel() for weight in streams.parameters())
+    assert list(build_upstream(spec, num_weights=size).streams) == ["ssl", "mfcc", "whole"]
+    several = {"kind": "streams", "name": "x", "streams": [ssl, ssl | {"stream": "other"}]}
+    build_upstream(several, num_weights=2 * size)
+    with pytest.raises(ValueError, match=f"describes {size:,} weights, its file holds {size - 1:,}"):
+        build_upstream(several, num_weights=2 * size - 1)
+
+
 def test_another_name_order_or_part_is_another_fingerprint(streams: Streams) -> None:
     ssl, mfcc = streams.streams["ssl"], streams.streams["mfcc"]
     several = [{"a": ssl, "b": mfcc}, {"b": mfcc, "a": ssl}, {"a": ssl, "c": mfcc}, {"a": ssl}]
