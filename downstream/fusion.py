@@ -17,7 +17,7 @@ from undertone.upstream.types import Frames, StreamShape
 
 EARLY = ("concat", "gate", "attention")
 LATE = "late"
-WAYS = f"fusion={', '.join((*EARLY, LATE)[:-1])} or {LATE}"
+WAYS = f"fusion={', '.join(EARLY)} or {LATE}"
 
 
 def check_fusion(head: str, fusion: str | None, streams: tuple[str, ...]) -> None:

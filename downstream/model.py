@@ -172,7 +172,6 @@ class UndertoneModel(PreTrainedModel):
                 predicted frame by frame.
             TypeError: an argument that is not listed here, such as `output_attentions`.
         """
-        hidden = self.upstream(self.wave_batch(input_values, attention_mask))
         if output_hidden_states is None:
             output_hidden_states = self.config.output_hidden_states
         if output_hidden_states and isinstance(self.upstream, Streams):
@@ -180,6 +179,7 @@ class UndertoneModel(PreTrainedModel):
                 f"output_hidden_states is for one upstream; those of {self.upstream.name} have frames of their own. "
                 f"Ask model.upstream, which gives the states of each."
             )
+        hidden = self.upstream(self.wave_batch(input_values, attention_mask))
         output: HeadOutput = self.downstream(hidden)
         shown = self.config.shown_task
         loss = None

@@ -71,8 +71,7 @@ class Downstream(nn.Module):
 
     def frames(self, hidden: HiddenStates | StreamBatch) -> dict[str, Frames]:
         """{stream: (B, T, D)} that the head is given, one stream where they are joined."""
-        given: Mapping[str, Any] = hidden.streams if isinstance(hidden, StreamBatch) else {ALONE: hidden}
-        found = {name: one(given[name]) for name, one in self.layer_sums.items()}
+        found = {name: one(hidden.streams[name]) for name, one in self.layer_sums.items()}
         return found if self.fusion is None else {ALONE: self.fusion(found)}
 
     def forward(self, hidden: HiddenStates | StreamBatch) -> HeadOutput:

@@ -6,7 +6,8 @@ Where they need more room than the budget, nothing is stored: the upstream compu
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, cast, get_args
 
@@ -74,61 +75,46 @@ def run_source(
     accelerator: Accelerator,
     display: Display,
 ) -> tuple[str, Source]:
-    """The source of a run: the store of what is frozen, audio for what learns; of several streams one of each.
+    """The source of a run: the store of what is frozen, also of the blocks below the top ones; audio for what learns.
 
     Returns:
         what is stored (`frames`, `mean` or `none`; of several streams `ssl: none, mfcc: frames`), and the source.
     """
-    inputs = accelerator, display
-    if not isinstance(upstream, Streams):
-        if config.mode == "frozen" or (trains_top_from_store(upstream, config) and not config.augment.on_waves):
-            return frozen_source(config, upstream, utterances, out / "hidden_states", *inputs)
-        return "none", WaveSource(upstream.sample_rate)
     kinds: dict[str, str] = {}
     sources: dict[str, Source] = {}
     for name, own in config.of_streams().items():
-        kinds[name], sources[name] = "none", WaveSource(upstream.sample_rate)
-        if own.mode == "frozen":
-            part, path = upstream.streams[name], out / f"hidden_states.{name}"
-            kinds[name], sources[name] = frozen_source(own, part, utterances, path, *inputs)
-            if kinds[name] == "none" and config.trained != "frozen":
-                sources[name] = WaveSource(upstream.sample_rate)  # the training itself runs it
-    return ", ".join(f"{name}: {kind}" for name, kind in kinds.items()), StreamsSource(sources)
+        part, path = upstream.streams[name], out / f"hidden_states{f'.{name}' if config.has_streams else ''}.json"
+        is_frozen = own.mode == "frozen"
+        needed: Kind = needed_states(own.head, own.layer_norm) if is_frozen else "frames"
+        replays = trains_top_from_store(part, own) and not config.has_streams and not own.augment.on_waves
+        kinds[name] = "none"
+        if is_frozen or replays:
+            affordable = partial(_affordable, own, part, utterances, needed, display)
+            kinds[name] = _choice_of_start(path, accelerator, affordable)
+        if kinds[name] != "none":
+            store = _store(own, part, cast(Kind, kinds[name]))
+            done = fill_store(part, utterances, store, accelerator, display)
+            if done.computed:
+                display.say(extracted_line(done))
+            allowance = None if own.memory is None else int(own.memory * 1e9)
+            sources[name] = StoreSource(store, allowance, accelerator.device)
+        elif config.trained == "frozen":
+            sources[name] = RecomputeSource(part.to(accelerator.device), needed == "mean", own.mixed_precision)
+        else:
+            sources[name] = WaveSource(part.sample_rate)  # the training itself runs the whole upstream
+    if config.has_streams:
+        return ", ".join(f"{name}: {kind}" for name, kind in kinds.items()), StreamsSource(sources)
+    return kinds[ALONE], sources[ALONE]
 
 
-def frozen_source(
-    config: RunConfig,
-    upstream: Upstream,
-    utterances: Sequence[Utterance],
-    out: Path,
-    accelerator: Accelerator,
-    display: Display,
-) -> tuple[str, Source]:
-    """The source of an upstream that is frozen, or a part of which is.
-
-    The choice is made once and kept in OUT.json: a resumed run keeps it, however much room there is then.
-
-    Returns:
-        what is stored (`frames`, `mean` or `none`), and the source.
-    """
-    path, lock = out.with_name(f"{out.name}.json"), FileLock(out.with_name(f"{out.name}.lock"))
-    needed: Kind = needed_states(config.head, config.layer_norm) if config.mode == "frozen" else "frames"
+def _choice_of_start(path: Path, accelerator: Accelerator, affordable: Callable[[], str]) -> str:
+    """What is stored: `affordable()`, once, kept in `path`; a resumed run keeps it, however much room there is then."""
+    lock = FileLock(path.with_suffix(".lock"))
 
     def read() -> str | None:
         """The choice of an earlier start; the lock is held from here on."""
         lock.acquire()
         return str(read_record(path, kind=str)["kind"]) if path.is_file() else None
-
-    def affordable() -> str:
-        """What fits into the budget, said where that is nothing."""
-        need, budget = _room(config, upstream, utterances, needed, display)
-        if need <= budget:
-            return needed
-        advice = (
-            "" if needed == "mean" or config.store_dtype == "int8" else " store_dtype=int8 halves what frames need."
-        )
-        display.say(f"That is over the budget: nothing is stored, the upstream computes every batch again.{advice}")
-        return "none"
 
     try:
         kind = first_decides(accelerator, read)
@@ -139,21 +125,24 @@ def frozen_source(
             accelerator.wait_for_everyone()
     finally:
         lock.release()
-    if kind == "none" and config.mode == "frozen":
-        return kind, RecomputeSource(upstream.to(accelerator.device), needed == "mean", config.mixed_precision)
-    if kind == "none":
-        return kind, WaveSource(upstream.sample_rate)  # the training itself runs the whole upstream
-    if kind not in get_args(Kind):
+    if kind not in ("none", *get_args(Kind)):
         raise ValueError(
-            f"{out.parent} stores hidden states of the kind {kind!r}, which this version does not train on. "
+            f"{path.parent} stores hidden states of the kind {kind!r}, which this version does not train on. "
             f"Choose another --out; where frames are over the budget, store_dtype=int8 halves them."
         )
-    store = _store(config, upstream, cast(Kind, kind))
-    done = fill_store(upstream, utterances, store, accelerator, display)
-    if done.computed:
-        display.say(extracted_line(done))
-    allowance = None if config.memory is None else int(config.memory * 1e9)
-    return kind, StoreSource(store, allowance, accelerator.device)
+    return kind
+
+
+def _affordable(
+    config: RunConfig, upstream: Upstream, utterances: Sequence[Utterance], needed: Kind, display: Display
+) -> str:
+    """What fits into the budget, said where that is nothing."""
+    need, budget = _room(config, upstream, utterances, needed, display)
+    if need <= budget:
+        return needed
+    advice = "" if needed == "mean" or config.store_dtype == "int8" else " store_dtype=int8 halves what frames need."
+    display.say(f"That is over the budget: nothing is stored, the upstream computes every batch again.{advice}")
+    return "none"
 
 
 def stored_source(
@@ -221,9 +210,14 @@ def fill_store(
             f"{len(left)} of {len(set(keys))} clips are not in {store.folder}. If processes run on several machines, "
             f"give a folder that all of them share: store=FOLDER."
         )
+    return _together(reports, max(report.seconds for report in reports))
+
+
+def _together(reports: Sequence[ExtractionReport], seconds: float) -> ExtractionReport:
+    """What several extractions did in this time; none has met a broken file."""
     return ExtractionReport(
         audio_seconds=sum(report.audio_seconds for report in reports),
-        seconds=max(report.seconds for report in reports),
+        seconds=seconds,
         computed=sum(report.computed for report in reports),
         reused=sum(report.reused for report in reports),
         broken=[],
@@ -259,13 +253,7 @@ def extract_corpus(config: RunConfig, kind: Kind, display: Display) -> Extractio
     for path, reason in prepared.broken:
         display.say(f"note: skipped {path}: {reason}")
     reports = [_extract(config, part, kind, prepared, accelerator, display) for part in upstream.streams.values()]
-    return ExtractionReport(
-        audio_seconds=sum(report.audio_seconds for report in reports),
-        seconds=sum(report.seconds for report in reports),
-        computed=sum(report.computed for report in reports),
-        reused=sum(report.reused for report in reports),
-        broken=[],
-    )
+    return _together(reports, sum(report.seconds for report in reports))
 
 
 def _extract(

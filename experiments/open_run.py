@@ -32,7 +32,6 @@ from undertone.training.settings import check_same_run, save_config
 from undertone.training.targets import choose_tasks, label_warnings, reading_notes
 from undertone.training.unlabelled import joined, unlabelled_corpus, without_labels
 from undertone.upstream import Upstream
-from undertone.upstream.streams import Streams
 
 
 def open_run(config: RunConfig, out: str | Path, display: Display) -> Run:
@@ -111,22 +110,28 @@ def with_layers(config: RunConfig, upstream: Upstream) -> RunConfig:
 
     No such layer is refused, and `best` where there is nothing to choose or each layer would train the upstream.
     """
-    for name, own in config.of_streams().items():
-        part, prefix = upstream.streams[name], f"streams.{name}." if isinstance(upstream, Streams) else ""
-        last = part.num_layers - 1
-        for layer in (own.layers, *config.sweep.get("layers", ())):
-            if isinstance(layer, int) and layer > last:
+    for trial in trials(config):
+        for name, own in trial.config.of_streams().items():
+            part, prefix = upstream.streams[name], f"streams.{name}." if config.has_streams else ""
+            last = part.num_layers - 1
+            if isinstance(own.layers, int) and own.layers > last:
                 raise ValueError(
-                    f"{prefix}layers={layer}: {part.name!r} has the layers 0 (input of the first block) to {last}. "
-                    f"Give one of these, layers=sum or layers=best."
+                    f"{prefix}layers={own.layers}: {part.name!r} has the layers 0 (input of the first block) to "
+                    f"{last}. Give one of these, layers=sum or layers=best."
                 )
+    own_layers = [name for name, own in config.streams.items() if own.layers is not None]
+    if (config.layers == "best" or "layers" in config.sweep) and len(own_layers) == len(config.of_streams()):
+        raise ValueError(
+            f"layers=best and sweep.layers try layers where no other is given; streams.{own_layers[0]}.layers is. "
+            f"Leave one of them out."
+        )
     if config.layers != "best":
         return config
-    if config.mode != "frozen":
+    if config.trained != "frozen":
         raise ValueError(
-            f"layers=best trains a head on each layer of a frozen upstream; with mode={config.mode} each would be a "
+            f"layers=best trains a head on each layer of a frozen upstream; with mode={config.trained} each would be a "
             f"training of the whole upstream. Find the layer with mode=frozen layers=best, then give its number: "
-            f"mode={config.mode} layers=N."
+            f"mode={config.trained} layers=N."
         )
     if last == 0:
         raise ValueError(f"layers=best: {upstream.name!r} has one layer, so there is nothing to choose. Leave it out.")

@@ -98,9 +98,9 @@ class Run:
             return downstream
         seed_everything(config.seed, "adapters", name)
         upstream = adapted(self.upstream, config)
-        if self.stored == "none" or isinstance(upstream, Streams):
-            return LiveModel(upstream, downstream)
-        return TopLayersModel(upstream, downstream, config.top_layers)  # type: ignore[arg-type]
+        if self.stored == "frames":  # those of the blocks that stay as they are
+            return TopLayersModel(upstream, downstream, config.top_layers)  # type: ignore[arg-type]
+        return LiveModel(upstream, downstream)
 
 
 @dataclass(frozen=True)
@@ -264,7 +264,9 @@ def adapted(upstream: Upstream, config: RunConfig) -> Upstream:
             try:
                 parts[name] = adapted(upstream.streams[name], own)
             except ValueError as error:
-                raise ValueError(f"Stream {name!r}: {error} Give streams.{name}.mode=frozen.") from error
+                raise ValueError(
+                    f"Stream {name!r}: {error} Its own settings are given as streams.{name}.mode=frozen."
+                ) from error
         return Streams(parts).eval()
     upstream = copy.deepcopy(upstream)
     if config.mode == "frozen":

@@ -18,7 +18,7 @@ from undertone.downstream.model import UndertoneModel, utterance_logits
 from undertone.downstream.task import Task
 from undertone.inference.waves import Extras, predict_waves
 from undertone.upstream.base import read_clip
-from undertone.upstream.types import ALONE, HiddenStates, StreamBatch, WaveBatch
+from undertone.upstream.types import HiddenStates, StreamBatch, WaveBatch
 
 STEPS = 100  # of the integral
 CHUNK_BYTES = 256_000_000  # of hidden states whose gradients are computed at once
@@ -102,8 +102,7 @@ def explain(
     batch = WaveBatch.collate([wave], model.sample_rate).to(model.device)
     with torch.no_grad():
         hidden = model.upstream(batch)
-        streams: Mapping[str, Any] = hidden.streams if isinstance(hidden, StreamBatch) else {ALONE: hidden}
-        states: dict[str, Tensor] = {name: one.states for name, one in streams.items()}  # (1, L, T, D) each
+        states: dict[str, Tensor] = {name: one.states for name, one in hidden.streams.items()}  # (1, L, T, D) each
         logits = utterance_logits(model.downstream(_hidden(states)), chosen.name)[0]  # (C,)
     place = 0
     if chosen.has_classes:

@@ -74,7 +74,11 @@ def build_upstream(spec: Mapping[str, Any], *, allow: tuple[str, ...] = (), num_
     """
     kind = spec.get("kind")
     if kind == "streams":
-        parts = {one["stream"]: build_upstream(one, allow=allow, num_weights=num_weights) for one in spec["streams"]}
+        parts, left = {}, num_weights
+        for one in spec["streams"]:
+            part = parts[one["stream"]] = build_upstream(one, allow=allow, num_weights=left)
+            if left is not None:  # what the others may have: the file is of all together
+                left -= sum(weight.numel() for weight in part.parameters())
         return Streams(parts).eval()
     if kind == "hf":
         kind_of = FamilyUpstream if spec["config"]["model_type"] in FAMILIES else EncoderUpstream

@@ -10,6 +10,8 @@ from functools import cached_property, partial
 import torch
 from torch import Tensor
 
+ALONE = "speech"  # name of the stream of an upstream that is the only one
+
 
 def length_mask(lengths: Tensor, size: int) -> Tensor:
     """(B,) lengths -> (B, size) bool, True where the position is real."""
@@ -59,6 +61,11 @@ class HiddenStates:
             row[:, : state.shape[1]] = state
             row[:, state.shape[1] :] = 0
         return cls(batch, lengths)
+
+    @property
+    def streams(self) -> Mapping[str, HiddenStates]:
+        """{stream: hidden states}, as of a `StreamBatch`: of an upstream that is the only one, itself."""
+        return {ALONE: self}
 
     def means(self) -> HiddenStates:
         """Mean over the real frames of each layer: (B, L, 1, D), what a head that `needs` only means is fed."""
@@ -119,8 +126,7 @@ class Frames:
 class StreamBatch:
     """What each stream of several gives for one batch of utterances: hidden states, or the audio for an upstream.
 
-    Streams have their own L, T and D, and their own lengths. An utterance that a stream has nothing of (a clip without
-    video) will be a row of length 0 there, whose mask is all False; no stream of ours has such rows yet.
+    Streams have their own L, T and D, and their own lengths.
     """
 
     streams: Mapping[str, HiddenStates | WaveBatch]  # by the stream's name
@@ -136,9 +142,6 @@ class StreamBatch:
             for name, one in self.streams.items()
         }
         return StreamBatch(moved)
-
-
-ALONE = "speech"  # name of the stream of an upstream that is the only one
 
 
 @dataclass(frozen=True)

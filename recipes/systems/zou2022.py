@@ -11,6 +11,8 @@ mel bands. `free` leaves clips whole: the weights come from a query and keys, th
 A stream is left out by not giving its upstream, as the rows of the ablation do. Their own table of these was not found.
 """
 
+import json
+
 from undertone.recipes.systems import Row
 
 _SSL = "facebook/wav2vec2-base-960h"
@@ -45,8 +47,8 @@ SYSTEM = {
 
 VARIANTS = {"free": ("head.segments={}", "head.resize=0", "head.weights=softmax")}
 
-_ONLY_MFCC = "streams.mfcc.options={num_mels: 64, coefficients: 40, deltas: false}"
-_ONLY_SPECTROGRAM = "streams.spectrogram.options={window_ms: 40, shape: hamming, max_hz: 4000}"
+_ONLY_MFCC = f"streams.mfcc.options={json.dumps(_MFCC)}"
+_ONLY_SPECTROGRAM = f"streams.spectrogram.options={json.dumps(_SPECTROGRAM)}"
 _ONLY_SSL = ("streams.ssl.mode=finetune", "streams.ssl.layers=12")
 _CONCAT = "head.fusion=concat"
 

@@ -20,7 +20,7 @@ from undertone.experiments.run_fold import train_fold
 from undertone.tests.cli.commands import undertone
 from undertone.tests.experiments.test_live import learning
 from undertone.training.accelerator import accelerator_of
-from undertone.training.config import RunConfig
+from undertone.training.config import RunConfig, trials
 from undertone.training.settings import make_config
 from undertone.training.sources import WaveSource
 from undertone.training.trainer import Trainer, make_optimizer
@@ -161,18 +161,34 @@ def test_mixup_mixes_every_stream_by_the_same_weight(opened: Opened) -> None:
         (("fusion=gate", "head=svm", "head_options={}"), None, "finds no weights in front of it .* Use fusion=concat"),
         (("fusion=concat", "mode=lora"), None, "Stream 'mfcc': .* no weights that could learn.* streams.mfcc.mode=fro"),
         (("fusion=concat", "layers=1"), None, "streams.mfcc.layers=1: 'mfcc' has the layers 0 .* to 0"),
+        (
+            ("layers=best", "streams.ssl.layers=1"),
+            "ssl={}/wavlm",
+            "no other is given; streams.ssl.layers is. Leave",
+        ),
         (("fusion=concat", "augment.time_mask=5"), None, "augment.time_mask is for one upstream without"),
         (
             ("fusion=late", "ladder=true"),
             None,
             "ladder=true reconstructs the frames of one stream. Join several",
         ),
+        (("layers=best", "streams.ssl.mode=lora"), "ssl={}/wavlm", "layers=best .* with mode=lora each would be a "),
         (FROZEN, "type={}/wavlm+mfcc", "cannot be called 'type'"),
     ],
 )
 def test_what_cannot_be_is_refused(opened: Opened, words: tuple[str, ...], upstream: str | None, said: str) -> None:
     with pytest.raises(ValueError, match=said):
         opened(*words, **({} if upstream is None else {"upstream": upstream}))
+
+
+def test_a_sweep_over_layers_is_of_streams_without_a_layer_of_their_own(opened: Opened) -> None:
+    """`mfcc` has layer 0 alone, which a sweep over the layers of `ssl` does not touch."""
+    words = ("fusion=concat", "sweep.layers=0,2")
+    run = opened(*words, "streams.mfcc.layers=0")
+    chosen = [trial.config.of_streams() for trial in trials(run.config)]
+    assert [(own["ssl"].layers, own["mfcc"].layers) for own in chosen] == [(0, 0), (2, 0)]
+    with pytest.raises(ValueError, match="streams.mfcc.layers=2: 'mfcc' has the layers 0 .* to 0"):
+        opened(*words)
 
 
 def test_a_head_alone_is_refused_with_other_streams(opened: Opened, folder: Path, tmp_path: Path) -> None:

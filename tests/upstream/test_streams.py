@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from undertone.upstream import HiddenStates, WaveBatch, build_upstream, load_upstream
+from undertone.upstream import HiddenStates, Upstream, WaveBatch, build_upstream, load_upstream
+from undertone.upstream.hf.adapt import add_lora, load_adapters, save_adapters
 from undertone.upstream.streams import Streams, frame_times, stream_shapes
 from undertone.upstream.types import StreamBatch
 
@@ -55,6 +56,17 @@ def test_the_spec_rebuilds_them_in_order_and_the_weights_fit(streams: Streams, b
     assert list(again.streams) == list(streams.streams) and again.weights_hash() == streams.weights_hash()
     with torch.no_grad():
         torch.testing.assert_close(again(batch).streams["ssl"].states, streams(batch).streams["ssl"].states)
+
+
+def test_streams_of_more_weights_than_the_file_holds_are_not_made(streams: Streams) -> None:
+    """Each of them alone has no more than that."""
+    spec = streams.spec()
+    ssl, size = spec["streams"][0], sum(weight.numel() for weight in streams.parameters())
+    assert list(build_upstream(spec, num_weights=size).streams) == ["ssl", "mfcc", "whole"]
+    several = {"kind": "streams", "name": "x", "streams": [ssl, ssl | {"stream": "other"}]}
+    build_upstream(several, num_weights=2 * size)
+    with pytest.raises(ValueError, match=f"describes {size:,} weights, its file holds {size - 1:,}"):
+        build_upstream(several, num_weights=2 * size - 1)
 
 
 def test_another_name_order_or_part_is_another_fingerprint(streams: Streams) -> None:
@@ -109,3 +121,30 @@ def test_a_click_is_where_the_times_say(tiny: Tiny, name: str) -> None:
     frames = (seen[0] if seen else states)[: int(upstream.frame_lengths(torch.tensor(16_000)))]
     moved = int((frames - frames.median(0).values).norm(dim=1).argmax())
     assert abs(start + hop * moved - place / 16_000) <= max(hop, 0.02)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("names", [(), ("ssl",), ("speech",), ("speech", "mfcc")])
+def test_adapters_are_read_where_they_were_written(
+    tiny: Tiny, tmp_path: Path, batch: WaveBatch, names: tuple[str, ...]
+) -> None:
+    """Also of one upstream with a name, and of a stream with the name that one without has inside."""
+
+    def made() -> Upstream:
+        ssl = load_upstream(str(tiny("tiny-wav2vec2")))
+        return Streams(dict(zip(names, (ssl, load_upstream("mfcc")), strict=False))).eval() if names else ssl
+
+    def states(upstream: Upstream) -> torch.Tensor:
+        return next(iter(upstream.streams.values()))(batch).states
+
+    adapted, again = made(), made()
+    ssl = next(iter(adapted.streams.values()))
+    add_lora(ssl, rank=2, alpha=4, dropout=0.0)
+    for name, weight in ssl.named_parameters():
+        if "lora_B" in name:
+            weight.fill_(0.1)
+    save_adapters(adapted, tmp_path / "adapter")
+    plain = states(again)
+    load_adapters(again, tmp_path / "adapter")
+    torch.testing.assert_close(states(again), states(adapted.eval()))
+    assert not torch.allclose(states(again), plain, atol=1e-3)

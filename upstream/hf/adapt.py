@@ -13,7 +13,6 @@ from undertone.upstream.base import Upstream
 from undertone.upstream.hf.families import Family
 from undertone.upstream.hf.limits import as_sentence
 from undertone.upstream.hf.upstream import HFUpstream
-from undertone.upstream.types import ALONE
 
 
 def finetune(upstream: Upstream, *, train_front_end: bool = False, top_layers: int | None = None) -> None:
@@ -96,18 +95,15 @@ def load_lora(upstream: Upstream, folder: Path) -> None:
 
 def save_adapters(upstream: Upstream, folder: Path) -> None:
     """`save_lora` of an upstream; of several streams that of each which has adapters, into FOLDER/STREAM."""
-    if list(upstream.streams) == [ALONE]:
-        return save_lora(upstream, folder)
-    folder.mkdir()
     for name, part in upstream.streams.items():
         if hasattr(getattr(part, "model", None), "peft_config"):
-            save_lora(part, folder / name)
+            save_lora(part, folder if part is upstream else folder / name)
 
 
 def load_adapters(upstream: Upstream, folder: Path) -> None:
     """`load_lora` of what `save_adapters` wrote."""
     for name, part in upstream.streams.items():
-        own = folder if name == ALONE else folder / name
+        own = folder if part is upstream else folder / name
         if own.is_dir():
             load_lora(part, own)
 
