@@ -12,7 +12,7 @@ from undertone.upstream.base import Upstream
 from undertone.upstream.hf.encoder import EncoderUpstream
 from undertone.upstream.hf.families import FAMILIES
 from undertone.upstream.hf.pretrained import read_config
-from undertone.upstream.hf.upstream import FamilyUpstream, HFUpstream
+from undertone.upstream.hf.upstream import FamilyUpstream
 from undertone.upstream.streams import Streams
 
 ACOUSTIC = "undertone.upstream.acoustic"
@@ -47,18 +47,17 @@ def load_upstream(name: str, *, revision: str | None = None, options: Mapping[st
             raise ValueError(
                 f"Upstream {name!r} takes no options, got {sorted(options)}; its settings are in its config.json."
             )
-        return _read(folder if is_folder else name, revision).eval()
+        where = folder if is_folder else name
+        config = read_config(where, revision)
+        return _hf_class(config.model_type).from_pretrained(where, revision, config).eval()
     if revision is not None:
         raise ValueError(f"Upstream {name!r} has no revisions, got revision={revision!r}. Leave it out.")
     return _make(name, options or {})
 
 
-def _read(name: str, revision: str | None) -> HFUpstream:
-    """The speech model, or the audio encoder of the model, that a Hub id or folder holds."""
-    config = read_config(name, revision)
-    if config.model_type in FAMILIES:
-        return FamilyUpstream.from_pretrained(name, revision, config)
-    return EncoderUpstream.from_pretrained(name, revision, config)
+def _hf_class(model_type: str) -> type[FamilyUpstream] | type[EncoderUpstream]:
+    """A speech model's, or that of the audio encoder of any other model."""
+    return FamilyUpstream if model_type in FAMILIES else EncoderUpstream
 
 
 def build_upstream(spec: Mapping[str, Any], *, allow: tuple[str, ...] = (), num_weights: int | None = None) -> Upstream:
@@ -81,8 +80,7 @@ def build_upstream(spec: Mapping[str, Any], *, allow: tuple[str, ...] = (), num_
                 left -= sum(weight.numel() for weight in part.parameters())
         return Streams(parts).eval()
     if kind == "hf":
-        kind_of = FamilyUpstream if spec["config"]["model_type"] in FAMILIES else EncoderUpstream
-        return kind_of.from_spec(spec, num_weights).eval()
+        return _hf_class(spec["config"]["model_type"]).from_spec(spec, num_weights).eval()
     if kind != "class":
         raise ValueError(f"An upstream's spec has kind 'hf', 'class' or 'streams', got {kind!r}. Save the model again.")
     name = spec["name"]
