@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-EPOCHS = {"linear": 20, "attention": 2, "lora": 1, "finetune": 1}
+EPOCHS = {"linear": 20, "attention": 4, "lora": 4, "finetune": 4}
 FOLDS = 4
 
 
