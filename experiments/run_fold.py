@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -140,6 +140,9 @@ def fit(
     Without dev the last weights are kept, else those that it selects. `total` counts the updates of the whole schedule
     (None: those of a training on the utterances), `stop_at` those that are made.
     """
+    if training.config.alone_first:
+        start = _streams_alone(training, accelerator, folder / "alone", utterances, dev, total, stop_at)
+        return _fit_once(training, accelerator, folder, utterances, dev, total, stop_at, start)
     if training.config.pseudo_labels is None:
         return _fit_once(training, accelerator, folder, utterances, dev, total, stop_at)
     first = folder / "without-pseudo-labels"
@@ -150,6 +153,33 @@ def fit(
     return _fit_once(again, accelerator, folder, [*utterances, *found.utterances], dev, total, stop_at)
 
 
+def _streams_alone(
+    training: Training,
+    accelerator: Accelerator,
+    folder: Path,
+    utterances: Sequence[Utterance],
+    dev: Sequence[Utterance],
+    total: int | None,
+    stop_at: int | None,
+) -> dict[str, Tensor]:
+    """Each of several streams trained alone, and of their weights those that have a stream's name in theirs.
+
+    A stream of which nothing is trained (a frozen upstream that goes into the head as it is) is not trained alone.
+    """
+    joint = training.new_module()
+    found: dict[str, Tensor] = {}
+    for stream in training.run.upstream.streams:
+        own = {name for name, weight in joint.named_parameters() if weight.requires_grad and f".{stream}." in name}
+        if own:
+            alone = training.alone(stream)
+            module, _ = _fit_once(alone, accelerator, folder / stream, utterances, dev, total, stop_at)
+            # where the upstream of a stream is frozen, that training is of the downstream alone
+            inside = "downstream." if joint.upstream is not None and module.upstream is None else ""
+            state = {f"{inside}{name}": weight for name, weight in module.state_dict().items()}
+            found |= {name: state[name] for name in own}
+    return found
+
+
 def _fit_once(
     training: Training,
     accelerator: Accelerator,
@@ -158,9 +188,11 @@ def _fit_once(
     dev: Sequence[Utterance],
     total: int | None,
     stop_at: int | None,
+    start: Mapping[str, Tensor] | None = None,
 ) -> tuple[Module, Trained]:
-    """One training of `fit`."""
+    """One training of `fit`, from new weights, or where `start` has one, from that."""
     run, config, module = training.run, training.config, training.new_module()
+    module.load_state_dict(dict(start or {}), strict=False)
     total = total or total_steps(config, len(utterances))
     with run.display.bar(training.title) as advance:
         follow = _follow(advance)
