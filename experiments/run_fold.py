@@ -162,22 +162,31 @@ def _streams_alone(
     total: int | None,
     stop_at: int | None,
 ) -> dict[str, Tensor]:
-    """Each of several streams trained alone, and of their weights those that have a stream's name in theirs.
+    """Each of several streams trained alone, and what of its weights belongs to it in the model of all, by their names.
 
-    A stream of which nothing is trained (a frozen upstream that goes into the head as it is) is not trained alone.
+    A stream without such weights (a frozen upstream that goes into the head as it is) is not trained alone.
     """
     joint = training.new_module()
     found: dict[str, Tensor] = {}
     for stream in training.run.upstream.streams:
-        own = {name for name, weight in joint.named_parameters() if weight.requires_grad and f".{stream}." in name}
+        alone = training.alone(stream)
+        new = alone.new_module()
+        learned = [name for name, one in joint.named_parameters() if one.requires_grad and f".{stream}." in name]
+        theirs = {name: _name_alone(name, stream, joint, new) for name in learned}
+        own = {name: other for name, other in theirs.items() if other in dict(new.named_parameters())}
         if own:
-            alone = training.alone(stream)
             module, _ = _fit_once(alone, accelerator, folder / stream, utterances, dev, total, stop_at)
-            # where the upstream of a stream is frozen, that training is of the downstream alone
-            inside = "downstream." if joint.upstream is not None and module.upstream is None else ""
-            state = {f"{inside}{name}": weight for name, weight in module.state_dict().items()}
-            found |= {name: state[name] for name in own}
+            state = module.state_dict()
+            found |= {name: state[other] for name, other in own.items()}
     return found
+
+
+def _name_alone(name: str, stream: str, joint: Module, alone: Module) -> str:
+    """What a weight of the model of all streams is called in that of one, whose head is the only one."""
+    if name.startswith("upstream."):
+        return name
+    inside, outside = ("" if one.upstream is None else "downstream." for one in (alone, joint))
+    return inside + name.removeprefix(outside).replace(f"head.heads.{stream}.", "head.")
 
 
 def _fit_once(

@@ -102,7 +102,7 @@ class Tzirakis2017Head(Head):
         if any(not torch.equal(first, one) for one in others):
             raise ValueError(
                 "Head 'tzirakis2017': its streams need the same frames, one every 40 ms, got other numbers of them. "
-                "Use the upstream waveform with frame_ms=40."
+                "Leave out options of the upstream waveform."
             )
         found = {
             name: Frames(self.branches[name](one.features), one.lengths) if name in self.branches else one
