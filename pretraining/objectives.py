@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers.models.wav2vec2.modeling_wav2vec2 import Wav2Vec2GumbelVectorQuantizer
 
-from undertone.upstream.hf.upstream import FamilyUpstream
+from undertone.upstream.hf.encoder import EncoderUpstream
+from undertone.upstream.hf.upstream import FamilyUpstream, HFUpstream
 from undertone.upstream.types import WaveBatch
 
 # Models that put a learned vector in the place of masked frames, at the rate of their hidden states.
@@ -21,6 +22,7 @@ MASKED = (
     *("wav2vec2", "hubert", "wavlm", "unispeech", "unispeech-sat", "data2vec-audio"),
     *("wav2vec2-conformer", "wav2vec2-bert"),
 )
+HIDDEN = ("lasr_encoder", "parakeet_encoder")  # models that have none: the objective learns it, and layer 0 is hidden
 TEMPERATURE = 0.1
 
 
@@ -46,20 +48,22 @@ class Objective(nn.Module, ABC):
     """An upstream with what its training needs beside it.
 
     Args:
-        upstream: of a type in `MASKED`.
+        upstream: of a type in `MASKED` or `HIDDEN`.
 
     Raises:
         ValueError: another upstream.
     """
 
-    def __init__(self, upstream: FamilyUpstream) -> None:
+    def __init__(self, upstream: HFUpstream) -> None:
         super().__init__()
-        if not isinstance(upstream, FamilyUpstream) or upstream.model.config.model_type not in MASKED:
+        if not isinstance(upstream, HFUpstream) or upstream.model.config.model_type not in MASKED + HIDDEN:
             raise ValueError(
-                f"{upstream.name!r} cannot be pretrained: it has no vector for masked frames. Models that do: "
-                f"{', '.join(MASKED)}."
+                f"{upstream.name!r} cannot be pretrained: frames cannot be masked in it. Models in which they can: "
+                f"{', '.join(MASKED + HIDDEN)}."
             )
         self.upstream = upstream
+        vector = torch.rand(upstream.hidden_size) if isinstance(upstream, EncoderUpstream) else None
+        self.mask_vector = None if vector is None else nn.Parameter(vector)
 
     @abstractmethod
     def forward(self, batch: WaveBatch, targets: Targets) -> Losses:
@@ -67,11 +71,16 @@ class Objective(nn.Module, ABC):
 
 
 @contextmanager
-def masked(upstream: FamilyUpstream, mask: Tensor) -> Iterator[dict[str, Any]]:
-    """Within it, the model sees its learned vector in the place of the (B, T) masked frames.
+def masked(objective: Objective, mask: Tensor) -> Iterator[dict[str, Any]]:
+    """Within it, the upstream's model sees a learned vector in the place of the (B, T) masked frames.
 
-    Yields a mapping that holds the model's own output, as `output`, once it was called.
+    Yields a mapping that holds the model's own output, as `output`, once it was called; empty for models in `HIDDEN`.
     """
+    upstream: Any = objective.upstream
+    if objective.mask_vector is not None:
+        with upstream.hiding(mask, objective.mask_vector):
+            yield {}
+        return
     model, found = upstream.model, {}
 
     def hide(
@@ -103,7 +112,7 @@ class MaskedUnits(Objective):
         size: of the vectors that are compared.
     """
 
-    def __init__(self, upstream: FamilyUpstream, num_units: int, size: int = 256) -> None:
+    def __init__(self, upstream: HFUpstream, num_units: int, size: int = 256) -> None:
         super().__init__(upstream)
         self.projection = nn.Linear(upstream.hidden_size, size)
         self.vectors = nn.Parameter(
@@ -117,7 +126,7 @@ class MaskedUnits(Objective):
 
     def forward(self, batch: WaveBatch, targets: Targets) -> Losses:
         """See `Objective.forward`."""
-        with masked(self.upstream, targets.mask):
+        with masked(self, targets.mask):
             hidden = self.upstream(batch).states[:, -1]  # (B, T, D)
         mask = targets.mask[:, : hidden.shape[1]]
         scores = self.scores(hidden[mask]).float()  # (M, K)
@@ -158,7 +167,7 @@ class Contrastive(Objective):
 
     def forward(self, batch: WaveBatch, targets: Targets) -> Losses:
         """See `Objective.forward`."""
-        with masked(self.upstream, targets.mask) as found:
+        with masked(self, targets.mask) as found:
             hidden = self.upstream(batch).states[:, -1]  # (B, T, D)
         mask, longest = targets.mask[:, : hidden.shape[1]], hidden.shape[1]
         features = self.dropout(found["output"].extract_features[:, :longest])  # (B, T, C)

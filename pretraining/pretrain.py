@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import psutil
 import torch
 from accelerate import Accelerator
 from torch import Tensor
@@ -33,20 +34,24 @@ from undertone.training.sources import WaveSource
 from undertone.upstream import load_upstream
 from undertone.upstream.dropout import UtteranceDropout
 from undertone.upstream.hf.adapt import add_lora, finetune, merge_lora
+from undertone.upstream.hf.encoder import EncoderUpstream
+from undertone.upstream.hf.extractor import make_extractor
 from undertone.upstream.hf.pretrained import prepare_config, quiet_transformers
-from undertone.upstream.hf.upstream import FamilyUpstream
+from undertone.upstream.hf.upstream import FamilyUpstream, HFUpstream
 from undertone.upstream.precision import exact_convolutions
 from undertone.upstream.types import WaveBatch
 
 if TYPE_CHECKING:
     from undertone.corpora.manifest import Utterance
 
-# Slim and deep, on filterbanks: for a fixed number of weights better than wide (DistilHuBERT's and LightHuBERT's
-# comparisons), and a third of the work of convolutions over the waveform.
+# Conformers on log-mel energies, 25 frames a second, transformers' LASR. The energies are not normalised over the
+# utterance, as wav2vec2-BERT's are: loudness and timbre tell emotion. docs/pretraining.md: what else was tried.
+_CONFORMER = {"num_mel_bins": 80, "subsampling_conv_channels": 64, "conv_kernel_size": 15, "num_attention_heads": 4}
 SIZES: dict[str, dict[str, Any]] = {
-    "tiny": {"hidden_size": 192, "num_hidden_layers": 8, "intermediate_size": 384, "num_attention_heads": 4},
-    "small": {"hidden_size": 256, "num_hidden_layers": 12, "intermediate_size": 1024, "num_attention_heads": 4},
+    "tiny": _CONFORMER | {"hidden_size": 160, "num_hidden_layers": 6, "intermediate_size": 384},
+    "small": _CONFORMER | {"hidden_size": 256, "num_hidden_layers": 12, "intermediate_size": 1024},
 }
+EXTRACTOR = {"feature_extractor_type": "LasrFeatureExtractor", "feature_size": 80}
 JITTER = 0.1  # of the durations by which batches are made
 COLLAPSED = 2  # units in even use
 logger = logging.getLogger(__name__)
@@ -98,18 +103,23 @@ def pretrain(settings: Pretraining, out: Path, trusted: Path | None = None, disp
     return out
 
 
-def _upstream(settings: Pretraining) -> FamilyUpstream:
+def _upstream(settings: Pretraining) -> HFUpstream:
     """The model to continue, or a new one with random weights."""
     if settings.size is None:
         return load_upstream(str(settings.upstream), revision=settings.revision)  # type: ignore[return-value]  # checked
-    config = prepare_config(AutoConfig.for_model("wav2vec2-bert", **SIZES[settings.size]))
+    return new_upstream(settings.size, settings.seed)
+
+
+def new_upstream(size: str, seed: int) -> EncoderUpstream:
+    """One of `SIZES` with random weights."""
+    config = prepare_config(AutoConfig.for_model("lasr_encoder", **SIZES[size]))
     with quiet_transformers(), torch.random.fork_rng(devices=[]):
-        seed_everything(settings.seed, "new model")
+        seed_everything(seed, "new model")
         model = AutoModel.from_config(config)
-    return FamilyUpstream(model, settings.size, do_normalize=False, sample_rate=16_000)
+    return EncoderUpstream(model, size, make_extractor(EXTRACTOR, size), config)
 
 
-def _let_learn(settings: Pretraining, upstream: FamilyUpstream) -> None:
+def _let_learn(settings: Pretraining, upstream: HFUpstream) -> None:
     if settings.mode == "lora":
         add_lora(upstream, rank=settings.lora_rank, alpha=2 * settings.lora_rank, dropout=0.0)
         return
@@ -171,6 +181,8 @@ class PretrainingLoop:
         self.accelerator, self.upstream = accelerator, objective.upstream
         rate = self.upstream.sample_rate
         self.augmenter = Augmenter(settings.augment, settings.seed, rate, WaveSource(rate))
+        self.held: dict[str, tuple[Tensor, Tensor]] = {}  # samples and units that are the same in every pass
+        self.room = psutil.virtual_memory().available // 4  # bytes of them
         weights = [weight for weight in objective.to(accelerator.device).parameters() if weight.requires_grad]
         optimizer = torch.optim.AdamW(
             weights, settings.learning_rate, betas=(0.9, 0.98), weight_decay=settings.weight_decay
@@ -235,27 +247,37 @@ class PretrainingLoop:
 
     def batch(self, utterances: Sequence[Utterance], step: int) -> tuple[WaveBatch, Targets]:
         """The audio and the targets of some utterances at an update."""
-        settings, rate = self.settings, self.upstream.sample_rate
-        waves = []
-        for item in utterances:
-            start, end = _crop(item, settings, step)
-            waves.append(self.augmenter.wave(replace(item, start=start, end=end), step))
-        batch = WaveBatch.collate(waves, rate)
+        settings = self.settings
+        waves, units = zip(*(self._clip(item, step) for item in utterances), strict=True)
+        batch = WaveBatch.collate(waves, self.upstream.sample_rate)
         frames = self.upstream.frame_lengths(batch.lengths).tolist()
         size = int(self.upstream.frame_lengths(torch.tensor([max(batch.samples.shape[1], 1)])))
         masks = [
             span_mask(count, settings.mask, settings.mask_length, settings.seed, "mask", step, item.id)
             for count, item in zip(frames, utterances, strict=True)
         ]
-        units = [torch.zeros(count, dtype=torch.int64) for count in frames]
-        if self.units is not None:
-            units = [self.units(wave, rate, count) for wave, count in zip(waves, frames, strict=True)]
         distractors = settings.num_negatives if settings.objective == "contrastive" else 0
         drawn = [
             negatives(mask, distractors, settings.seed, "negatives", step, item.id)
             for mask, item in zip(masks, utterances, strict=True)
         ]
         return batch, Targets(pad(masks, size), pad(units, size), pad(drawn, size))
+
+    def _clip(self, item: Utterance, step: int) -> tuple[Tensor, Tensor]:
+        """(N,) samples of an utterance at an update, and the units of its (T,) frames."""
+        if item.id in self.held:
+            return self.held[item.id]
+        start, end = _crop(item, self.settings, step)
+        wave = self.augmenter.wave(replace(item, start=start, end=end), step)
+        count = int(self.upstream.frame_lengths(torch.tensor([len(wave)])))
+        units = torch.zeros(count, dtype=torch.int64)
+        if self.units is not None:
+            units = self.units(wave, self.upstream.sample_rate, count)
+        same = item.duration <= self.settings.crop and not self.settings.augment.on_waves
+        if same and wave.nbytes + units.nbytes <= self.room:
+            self.room -= wave.nbytes + units.nbytes
+            self.held[item.id] = wave, units
+        return wave, units
 
     @staticmethod
     def _add(sums: dict[str, Any], losses: Losses, masked: Tensor, wanted: Tensor) -> None:
@@ -301,17 +323,19 @@ def perplexity(counts: Tensor) -> float:
     return float(torch.special.entr(shares).sum().exp())
 
 
-def save_upstream(upstream: FamilyUpstream, folder: Path) -> None:
+def save_upstream(upstream: HFUpstream, folder: Path) -> None:
     """Write config.json, weights and preprocessor_config.json, which transformers and `load_upstream` read."""
     model: Any = upstream.model
     model.config.undertone_random_weights = False
     with quiet_transformers():
         model.save_pretrained(folder)
-    extractor = (
-        Wav2Vec2FeatureExtractor(
+    extractor: Any
+    if isinstance(upstream, EncoderUpstream):
+        extractor = upstream.extractor
+    elif isinstance(upstream, FamilyUpstream) and upstream.family.normalizes is not None:
+        extractor = Wav2Vec2FeatureExtractor(
             sampling_rate=upstream.sample_rate, do_normalize=upstream.do_normalize, return_attention_mask=True
         )
-        if upstream.family.normalizes is not None
-        else SeamlessM4TFeatureExtractor()
-    )
+    else:
+        extractor = SeamlessM4TFeatureExtractor()
     extractor.save_pretrained(folder)
