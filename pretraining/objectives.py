@@ -1,11 +1,11 @@
-"""The losses of self-supervised training: masked prediction of units, and wav2vec 2.0's contrastive loss."""
+"""The losses of self-supervised training: masked units, with PASE's workers too, and wav2vec 2.0's contrastive loss."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -15,7 +15,7 @@ from transformers.models.wav2vec2.modeling_wav2vec2 import Wav2Vec2GumbelVectorQ
 
 from undertone.upstream.hf.encoder import EncoderUpstream
 from undertone.upstream.hf.upstream import FamilyUpstream, HFUpstream
-from undertone.upstream.types import WaveBatch
+from undertone.upstream.types import WaveBatch, length_mask
 
 # Models that put a learned vector in the place of masked frames, at the rate of their hidden states.
 MASKED = (
@@ -24,6 +24,7 @@ MASKED = (
 )
 HIDDEN = ("lasr_encoder", "parakeet_encoder")  # models that have none: the objective learns it, and layer 0 is hidden
 TEMPERATURE = 0.1
+REGRESSED = 3.0  # weight of the mean absolute error beside the units' cross-entropy
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,7 @@ class Targets:
     mask: Tensor  # (B, T) bool, the frames that are hidden from the model and predicted
     units: Tensor  # (B, T) int64, for `MaskedUnits`; else 0
     negatives: Tensor  # (B, T, K) int64 frames of the same row, for `Contrastive`; else K is 0
+    surroundings: Tensor | None = None  # (B, T, C), for `Workers`
 
 
 @dataclass(frozen=True)
@@ -128,6 +130,10 @@ class MaskedUnits(Objective):
         """See `Objective.forward`."""
         with masked(self, targets.mask):
             hidden = self.upstream(batch).states[:, -1]  # (B, T, D)
+        return self.losses(hidden, self.upstream.frame_lengths(batch.lengths), targets)
+
+    def losses(self, hidden: Tensor, frames: Tensor, targets: Targets) -> Losses:
+        """Those of (B, T, D) hidden states with (B,) real frames."""
         mask = targets.mask[:, : hidden.shape[1]]
         scores = self.scores(hidden[mask]).float()  # (M, K)
         units = targets.units[:, : hidden.shape[1]][mask]  # (M,)
@@ -137,6 +143,31 @@ class MaskedUnits(Objective):
             (chosen == units).sum(),
             torch.bincount(chosen, minlength=scores.shape[1]).float(),
         )
+
+
+class Workers(MaskedUnits):
+    """`MaskedUnits`, and at every frame, masked or not, what `Surroundings` says of the second around it.
+
+    As PASE's workers (Pascual et al. 2019): one linear layer regresses all of it, by the mean absolute error.
+
+    Args:
+        upstream: see `Objective`.
+        num_units: K.
+        num_regressed: C.
+        size: of the vectors that units are told apart by.
+    """
+
+    def __init__(self, upstream: HFUpstream, num_units: int, num_regressed: int, size: int = 256) -> None:
+        super().__init__(upstream, num_units, size)
+        self.regression = nn.Linear(upstream.hidden_size, num_regressed)
+
+    def losses(self, hidden: Tensor, frames: Tensor, targets: Targets) -> Losses:
+        """See `MaskedUnits.losses`; the error of the regression counts `REGRESSED` times."""
+        wanted: Any = targets.surroundings
+        found = super().losses(hidden, frames, targets)
+        real = length_mask(frames, hidden.shape[1])  # (B, T)
+        errors = (self.regression(hidden) - wanted[:, : hidden.shape[1]])[real].float().abs()  # (R, C)
+        return replace(found, total=found.total + REGRESSED * errors.mean() * targets.mask.sum())
 
 
 class Contrastive(Objective):

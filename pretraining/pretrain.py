@@ -6,7 +6,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import psutil
 import torch
@@ -21,9 +21,10 @@ from undertone.common.interrupt import interruptible
 from undertone.pretraining.card import write_card
 from undertone.pretraining.data import Speech, read_speech
 from undertone.pretraining.masks import negatives, pad, span_mask
-from undertone.pretraining.objectives import Contrastive, Losses, MaskedUnits, Objective, Targets
+from undertone.pretraining.objectives import Contrastive, Losses, MaskedUnits, Objective, Targets, Workers
 from undertone.pretraining.record import write_pretraining
 from undertone.pretraining.settings import Pretraining
+from undertone.pretraining.surroundings import Surroundings
 from undertone.pretraining.units import KMeansUnits, Units, load_units, make_units, save_units
 from undertone.training.accelerator import make_accelerator
 from undertone.training.augmenter import Augmenter
@@ -81,12 +82,14 @@ def pretrain(settings: Pretraining, out: Path, trusted: Path | None = None, disp
     write_json(work / "settings.json", settings.model_dump(mode="json"))
     accelerator = make_accelerator(settings.device, settings.mixed_precision)
     seed_everything(settings.seed, "pretraining")
-    objective: Objective = (
-        Contrastive(upstream) if settings.objective == "contrastive" else MaskedUnits(upstream, settings.num_units)
-    )
+    objective = _objective(settings, upstream)
     _let_learn(settings, upstream)
-    units = _units(settings, speech, work, display) if settings.objective == "units" else None
-    trainer = PretrainingLoop(settings, objective, units, speech.utterances, work, accelerator)
+    units = surroundings = None
+    if settings.objective != "contrastive":
+        units = _fitted(make_units(settings), work / "units.safetensors", settings, speech, display)
+    if settings.objective == "workers":
+        surroundings = _fitted(Surroundings(), work / "surroundings.safetensors", settings, speech, display)
+    trainer = PretrainingLoop(settings, objective, (units, surroundings), speech.utterances, work, accelerator)
     seconds = sum(min(item.duration, settings.crop) for item in speech.utterances)
     trained = sum(weight.numel() for weight in upstream.parameters() if weight.requires_grad)
     display.say(f"{len(speech.utterances)} utterances, {seconds / 3600:.2f} h a pass; {trained:,} weights learn")
@@ -127,20 +130,29 @@ def _let_learn(settings: Pretraining, upstream: HFUpstream) -> None:
     finetune(upstream, train_front_end=train_front_end)
 
 
-def _units(settings: Pretraining, speech: Speech, work: Path, display: Display) -> Units:
-    """The targets; k-means is fitted once, to utterances that the seed draws."""
-    units, path = make_units(settings), work / "units.safetensors"
+def _objective(settings: Pretraining, upstream: HFUpstream) -> Objective:
+    if settings.objective == "contrastive":
+        return Contrastive(upstream)
+    if settings.objective == "workers":
+        return Workers(upstream, settings.num_units, Surroundings.size)
+    return MaskedUnits(upstream, settings.num_units)
+
+
+Target = TypeVar("Target", Units, Surroundings)
+
+
+def _fitted(target: Target, path: Path, settings: Pretraining, speech: Speech, display: Display) -> Target:
+    """Fitted once, to utterances that the seed draws; written to and read from PATH."""
     if path.is_file():
-        load_units(units, path)
-        return units
-    if isinstance(units, KMeansUnits):
-        order = sorted(speech.utterances, key=lambda item: draw(settings.seed, "units", item.id))
-        rate = units.source.sample_rate
-        waves = ((_cropped(item, settings, 0, rate), rate) for item in order)
-        with display.bar("units, frames") as advance:
-            units.fit(waves, settings.seed, lambda done: advance(done, 0, ""))
-    save_units(units, path)
-    return units
+        load_units(target, path)
+        return target
+    order = sorted(speech.utterances, key=lambda item: draw(settings.seed, "units", item.id))
+    rate = target.source.sample_rate if isinstance(target, KMeansUnits) else 16_000
+    waves = ((_cropped(item, settings, 0, rate), rate) for item in order)
+    with display.bar("units, frames") as advance:
+        target.fit(waves, settings.seed, lambda done: advance(done, 0, ""))
+    save_units(target, path)
+    return target
 
 
 def _cropped(item: Utterance, settings: Pretraining, step: int, sample_rate: int) -> Tensor:
@@ -162,7 +174,7 @@ class PretrainingLoop:
     Args:
         settings: of the pretraining.
         objective: the upstream and its loss.
-        units: the targets of `MaskedUnits`; None for `Contrastive`.
+        wanted: the targets of `MaskedUnits` and what `Workers` regresses beside them, where the objective has them.
         utterances: what is trained on.
         folder: of the checkpoints.
         accelerator: devices and processes.
@@ -172,16 +184,17 @@ class PretrainingLoop:
         self,
         settings: Pretraining,
         objective: Objective,
-        units: Units | None,
+        wanted: tuple[Units | None, Surroundings | None],
         utterances: Sequence[Utterance],
         folder: Path,
         accelerator: Accelerator,
     ) -> None:
-        self.settings, self.units, self.utterances, self.folder = settings, units, utterances, folder
+        self.settings, self.utterances, self.folder = settings, utterances, folder
+        self.units, self.surroundings = wanted
         self.accelerator, self.upstream = accelerator, objective.upstream
         rate = self.upstream.sample_rate
         self.augmenter = Augmenter(settings.augment, settings.seed, rate, WaveSource(rate))
-        self.held: dict[str, tuple[Tensor, Tensor]] = {}  # samples and units that are the same in every pass
+        self.held: dict[str, tuple[Tensor, ...]] = {}  # samples and targets that are the same in every pass
         self.room = psutil.virtual_memory().available // 4  # bytes of them
         weights = [weight for weight in objective.to(accelerator.device).parameters() if weight.requires_grad]
         optimizer = torch.optim.AdamW(
@@ -248,7 +261,7 @@ class PretrainingLoop:
     def batch(self, utterances: Sequence[Utterance], step: int) -> tuple[WaveBatch, Targets]:
         """The audio and the targets of some utterances at an update."""
         settings = self.settings
-        waves, units = zip(*(self._clip(item, step) for item in utterances), strict=True)
+        waves, units, surroundings = zip(*(self._clip(item, step) for item in utterances), strict=True)
         batch = WaveBatch.collate(waves, self.upstream.sample_rate)
         frames = self.upstream.frame_lengths(batch.lengths).tolist()
         size = int(self.upstream.frame_lengths(torch.tensor([max(batch.samples.shape[1], 1)])))
@@ -261,23 +274,26 @@ class PretrainingLoop:
             negatives(mask, distractors, settings.seed, "negatives", step, item.id)
             for mask, item in zip(masks, utterances, strict=True)
         ]
-        return batch, Targets(pad(masks, size), pad(units, size), pad(drawn, size))
+        return batch, Targets(pad(masks, size), pad(units, size), pad(drawn, size), pad(surroundings, size))
 
-    def _clip(self, item: Utterance, step: int) -> tuple[Tensor, Tensor]:
-        """(N,) samples of an utterance at an update, and the units of its (T,) frames."""
+    def _clip(self, item: Utterance, step: int) -> tuple[Tensor, ...]:
+        """(N,) samples of an utterance at an update, the units of its (T,) frames, and (T, C) of what is regressed."""
         if item.id in self.held:
             return self.held[item.id]
         start, end = _crop(item, self.settings, step)
         wave = self.augmenter.wave(replace(item, start=start, end=end), step)
         count = int(self.upstream.frame_lengths(torch.tensor([len(wave)])))
-        units = torch.zeros(count, dtype=torch.int64)
+        units, surroundings = torch.zeros(count, dtype=torch.int64), torch.zeros(count, 0)
         if self.units is not None:
             units = self.units(wave, self.upstream.sample_rate, count)
+        if self.surroundings is not None:
+            surroundings = self.surroundings(wave, count)
+        found = wave, units, surroundings
         same = item.duration <= self.settings.crop and not self.settings.augment.on_waves
-        if same and wave.nbytes + units.nbytes <= self.room:
-            self.room -= wave.nbytes + units.nbytes
-            self.held[item.id] = wave, units
-        return wave, units
+        if same and (needed := sum(part.nbytes for part in found)) <= self.room:
+            self.room -= needed
+            self.held[item.id] = found
+        return found
 
     @staticmethod
     def _add(sums: dict[str, Any], losses: Losses, masked: Tensor, wanted: Tensor) -> None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torchaudio.models.wav2vec2.components import LogitGenerator
 from transformers import Wav2Vec2ForPreTraining
 
 from undertone.pretraining.masks import negatives, pad, span_mask
-from undertone.pretraining.objectives import Contrastive, MaskedUnits, Objective, Targets, masked
+from undertone.pretraining.objectives import REGRESSED, Contrastive, MaskedUnits, Objective, Targets, Workers, masked
 from undertone.tests.upstream.hf.tiny_encoders import save_tiny
 from undertone.training.seeding import seed_everything
 from undertone.upstream import load_upstream
@@ -115,6 +117,24 @@ def test_hidden_frames_are_hidden_and_the_loss_is_the_sum_of_each_utterance_alon
     together.total.backward()
     vector = ours.upstream.model.masked_spec_embed if ours.mask_vector is None else ours.mask_vector
     assert vector.grad.abs().sum() > 0
+
+
+def test_workers_regress_at_every_real_frame(made) -> None:
+    seed_everything(0)
+    ours = Workers(made("lasr_encoder"), 7, num_regressed=3, size=16).eval()
+    batch, targets = batch_of(ours.upstream)
+    wanted = torch.randn(*targets.mask.shape, 3)
+    found = ours(batch, replace(targets, surroundings=wanted))
+    with masked(ours, targets.mask):
+        hidden = ours.upstream(batch).states[:, -1]
+    frames = ours.upstream.frame_lengths(batch.lengths).tolist()
+    errors = [
+        (ours.regression(row[:n]) - other[:n]).abs() for row, other, n in zip(hidden, wanted, frames, strict=True)
+    ]
+    units = MaskedUnits.losses(ours, hidden, torch.tensor(frames), targets)
+    expected = units.total + REGRESSED * torch.cat(errors).mean() * targets.mask.sum()
+    torch.testing.assert_close(found.total, expected)
+    assert frames[1] < hidden.shape[1] and found.correct == units.correct
 
 
 def test_upstreams_that_cannot_be(made) -> None:

@@ -46,7 +46,7 @@ def settings_of(speech: Path, base: Path | None, *words: str, **given: Any):
     return make_settings(values, [*TINY, *words])
 
 
-@pytest.mark.parametrize("objective", ["units", pytest.param("contrastive", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("objective", ["units", "workers", pytest.param("contrastive", marks=pytest.mark.slow)])
 def test_interrupted_at_any_update_it_ends_with_the_same_bits(
     speech: Path, base: Path, tmp_path: Path, objective: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
