@@ -137,7 +137,7 @@ def _class(kind: str, name: str) -> type:
 
         return find_class(name, "undertone.corpora.own" if name in OWN_DATA else "undertone.corpora", Corpus)  # type: ignore[type-abstract]
     from undertone.upstream.base import Upstream
-    from undertone.upstream.load import ACOUSTIC, SHIPPED, shipped
+    from undertone.upstream.load import ACOUSTIC
 
     return find_class(name, ACOUSTIC, Upstream)  # type: ignore[type-abstract]
 

@@ -180,7 +180,7 @@ class Contrastive(Objective):
         upstream: a wav2vec 2.0 model, see `Objective`.
     """
 
-    def __init__(self, upstream: FamilyUpstream) -> None:
+    def __init__(self, upstream: HFUpstream) -> None:
         super().__init__(upstream)
         self.config = upstream.model.config
         if self.config.model_type != "wav2vec2":

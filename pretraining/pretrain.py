@@ -262,7 +262,7 @@ class PretrainingLoop:
         """The audio and the targets of some utterances at an update."""
         settings = self.settings
         waves, units, surroundings = zip(*(self._clip(item, step) for item in utterances), strict=True)
-        batch = WaveBatch.collate(waves, self.upstream.sample_rate)
+        batch = WaveBatch.collate(list(waves), self.upstream.sample_rate)
         frames = self.upstream.frame_lengths(batch.lengths).tolist()
         size = int(self.upstream.frame_lengths(torch.tensor([max(batch.samples.shape[1], 1)])))
         masks = [

@@ -20,8 +20,8 @@ ACOUSTIC = "undertone.upstream.acoustic"
 SHIPPED = Path(__file__).parent / "shipped"  # folders that `undertone pretrain` wrote
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 ALLOWED = (
-    "An upstream is an acoustic front-end, tiny, a Hub id such as microsoft/wavlm-base-plus, a local folder with config.json "
-    "and weights, ./my_upstream.py, or my_package.module:ClassName."
+    "An upstream is an acoustic front-end, tiny, a Hub id such as microsoft/wavlm-base-plus, a local folder with "
+    "config.json and weights, ./my_upstream.py, or my_package.module:ClassName."
 )
 
 
