@@ -52,7 +52,6 @@ SIZES: dict[str, dict[str, Any]] = {
     "tiny": _CONFORMER | {"hidden_size": 160, "num_hidden_layers": 6, "intermediate_size": 384},
     "small": _CONFORMER | {"hidden_size": 256, "num_hidden_layers": 12, "intermediate_size": 1024},
 }
-MEAN, DEVIATION = -5.5, 3.7  # about those of the energies over read speech
 EXTRACTOR = {"feature_extractor_type": "LasrFeatureExtractor", "feature_size": 80}
 JITTER = 0.1  # of the durations by which batches are made
 COLLAPSED = 2  # units in even use
@@ -120,9 +119,6 @@ def new_upstream(size: str, seed: int) -> EncoderUpstream:
     with quiet_transformers(), torch.random.fork_rng(devices=[]):
         seed_everything(seed, "new model")
         model = AutoModel.from_config(config)
-        first = model.subsampler.dense_0  # its input is not normalised: these weights are those of one that is
-        torch.nn.init.normal_(first.weight, std=first.in_features**-0.5 / DEVIATION)
-        first.bias.data = -MEAN * first.weight.data.sum(1)
     return EncoderUpstream(model, size, make_extractor(EXTRACTOR, size), config)
 
 
