@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from transformers.models.wav2vec2.modeling_wav2vec2 import Wav2Vec2GumbelVectorQuantizer
 
 from undertone.upstream.hf.encoder import EncoderUpstream
-from undertone.upstream.hf.upstream import FamilyUpstream, HFUpstream
+from undertone.upstream.hf.upstream import HFUpstream
 from undertone.upstream.types import WaveBatch, length_mask
 
 # Models that put a learned vector in the place of masked frames, at the rate of their hidden states.
