@@ -136,7 +136,7 @@ class Multinomial:
         for penalty, slope in zip(self.penalties, steepest, strict=True):
             if slope > 10 * TOLERANCE:
                 warnings.warn(
-                    f"Logistic regression did not reach its minimum: the largest derivative of the loss is {slope:.0e}, "
+                    f"Logistic regression did not reach its minimum: the largest derivative is {slope:.0e}, "
                     f"wanted <= {TOLERANCE:.0e}, with a penalty of {penalty:.1e} |w|^2 / 2. Use a smaller C.",
                     ConvergenceWarning,
                     stacklevel=3,
