@@ -146,7 +146,7 @@ def test_head_only_leaves_the_upstream_out_and_names_it(run):
     "changes, said",
     [
         ({"mode": "finetune"}, "trained with mode=finetune, so its upstream is part of the model. Push it without"),
-        ({"commit": None, "name": "/home/me/w2v"}, "The upstream 'w2v' is a local folder"),
+        ({"commit": None, "name": "/home/me/w2v"}, "The upstream 'w2v' is not on the Hub"),
     ],
 )
 def test_head_only_is_refused_where_the_upstream_is_not_the_hubs(run, changes, said):
