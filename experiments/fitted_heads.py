@@ -9,7 +9,8 @@ head is fitted with it on train and dev. With `dev=fold` only the dev part is sc
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
@@ -20,14 +21,17 @@ from undertone.downstream.fitted_head import Reduced, check_C
 from undertone.downstream.head import head_class, task_output
 from undertone.downstream.network import Downstream
 from undertone.downstream.pooling import masked_mean
+from undertone.experiments.hidden_states import fill_store
 from undertone.experiments.run import Training
 from undertone.scoring.calibration import calibration
-from undertone.training.augmenter import CopySource
+from undertone.training.augmenter import changed_copies
 from undertone.training.config import RunConfig
 from undertone.training.prediction_loop import metric_of, nothing_selects, quick_metrics, selecting_metrics
 from undertone.training.seeding import balanced_rows, chunks
+from undertone.training.sources import StoreSource
 from undertone.training.targets import targets
 from undertone.training.trainer import DEV_PART, Follow, Trained
+from undertone.upstream.types import HiddenStates
 
 if TYPE_CHECKING:
     from undertone.corpora.manifest import Utterance
@@ -171,6 +175,22 @@ def _mean(values: Iterable[float | None]) -> float | None:
     return float(np.mean(defined)) if defined else None
 
 
+def store_copies(training: Training, utterances: Sequence[Utterance], accelerator: Accelerator) -> None:
+    """Put the hidden states of the copies of these utterances beside those of the utterances, where means are stored.
+
+    The frames of copies are not stored: they would take more room than the utterances.
+    """
+    run, seed = training.run, training.config.seed
+    if (augmenter := training.augmenter(accelerator.device)) is None or run.stored != "mean":
+        return
+    for number in range(1, training.config.augment.copies + 1):
+        new = [item for item in utterances if (seed, number, item.id) not in run.copies]
+        copies = changed_copies(augmenter, new, number)
+        store = cast(StoreSource, training.source).store
+        fill_store(run.upstream, copies, store, accelerator, run.display, partial(augmenter.wave, step=number))
+        run.copies.update({(seed, number, copy.id): copy for copy in copies})
+
+
 @torch.no_grad()
 def _features(
     training: Training,
@@ -181,15 +201,16 @@ def _features(
 ) -> np.ndarray:
     """(K, N, D) float64 means over the frames of the layer sum: of the utterances, then of each of their copies."""
     module.to(accelerator.device)
-    sources: list[Any] = [training.source]
-    if (augmenter := training.augmenter(accelerator.device)) is not None:
-        copies = range(1, training.config.augment.copies + 1)
-        sources += [CopySource(augmenter, number, training.run.copies) for number in copies]
+    augmenter, seed = training.augmenter(accelerator.device), training.config.seed
     found: list[np.ndarray] = []
-    for source in sources:
+    for number in range(1 + training.config.augment.copies):
         for batch in chunks(utterances, training.config.batch_size):
-            states = source(batch).to(accelerator.device)
-            (frames,) = module.frames(states).values()
+            if number and augmenter is not None and training.run.stored != "mean":
+                states = cast(HiddenStates, augmenter(batch, number)[0])
+            else:
+                stored = [training.run.copies[seed, number, item.id] for item in batch] if number else batch
+                states = cast(HiddenStates, training.source(stored))
+            (frames,) = module.frames(states.to(accelerator.device)).values()
             found.append(masked_mean(frames).double().cpu().numpy())
             advance(sum(map(len, found)))
     whole = np.concatenate(found)

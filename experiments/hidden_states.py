@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, cast, get_args
 from accelerate import Accelerator
 from accelerate.utils import gather_object
 from filelock import FileLock
+from torch import Tensor
 
 from undertone.audio.video import find_video
 from undertone.common.console import Display
@@ -198,24 +199,30 @@ def _room(
 
 
 def fill_store(
-    upstream: Upstream, utterances: Sequence[Utterance], store: Store, accelerator: Accelerator, display: Display
+    upstream: Upstream,
+    utterances: Sequence[Utterance],
+    store: Store,
+    accelerator: Accelerator,
+    display: Display,
+    read: Callable[[Utterance], Tensor] | None = None,
 ) -> ExtractionReport:
     """Run a frozen upstream once over the utterances that the store lacks, divided among the processes.
 
-    Returns what all processes did together. A ValueError names files that cannot be read, or says that the processes do
-    not share the store's folder.
+    `read` gives the samples of an utterance that are not those of its file. Returns what all processes did together. A
+    ValueError names files that cannot be read, or says that the processes do not share the store's folder.
     """
     keys = [store.key(item) for item in utterances]
     lacking = set(first_decides(accelerator, lambda: store.missing(keys)))
     todo = [item for key, item in zip(keys, utterances, strict=True) if key in lacking]
     started = time.monotonic()
-    with display.bar(f"{upstream.name}: hidden states, s") as advance:
+    with display.bar(f"{upstream.name}: hidden states{' of copies' if read else ''}, s") as advance:
         own = extract(
             upstream,
             clips_of_process(todo, accelerator.process_index, accelerator.num_processes, store.key),
             store,
             device=accelerator.device,
             progress=lambda done, total: advance(done, total, _speed(done, time.monotonic() - started)),
+            read=read,
         )
     accelerator.wait_for_everyone()
     reports: list[ExtractionReport] = gather_object([own])

@@ -55,7 +55,7 @@ class Run:
         warnings: sentences on the data and the settings for the results.
         stored: which hidden states are stored: `frames`, `mean` or `none`; of several streams as `run_source` says.
         unlabelled: speech that a ladder reconstructs in addition.
-        copies: a cache for the hidden states of augmented copies, by seed, number and utterance id.
+        copies: augmented copies that are stored, by seed, number and utterance id.
     """
 
     config: RunConfig
@@ -70,7 +70,7 @@ class Run:
     warnings: tuple[str, ...] = ()
     stored: str = "none"
     unlabelled: tuple[Utterance, ...] = ()
-    copies: dict[tuple[int, int, str], Tensor] = field(default_factory=dict)
+    copies: dict[tuple[int, int, str], Utterance] = field(default_factory=dict)
 
     def training(self, fold: Fold, trial: Trial, title: str = "") -> Training:
         """One training of a fold; of a single stored layer its source reads that layer alone."""

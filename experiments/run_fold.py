@@ -23,7 +23,7 @@ from undertone.downstream.network import Downstream, LiveModel, trained_state
 from undertone.experiments.attention import attention_clips, save_attention
 from undertone.experiments.cost import trained_parameters
 from undertone.experiments.embeddings import save_embeddings
-from undertone.experiments.fitted_heads import choose, chooses_inside, fit_head
+from undertone.experiments.fitted_heads import choose, chooses_inside, fit_head, store_copies
 from undertone.experiments.probe import leakage
 from undertone.experiments.pseudo_labels import pseudo_labelled
 from undertone.experiments.run import Run, Training
@@ -97,6 +97,7 @@ def _try(training: Training, accelerator: Accelerator) -> tuple[Module | None, T
     started = time.monotonic()
     start_tracker(accelerator, training.config, training.folder)
     if head_class(training.config.head).is_fitted:
+        store_copies(training, [*training.train, *training.dev], accelerator)
         with training.run.display.bar(training.title) as advance:
             trained = choose(training, training.new_downstream(), accelerator, _follow(advance))
         return None, trained, time.monotonic() - started
@@ -203,6 +204,8 @@ def _fit_once(
     run, config, module = training.run, training.config, training.new_module()
     module.load_state_dict(dict(start or {}), strict=False)
     total = total or total_steps(config, len(utterances))
+    if head_class(config.head).is_fitted:
+        store_copies(training, utterances, accelerator)
     with run.display.bar(training.title) as advance:
         follow = _follow(advance)
         if head_class(config.head).is_fitted:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -42,6 +43,7 @@ def extract(
     device: torch.device | str = "cpu",
     batch_seconds: float = BATCH_SECONDS,
     progress: Callable[[float, float], None] | None = None,
+    read: Callable[[Any], Tensor] | None = None,
 ) -> ExtractionReport:
     """Put the hidden states of all `clips` into `store`; what is there is kept, what is broken is skipped.
 
@@ -55,6 +57,7 @@ def extract(
             has threads, which is faster than splitting each.
         batch_seconds: s of padded audio in a batch on other devices.
         progress: called with s of audio done and s in all, after each batch.
+        read: a clip -> (N,) samples at the upstream's rate, in several threads; None: its stretch of its file.
 
     Raises:
         OSError: the disk is full; what was stored before is kept.
@@ -66,7 +69,7 @@ def extract(
     for clip in clips:
         distinct.setdefault(store.key(clip), clip)
     todo = [distinct[key] for key in store.missing(distinct)]
-    job = _Job(upstream, torch.device(device), store, progress, sum(clip.duration for clip in todo))
+    job = _Job(upstream, torch.device(device), store, progress, read, sum(clip.duration for clip in todo))
     limit = 0.0 if job.device.type == "cpu" else batch_seconds
     if todo:
         check_precision(upstream, job.device, store.precision)
@@ -104,6 +107,7 @@ class _Job:
     device: torch.device
     store: Store
     progress: Callable[[float, float], None] | None
+    read: Callable[[Any], Tensor] | None
     total_seconds: float
     computed: int = 0
     audio_seconds: float = 0.0
@@ -133,6 +137,8 @@ class _Job:
             yield batch, self._compute(self.upstream, read)
 
     def _read(self, batch: Sequence[Clip]) -> list[Read]:
+        if self.read is not None:
+            return [(clip, self.read(clip)) for clip in batch]
         return [
             (clip, read_clip(self.upstream, clip.path, clip.start, clip.end, clip.video, clip.boxes)) for clip in batch
         ]
