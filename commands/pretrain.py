@@ -27,7 +27,7 @@ def pretrain(
     ] = None,
     transductive: Annotated[bool, typer.Option(help="use test speakers too; every score is then marked")] = False,
     objective: Annotated[
-        str | None, typer.Option(help="units (masked prediction) or contrastive (wav2vec 2.0)")
+        str | None, typer.Option(help="units (masked prediction), workers (and prosody) or contrastive")
     ] = None,
     targets: Annotated[str | None, typer.Option(help="of units: mel, mfcc, or layer:N of the upstream")] = None,
     mode: Annotated[str | None, typer.Option(help="full, or lora for a large upstream")] = None,

@@ -9,28 +9,33 @@ head is fitted with it on train and dev. With `dev=fold` only the dev part is sc
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
 from accelerate import Accelerator
 
 from undertone.corpora.folds import inner_folds
-from undertone.downstream.fitted_head import Reduced, check_C
+from undertone.downstream.fitted_head import Reduced, check_C, in_threads
 from undertone.downstream.head import head_class, task_output
 from undertone.downstream.network import Downstream
 from undertone.downstream.pooling import masked_mean
+from undertone.experiments.hidden_states import fill_store
 from undertone.experiments.run import Training
 from undertone.scoring.calibration import calibration
-from undertone.training.augmenter import CopySource
+from undertone.training.augmenter import changed_copies
 from undertone.training.config import RunConfig
 from undertone.training.prediction_loop import metric_of, nothing_selects, quick_metrics, selecting_metrics
 from undertone.training.seeding import balanced_rows, chunks
+from undertone.training.sources import StoreSource
 from undertone.training.targets import targets
 from undertone.training.trainer import DEV_PART, Follow, Trained
+from undertone.upstream.types import HiddenStates
 
 if TYPE_CHECKING:
     from undertone.corpora.manifest import Utterance
+    from undertone.downstream.task import Task
 
 WITHOUT_EFFECT: dict[str, Any] = {
     "mode": "frozen",
@@ -80,23 +85,30 @@ def choose(training: Training, module: Downstream, accelerator: Accelerator, fol
     config, tasks, utterances = training.config, training.run.tasks, [*training.train, *training.dev]
     parts, chosen_by = _parts(training)
     parts = [(_balanced(config, utterances, fitted), scored) for fitted, scored in parts]
-    last = len(utterances) * (1 + config.augment.copies) + len(parts)
+    last = len(utterances) * (1 + config.augment.copies) + len(parts) * len(tasks)
     features = _features(training, module, utterances, accelerator, lambda done: follow(done, last, None))  # (K, N, D)
     head: Any = module.head
     wanted = selecting_metrics(tasks, config.select_by)
     grids = {task.name: list(config.sweep.get("head.C", ())) or [head.C[task.name]] for task in tasks}
     scores: dict[str, list[list[dict[str, float]]]] = {task.name: [] for task in tasks}  # part, C, metric
     logits: dict[str, list[list[np.ndarray]]] = {task.name: [] for task in tasks}  # part, C, (M, K)
-    for number, (fitted, scored) in enumerate(parts, 1):
-        data = Reduced(features[:, fitted].reshape(-1, features.shape[-1]))  # with all copies
-        held_out = data.standardise(features[0, scored])  # (M, D)
-        for task in tasks:
-            truth, balanced = targets(task, utterances), config.class_weights == "balanced"
-            known = np.tile(truth[fitted], len(features))
-            planes = head.planes(data, task, known, grids[task.name], balanced)
-            logits[task.name].append([held_out @ weights.T + bias for weights, bias in planes])
-            scores[task.name].append([quick_metrics(task, truth[scored], found) for found in logits[task.name][-1]])
-        follow(last - len(parts) + number, last, None)
+    data = list(in_threads(lambda part: Reduced(features[:, part[0]].reshape(-1, features.shape[-1])), parts))
+    jobs = [(task, number) for task in tasks for number in range(len(parts))]
+
+    def solve(job: tuple[Task, int]) -> list[np.ndarray]:
+        """Logits (M, K) of what a part scores, with each C."""
+        task, number = job
+        fitted, scored = parts[number]
+        known = np.tile(targets(task, utterances)[fitted], len(features))  # with all copies
+        planes = head.planes(data[number], task, known, grids[task.name], config.class_weights == "balanced")
+        held_out = data[number].standardise(features[0, scored])  # (M, D)
+        return [held_out @ weights.T + bias for weights, bias in planes]
+
+    for done, ((task, number), found) in enumerate(zip(jobs, in_threads(solve, jobs), strict=True), 1):
+        truth = targets(task, utterances)[parts[number][1]]
+        logits[task.name].append(found)
+        scores[task.name].append([quick_metrics(task, truth, one) for one in found])
+        follow(last - len(jobs) + done, last, None)
     chosen, record, best, calibrations = {}, {}, [], {}
     for task in tasks:
         metric, by_part = wanted.get(task.name) or metric_of(task, config.select_by), scores[task.name]
@@ -108,8 +120,8 @@ def choose(training: Training, module: Downstream, accelerator: Accelerator, fol
         chosen[task.name] = grids[task.name][place]
         if parts:
             truth = np.concatenate([targets(task, utterances)[scored] for _, scored in parts])
-            found = torch.from_numpy(np.concatenate([part[place] for part in logits[task.name]]))  # (N, K)
-            calibrations[task.name] = calibration(task, truth, task_output(task, found).numpy())
+            of_all = torch.from_numpy(np.concatenate([part[place] for part in logits[task.name]]))  # (N, K)
+            calibrations[task.name] = calibration(task, truth, task_output(task, of_all).numpy())
         if names := sorted({name for part in by_part for name in part[place]}):
             record[task.name] = {name: _mean(part[place].get(name) for part in by_part) for name in names}
         if task.name in wanted and defined:
@@ -171,6 +183,22 @@ def _mean(values: Iterable[float | None]) -> float | None:
     return float(np.mean(defined)) if defined else None
 
 
+def store_copies(training: Training, utterances: Sequence[Utterance], accelerator: Accelerator) -> None:
+    """Put the hidden states of the copies of these utterances beside those of the utterances, where means are stored.
+
+    The frames of copies are not stored: they would take more room than the utterances.
+    """
+    run, seed = training.run, training.config.seed
+    if (augmenter := training.augmenter(accelerator.device)) is None or run.stored != "mean":
+        return
+    for number in range(1, training.config.augment.copies + 1):
+        new = [item for item in utterances if (seed, number, item.id) not in run.copies]
+        copies = changed_copies(augmenter, new, number)
+        store = cast(StoreSource, training.source).store
+        fill_store(run.upstream, copies, store, accelerator, run.display, partial(augmenter.wave, step=number))
+        run.copies.update({(seed, number, copy.id): copy for copy in copies})
+
+
 @torch.no_grad()
 def _features(
     training: Training,
@@ -181,15 +209,16 @@ def _features(
 ) -> np.ndarray:
     """(K, N, D) float64 means over the frames of the layer sum: of the utterances, then of each of their copies."""
     module.to(accelerator.device)
-    sources: list[Any] = [training.source]
-    if (augmenter := training.augmenter(accelerator.device)) is not None:
-        copies = range(1, training.config.augment.copies + 1)
-        sources += [CopySource(augmenter, number, training.run.copies) for number in copies]
+    augmenter, seed = training.augmenter(accelerator.device), training.config.seed
     found: list[np.ndarray] = []
-    for source in sources:
+    for number in range(1 + training.config.augment.copies):
         for batch in chunks(utterances, training.config.batch_size):
-            states = source(batch).to(accelerator.device)
-            (frames,) = module.frames(states).values()
+            if number and augmenter is not None and training.run.stored != "mean":
+                states = cast(HiddenStates, augmenter(batch, number)[0])
+            else:
+                stored = [training.run.copies[seed, number, item.id] for item in batch] if number else batch
+                states = cast(HiddenStates, training.source(stored))
+            (frames,) = module.frames(states.to(accelerator.device)).values()
             found.append(masked_mean(frames).double().cpu().numpy())
             advance(sum(map(len, found)))
     whole = np.concatenate(found)

@@ -1,11 +1,11 @@
-"""The losses of self-supervised training: masked prediction of units, and wav2vec 2.0's contrastive loss."""
+"""The losses of self-supervised training: masked units, with PASE's workers too, and wav2vec 2.0's contrastive loss."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -13,15 +13,18 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers.models.wav2vec2.modeling_wav2vec2 import Wav2Vec2GumbelVectorQuantizer
 
-from undertone.upstream.hf.upstream import FamilyUpstream
-from undertone.upstream.types import WaveBatch
+from undertone.upstream.hf.encoder import EncoderUpstream
+from undertone.upstream.hf.upstream import HFUpstream
+from undertone.upstream.types import WaveBatch, length_mask
 
 # Models that put a learned vector in the place of masked frames, at the rate of their hidden states.
 MASKED = (
     *("wav2vec2", "hubert", "wavlm", "unispeech", "unispeech-sat", "data2vec-audio"),
     *("wav2vec2-conformer", "wav2vec2-bert"),
 )
+HIDDEN = ("lasr_encoder", "parakeet_encoder")  # models that have none: the objective learns it, and layer 0 is hidden
 TEMPERATURE = 0.1
+REGRESSED = 10.0  # weight of the mean absolute error beside the units' cross-entropy
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,7 @@ class Targets:
     mask: Tensor  # (B, T) bool, the frames that are hidden from the model and predicted
     units: Tensor  # (B, T) int64, for `MaskedUnits`; else 0
     negatives: Tensor  # (B, T, K) int64 frames of the same row, for `Contrastive`; else K is 0
+    surroundings: Tensor | None = None  # (B, T, C), for `Workers`
 
 
 @dataclass(frozen=True)
@@ -46,20 +50,22 @@ class Objective(nn.Module, ABC):
     """An upstream with what its training needs beside it.
 
     Args:
-        upstream: of a type in `MASKED`.
+        upstream: of a type in `MASKED` or `HIDDEN`.
 
     Raises:
         ValueError: another upstream.
     """
 
-    def __init__(self, upstream: FamilyUpstream) -> None:
+    def __init__(self, upstream: HFUpstream) -> None:
         super().__init__()
-        if not isinstance(upstream, FamilyUpstream) or upstream.model.config.model_type not in MASKED:
+        if not isinstance(upstream, HFUpstream) or upstream.model.config.model_type not in MASKED + HIDDEN:
             raise ValueError(
-                f"{upstream.name!r} cannot be pretrained: it has no vector for masked frames. Models that do: "
-                f"{', '.join(MASKED)}."
+                f"{upstream.name!r} cannot be pretrained: frames cannot be masked in it. Models in which they can: "
+                f"{', '.join(MASKED + HIDDEN)}."
             )
         self.upstream = upstream
+        vector = torch.rand(upstream.hidden_size) if isinstance(upstream, EncoderUpstream) else None
+        self.mask_vector = None if vector is None else nn.Parameter(vector)
 
     @abstractmethod
     def forward(self, batch: WaveBatch, targets: Targets) -> Losses:
@@ -67,11 +73,16 @@ class Objective(nn.Module, ABC):
 
 
 @contextmanager
-def masked(upstream: FamilyUpstream, mask: Tensor) -> Iterator[dict[str, Any]]:
-    """Within it, the model sees its learned vector in the place of the (B, T) masked frames.
+def masked(objective: Objective, mask: Tensor) -> Iterator[dict[str, Any]]:
+    """Within it, the upstream's model sees a learned vector in the place of the (B, T) masked frames.
 
-    Yields a mapping that holds the model's own output, as `output`, once it was called.
+    Yields a mapping that holds the model's own output, as `output`, once it was called; empty for models in `HIDDEN`.
     """
+    upstream: Any = objective.upstream
+    if objective.mask_vector is not None:
+        with upstream.hiding(mask, objective.mask_vector):
+            yield {}
+        return
     model, found = upstream.model, {}
 
     def hide(
@@ -103,7 +114,7 @@ class MaskedUnits(Objective):
         size: of the vectors that are compared.
     """
 
-    def __init__(self, upstream: FamilyUpstream, num_units: int, size: int = 256) -> None:
+    def __init__(self, upstream: HFUpstream, num_units: int, size: int = 256) -> None:
         super().__init__(upstream)
         self.projection = nn.Linear(upstream.hidden_size, size)
         self.vectors = nn.Parameter(
@@ -117,8 +128,12 @@ class MaskedUnits(Objective):
 
     def forward(self, batch: WaveBatch, targets: Targets) -> Losses:
         """See `Objective.forward`."""
-        with masked(self.upstream, targets.mask):
+        with masked(self, targets.mask):
             hidden = self.upstream(batch).states[:, -1]  # (B, T, D)
+        return self.losses(hidden, self.upstream.frame_lengths(batch.lengths), targets)
+
+    def losses(self, hidden: Tensor, frames: Tensor, targets: Targets) -> Losses:
+        """Those of (B, T, D) hidden states with (B,) real frames."""
         mask = targets.mask[:, : hidden.shape[1]]
         scores = self.scores(hidden[mask]).float()  # (M, K)
         units = targets.units[:, : hidden.shape[1]][mask]  # (M,)
@@ -128,6 +143,31 @@ class MaskedUnits(Objective):
             (chosen == units).sum(),
             torch.bincount(chosen, minlength=scores.shape[1]).float(),
         )
+
+
+class Workers(MaskedUnits):
+    """`MaskedUnits`, and at every frame, masked or not, what `Surroundings` says of the second around it.
+
+    As PASE's workers (Pascual et al. 2019): one linear layer regresses all of it, by the mean absolute error.
+
+    Args:
+        upstream: see `Objective`.
+        num_units: K.
+        num_regressed: C.
+        size: of the vectors that units are told apart by.
+    """
+
+    def __init__(self, upstream: HFUpstream, num_units: int, num_regressed: int, size: int = 256) -> None:
+        super().__init__(upstream, num_units, size)
+        self.regression = nn.Linear(upstream.hidden_size, num_regressed)
+
+    def losses(self, hidden: Tensor, frames: Tensor, targets: Targets) -> Losses:
+        """See `MaskedUnits.losses`; the error of the regression counts `REGRESSED` times."""
+        wanted: Any = targets.surroundings
+        found = super().losses(hidden, frames, targets)
+        real = length_mask(frames, hidden.shape[1])  # (B, T)
+        errors = (self.regression(hidden) - wanted[:, : hidden.shape[1]])[real].float().abs()  # (R, C)
+        return replace(found, total=found.total + REGRESSED * errors.mean() * targets.mask.sum())
 
 
 class Contrastive(Objective):
@@ -140,7 +180,7 @@ class Contrastive(Objective):
         upstream: a wav2vec 2.0 model, see `Objective`.
     """
 
-    def __init__(self, upstream: FamilyUpstream) -> None:
+    def __init__(self, upstream: HFUpstream) -> None:
         super().__init__(upstream)
         self.config = upstream.model.config
         if self.config.model_type != "wav2vec2":
@@ -158,7 +198,7 @@ class Contrastive(Objective):
 
     def forward(self, batch: WaveBatch, targets: Targets) -> Losses:
         """See `Objective.forward`."""
-        with masked(self.upstream, targets.mask) as found:
+        with masked(self, targets.mask) as found:
             hidden = self.upstream(batch).states[:, -1]  # (B, T, D)
         mask, longest = targets.mask[:, : hidden.shape[1]], hidden.shape[1]
         features = self.dropout(found["output"].extract_features[:, :longest])  # (B, T, C)

@@ -6,8 +6,9 @@ import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
+import psutil
 import torch
 from accelerate import Accelerator
 from torch import Tensor
@@ -20,9 +21,10 @@ from undertone.common.interrupt import interruptible
 from undertone.pretraining.card import write_card
 from undertone.pretraining.data import Speech, read_speech
 from undertone.pretraining.masks import negatives, pad, span_mask
-from undertone.pretraining.objectives import Contrastive, Losses, MaskedUnits, Objective, Targets
+from undertone.pretraining.objectives import Contrastive, Losses, MaskedUnits, Objective, Targets, Workers
 from undertone.pretraining.record import write_pretraining
 from undertone.pretraining.settings import Pretraining
+from undertone.pretraining.surroundings import Surroundings
 from undertone.pretraining.units import KMeansUnits, Units, load_units, make_units, save_units
 from undertone.training.accelerator import make_accelerator
 from undertone.training.augmenter import Augmenter
@@ -33,20 +35,24 @@ from undertone.training.sources import WaveSource
 from undertone.upstream import load_upstream
 from undertone.upstream.dropout import UtteranceDropout
 from undertone.upstream.hf.adapt import add_lora, finetune, merge_lora
+from undertone.upstream.hf.encoder import EncoderUpstream
+from undertone.upstream.hf.extractor import make_extractor
 from undertone.upstream.hf.pretrained import prepare_config, quiet_transformers
-from undertone.upstream.hf.upstream import FamilyUpstream
+from undertone.upstream.hf.upstream import FamilyUpstream, HFUpstream
 from undertone.upstream.precision import exact_convolutions
 from undertone.upstream.types import WaveBatch
 
 if TYPE_CHECKING:
     from undertone.corpora.manifest import Utterance
 
-# Slim and deep, on filterbanks: for a fixed number of weights better than wide (DistilHuBERT's and LightHuBERT's
-# comparisons), and a third of the work of convolutions over the waveform.
+# Conformers on log-mel energies, 25 frames a second, transformers' LASR. The energies are not normalised over the
+# utterance, as wav2vec2-BERT's are: loudness and timbre tell emotion. docs/pretraining.md: what else was tried.
+_CONFORMER = {"num_mel_bins": 80, "subsampling_conv_channels": 64, "conv_kernel_size": 15, "num_attention_heads": 4}
 SIZES: dict[str, dict[str, Any]] = {
-    "tiny": {"hidden_size": 192, "num_hidden_layers": 8, "intermediate_size": 384, "num_attention_heads": 4},
-    "small": {"hidden_size": 256, "num_hidden_layers": 12, "intermediate_size": 1024, "num_attention_heads": 4},
+    "tiny": _CONFORMER | {"hidden_size": 160, "num_hidden_layers": 6, "intermediate_size": 384},
+    "small": _CONFORMER | {"hidden_size": 256, "num_hidden_layers": 12, "intermediate_size": 1024},
 }
+EXTRACTOR = {"feature_extractor_type": "LasrFeatureExtractor", "feature_size": 80}
 JITTER = 0.1  # of the durations by which batches are made
 COLLAPSED = 2  # units in even use
 logger = logging.getLogger(__name__)
@@ -76,12 +82,14 @@ def pretrain(settings: Pretraining, out: Path, trusted: Path | None = None, disp
     write_json(work / "settings.json", settings.model_dump(mode="json"))
     accelerator = make_accelerator(settings.device, settings.mixed_precision)
     seed_everything(settings.seed, "pretraining")
-    objective: Objective = (
-        Contrastive(upstream) if settings.objective == "contrastive" else MaskedUnits(upstream, settings.num_units)
-    )
+    objective = _objective(settings, upstream)
     _let_learn(settings, upstream)
-    units = _units(settings, speech, work, display) if settings.objective == "units" else None
-    trainer = PretrainingLoop(settings, objective, units, speech.utterances, work, accelerator)
+    units = surroundings = None
+    if settings.objective != "contrastive":
+        units = _fitted(make_units(settings), work / "units.safetensors", settings, speech, display)
+    if settings.objective == "workers":
+        surroundings = _fitted(Surroundings(), work / "surroundings.safetensors", settings, speech, display)
+    trainer = PretrainingLoop(settings, objective, (units, surroundings), speech.utterances, work, accelerator)
     seconds = sum(min(item.duration, settings.crop) for item in speech.utterances)
     trained = sum(weight.numel() for weight in upstream.parameters() if weight.requires_grad)
     display.say(f"{len(speech.utterances)} utterances, {seconds / 3600:.2f} h a pass; {trained:,} weights learn")
@@ -98,18 +106,23 @@ def pretrain(settings: Pretraining, out: Path, trusted: Path | None = None, disp
     return out
 
 
-def _upstream(settings: Pretraining) -> FamilyUpstream:
+def _upstream(settings: Pretraining) -> HFUpstream:
     """The model to continue, or a new one with random weights."""
     if settings.size is None:
         return load_upstream(str(settings.upstream), revision=settings.revision)  # type: ignore[return-value]  # checked
-    config = prepare_config(AutoConfig.for_model("wav2vec2-bert", **SIZES[settings.size]))
+    return new_upstream(settings.size, settings.seed)
+
+
+def new_upstream(size: str, seed: int) -> EncoderUpstream:
+    """One of `SIZES` with random weights."""
+    config = prepare_config(AutoConfig.for_model("lasr_encoder", **SIZES[size]))
     with quiet_transformers(), torch.random.fork_rng(devices=[]):
-        seed_everything(settings.seed, "new model")
+        seed_everything(seed, "new model")
         model = AutoModel.from_config(config)
-    return FamilyUpstream(model, settings.size, do_normalize=False, sample_rate=16_000)
+    return EncoderUpstream(model, size, make_extractor(EXTRACTOR, size), config)
 
 
-def _let_learn(settings: Pretraining, upstream: FamilyUpstream) -> None:
+def _let_learn(settings: Pretraining, upstream: HFUpstream) -> None:
     if settings.mode == "lora":
         add_lora(upstream, rank=settings.lora_rank, alpha=2 * settings.lora_rank, dropout=0.0)
         return
@@ -117,20 +130,29 @@ def _let_learn(settings: Pretraining, upstream: FamilyUpstream) -> None:
     finetune(upstream, train_front_end=train_front_end)
 
 
-def _units(settings: Pretraining, speech: Speech, work: Path, display: Display) -> Units:
-    """The targets; k-means is fitted once, to utterances that the seed draws."""
-    units, path = make_units(settings), work / "units.safetensors"
+def _objective(settings: Pretraining, upstream: HFUpstream) -> Objective:
+    if settings.objective == "contrastive":
+        return Contrastive(upstream)
+    if settings.objective == "workers":
+        return Workers(upstream, settings.num_units, Surroundings.size)
+    return MaskedUnits(upstream, settings.num_units)
+
+
+Target = TypeVar("Target", Units, Surroundings)
+
+
+def _fitted(target: Target, path: Path, settings: Pretraining, speech: Speech, display: Display) -> Target:
+    """Fitted once, to utterances that the seed draws; written to and read from PATH."""
     if path.is_file():
-        load_units(units, path)
-        return units
-    if isinstance(units, KMeansUnits):
-        order = sorted(speech.utterances, key=lambda item: draw(settings.seed, "units", item.id))
-        rate = units.source.sample_rate
-        waves = ((_cropped(item, settings, 0, rate), rate) for item in order)
-        with display.bar("units, frames") as advance:
-            units.fit(waves, settings.seed, lambda done: advance(done, 0, ""))
-    save_units(units, path)
-    return units
+        load_units(target, path)
+        return target
+    order = sorted(speech.utterances, key=lambda item: draw(settings.seed, "units", item.id))
+    rate = target.source.sample_rate if isinstance(target, KMeansUnits) else 16_000
+    waves = ((_cropped(item, settings, 0, rate), rate) for item in order)
+    with display.bar("units, frames") as advance:
+        target.fit(waves, settings.seed, lambda done: advance(done, 0, ""))
+    save_units(target, path)
+    return target
 
 
 def _cropped(item: Utterance, settings: Pretraining, step: int, sample_rate: int) -> Tensor:
@@ -152,7 +174,7 @@ class PretrainingLoop:
     Args:
         settings: of the pretraining.
         objective: the upstream and its loss.
-        units: the targets of `MaskedUnits`; None for `Contrastive`.
+        wanted: the targets of `MaskedUnits` and what `Workers` regresses beside them, where the objective has them.
         utterances: what is trained on.
         folder: of the checkpoints.
         accelerator: devices and processes.
@@ -162,15 +184,18 @@ class PretrainingLoop:
         self,
         settings: Pretraining,
         objective: Objective,
-        units: Units | None,
+        wanted: tuple[Units | None, Surroundings | None],
         utterances: Sequence[Utterance],
         folder: Path,
         accelerator: Accelerator,
     ) -> None:
-        self.settings, self.units, self.utterances, self.folder = settings, units, utterances, folder
+        self.settings, self.utterances, self.folder = settings, utterances, folder
+        self.units, self.surroundings = wanted
         self.accelerator, self.upstream = accelerator, objective.upstream
         rate = self.upstream.sample_rate
         self.augmenter = Augmenter(settings.augment, settings.seed, rate, WaveSource(rate))
+        self.held: dict[str, tuple[Tensor, ...]] = {}  # samples and targets that are the same in every pass
+        self.room = psutil.virtual_memory().available // 4  # bytes of them
         weights = [weight for weight in objective.to(accelerator.device).parameters() if weight.requires_grad]
         optimizer = torch.optim.AdamW(
             weights, settings.learning_rate, betas=(0.9, 0.98), weight_decay=settings.weight_decay
@@ -235,27 +260,40 @@ class PretrainingLoop:
 
     def batch(self, utterances: Sequence[Utterance], step: int) -> tuple[WaveBatch, Targets]:
         """The audio and the targets of some utterances at an update."""
-        settings, rate = self.settings, self.upstream.sample_rate
-        waves = []
-        for item in utterances:
-            start, end = _crop(item, settings, step)
-            waves.append(self.augmenter.wave(replace(item, start=start, end=end), step))
-        batch = WaveBatch.collate(waves, rate)
+        settings = self.settings
+        waves, units, surroundings = zip(*(self._clip(item, step) for item in utterances), strict=True)
+        batch = WaveBatch.collate(list(waves), self.upstream.sample_rate)
         frames = self.upstream.frame_lengths(batch.lengths).tolist()
         size = int(self.upstream.frame_lengths(torch.tensor([max(batch.samples.shape[1], 1)])))
         masks = [
             span_mask(count, settings.mask, settings.mask_length, settings.seed, "mask", step, item.id)
             for count, item in zip(frames, utterances, strict=True)
         ]
-        units = [torch.zeros(count, dtype=torch.int64) for count in frames]
-        if self.units is not None:
-            units = [self.units(wave, rate, count) for wave, count in zip(waves, frames, strict=True)]
         distractors = settings.num_negatives if settings.objective == "contrastive" else 0
         drawn = [
             negatives(mask, distractors, settings.seed, "negatives", step, item.id)
             for mask, item in zip(masks, utterances, strict=True)
         ]
-        return batch, Targets(pad(masks, size), pad(units, size), pad(drawn, size))
+        return batch, Targets(pad(masks, size), pad(units, size), pad(drawn, size), pad(surroundings, size))
+
+    def _clip(self, item: Utterance, step: int) -> tuple[Tensor, ...]:
+        """(N,) samples of an utterance at an update, the units of its (T,) frames, and (T, C) of what is regressed."""
+        if item.id in self.held:
+            return self.held[item.id]
+        start, end = _crop(item, self.settings, step)
+        wave = self.augmenter.wave(replace(item, start=start, end=end), step)
+        count = int(self.upstream.frame_lengths(torch.tensor([len(wave)])))
+        units, surroundings = torch.zeros(count, dtype=torch.int64), torch.zeros(count, 0)
+        if self.units is not None:
+            units = self.units(wave, self.upstream.sample_rate, count)
+        if self.surroundings is not None:
+            surroundings = self.surroundings(wave, count)
+        found = wave, units, surroundings
+        same = item.duration <= self.settings.crop and not self.settings.augment.on_waves
+        if same and (needed := sum(part.nbytes for part in found)) <= self.room:
+            self.room -= needed
+            self.held[item.id] = found
+        return found
 
     @staticmethod
     def _add(sums: dict[str, Any], losses: Losses, masked: Tensor, wanted: Tensor) -> None:
@@ -301,17 +339,19 @@ def perplexity(counts: Tensor) -> float:
     return float(torch.special.entr(shares).sum().exp())
 
 
-def save_upstream(upstream: FamilyUpstream, folder: Path) -> None:
+def save_upstream(upstream: HFUpstream, folder: Path) -> None:
     """Write config.json, weights and preprocessor_config.json, which transformers and `load_upstream` read."""
     model: Any = upstream.model
     model.config.undertone_random_weights = False
     with quiet_transformers():
         model.save_pretrained(folder)
-    extractor = (
-        Wav2Vec2FeatureExtractor(
+    extractor: Any
+    if isinstance(upstream, EncoderUpstream):
+        extractor = upstream.extractor
+    elif isinstance(upstream, FamilyUpstream) and upstream.family.normalizes is not None:
+        extractor = Wav2Vec2FeatureExtractor(
             sampling_rate=upstream.sample_rate, do_normalize=upstream.do_normalize, return_attention_mask=True
         )
-        if upstream.family.normalizes is not None
-        else SeamlessM4TFeatureExtractor()
-    )
+    else:
+        extractor = SeamlessM4TFeatureExtractor()
     extractor.save_pretrained(folder)

@@ -30,7 +30,7 @@ class Pretraining(BaseModel):
     lora_rank: int = Field(16, ge=1, description="of the adapters, which are merged in the end")
     train_front_end: bool | None = Field(None, description="the convolutions too; none: of a new model")
 
-    objective: Literal["units", "contrastive"] = Field("units", description="what is predicted at masked frames")
+    objective: Literal["units", "workers", "contrastive"] = Field("units", description="what is predicted")
     targets: str = Field("mel", description="of units: mfcc, mel, or layer:N of the upstream as it was")
     num_units: int = Field(256, ge=2, description="classes that are predicted")
     mask: float = Field(0.5, gt=0, lt=1, description="fraction of the frames that spans start to cover")

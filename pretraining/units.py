@@ -34,6 +34,10 @@ class Units(nn.Module, ABC):
     def classify(self, features: Tensor) -> Tensor:
         """(T, D) -> (T,) int64 units."""
 
+    def fit(self, waves: Iterator[tuple[Tensor, int]], seed: int, progress: Callable[[int], None]) -> None:
+        """Learn from waves with their sample rates; units that are drawn need none."""
+        return
+
     @torch.no_grad()
     def forward(self, wave: Tensor, sample_rate: int, num_frames: int) -> Tensor:
         """(N,) samples -> (num_frames,) int64; each frame of the model takes the features at its own time."""
@@ -131,13 +135,13 @@ class MelUnits(Units):
         return (projected @ self.codes.T).argmax(1)
 
 
-def save_units(units: Units, path: Path) -> None:
+def save_units(units: nn.Module, path: Path) -> None:
     """Write what was fitted or drawn."""
     with atomic_path(path) as draft:
         save_file({name: value.contiguous() for name, value in units.named_buffers(recurse=False)}, draft)
 
 
-def load_units(units: Units, path: Path) -> None:
+def load_units(units: nn.Module, path: Path) -> None:
     """Read back what `save_units` wrote."""
     for name, value in load_file(path).items():
         getattr(units, name).copy_(value)

@@ -158,8 +158,8 @@ def _with_hub_upstream(model: Path) -> Path:
     for upstream in upstream_specs(read_record(model / "config.json", upstream=dict)):
         if upstream["kind"] == "hf" and not upstream.get("commit"):
             raise ValueError(
-                f"The upstream {Path(upstream['name']).name!r} is a local folder, which others cannot download. Push "
-                f"the model without --head-only."
+                f"The upstream {Path(upstream['name']).name!r} is not on the Hub, where others could find it. Push the "
+                f"model without --head-only."
             )
     return model
 

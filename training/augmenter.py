@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, ClassVar, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
@@ -20,17 +20,21 @@ from undertone.audio.augment import (
     room_response,
     white_noise,
 )
+from undertone.audio.batches import ahead
 from undertone.audio.read import read_audio
+from undertone.corpora.prepare import hash_audio
 from undertone.downstream.head import head_class
 from undertone.training.config import MASKS, WAVES, Augmentation
-from undertone.training.seeding import draw, generator_of
-from undertone.training.sources import Source
+from undertone.training.seeding import chunks, draw, generator_of
+from undertone.training.sources import Source, batch_of
 from undertone.upstream.types import HiddenStates, StreamBatch, WaveBatch, length_mask
 
 if TYPE_CHECKING:
     from undertone.corpora.manifest import Utterance
     from undertone.downstream.task import Task
     from undertone.training.config import RunConfig
+
+AT_ONCE = 16  # copies that a thread makes at a time
 
 Batch = HiddenStates | WaveBatch | StreamBatch
 
@@ -44,6 +48,7 @@ class Augmenter:
         sample_rate: Hz, of the audio.
         source: of clean batches, where the audio is not changed.
         compute: changed audio -> the module's input, the hidden states of a frozen upstream; None: the audio itself.
+        sees: whether the upstream looks at pictures, which are not changed.
     """
 
     def __init__(
@@ -53,7 +58,9 @@ class Augmenter:
         sample_rate: int,
         source: Source,
         compute: Callable[[WaveBatch], Batch] | None = None,
+        sees: bool = False,
     ) -> None:
+        self.sees = sees
         self.settings, self.seed, self.sample_rate = settings, seed, sample_rate
         self.source, self.compute = source, compute
         files = settings.noise_files if settings.noise is not None else None
@@ -64,7 +71,7 @@ class Augmenter:
         batch: Batch
         if self.settings.on_waves:
             waves = [self.wave(utterance, step) for utterance in utterances]
-            batch = WaveBatch.collate(waves, self.sample_rate)
+            batch = batch_of(waves, utterances, self.sample_rate, self.sees)
             batch = batch if self.compute is None else self.compute(batch)
         else:
             batch = self.source(utterances)
@@ -135,33 +142,23 @@ def mixed(batch: Batch, weight: float) -> Batch:
     return replace(batch, samples=torch.lerp(batch.samples.roll(1, 0), batch.samples, weight) * real)
 
 
-class CopySource:
-    """Hidden states (B, L, T, D) float32 of augmented copies of utterances, for a head that is fitted once.
+def changed_copies(augmenter: Augmenter, utterances: Sequence[Utterance], number: int) -> list[Utterance]:
+    """Copy `number` (from 1) of each utterance: its samples are those of the augmenter at that step.
 
-    Args:
-        augmenter: copy `number` of an utterance is its output at step `number`.
-        number: from 1.
-        cache: (seed, number, utterance id) -> (L, T, D); states that are not in it are computed and added.
+    The `audio_hash` is that of the changed samples, so that a store keeps their hidden states as those of any clip,
+    whatever settings, noise or version of a library has led to them.
     """
 
-    jitter: ClassVar[float] = 0.0
+    def work(batch: Sequence[Utterance]) -> list[Utterance]:
+        waves = (augmenter.wave(utterance, number) for utterance in batch)
+        hashes = [hash_audio(wave.numpy(), augmenter.sample_rate) for wave in waves]
+        return [replace(one, audio_hash=digest) for one, digest in zip(batch, hashes, strict=True)]
 
-    def __init__(self, augmenter: Augmenter, number: int, cache: dict[tuple[int, int, str], Tensor]) -> None:
-        self.augmenter, self.number, self.cache = augmenter, number, cache
-
-    def __call__(self, utterances: Sequence[Utterance]) -> HiddenStates:
-        """Compute the states of new copies, and look up the others."""
-        keys = [(self.augmenter.seed, self.number, utterance.id) for utterance in utterances]
-        new = [utterance for key, utterance in zip(keys, utterances, strict=True) if key not in self.cache]
-        if new:
-            batch = cast(HiddenStates, self.augmenter(new, self.number)[0])
-            for utterance, states, length in zip(new, batch.states, batch.lengths.tolist(), strict=True):
-                self.cache[self.augmenter.seed, self.number, utterance.id] = states[:, :length].cpu()
-        return HiddenStates.collate([self.cache[key] for key in keys])
+    return [copy for _, copies in ahead(chunks(utterances, AT_ONCE), work) for copy in copies]
 
 
-def check_augmentation(config: RunConfig, tasks: Sequence[Task]) -> None:
-    """Refuse augmentation that this head, mode or task cannot use."""
+def check_augmentation(config: RunConfig, tasks: Sequence[Task], sees: bool = False) -> None:
+    """Refuse augmentation that this head, mode, task or upstream (whether it `sees`) cannot use."""
     settings, head = config.augment, head_class(config.head)
     masks = [name for name in MASKS if getattr(settings, name)]
     if settings.copies and not head.is_fitted:
@@ -186,6 +183,9 @@ def check_augmentation(config: RunConfig, tasks: Sequence[Task]) -> None:
         )
     if any(task.level == "frame" for task in tasks) and (settings.speed or settings.mixup):
         raise ValueError("augment.speed and augment.mixup move values over time away from their times. Leave them out.")
+    if sees and (settings.speed or settings.copies or (settings.mixup and config.trained != "frozen")):
+        name = "speed" if settings.speed else "copies" if settings.copies else "mixup"
+        raise ValueError(f"augment.{name} changes the sound, and not the pictures that go with it. Leave it out.")
     if config.has_streams and (masks or settings.copies):
         name = [*masks, "copies"][0]
         raise ValueError(

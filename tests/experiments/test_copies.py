@@ -6,18 +6,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import LinearSVC
 
 from undertone.corpora.manifest import Manifest, Utterance
 from undertone.tests.cli.commands import undertone
 from undertone.tests.cli.runs import fold, weights
-from undertone.training.augmenter import Augmenter, CopySource
+from undertone.training.augmenter import Augmenter, changed_copies
 from undertone.training.config import Augmentation
 from undertone.training.sources import WaveSource
 from undertone.upstream import WaveBatch, load_upstream
-from undertone.upstream.types import HiddenStates
+from undertone.upstream.store.store import Store
 
 SETTINGS = {"speed": 0.2, "gain": 6.0, "share": 1.0}
 HEAD = ("--upstream", "functionals", "--head", "svm", "device=cpu")
@@ -54,29 +53,33 @@ def test_the_head_is_fitted_on_the_utterances_and_their_copies(small_corpus: Pat
     assert fold(out)["num_train"] == fold(plain)["num_train"]  # copies are no utterances
 
 
-def test_every_copy_is_computed_once_and_depends_on_its_number_and_the_seed(small_corpus: Path, tmp_path: Path) -> None:
-    utterances = list(Manifest.load(trained(small_corpus, tmp_path / "run") / "manifest"))[:6]
-    sizes: list[int] = []
+def test_copies_are_stored_by_what_they_sound_like(small_corpus: Path, tmp_path: Path) -> None:
+    def stored() -> Store:
+        return Store(tmp_path / "store", load_upstream("functionals"), "mean")
 
-    def compute(batch: WaveBatch) -> HiddenStates:
-        sizes.append(len(batch.samples))
-        return HiddenStates(batch.samples[:, None, :, None], batch.lengths)  # (B, 1, N, 1), padded
+    out = trained(small_corpus, tmp_path / "run", *AUGMENT, "tasks=emotion")
+    utterances = list(Manifest.load(out / "manifest"))
+    learned = [item for item in utterances if item.speaker != "F1"]
+    first = stored()
+    assert len(first) == len(utterances) + 2 * len(learned)
+    again = trained(small_corpus, tmp_path / "again", *AUGMENT, "tasks=emotion", "head.C=0.002")
+    assert len(stored()) == len(first) and list(stored().folder.glob("*.safetensors")) == list(
+        first.folder.glob("*.safetensors")
+    )
+    assert (weights(out)["downstream.head.mean"] == weights(again)["downstream.head.mean"]).all()
 
-    def source(seed: int, number: int) -> CopySource:
+    def copies(seed: int, number: int) -> list[Utterance]:
         settings = Augmentation(**SETTINGS)
-        return CopySource(Augmenter(settings, seed, 16_000, WaveSource(16_000), compute), number, together)
+        return changed_copies(Augmenter(settings, seed, 16_000, WaveSource(16_000)), learned, number)
 
-    together: dict[tuple[int, int, str], torch.Tensor] = {}
-    first = source(0, 1)(utterances[:4])
-    assert len(first.states) == 4 and sizes == [4]
-    again = source(0, 1)(utterances[::-1])
-    assert sizes == [4, 2]
-    for utterance, states, length in zip(utterances[::-1], again.states, again.lengths.tolist(), strict=True):
-        wave = source(0, 1).augmenter.wave(utterance, 1)
-        assert torch.equal(states[0, :length, 0], wave) and not states[0, length:].any()  # frames, and no padding
-    others = [source(*which)(utterances[::-1]) for which in ((0, 2), (1, 1))]
-    assert sizes == [4, 2, 6, 6]
-    assert not any(torch.equal(other.lengths, again.lengths) for other in others)
+    augmenter = Augmenter(Augmentation(**SETTINGS), 0, 16_000, WaveSource(16_000))
+    for number in (1, 2):
+        assert [copy.id for copy in copies(0, number)] == [item.id for item in learned]
+        assert not first.missing(copy.audio_hash for copy in copies(0, number))
+        alone = vectors(learned[:1], augmenter, number)[0]
+        assert (first.get(copies(0, number)[0].audio_hash).flatten().numpy() == alone).all()
+    for seed, number in ((1, 1), (0, 3)):
+        assert len(first.missing(copy.audio_hash for copy in copies(seed, number))) == len(learned)
 
 
 def test_the_preset_contours_from_a_corpus_to_a_prediction(small_corpus: Path, tmp_path: Path) -> None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torchaudio.models.wav2vec2.components import LogitGenerator
 from transformers import Wav2Vec2ForPreTraining
 
 from undertone.pretraining.masks import negatives, pad, span_mask
-from undertone.pretraining.objectives import Contrastive, MaskedUnits, Objective, Targets, masked
+from undertone.pretraining.objectives import REGRESSED, Contrastive, MaskedUnits, Objective, Targets, Workers, masked
+from undertone.tests.upstream.hf.tiny_encoders import save_tiny
 from undertone.training.seeding import seed_everything
 from undertone.upstream import load_upstream
 from undertone.upstream.hf.random_weights import save_random
@@ -16,6 +19,7 @@ from undertone.upstream.types import WaveBatch
 
 LENGTHS = (16_000, 9_000)
 WITH_MASKS = ("tiny-wav2vec2", "tiny-hubert", "tiny-wavlm", "tiny-conformer", "tiny-w2v-bert", "tiny-data2vec")
+WITHOUT = ("lasr_encoder", "parakeet_encoder")  # the objective learns what stands at masked frames
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +27,8 @@ def made(tmp_path_factory: pytest.TempPathFactory):
     folder = tmp_path_factory.mktemp("upstreams")
 
     def make(name: str):
-        return load_upstream(str(save_random(name, folder / name)))
+        save = save_tiny if name in WITHOUT else save_random
+        return load_upstream(str(save(name, folder / name)))
 
     return make
 
@@ -79,7 +84,7 @@ def test_masked_units_are_torchaudios_hubert(made) -> None:
     theirs.label_embeddings.data.copy_(ours.vectors)
     batch, targets = batch_of(ours.upstream)
     losses = ours(batch, targets)
-    with masked(ours.upstream, targets.mask):
+    with masked(ours, targets.mask):
         hidden = ours.upstream(batch).states[:, -1]
     logits, _ = theirs(hidden, targets.units, targets.mask, ~targets.mask)  # the wanted unit's first
     wanted = torch.zeros(len(logits), dtype=torch.int64)
@@ -92,7 +97,7 @@ def test_masked_units_are_torchaudios_hubert(made) -> None:
         torch.testing.assert_close(one, other)
 
 
-@pytest.mark.parametrize("name", WITH_MASKS)
+@pytest.mark.parametrize("name", WITH_MASKS + WITHOUT)
 def test_hidden_frames_are_hidden_and_the_loss_is_the_sum_of_each_utterance_alone(made, name: str) -> None:
     seed_everything(0)
     ours: Objective = MaskedUnits(made(name), 7, size=16).eval()
@@ -105,16 +110,35 @@ def test_hidden_frames_are_hidden_and_the_loss_is_the_sum_of_each_utterance_alon
         alone.append(ours(WaveBatch.collate([batch.samples[row, :length]], 16_000), part).total)
     torch.testing.assert_close(together.total, sum(alone), rtol=1e-4, atol=1e-3)
     plain = ours.upstream(batch).states
-    with masked(ours.upstream, targets.mask):
+    with masked(ours, targets.mask):
         hidden = ours.upstream(batch).states
     assert not torch.allclose(plain[0, -1], hidden[0, -1], atol=1e-4)
     assert torch.equal(ours.upstream(batch).states, plain), "nothing stays behind"
     together.total.backward()
-    assert ours.upstream.model.masked_spec_embed.grad.abs().sum() > 0
+    vector = ours.upstream.model.masked_spec_embed if ours.mask_vector is None else ours.mask_vector
+    assert vector.grad.abs().sum() > 0
+
+
+def test_workers_regress_at_every_real_frame(made) -> None:
+    seed_everything(0)
+    ours = Workers(made("lasr_encoder"), 7, num_regressed=3, size=16).eval()
+    batch, targets = batch_of(ours.upstream)
+    wanted = torch.randn(*targets.mask.shape, 3)
+    found = ours(batch, replace(targets, surroundings=wanted))
+    with masked(ours, targets.mask):
+        hidden = ours.upstream(batch).states[:, -1]
+    frames = ours.upstream.frame_lengths(batch.lengths).tolist()
+    errors = [
+        (ours.regression(row[:n]) - other[:n]).abs() for row, other, n in zip(hidden, wanted, frames, strict=True)
+    ]
+    units = MaskedUnits.losses(ours, hidden, torch.tensor(frames), targets)
+    expected = units.total + REGRESSED * torch.cat(errors).mean() * targets.mask.sum()
+    torch.testing.assert_close(found.total, expected)
+    assert frames[1] < hidden.shape[1] and found.correct == units.correct
 
 
 def test_upstreams_that_cannot_be(made) -> None:
-    with pytest.raises(ValueError, match="has no vector for masked frames. Models that do: wav2vec2, hubert"):
+    with pytest.raises(ValueError, match="frames cannot be masked in it. Models in which they can: wav2vec2, hubert"):
         MaskedUnits(made("tiny-whisper"), 7)
     with pytest.raises(ValueError, match="cannot be pretrained"):
         MaskedUnits(load_upstream("fbank"), 7)

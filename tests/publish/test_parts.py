@@ -146,7 +146,7 @@ def test_head_only_leaves_the_upstream_out_and_names_it(run):
     "changes, said",
     [
         ({"mode": "finetune"}, "trained with mode=finetune, so its upstream is part of the model. Push it without"),
-        ({"commit": None, "name": "/home/me/w2v"}, "The upstream 'w2v' is a local folder"),
+        ({"commit": None, "name": "/home/me/w2v"}, "The upstream 'w2v' is not on the Hub"),
     ],
 )
 def test_head_only_is_refused_where_the_upstream_is_not_the_hubs(run, changes, said):
@@ -206,7 +206,7 @@ def test_a_model_of_several_upstreams_names_each(run):
     assert "PeftModel" not in card and "/home/me" not in card
     parts["streams"][0] = {**parts["streams"][0], "name": "/home/me/base", "commit": None}
     (run / "adapter" / "config.json").write_text(json.dumps(config | {"upstream": several["upstream"] | parts}))
-    with pytest.raises(ValueError, match="The upstream 'base' is a local folder, which others cannot download"):
+    with pytest.raises(ValueError, match="The upstream 'base' is not on the Hub, where others could find it"):
         dry_run(run, "tester/several", head_only=True)
 
 
