@@ -35,7 +35,7 @@ smile = opensmile.Smile(opensmile.FeatureSet.eGeMAPSv02, opensmile.FeatureLevel.
 features = smile.process_files(list(files)).to_numpy()
 for speaker in np.unique(speakers):
     train = speakers != speaker
-    model = make_pipeline(StandardScaler(), LinearSVC(class_weight="balanced", dual="auto"))
+    model = make_pipeline(StandardScaler(), LinearSVC(class_weight="balanced", dual="auto", max_iter=10_000))
     search = GridSearchCV(model, {"linearsvc__C": [1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0]}, cv=GroupKFold(5),
                           scoring="balanced_accuracy")
     search.fit(features[train], labels[train], groups=speakers[train])

@@ -45,7 +45,7 @@ from undertone.upstream.base import Upstream
 from undertone.upstream.execution import MOST as STREAMS
 from undertone.upstream.store.extract import extract
 from undertone.upstream.store.manage import free_bytes, stored_bytes
-from undertone.upstream.store.store import Store
+from undertone.upstream.store.store import Kind, Store
 
 TRAININGS: dict[str, dict[str, Any]] = {
     "linear": {"head": "linear", "mode": "frozen"},
@@ -124,6 +124,7 @@ def bench(
             trainings.append(bench_run.training(name, extraction[0]["audio_s_per_s"]))
         bench_run.clock.end()
     durations = {item.audio_hash: item.duration for item in manifest}
+    estimates = estimate_all(config, manifest, folds, trainings, extraction[0], parallel(accelerator.device))
     found = {
         "machine": machine(accelerator.device),
         "versions": versions(),
@@ -135,11 +136,12 @@ def bench(
             "folds": len(folds),
         },
         "extraction": extraction,
-        "trainings": estimate_all(config, manifest, folds, trainings, extraction[0], parallel(accelerator.device)),
+        "trainings": estimates,
         "notes": notes,
     }
-    for row in found["trainings"]:
-        kind = {"linear": "mean", "attention": "frames"}.get(row["training"])
+    kinds: dict[str, Kind] = {"linear": "mean", "attention": "frames"}
+    for row in estimates:
+        kind = kinds.get(row["training"])
         row["store_bytes"] = stored_bytes(upstream, durations.values(), kind, config.store_dtype) if kind else 0
     return found | {"recommended": recommend(config, found, free_bytes(store), TRAININGS)}
 
@@ -331,7 +333,8 @@ class _Bench:
         config, upstream, device = run.config, run.upstream, self.accelerator.device
         plan = [trial for trial in trials(config) if trial.config.seed == trials(config)[0].config.seed]
         folds = run.folds if device.type == "cuda" else run.folds[:1]
-        groups, used = [], {}
+        used: dict[str, None] = {}
+        groups = []
         for fold in folds:
             part = max(1, -(-len(fold.train) // MOST_CLIPS))
             train, dev = run.manifest.select(fold.train)[::part], run.manifest.select(fold.dev)[::part]
