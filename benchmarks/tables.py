@@ -328,9 +328,9 @@ def dtype_table() -> str:
     return "".join(lines)
 
 
-def matrix_table() -> str:
-    """The train x test matrix of functionals, from its crosscorpus.json."""
-    found = json.loads((ROOT / "docs" / "results" / "crosscorpus-functionals.json").read_text())
+def matrix_table(system: str) -> str:
+    """The train x test matrix of a system, from its crosscorpus.json."""
+    found = json.loads((ROOT / "docs" / "results" / f"crosscorpus-{system}.json").read_text())
     lines = [["train", *(f"test {name}" for name in found["corpora"])], ["---"] * (len(found["corpora"]) + 1)]
     for train, cells in found["cells"].items():
         row = [cells.get(test) for test in found["corpora"]]
@@ -371,7 +371,8 @@ TABLES: dict[str, Callable[[], str]] = {
     "systems_timing": systems_timing,
     "unlabelled": unlabelled_table,
     "coverage": coverage_table,
-    "crosscorpus-functionals": matrix_table,
+    "crosscorpus-functionals": partial(matrix_table, "functionals"),
+    "crosscorpus-contours": partial(matrix_table, "contours"),
     "invariant": invariance_table,
 }
 
