@@ -29,7 +29,7 @@ def in_threads(work: Callable[[Item], Result], items: Iterable[Item]) -> Iterato
     """`work` of each item, in their order; as many at once as torch has threads, each with linear algebra on one core.
 
     A solver's matrices are read once for every few products, so that its products gain little from a second core, and
-    several solvers side by side do. What they find does not depend on how many there are.
+    several solvers side by side do.
     """
     from threadpoolctl import threadpool_limits
 
