@@ -38,6 +38,8 @@ class Sound:
     audio_hash: str
     start: None = None
     end: None = None
+    video: None = None
+    boxes: None = None
 
 
 def find_clips(roots: list[Path], clips: int | None) -> list[Sound]:

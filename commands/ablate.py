@@ -127,6 +127,7 @@ def row_folder(out: Path, name: str) -> Path:
 
 def why_not(row: Row, config: RunConfig, manifest: Manifest) -> str:
     """Why a row cannot be run on a corpus, in a sentence; "" where it can."""
+    from undertone.audio.video import find_video
     from undertone.training.targets import choose_tasks
     from undertone.upstream.base import Upstream
     from undertone.upstream.load import ACOUSTIC, load_upstream
@@ -140,6 +141,8 @@ def why_not(row: Row, config: RunConfig, manifest: Manifest) -> str:
         tasks = choose_tasks(manifest, config.tasks, config.task_weights, config.soft_labels, config.adversarial)
     except ValueError as error:
         return str(error)
+    if row.needs == "video" and not any(find_video(item.path, item.video) for item in manifest):
+        return "no clip has video."
     kind = "values" if any(task.kind == "regression" for task in tasks) else "classes"
     if row.needs in ("values", "classes") and row.needs != kind:
         return f"it predicts {row.needs}, but these tasks are {kind}: {', '.join(t.name for t in tasks)}."

@@ -106,7 +106,8 @@ def _table(path: Path) -> Iterator[Named]:
             raise ValueError(f"{path}, row {number}: no file. Every row needs one.")
         start, end = (_seconds(path, number, cells, name) for name in ("start", "end"))
         name = str(cells[column])
-        yield Recording(name, path.parent / name, start, end), cells
+        video, boxes = (str(path.parent / str(cells[key])) if cells.get(key) else None for key in ("video", "boxes"))
+        yield Recording(name, path.parent / name, start, end, video, boxes), cells
 
 
 def _seconds(path: Path, row: int, cells: Mapping[str, Any], column: str) -> float | None:
@@ -128,7 +129,7 @@ def _prepared(folder: Path) -> Iterator[Named]:
     for item in Manifest.load(folder):
         cells = {name: getattr(item, name) for name in ("id", "path", "start", "end", *LABELS)} | dict(item.extra)
         cells["path"] = str(cells["path"])
-        yield Recording(cells["path"], item.path, item.start, item.end), cells
+        yield Recording(cells["path"], item.path, item.start, item.end, item.video, item.boxes), cells
 
 
 def _standard_input(stack: ExitStack) -> list[Named] | Iterator[Named]:

@@ -23,10 +23,12 @@ FILE_NAME = "manifest.arrow"
 DIMENSIONS = ("arousal", "valence", "dominance")
 
 _JSON_COLUMNS = ("votes", "extra")  # of any shape, so kept as text
-_MACHINE_COLUMNS = ("path", "series", "size", "mtime_ns")  # differ between machines that hold the same corpus
+FILES = ("series", "video", "boxes")  # columns that name a file beside the audio
+_MACHINE_COLUMNS = ("path", *FILES, "size", "mtime_ns")  # differ between machines that hold the same corpus
 _REPEATED = ("corpus", "speaker", "gender", "emotion", "session", "split", "text", "overlap")  # few different values
 _BATCH = 10_000  # rows that iterating reads at once
 _DERIVED = ("overlap",)  # follow from the others
+_LATER = {"overlap": "", "video": None, "boxes": None}  # columns that older manifests lack, in order, and what they had
 LABELS = ("emotion", "speaker", "gender", "session", "split", "text", "corpus", *DIMENSIONS)
 """Fields that hold a label. Any other label is a user-defined column, in `Utterance.extra`, whatever its name."""
 
@@ -61,6 +63,8 @@ class Utterance:
         mtime_ns: modification time of the file, ns.
         extra: user-defined columns by name, in a namespace of their own: one called `duration` is not the field.
         overlap: id of the first of all utterances that share audio with this one; "" = none does.
+        video: file with the pictures; None = the audio file, where that is a video.
+        boxes: file of the faces in them (`undertone.audio.video.read_pictures`); None = the middle of each picture.
     """
 
     id: str
@@ -85,6 +89,8 @@ class Utterance:
     mtime_ns: int = 0
     extra: dict[str, Any] = field(default_factory=dict)
     overlap: str = ""
+    video: str | None = None
+    boxes: str | None = None
 
     def label(self, name: str) -> Any:
         """One of `LABELS`, or a user-defined column; None if there is neither."""
@@ -161,6 +167,7 @@ class Manifest:
         Raises:
             ValueError: there is none, or it is damaged.
         """
+        import pyarrow
         from datasets import Dataset, DatasetInfo
         from datasets.table import InMemoryTable, MemoryMappedTable
 
@@ -171,8 +178,8 @@ class Manifest:
             )
         table = _read_table(path)
         mapped: Any = MemoryMappedTable(table, str(path))
-        for name in (name for name in _DERIVED if name not in table.column_names):  # written before there was one
-            table = table.append_column(name, [[""] * len(table)])
+        for name in (name for name in _LATER if name not in table.column_names):  # written before there was one
+            table = table.append_column(name, _array([_LATER[name]] * len(table), pyarrow.string()))
             mapped = InMemoryTable(table)
         return cls(Dataset(mapped, info=DatasetInfo(features=_features())))
 
@@ -318,7 +325,8 @@ def _read_table(path: Path) -> Any:
             table = pyarrow.ipc.open_stream(source).read_all().replace_schema_metadata(None)
         table.validate(full=True)
         expected = _features().arrow_schema
-        if not any(table.schema.equals(schema) for schema in (expected, expected.remove(len(expected) - 1))):
+        known = [pyarrow.schema(list(expected)[: len(expected) - fewer]) for fewer in range(len(_LATER) + 1)]
+        if not any(table.schema.equals(schema) for schema in known):
             raise ValueError(f"its columns are {', '.join(table.column_names) or 'none'}")
         ids = table["id"].to_pylist()
         if None in ids or len(set(ids)) < len(ids) or table["path"].null_count or table["corpus"].null_count:

@@ -21,7 +21,7 @@ from undertone.audio.read import AudioError, audio_info, loudness_warning, read_
 from undertone.common.console import Display
 from undertone.common.files import remove_drafts
 from undertone.corpora.corpus import Corpus
-from undertone.corpora.manifest import Manifest
+from undertone.corpora.manifest import FILES, Manifest
 from undertone.corpora.measured import MEASURED_FILE, Measured, Segment, load_measured, save_measured, segments_of
 from undertone.corpora.overlap import landmarks, overlaps
 
@@ -277,7 +277,7 @@ def check_inside(corpus: Corpus, rows: Sequence[Mapping[str, Any]], root: Path) 
     """Refuse paths outside `root`: absolute ones, through `..`, and through links."""
     home, real_path = os.path.realpath(root), _real_paths()
     inside = os.path.join(home, "")
-    paths = (str(path) for row in rows for path in (row["path"], row.get("series")) if path is not None)
+    paths = (str(path) for row in rows for path in map(row.get, ("path", *FILES)) if path is not None)
     paths = (path for path in paths if "\0" not in path)  # such a file cannot be read either
     if outside := [path for path in paths if not f"{real_path(path)}{os.sep}".startswith(inside)]:
         raise ValueError(

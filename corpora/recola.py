@@ -2,7 +2,8 @@
 
 `RECOLA-Audio-recordings/P16.wav`, and `RECOLA-Annotation/emotional_behaviour/{arousal,valence}/P16.csv` with `;`
 between `time` and the raters FM1 FM2 FM3 FF1 FF2 FF3, -1..1, every 40 ms of the first 5 minutes. What is not annotated
-is left out. There are no emotions: train the tasks `series.arousal` and `series.valence` (head=frames).
+is left out. There are no emotions: train the tasks `series.arousal` and `series.valence` (head=frames). Where
+`RECOLA-Video-recordings/P16.mp4` is there too, it is the video for a model that looks at pictures.
 
 Target is the plain mean of the raters at each time (the challenges' gold standards weight and shift them, and are not
 part of the release). It is written as a table of time, arousal and valence into `cache`, under the hash of its content:
@@ -70,6 +71,7 @@ class Recola(Corpus):
             if not series.is_file():
                 with atomic_path(series) as draft:
                     draft.write_text(text, "utf-8")
+            video = _video(root, path.stem)
             num_segments = max(1, round(times[-1] / self.segment))
             for number in range(num_segments):
                 last = number == num_segments - 1
@@ -80,6 +82,7 @@ class Recola(Corpus):
                     "end": times[-1] if last else (number + 1) * self.segment,
                     "speaker": path.stem,
                     "series": str(series),
+                    "video": video,
                 }
 
 
@@ -91,6 +94,13 @@ def _table(root: Path, axis: str, stem: str) -> Path:
         f"recola: no emotional_behaviour/{axis}/{stem}.csv under {root} or beside it. "
         f"Give --root the folder with RECOLA-Audio-recordings and RECOLA-Annotation."
     )
+
+
+def _video(root: Path, stem: str) -> str | None:
+    for folder in (root, root.parent):
+        if found := sorted(folder.rglob(f"RECOLA-Video-recordings/{stem}.*")):
+            return str(found[0])
+    return None
 
 
 def _read(path: Path) -> dict[float, float]:

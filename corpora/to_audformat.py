@@ -8,7 +8,7 @@ from typing import Any
 
 from undertone.common.files import new_folder
 from undertone.corpora.corpus import Corpus
-from undertone.corpora.manifest import DIMENSIONS, Manifest
+from undertone.corpora.manifest import DIMENSIONS, FILES, Manifest
 
 TABLE = "utterances"
 _TEXTS = ("corpus", "emotion", "session", "split", "text")
@@ -31,7 +31,8 @@ def write_audformat(corpus: Corpus, manifest: Manifest, folder: Path) -> list[st
     gender have none. What may be done with the recordings is left to the licence, so that `usage` is `other`.
 
     Returns:
-        sentences on what is left out: votes and series, for which audformat has no column, and columns called as ours.
+        sentences on what is left out: votes and files beside the audio, for which audformat has no column, and columns
+        called as ours.
 
     Raises:
         ValueError: the folder is not empty, the package is missing, or a speaker has two genders.
@@ -77,7 +78,7 @@ def write_audformat(corpus: Corpus, manifest: Manifest, folder: Path) -> list[st
         add(name, values, audformat.Scheme(kind))
     with new_folder(folder) as draft:
         database.save(str(draft), storage_format="csv")
-    return sentences_on_loss(manifest, ("votes", "series"), hidden)
+    return sentences_on_loss(manifest, ("votes", *FILES), hidden)
 
 
 def sentences_on_loss(manifest: Manifest, fields: Sequence[str], columns: Sequence[str]) -> list[str]:

@@ -19,7 +19,7 @@ from undertone.common.files import new_folder
 from undertone.common.hub_client import check_repo_id, hub_errors, signed_in
 from undertone.corpora import corpus_names, load_corpus
 from undertone.corpora.corpus import Corpus
-from undertone.corpora.manifest import DIMENSIONS, Manifest, Utterance
+from undertone.corpora.manifest import DIMENSIONS, FILES, Manifest, Utterance
 from undertone.corpora.to_audformat import sentences_on_loss
 
 SHARD_BYTES = 500 * 10**6
@@ -56,7 +56,7 @@ def write_dataset(corpus: Corpus, manifest: Manifest, folder: Path, embed: bool)
         for split, numbers in _splits(manifest).items():
             _write_split(manifest, numbers, columns, draft / "data", split, embed)
         (draft / "README.md").write_text(_card(corpus, manifest, embed), encoding="utf-8")
-    return sentences_on_loss(manifest, ("series",), _hidden(manifest))
+    return sentences_on_loss(manifest, FILES, _hidden(manifest))
 
 
 def check_published(corpus: Corpus, manifest: Manifest) -> None:

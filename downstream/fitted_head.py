@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -18,8 +19,22 @@ from undertone.upstream.types import Frames
 NEVER = -1e30  # logit of a class that no training utterance has
 JITTER = 1e-11  # of the mean squared length of a standardised utterance: makes a singular Gram matrix definite
 
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 Plane = tuple[np.ndarray, np.ndarray]
 """Coefficients (C, R) and intercepts (C,) of a linear layer."""
+
+
+def in_threads(work: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
+    """`work` of each item, in their order; as many at once as torch has threads, each with linear algebra on one core.
+
+    A solver's matrices are read once for every few products, so that its products gain little from a second core, and
+    several solvers side by side do. What they find does not depend on how many there are.
+    """
+    from threadpoolctl import threadpool_limits
+
+    with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(torch.get_num_threads()) as pool:
+        yield from pool.map(work, items)
 
 
 class Reduced:
@@ -156,8 +171,12 @@ class FittedHead(Head):
         data = Reduced(features)
         self.mean.copy_(torch.from_numpy(data.mean))
         self.scale.copy_(torch.from_numpy(data.scale))
-        for task in self.tasks:
-            ((weights, biases),) = self.planes(data, task, targets[task.name], [self.C[task.name]], balanced)  # type: ignore[list-item]
+
+        def solve(task: Task) -> Plane:
+            (plane,) = self.planes(data, task, targets[task.name], [self.C[task.name]], balanced)  # type: ignore[list-item]
+            return plane
+
+        for task, (weights, biases) in zip(self.tasks, in_threads(solve, self.tasks), strict=True):
             layer: Any = self.outputs.layer(task.name)
             nn.init.zeros_(layer.weight)
             layer.weight.copy_(torch.from_numpy(weights))

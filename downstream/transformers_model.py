@@ -98,6 +98,8 @@ class TransformersModel(nn.Module):
         max_seconds: the longest clip; its extractor would cut a longer one without a word.
     """
 
+    sees = False  # as of an `Upstream`
+
     def __init__(self, model: PreTrainedModel, extractor: Any, name: str, card: ModelCard | None = None) -> None:
         super().__init__()
         self.model, self.extractor, self.name, self.card = model.eval(), extractor, name, card

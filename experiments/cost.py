@@ -10,7 +10,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from undertone.downstream.model import UndertoneModel
 from undertone.downstream.network import Downstream, LiveModel
-from undertone.upstream import WaveBatch
+from undertone.upstream.base import with_noise
+from undertone.upstream.types import WaveBatch
 
 SECONDS = 5.0
 
@@ -23,7 +24,7 @@ def model_cost(model: UndertoneModel) -> dict[str, float | int]:
     """
     generator = torch.Generator().manual_seed(0)
     samples = 0.1 * torch.randn(1, int(SECONDS * model.sample_rate), generator=generator)
-    batch = WaveBatch(samples, torch.tensor([samples.shape[1]]), model.sample_rate).to(model.device)
+    batch = with_noise(model.upstream, samples).to(model.device)
     model.eval()
     with torch.no_grad(), FlopCounterMode(display=False) as counter:  # in inference mode it breaks weight norms
         model.head_output(batch)

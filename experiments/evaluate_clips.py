@@ -18,7 +18,7 @@ from undertone.training.prediction_loop import make_predictions, task_scores
 from undertone.training.targets import scored_targets
 from undertone.upstream.base import read_clip
 from undertone.upstream.execution import side_by_side
-from undertone.upstream.types import WaveBatch
+from undertone.upstream.types import WaveBatch, sound_of
 
 
 def predict_clips(
@@ -37,7 +37,7 @@ def predict_clips(
             wave = read_clip(used.upstream, item.path, item.start, item.end)
             if isinstance(wave, AudioError):
                 raise wave
-            waves.append(wave)
+            waves.append(sound_of(wave))
         batch_of_one = WaveBatch.collate(waves, used.sample_rate)
         return {name: logits.cpu() for name, logits in used.predict_batch(batch_of_one).logits.items()}
 

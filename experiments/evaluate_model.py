@@ -24,7 +24,7 @@ from undertone.downstream.task import Task
 from undertone.downstream.transformers_model import TransformersModel
 from undertone.experiments.crossval import corpus_info
 from undertone.experiments.evaluate_clips import in_words_of, predict_clips, seen_by_card, short_enough
-from undertone.experiments.hidden_states import stored_source
+from undertone.experiments.hidden_states import lacking_video, stored_source
 from undertone.experiments.run import weights_of
 from undertone.scoring.predictions import Predictions
 from undertone.scoring.results import EVALUATE, is_evaluation, summarise
@@ -86,6 +86,7 @@ def evaluate_model(
         utterances, longer = short_enough(model, utterances)
         notes += longer
     seen, said = _seen_speakers(model, manifest, source.name)
+    notes += lacking_video(model.upstream, utterances)
     predictions = _predictions(model, tasks, utterances, device, display)
     predictions = replace(predictions, speakers=[manifest.speaker_names[name] for name in predictions.ids])
     if labels:

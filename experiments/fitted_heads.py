@@ -17,7 +17,7 @@ import torch
 from accelerate import Accelerator
 
 from undertone.corpora.folds import inner_folds
-from undertone.downstream.fitted_head import Reduced, check_C
+from undertone.downstream.fitted_head import Reduced, check_C, in_threads
 from undertone.downstream.head import head_class, task_output
 from undertone.downstream.network import Downstream
 from undertone.downstream.pooling import masked_mean
@@ -35,6 +35,7 @@ from undertone.upstream.types import HiddenStates
 
 if TYPE_CHECKING:
     from undertone.corpora.manifest import Utterance
+    from undertone.downstream.task import Task
 
 WITHOUT_EFFECT: dict[str, Any] = {
     "mode": "frozen",
@@ -84,23 +85,30 @@ def choose(training: Training, module: Downstream, accelerator: Accelerator, fol
     config, tasks, utterances = training.config, training.run.tasks, [*training.train, *training.dev]
     parts, chosen_by = _parts(training)
     parts = [(_balanced(config, utterances, fitted), scored) for fitted, scored in parts]
-    last = len(utterances) * (1 + config.augment.copies) + len(parts)
+    last = len(utterances) * (1 + config.augment.copies) + len(parts) * len(tasks)
     features = _features(training, module, utterances, accelerator, lambda done: follow(done, last, None))  # (K, N, D)
     head: Any = module.head
     wanted = selecting_metrics(tasks, config.select_by)
     grids = {task.name: list(config.sweep.get("head.C", ())) or [head.C[task.name]] for task in tasks}
     scores: dict[str, list[list[dict[str, float]]]] = {task.name: [] for task in tasks}  # part, C, metric
     logits: dict[str, list[list[np.ndarray]]] = {task.name: [] for task in tasks}  # part, C, (M, K)
-    for number, (fitted, scored) in enumerate(parts, 1):
-        data = Reduced(features[:, fitted].reshape(-1, features.shape[-1]))  # with all copies
-        held_out = data.standardise(features[0, scored])  # (M, D)
-        for task in tasks:
-            truth, balanced = targets(task, utterances), config.class_weights == "balanced"
-            known = np.tile(truth[fitted], len(features))
-            planes = head.planes(data, task, known, grids[task.name], balanced)
-            logits[task.name].append([held_out @ weights.T + bias for weights, bias in planes])
-            scores[task.name].append([quick_metrics(task, truth[scored], found) for found in logits[task.name][-1]])
-        follow(last - len(parts) + number, last, None)
+    data = list(in_threads(lambda part: Reduced(features[:, part[0]].reshape(-1, features.shape[-1])), parts))
+    jobs = [(task, number) for task in tasks for number in range(len(parts))]
+
+    def solve(job: tuple[Task, int]) -> list[np.ndarray]:
+        """Logits (M, K) of what a part scores, with each C."""
+        task, number = job
+        fitted, scored = parts[number]
+        known = np.tile(targets(task, utterances)[fitted], len(features))  # with all copies
+        planes = head.planes(data[number], task, known, grids[task.name], config.class_weights == "balanced")
+        held_out = data[number].standardise(features[0, scored])  # (M, D)
+        return [held_out @ weights.T + bias for weights, bias in planes]
+
+    for done, ((task, number), found) in enumerate(zip(jobs, in_threads(solve, jobs), strict=True), 1):
+        truth = targets(task, utterances)[parts[number][1]]
+        logits[task.name].append(found)
+        scores[task.name].append([quick_metrics(task, truth, one) for one in found])
+        follow(last - len(jobs) + done, last, None)
     chosen, record, best, calibrations = {}, {}, [], {}
     for task in tasks:
         metric, by_part = wanted.get(task.name) or metric_of(task, config.select_by), scores[task.name]
@@ -112,8 +120,8 @@ def choose(training: Training, module: Downstream, accelerator: Accelerator, fol
         chosen[task.name] = grids[task.name][place]
         if parts:
             truth = np.concatenate([targets(task, utterances)[scored] for _, scored in parts])
-            found = torch.from_numpy(np.concatenate([part[place] for part in logits[task.name]]))  # (N, K)
-            calibrations[task.name] = calibration(task, truth, task_output(task, found).numpy())
+            of_all = torch.from_numpy(np.concatenate([part[place] for part in logits[task.name]]))  # (N, K)
+            calibrations[task.name] = calibration(task, truth, task_output(task, of_all).numpy())
         if names := sorted({name for part in by_part for name in part[place]}):
             record[task.name] = {name: _mean(part[place].get(name) for part in by_part) for name in names}
         if task.name in wanted and defined:

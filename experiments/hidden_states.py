@@ -16,6 +16,7 @@ from accelerate.utils import gather_object
 from filelock import FileLock
 from torch import Tensor
 
+from undertone.audio.video import find_video
 from undertone.common.console import Display
 from undertone.common.files import read_record, write_json
 from undertone.corpora import load_corpus
@@ -62,6 +63,24 @@ def open_upstream(config: RunConfig) -> Upstream:
     return Streams(parts).eval() if config.has_streams else parts[ALONE]
 
 
+def lacking_video(upstream: Upstream, utterances: Sequence[Utterance]) -> list[str]:
+    """A sentence on clips without video, which train and are scored on the other streams; none where all have it.
+
+    Raises:
+        ValueError: a video is damaged, or a clip has none and there is no other stream.
+    """
+    if not upstream.sees:
+        return []
+    lack = [item.id for item in utterances if find_video(item.path, item.video) is None]
+    others = ", ".join(name for name, part in upstream.streams.items() if not part.sees)
+    count = f"{len(lack)} of {len(utterances)} clips have no video"
+    if lack and not others:
+        raise ValueError(f"{count}, such as {lack[0]}. Leave them out, or give a stream of sound too.")
+    if len(lack) == len(utterances):
+        return [f"audio only: none of {len(lack)} clips has video; all train and are scored on {others} alone"]
+    return [f"{count}, such as {lack[0]}: these train and are scored on {others} alone"] if lack else []
+
+
 def trains_top_from_store(upstream: Upstream, config: RunConfig) -> bool:
     """Whether only the top layers are trained and the states of the frozen ones below them can be stored."""
     top = config.top_layers
@@ -102,7 +121,7 @@ def run_source(
         elif config.trained == "frozen":
             sources[name] = RecomputeSource(part.to(accelerator.device), needed == "mean", own.mixed_precision)
         else:
-            sources[name] = WaveSource(part.sample_rate)  # the training itself runs the whole upstream
+            sources[name] = WaveSource(part.sample_rate, part.sees)  # the training itself runs the whole upstream
     if config.has_streams:
         return ", ".join(f"{name}: {kind}" for name, kind in kinds.items()), StreamsSource(sources)
     return kinds[ALONE], sources[ALONE]
@@ -167,7 +186,7 @@ def _room(
 ) -> tuple[int, int]:
     """Bytes that the states yet to be stored need, and the budget: the setting, or half of the free disk."""
     store = _store(config, upstream, kind)
-    seconds = {item.audio_hash: item.duration for item in utterances if item.audio_hash not in store}
+    seconds = {key: item.duration for item in utterances if (key := store.key(item)) not in store}
     need = stored_bytes(upstream, seconds.values(), kind, config.store_dtype)
     free = free_bytes(store.folder)
     budget = free // 2 if config.store_budget is None else config.store_budget
@@ -192,14 +211,14 @@ def fill_store(
     `read` gives the samples of an utterance that are not those of its file. Returns what all processes did together. A
     ValueError names files that cannot be read, or says that the processes do not share the store's folder.
     """
-    keys = [item.audio_hash for item in utterances]
+    keys = [store.key(item) for item in utterances]
     lacking = set(first_decides(accelerator, lambda: store.missing(keys)))
-    todo = [item for item in utterances if item.audio_hash in lacking]
+    todo = [item for key, item in zip(keys, utterances, strict=True) if key in lacking]
     started = time.monotonic()
     with display.bar(f"{upstream.name}: hidden states{' of copies' if read else ''}, s") as advance:
         own = extract(
             upstream,
-            clips_of_process(todo, accelerator.process_index, accelerator.num_processes),
+            clips_of_process(todo, accelerator.process_index, accelerator.num_processes, store.key),
             store,
             device=accelerator.device,
             progress=lambda done, total: advance(done, total, _speed(done, time.monotonic() - started)),

@@ -19,7 +19,7 @@ from undertone.downstream.head import check_head_tasks, head_class
 from undertone.downstream.task import Task
 from undertone.experiments.cost import trained_parameters
 from undertone.experiments.fitted_heads import check_fitted, chooses_inside
-from undertone.experiments.hidden_states import open_upstream, prepare_from_config, run_source
+from undertone.experiments.hidden_states import lacking_video, open_upstream, prepare_from_config, run_source
 from undertone.experiments.run import Run, adapted, new_downstream
 from undertone.experiments.run_folder import RunFolder
 from undertone.experiments.start_record import FILE_NAME as STARTED
@@ -32,6 +32,7 @@ from undertone.training.settings import check_same_run, save_config
 from undertone.training.targets import choose_tasks, label_warnings, reading_notes
 from undertone.training.unlabelled import joined, unlabelled_corpus, without_labels
 from undertone.upstream import Upstream
+from undertone.upstream.streams import Streams
 
 
 def open_run(config: RunConfig, out: str | Path, display: Display) -> Run:
@@ -68,9 +69,12 @@ def open_run(config: RunConfig, out: str | Path, display: Display) -> Run:
         warnings += [*leaks, *readings]
         unlabelled = _unlabelled(config, manifest, out, display, started)
         check_head_tasks(config.head, tasks)
-        check_augmentation(config, tasks)
+        check_augmentation(config, tasks, upstream.sees)
+        warnings += lacking_video(upstream, list(manifest))
         warnings += _check_inputs(config, corpus, upstream, out, started)
         save_config(config, out / "config.json")
+    for stream in config.of_streams() if config.alone_first else ():
+        new_downstream(config.alone(stream), Streams({stream: upstream.streams[stream]}), tasks, "count")
     display.say(_trainable_weights(resolved, upstream, tasks))
     if collapse := _may_collapse(config, upstream):
         display.say(collapse)
@@ -86,6 +90,8 @@ def _check_settings(config: RunConfig, out: Path) -> tuple[Corpus, Upstream]:
     for trial in trials(config):
         check_options("Head", trial.config.head, head_class(trial.config.head), trial.config.head_options)
         check_fitted(trial.config)
+        if config.alone_first and head_class(trial.config.head).is_fitted:
+            raise ValueError(f"alone_first trains streams, and a solver fits head {trial.config.head!r}. Leave it out.")
         check_fusion(trial.config.head, trial.config.fusion, tuple(trial.config.of_streams()))
     corpus = load_corpus(config.corpus, config.corpus_options)
     corpus.check_protocol(config.protocol)

@@ -35,7 +35,7 @@ from undertone.scoring.results import MAIN, METRICS, ends_text, number, per_gend
 from undertone.training.accelerator import make_accelerator
 from undertone.training.prediction_loop import predict_and_embed
 from undertone.training.seeding import generator_of
-from undertone.training.sources import WaveSource
+from undertone.training.sources import WaveSource, batch_of
 from undertone.training.values import named_upstreams
 from undertone.upstream.types import WaveBatch
 
@@ -63,20 +63,20 @@ class DisturbedSource:
 
     jitter: ClassVar[float] = WaveSource.jitter
 
-    def __init__(self, sample_rate: int, change: Change | None, seed: int) -> None:
-        self.sample_rate, self.change, self.seed = sample_rate, change, seed
+    def __init__(self, sample_rate: int, change: Change | None, seed: int, sees: bool = False) -> None:
+        self.sample_rate, self.change, self.seed, self.sees = sample_rate, change, seed, sees
 
     def __call__(self, utterances: Sequence[Utterance]) -> WaveBatch:
         """Read, resample, change and pad."""
         if self.change is None:
-            return WaveSource(self.sample_rate)(utterances)
+            return WaveSource(self.sample_rate, self.sees)(utterances)
         waves = [
             self.change(
                 read_audio(item.path, self.sample_rate, item.start, item.end), generator_of(self.seed, "noise", item.id)
             )
             for item in utterances
         ]
-        return WaveBatch.collate(waves, self.sample_rate)
+        return batch_of(waves, utterances, self.sample_rate, self.sees)
 
 
 def changes(
@@ -141,7 +141,7 @@ def robustness(
 
     Args:
         run: a finished run.
-        kinds: of `KINDS`; speed is left out of tasks with values over time, whose times it would move.
+        kinds: of `KINDS`; speed is left out of tasks with values over time and of video, whose times it would move.
         noise: a folder of noises, or one file, beside white noise.
         snrs: signal-to-noise ratios, dB.
         seed: decides which segment of which noise an utterance gets, and which room.
@@ -169,9 +169,10 @@ def robustness(
             model = UndertoneModel.from_pretrained(folder.fold(fold["name"]) / "model", allow=allow)
             module = LiveModel(model.upstream, model.downstream).to(accelerator.device)
             utterances = manifest.select(dict.fromkeys(folder.fold_predictions(fold["name"]).ids))
-            each = {(CLEAN, CLEAN): None, **changes(model.sample_rate, kinds, noise, snrs)}
+            used = [kind for kind in kinds if kind != "speed" or not model.upstream.sees]
+            each = {(CLEAN, CLEAN): None, **changes(model.sample_rate, used, noise, snrs)}
             for place, (key, change) in enumerate(each.items(), 1):
-                source = DisturbedSource(model.sample_rate, change, seed)
+                source = DisturbedSource(model.sample_rate, change, seed, model.upstream.sees)
                 predictions, _ = predict_and_embed(module, model.tasks, source, utterances, accelerator, BATCH_SIZE)
                 found.setdefault(key, []).append(apply_chains(fold.get("postprocess", {}), predictions))
                 advance(done * len(each) + place, len(folder.fold_names) * len(each), f"fold {fold['name']}, {key[1]}")

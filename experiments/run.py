@@ -27,7 +27,7 @@ from undertone.training.accelerator import accelerator_of
 from undertone.training.augmenter import Augmenter
 from undertone.training.config import RunConfig, Trial, with_values
 from undertone.training.seeding import seed_everything
-from undertone.training.sources import RecomputeSource, Source, StoreSource
+from undertone.training.sources import RecomputeSource, Source, StoreSource, StreamsSource
 from undertone.training.unlabelled import UnlabelledStream
 from undertone.upstream import Upstream
 from undertone.upstream.base import read_clip
@@ -86,6 +86,12 @@ class Run:
         training = self.training(fold, Trial("", {}, config), "model of all speakers")
         return replace(training, folder=self.folder.path / "refit")
 
+    def alone(self, stream: str) -> Run:
+        """The run on one of its several upstreams."""
+        upstream = Streams({stream: self.upstream.streams[stream]}).eval()
+        source = StreamsSource({stream: cast(StreamsSource, self.source).parts[stream]})
+        return replace(self, config=self.config.alone(stream), upstream=upstream, source=source)
+
     def new_downstream(self, name: str, config: RunConfig | None = None) -> Downstream:
         """An untrained downstream whose weights depend only on the seed and `name`."""
         return new_downstream(config or self.config, self.upstream, self.tasks, name)
@@ -142,6 +148,12 @@ class Training:
         """The same training with other settings and nothing left to sweep."""
         return replace(self, config=with_values(self.config, values))
 
+    def alone(self, stream: str) -> Training:
+        """The same training on one of its several upstreams."""
+        run = self.run.alone(stream)
+        title = f"{self.title}, {stream} alone".removeprefix(", ")
+        return replace(self, run=run, config=self.config.alone(stream), source=run.source, title=title)
+
     def accelerator(self) -> Accelerator:
         """Devices and processes; a tracker writes to the training's folder."""
         return accelerator_of(self.config, self.folder)
@@ -159,11 +171,12 @@ class Training:
         config, upstream = self.config, self.run.upstream
         if not config.augment.is_on:
             return None
+        settings = config.augment, config.seed, upstream.sample_rate, self.source
         if config.trained != "frozen":
-            return Augmenter(config.augment, config.seed, upstream.sample_rate, self.source)
+            return Augmenter(*settings, sees=upstream.sees)
         mean = needed_states(config.head, config.layer_norm) == "mean"
         frozen = RecomputeSource(upstream.to(device), mean, config.mixed_precision)
-        return Augmenter(config.augment, config.seed, upstream.sample_rate, self.source, frozen.compute)
+        return Augmenter(*settings, frozen.compute, upstream.sees)
 
     def unlabelled_stream(self) -> UnlabelledStream | None:
         """The unlabelled speech that a ladder or a mean teacher is given at every update."""
@@ -218,8 +231,11 @@ class Training:
     def is_speech(self) -> bool:
         """Whether the speech detector recognises the training clips, by twenty of them; see `is_speech_corpus`."""
         clips = self.train[:: max(1, len(self.train) // 20)][:20]
-        read = (read_clip(self.run.upstream, clip.path, clip.start, clip.end) for clip in clips)
-        return is_speech_corpus([wave for wave in read if isinstance(wave, Tensor)], self.run.upstream.sample_rate)
+        sound = next((one for one in self.run.upstream.streams.values() if not one.sees), None)
+        if sound is None:  # what is said does not matter to a model of video alone
+            return False
+        read = (read_clip(sound, clip.path, clip.start, clip.end) for clip in clips)
+        return is_speech_corpus([wave for wave in read if isinstance(wave, Tensor)], sound.sample_rate)
 
     def save(self, module: Downstream | LiveModel, trained_on: list[Utterance], folder: Path) -> None:
         """Write what was trained: layer sum and head, and the adapters or the upstream where these were."""

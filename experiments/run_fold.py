@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -141,6 +141,9 @@ def fit(
     Without dev the last weights are kept, else those that it selects. `total` counts the updates of the whole schedule
     (None: those of a training on the utterances), `stop_at` those that are made.
     """
+    if training.config.alone_first:
+        start = _streams_alone(training, accelerator, folder / "alone", utterances, dev, total, stop_at)
+        return _fit_once(training, accelerator, folder, utterances, dev, total, stop_at, start)
     if training.config.pseudo_labels is None:
         return _fit_once(training, accelerator, folder, utterances, dev, total, stop_at)
     first = folder / "without-pseudo-labels"
@@ -151,6 +154,42 @@ def fit(
     return _fit_once(again, accelerator, folder, [*utterances, *found.utterances], dev, total, stop_at)
 
 
+def _streams_alone(
+    training: Training,
+    accelerator: Accelerator,
+    folder: Path,
+    utterances: Sequence[Utterance],
+    dev: Sequence[Utterance],
+    total: int | None,
+    stop_at: int | None,
+) -> dict[str, Tensor]:
+    """Each of several streams trained alone, and what of its weights belongs to it in the model of all, by their names.
+
+    A stream without such weights (a frozen upstream that goes into the head as it is) is not trained alone.
+    """
+    joint = training.new_module()
+    found: dict[str, Tensor] = {}
+    for stream in training.run.upstream.streams:
+        alone = training.alone(stream)
+        new = alone.new_module()
+        learned = [name for name, one in joint.named_parameters() if one.requires_grad and f".{stream}." in name]
+        theirs = {name: _name_alone(name, stream, joint, new) for name in learned}
+        own = {name: other for name, other in theirs.items() if other in dict(new.named_parameters())}
+        if own:
+            module, _ = _fit_once(alone, accelerator, folder / stream, utterances, dev, total, stop_at)
+            state = module.state_dict()
+            found |= {name: state[other] for name, other in own.items()}
+    return found
+
+
+def _name_alone(name: str, stream: str, joint: Module, alone: Module) -> str:
+    """What a weight of the model of all streams is called in that of one, whose head is the only one."""
+    if name.startswith("upstream."):
+        return name
+    inside, outside = ("" if one.upstream is None else "downstream." for one in (alone, joint))
+    return inside + name.removeprefix(outside).replace(f"head.heads.{stream}.", "head.")
+
+
 def _fit_once(
     training: Training,
     accelerator: Accelerator,
@@ -159,9 +198,11 @@ def _fit_once(
     dev: Sequence[Utterance],
     total: int | None,
     stop_at: int | None,
+    start: Mapping[str, Tensor] | None = None,
 ) -> tuple[Module, Trained]:
-    """One training of `fit`."""
+    """One training of `fit`, from new weights, or where `start` has one, from that."""
     run, config, module = training.run, training.config, training.new_module()
+    module.load_state_dict(dict(start or {}), strict=False)
     total = total or total_steps(config, len(utterances))
     if head_class(config.head).is_fitted:
         store_copies(training, utterances, accelerator)

@@ -18,7 +18,7 @@ from undertone.scoring.predictions import Predictions
 from undertone.scoring.results import is_evaluation
 from undertone.training.settings import command_line
 
-TRAINING = ("checkpoints", "best", "both", "layers", "without-pseudo-labels")
+TRAINING = ("checkpoints", "best", "both", "layers", "without-pseudo-labels", "alone")
 """Folders that a training needs until its fold.json is written."""
 
 

@@ -133,10 +133,13 @@ def _listed(corpus: Corpus, root: Path | None) -> Iterable[Mapping[str, Any]]:
 
 
 def _content(row: Mapping[str, Any]) -> bytes:
-    """Everything of a row except where its file is; of a series the content of the file."""
+    """Everything of a row except where its file is; of a series and of boxes the content, of a video the size."""
     known = {name: value for name, value in row.items() if name not in _NOT_LABELS and value is not None}
-    if row.get("series") is not None:
-        known["series"] = _hash(Path(row["series"]).read_bytes())
+    for name in ("series", "boxes"):
+        if row.get(name) is not None:
+            known[name] = _hash(Path(row[name]).read_bytes())
+    if row.get("video") is not None:
+        known["video"] = Path(row["video"]).stat().st_size
     return json.dumps(known, sort_keys=True, default=str).encode()
 
 

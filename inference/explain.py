@@ -16,9 +16,9 @@ from undertone.audio.speech import no_speech
 from undertone.common.discovery import nearest
 from undertone.downstream.model import UndertoneModel, utterance_logits
 from undertone.downstream.task import Task
+from undertone.inference.recordings import Recording
 from undertone.inference.waves import Extras, predict_waves
-from undertone.upstream.base import read_clip
-from undertone.upstream.types import HiddenStates, StreamBatch, WaveBatch
+from undertone.upstream.types import HiddenStates, StreamBatch, WaveBatch, sound_of
 
 STEPS = 100  # of the integral
 CHUNK_BYTES = 256_000_000  # of hidden states whose gradients are computed at once
@@ -92,9 +92,10 @@ def explain(
     chosen = _task(model, task)
     if target is not None and target not in chosen.labels:
         raise ValueError(f"Task {chosen.name!r} has no class {target!r}.{nearest(target, chosen.labels)}")
-    wave = read_clip(model.upstream, file)
+    wave = Recording(str(file), file).wave(model.upstream)
     if isinstance(wave, AudioError):
         raise wave
+    samples = sound_of(wave)
     model.eval()
     (prediction,) = predict_waves(model, [wave], Extras(attention=True))
     if isinstance(prediction, ValueError):  # the memory does not hold it, or its scores are not finite
@@ -113,7 +114,7 @@ def explain(
     weights = sums[0].layer_weights().detach().cpu().numpy()
     return Explanation(
         file=str(file),
-        samples=wave.numpy(),
+        samples=samples.numpy(),
         sample_rate=model.sample_rate,
         prediction={"file": str(file), **prediction},
         task=chosen,
@@ -123,7 +124,7 @@ def explain(
         score=float(_score(logits[None], chosen, place)),
         gap=gap,
         layer_weights=weights if len(weights) > 1 and len(sums) == 1 else None,
-        no_speech=no_speech(wave, model.sample_rate) if model.config.speech_only else None,
+        no_speech=no_speech(samples, model.sample_rate) if model.config.speech_only else None,
     )
 
 

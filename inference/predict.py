@@ -27,6 +27,7 @@ from undertone.inference.timeline import Timeline
 from undertone.inference.waves import Extras, Found, batch_limit, predict_waves
 from undertone.inference.windows import predict_windows
 from undertone.upstream.execution import MOST, TooLittleMemory, packed, side_by_side
+from undertone.upstream.types import Wave
 
 PACKED_FROM = 60.0  # seconds of audio from which packing the weights saves more time than it takes
 WINDOW = 256  # recordings that are looked at together to make batches of like length
@@ -299,14 +300,14 @@ class Predictor:
                         at_work.release(MOST)
                 yield job, result
 
-    def _read(self, batch: Sequence[Job]) -> list[Tensor | AudioError]:
+    def _read(self, batch: Sequence[Job]) -> list[Wave | AudioError]:
         return [recording.wave(self.model.upstream) for _, recording in batch]
 
-    def _predict_read(self, waves: list[Tensor | AudioError], extras: Extras) -> list[Found]:
+    def _predict_read(self, waves: list[Wave | AudioError], extras: Extras) -> list[Found]:
         """A prediction for each wave of a batch; errors stay."""
-        found = [wave for wave in waves if isinstance(wave, Tensor)]
+        found = [wave for wave in waves if not isinstance(wave, AudioError)]
         predictions = iter(predict_waves(self.model, found, extras, self.any_sound))
-        return [next(predictions) if isinstance(wave, Tensor) else wave for wave in waves]
+        return [wave if isinstance(wave, AudioError) else next(predictions) for wave in waves]
 
 
 def _batches(jobs: Iterator[Job], limit: float) -> Iterator[list[Job]]:

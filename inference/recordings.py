@@ -17,6 +17,7 @@ from torch import Tensor
 
 from undertone.audio.read import AudioError, audio_info, loudness_warning, resampled
 from undertone.upstream.base import Upstream, read_clip, too_long
+from undertone.upstream.types import Wave
 
 MOST_CHANNELS = 64  # of samples in memory: the shorter axis, if it is no longer than this
 TAKEN = (
@@ -34,6 +35,8 @@ class Recording:
         path: the file.
         start: seconds into the file; None = its beginning.
         end: seconds into the file; None = its end.
+        video: the file with its pictures, for a model that looks at them; None: `path`.
+        boxes: a table of the faces in them (`read_pictures`); None: the middle.
         content: an encoded file, as it lies on a disk.
         samples: (N,) float32 mono samples in [-1, 1].
         sample_rate: Hz of `samples`.
@@ -43,6 +46,8 @@ class Recording:
     path: str | PathLike[str] | None = None
     start: float | None = None
     end: float | None = None
+    video: str | None = None
+    boxes: str | None = None
     content: bytes | None = None
     samples: Tensor | None = None
     sample_rate: int = 0
@@ -58,18 +63,25 @@ class Recording:
         except AudioError:
             return 0.0
 
-    def wave(self, upstream: Upstream) -> Tensor | AudioError:
+    def wave(self, upstream: Upstream) -> Wave | AudioError:
         """(N,) samples at the upstream's rate; what cannot be read, or is longer than it takes, is an error returned.
 
-        An encoded file in memory is read as every file is, through one in the folder of temporary files.
+        An encoded file in memory is read as every file is, through one in the folder of temporary files. What has no
+        video is an error where the upstream sees: it has learned from clips with video, and would be given nothing.
         """
+        found = self._wave(upstream)
+        is_seen = isinstance(found, AudioError) or not upstream.sees or getattr(found, "pictures", None) is not None
+        name = self.name or "samples"
+        return found if is_seen else AudioError(name, f"there is no video, which {upstream.name} looks at.")
+
+    def _wave(self, upstream: Upstream) -> Wave | AudioError:
         if self.content is not None:
             with tempfile.NamedTemporaryFile(prefix="undertone-") as file:
                 file.write(self.content)
                 file.flush()
                 return read_clip(upstream, file.name)
         if self.path is not None:
-            return read_clip(upstream, self.path, self.start, self.end)
+            return read_clip(upstream, self.path, self.start, self.end, self.video, self.boxes)
         return _resampled(self.samples, self.sample_rate, self.name, upstream)
 
 

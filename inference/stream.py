@@ -13,7 +13,7 @@ from undertone.downstream.model import UndertoneModel
 from undertone.downstream.transformers_model import TransformersModel
 from undertone.inference.format import Prediction
 from undertone.inference.recordings import MOST_CHANNELS
-from undertone.inference.waves import predict_waves
+from undertone.inference.waves import check_sound_alone, predict_waves
 from undertone.inference.windows import window_row, window_seconds
 
 
@@ -50,6 +50,7 @@ class Stream:
     ) -> None:
         if not isinstance(sample_rate, int) or not RATES[0] <= sample_rate <= RATES[1]:
             raise ValueError(f"sample_rate={sample_rate!r} must be a whole number of Hz, {RATES[0]} to {RATES[1]}.")
+        check_sound_alone(model, "A stream is")
         seconds, step, _ = window_seconds(model, window, hop)
         self.model, self.sample_rate, self.any_sound = model, sample_rate, any_sound
         self._window, self._hop = max(1, round(seconds * sample_rate)), max(1, round(step * sample_rate))

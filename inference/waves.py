@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from torch import Tensor
-
 from undertone.audio.read import AudioError
 from undertone.audio.speech import no_speech
 from undertone.downstream.head import HeadOutput, readable, task_output
@@ -17,7 +15,7 @@ from undertone.downstream.model import UndertoneModel, utterance_logits
 from undertone.downstream.transformers_model import TransformersModel
 from undertone.inference.format import ATTENTION, EMBEDDING, NO_SPEECH, Prediction, task_key
 from undertone.upstream.execution import TooLittleMemory, in_halves
-from undertone.upstream.types import WaveBatch
+from undertone.upstream.types import Wave, WaveBatch, sound_of
 
 BATCH_SECONDS = 60.0  # padded audio in a batch on an accelerator
 ADVICE = "Cut it into windows: --window 5, or predict_long(file, window=5)."
@@ -38,7 +36,7 @@ NOTHING_MORE = Extras()
 
 def predict_waves(
     model: UndertoneModel | TransformersModel,
-    waves: Sequence[Tensor],
+    waves: Sequence[Wave],
     extras: Extras = NOTHING_MORE,
     any_sound: bool = True,
 ) -> list[Found]:
@@ -59,7 +57,7 @@ def predict_waves(
     if not waves:
         return []
     if not any_sound:
-        reasons = [no_speech(wave, rate) for wave in waves]
+        reasons = [no_speech(sound_of(wave), rate) for wave in waves]
         spoken = [wave for wave, reason in zip(waves, reasons, strict=True) if reason is None]
         found = iter(predict_waves(model, spoken, extras))
         return [
@@ -75,6 +73,19 @@ def predict_waves(
     return [prediction for wave in waves for prediction in predict_waves(model, [wave], extras)]
 
 
+def check_sound_alone(model: UndertoneModel | TransformersModel, what: str) -> None:
+    """Refuse a model that looks at pictures where only sound is handed on.
+
+    Raises:
+        ValueError: see above; `what` begins the sentence.
+    """
+    if model.upstream.sees:
+        raise ValueError(
+            f"{what} for sound alone, and {model.upstream.name} looks at pictures too. Predict whole files of video, "
+            f"or rows of a table with start and end."
+        )
+
+
 def batch_limit(model: UndertoneModel | TransformersModel, batch_seconds: float | None) -> float:
     """Seconds of audio in a batch, with padding; 0: each clip alone, which is the default on a CPU.
 
@@ -88,7 +99,7 @@ def batch_limit(model: UndertoneModel | TransformersModel, batch_seconds: float 
     return float(batch_seconds)
 
 
-def _predict_batch(model: UndertoneModel | TransformersModel, extras: Extras, waves: Sequence[Tensor]) -> list[Found]:
+def _predict_batch(model: UndertoneModel | TransformersModel, extras: Extras, waves: Sequence[Wave]) -> list[Found]:
     rate = model.sample_rate
     output = model.predict_batch(WaveBatch.collate(list(waves), rate))
     rows: list[Prediction] = [{"duration": len(wave) / rate} for wave in waves]

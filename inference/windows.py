@@ -21,7 +21,7 @@ from undertone.common.discovery import nearest
 from undertone.downstream.model import UndertoneModel
 from undertone.downstream.transformers_model import TransformersModel
 from undertone.inference.format import Prediction, mean_if_over_time
-from undertone.inference.waves import Found, batch_limit, predict_waves
+from undertone.inference.waves import Found, batch_limit, check_sound_alone, predict_waves
 from undertone.upstream.execution import side_by_side
 
 WINDOW = 5.0  # seconds, of a model that does not say how long its training clips were
@@ -97,6 +97,7 @@ def predict_windows(
             `error` of its rows.
         ValueError: a window, a hop, channels or a table of segments that cannot be.
     """
+    check_sound_alone(model, "Windows, channels and segments are")
     seconds, step, longest = window_seconds(model, window, hop)
     if channels not in CHANNELS:
         raise ValueError(f"channels={channels!r} must be {' or '.join(CHANNELS)}.{nearest(channels, CHANNELS)}")

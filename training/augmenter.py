@@ -26,7 +26,7 @@ from undertone.corpora.prepare import hash_audio
 from undertone.downstream.head import head_class
 from undertone.training.config import MASKS, WAVES, Augmentation
 from undertone.training.seeding import chunks, draw, generator_of
-from undertone.training.sources import Source
+from undertone.training.sources import Source, batch_of
 from undertone.upstream.types import HiddenStates, StreamBatch, WaveBatch, length_mask
 
 if TYPE_CHECKING:
@@ -48,6 +48,7 @@ class Augmenter:
         sample_rate: Hz, of the audio.
         source: of clean batches, where the audio is not changed.
         compute: changed audio -> the module's input, the hidden states of a frozen upstream; None: the audio itself.
+        sees: whether the upstream looks at pictures, which are not changed.
     """
 
     def __init__(
@@ -57,7 +58,9 @@ class Augmenter:
         sample_rate: int,
         source: Source,
         compute: Callable[[WaveBatch], Batch] | None = None,
+        sees: bool = False,
     ) -> None:
+        self.sees = sees
         self.settings, self.seed, self.sample_rate = settings, seed, sample_rate
         self.source, self.compute = source, compute
         files = settings.noise_files if settings.noise is not None else None
@@ -68,7 +71,7 @@ class Augmenter:
         batch: Batch
         if self.settings.on_waves:
             waves = [self.wave(utterance, step) for utterance in utterances]
-            batch = WaveBatch.collate(waves, self.sample_rate)
+            batch = batch_of(waves, utterances, self.sample_rate, self.sees)
             batch = batch if self.compute is None else self.compute(batch)
         else:
             batch = self.source(utterances)
@@ -154,8 +157,8 @@ def changed_copies(augmenter: Augmenter, utterances: Sequence[Utterance], number
     return [copy for _, copies in ahead(chunks(utterances, AT_ONCE), work) for copy in copies]
 
 
-def check_augmentation(config: RunConfig, tasks: Sequence[Task]) -> None:
-    """Refuse augmentation that this head, mode or task cannot use."""
+def check_augmentation(config: RunConfig, tasks: Sequence[Task], sees: bool = False) -> None:
+    """Refuse augmentation that this head, mode, task or upstream (whether it `sees`) cannot use."""
     settings, head = config.augment, head_class(config.head)
     masks = [name for name in MASKS if getattr(settings, name)]
     if settings.copies and not head.is_fitted:
@@ -180,6 +183,9 @@ def check_augmentation(config: RunConfig, tasks: Sequence[Task]) -> None:
         )
     if any(task.level == "frame" for task in tasks) and (settings.speed or settings.mixup):
         raise ValueError("augment.speed and augment.mixup move values over time away from their times. Leave them out.")
+    if sees and (settings.speed or settings.copies or (settings.mixup and config.trained != "frozen")):
+        name = "speed" if settings.speed else "copies" if settings.copies else "mixup"
+        raise ValueError(f"augment.{name} changes the sound, and not the pictures that go with it. Leave it out.")
     if config.has_streams and (masks or settings.copies):
         name = [*masks, "copies"][0]
         raise ValueError(

@@ -221,6 +221,11 @@ class HeadSettings(_Settings):
         "attention, weights for each frame; late, a head each; null: there is one, or the head takes several",
     )
 
+    alone_first: bool = Field(
+        False,
+        description="of several upstreams: train each alone first; what belongs to it starts the training of all",
+    )
+
     @field_validator("layers", mode="before")
     @classmethod
     def _layers(cls, value: Any) -> Any:
@@ -464,6 +469,12 @@ class RunConfig(  # pydantic takes the fields of the last class first
             found[name] = self.model_copy(update=given)
         return found
 
+    def alone(self, stream: str) -> RunConfig:
+        """The settings of a training on one of several upstreams, which keeps its name."""
+        upstream = f"{stream}={named_upstreams(self.upstream)[stream]}"
+        streams = {stream: self.streams[stream]} if stream in self.streams else {}
+        return self.model_copy(update={"upstream": upstream, "streams": streams, "fusion": None, "alone_first": False})
+
     @property
     def trained(self) -> Literal["frozen", "finetune", "lora"]:
         """`mode` of the whole: finetune where an upstream is fine-tuned, else lora where one has adapters."""
@@ -483,6 +494,10 @@ class RunConfig(  # pydantic takes the fields of the last class first
                 f"mean_teacher averages the weights of layer sum and head, and mode={self.trained} trains the upstream "
                 f"too. Use mode=frozen, or ladder=true"
             )
+        if self.alone_first and len(self.of_streams()) == 1:
+            raise ValueError("alone_first trains each of several upstreams alone, and there is one. Leave it out")
+        if self.alone_first and self.pseudo_labels is not None:
+            raise ValueError("alone_first and pseudo_labels both train in stages. Leave one of them out.")
         if self.layers == "best" and len(self.of_streams()) > 1:
             raise ValueError("layers=best tries the layers of one upstream. Of several give streams.NAME.layers=NUMBER")
         return self

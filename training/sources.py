@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from undertone.audio.read import read_audio
-from undertone.upstream.base import Upstream
+from undertone.upstream.base import Upstream, with_pictures
 from undertone.upstream.precision import autocast, check_precision
 from undertone.upstream.types import HiddenStates, StoredStates, StreamBatch, WaveBatch
 
@@ -55,7 +55,7 @@ class StoreSource:
 
     def __call__(self, utterances: Sequence[Utterance]) -> HiddenStates:
         """Read."""
-        return StoredStates(self._states(str(item.audio_hash)) for item in utterances)
+        return StoredStates(self._states(self.store.key(item)) for item in utterances)
 
     def _states(self, key: str) -> Tensor:
         if key in self.held:
@@ -75,15 +75,15 @@ class StoreSource:
 
     def can_hold(self, utterances: Sequence[Utterance]) -> bool:
         """Whether `means` of these fit into the allowance."""
-        states = self.store.get(str(utterances[0].audio_hash))
+        states = self.store.get(self.store.key(utterances[0]))
         return states.numel() * torch.float32.itemsize * len(utterances) <= self.room
 
     def means(self, utterances: Sequence[Utterance]) -> Tensor:
         """(L, N, D) float32, of a store of means."""
-        num_layers, _, size = self.store.get(str(utterances[0].audio_hash)).shape
+        num_layers, _, size = self.store.get(self.store.key(utterances[0])).shape
         found = torch.empty(num_layers, len(utterances), size)
         for row, utterance in enumerate(utterances):
-            found[:, row] = self.store.get(str(utterance.audio_hash))[:, 0]  # (L, D)
+            found[:, row] = self.store.get(self.store.key(utterance))[:, 0]  # (L, D)
         return found.to(self.device)
 
 
@@ -93,17 +93,28 @@ def _free_memory(device: torch.device) -> int:
 
 
 class WaveSource:
-    """Audio (B, N) read from the files, for an upstream that is trained."""
+    """Audio (B, N) read from the files, for an upstream that is trained; with pictures, if it `sees`."""
 
     jitter: ClassVar[float] = 0.03  # every padding sample goes through the upstream
 
-    def __init__(self, sample_rate: int) -> None:
-        self.sample_rate = sample_rate
+    def __init__(self, sample_rate: int, sees: bool = False) -> None:
+        self.sample_rate, self.sees = sample_rate, sees
 
     def __call__(self, utterances: Sequence[Utterance]) -> WaveBatch:
         """Read, resample and pad."""
         waves = [read_audio(item.path, self.sample_rate, item.start, item.end) for item in utterances]
-        return WaveBatch.collate(waves, self.sample_rate)
+        return batch_of(waves, utterances, self.sample_rate, self.sees)
+
+
+def batch_of(waves: Sequence[Tensor], utterances: Sequence[Utterance], sample_rate: int, sees: bool) -> WaveBatch:
+    """(N_i,) samples that were read of utterances, padded; with the pictures of their videos for what `sees`."""
+    if not sees:
+        return WaveBatch.collate(waves, sample_rate)
+    clips = [
+        with_pictures(wave, sample_rate, item.path, item.start, item.video, item.boxes)
+        for wave, item in zip(waves, utterances, strict=True)
+    ]
+    return WaveBatch.collate(clips, sample_rate)
 
 
 class RecomputeSource:
@@ -119,7 +130,7 @@ class RecomputeSource:
 
     def __init__(self, upstream: Upstream, mean: bool = False, precision: str = "no") -> None:
         self.upstream, self.mean, self.precision = upstream.eval(), mean, precision
-        self.waves = WaveSource(upstream.sample_rate)
+        self.waves = WaveSource(upstream.sample_rate, upstream.sees)
         self.device = next(upstream.parameters(), torch.empty(0)).device
         check_precision(upstream, self.device, precision)
 
@@ -152,8 +163,8 @@ class StreamsSource:
 
     def __call__(self, utterances: Sequence[Utterance]) -> StreamBatch:
         """Ask each source."""
-        waves = next((part for part in self.parts.values() if isinstance(part, WaveSource)), None)
-        audio = None if waves is None else waves(utterances)
+        waves = [part for part in self.parts.values() if isinstance(part, WaveSource)]
+        audio = max(waves, key=lambda part: part.sees)(utterances) if waves else None
         found: dict[str, Any] = {}
         for name, part in self.parts.items():
             found[name] = audio if isinstance(part, WaveSource) else part(utterances)

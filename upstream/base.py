@@ -10,12 +10,14 @@ from collections.abc import Mapping
 from os import PathLike
 from typing import Any
 
+import numpy as np
 import torch
 import xxhash
 from torch import Tensor, nn
 
 from undertone.audio.read import AudioError, read_audio
-from undertone.upstream.types import ALONE, HiddenStates, WaveBatch
+from undertone.audio.video import HOP_S, SIZE, find_video, read_pictures
+from undertone.upstream.types import ALONE, AudioVisual, HiddenStates, Wave, WaveBatch
 
 
 def too_long(seconds: float, max_seconds: float) -> str:
@@ -33,6 +35,7 @@ class Upstream(nn.Module, ABC):
     num_layers: int  # L, layer 0 included
     hidden_size: int  # D
     max_seconds: float = math.inf  # the longest clip that `forward` takes; infinite for most
+    sees: bool = False  # whether `forward` needs the pictures of a video beside the samples
     random_weights: bool = False  # true when the weights were drawn at random and not learned; every table says so
 
     @property
@@ -107,9 +110,17 @@ def _digest(digest: Any, settings: Mapping[str, Any], tensors: Mapping[str, Tens
 
 
 def read_clip(
-    upstream: Upstream, path: str | PathLike[str], start: float | None = None, end: float | None = None
-) -> Tensor | AudioError:
-    """(N,) samples at the upstream's rate; what cannot be read, or is longer than it takes, is an error returned."""
+    upstream: Upstream,
+    path: str | PathLike[str],
+    start: float | None = None,
+    end: float | None = None,
+    video: str | None = None,
+    boxes: str | None = None,
+) -> Wave | AudioError:
+    """(N,) samples at the upstream's rate, with pictures where it sees; see `with_pictures`.
+
+    What cannot be read, or is longer than it takes, is an error returned.
+    """
     try:
         wave = read_audio(path, upstream.sample_rate, start, end)
     except AudioError as error:
@@ -117,4 +128,54 @@ def read_clip(
     except MemoryError:
         return AudioError(path, "the memory does not hold the decoded file. Cut it into shorter ones.")
     seconds, limit = len(wave) / upstream.sample_rate, upstream.max_seconds
-    return wave if seconds <= limit else AudioError(path, f"{upstream.name} {too_long(seconds, limit)}")
+    if seconds > limit:
+        return AudioError(path, f"{upstream.name} {too_long(seconds, limit)}")
+    try:
+        return with_pictures(wave, upstream.sample_rate, path, start, video, boxes) if upstream.sees else wave
+    except AudioError as error:
+        return error
+
+
+def with_pictures(
+    wave: Tensor,
+    sample_rate: int,
+    path: str | PathLike[str],
+    start: float | None = None,
+    video: str | None = None,
+    boxes: str | None = None,
+) -> AudioVisual:
+    """A wave, and the picture in the middle of each of its frames of 40 ms, from its video if it has one.
+
+    Args:
+        wave: (N,) samples.
+        sample_rate: Hz.
+        path: the file that they were read from.
+        start: seconds into it; None = the beginning.
+        video: the file with the pictures; None: `path`, where that is a video.
+        boxes: a table of faces, see `read_pictures`.
+
+    Raises:
+        AudioError: the video cannot be read, or does not last as long.
+    """
+    file = find_video(path, video)
+    if file is None:
+        return AudioVisual(wave, None)
+    times = (start or 0.0) + HOP_S * (np.arange(num_pictures(len(wave), sample_rate)) + 0.5)
+    return AudioVisual(wave, read_pictures(file, times, boxes))
+
+
+def num_pictures(num_samples: int, sample_rate: int) -> int:
+    """Frames of 40 ms of a clip, the last one as long as is left; at least one."""
+    return max(1, math.ceil(num_samples / round(HOP_S * sample_rate)))
+
+
+def with_noise(upstream: Upstream, samples: Tensor) -> WaveBatch:
+    """(B, N) samples as a batch to try or to measure an upstream with: where it sees, with pictures of noise."""
+    lengths = torch.full((len(samples),), samples.shape[1])
+    pictures = None
+    if upstream.sees:
+        size = (num_pictures(samples.shape[1], upstream.sample_rate), SIZE, SIZE, 3)
+        generator = torch.Generator().manual_seed(0)
+        noise = torch.randint(256, size, dtype=torch.uint8, generator=generator)
+        pictures = (noise,) * len(samples)
+    return WaveBatch(samples, lengths, upstream.sample_rate, pictures)

@@ -13,6 +13,7 @@ from undertone.upstream.hf.encoder import EncoderUpstream
 from undertone.upstream.hf.families import FAMILIES
 from undertone.upstream.hf.pretrained import read_config
 from undertone.upstream.hf.upstream import FamilyUpstream
+from undertone.upstream.hf.video import PICTURES, VideoUpstream
 from undertone.upstream.streams import Streams
 
 ACOUSTIC = "undertone.upstream.acoustic"
@@ -55,8 +56,10 @@ def load_upstream(name: str, *, revision: str | None = None, options: Mapping[st
     return _make(name, options or {})
 
 
-def _hf_class(model_type: str) -> type[FamilyUpstream] | type[EncoderUpstream]:
-    """A speech model's, or that of the audio encoder of any other model."""
+def _hf_class(model_type: str) -> type[FamilyUpstream] | type[EncoderUpstream] | type[VideoUpstream]:
+    """A speech model's, one of pictures, or that of the audio encoder of any other model."""
+    if model_type == PICTURES:
+        return VideoUpstream
     return FamilyUpstream if model_type in FAMILIES else EncoderUpstream
 
 

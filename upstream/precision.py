@@ -18,8 +18,7 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from undertone.upstream.base import Upstream
-from undertone.upstream.types import WaveBatch
+from undertone.upstream.base import Upstream, with_noise
 
 AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 LIMIT = 0.25  # relative error of a frame: bf16 makes .01 in every family at tiny widths, a wrong frame 1.4
@@ -92,7 +91,7 @@ def _check_precision(upstream: Upstream, device: torch.device, precision: str) -
 
 def frame_errors(upstream: Upstream, wave: Tensor, device: torch.device, precision: str) -> Tensor:
     """(N,) samples -> (L, T) float32, how far each frame is off float32: norm of the difference over the norm."""
-    batch = WaveBatch.collate([wave], upstream.sample_rate).to(device)
+    batch = with_noise(upstream, wave[None]).to(device)
     with torch.inference_mode():
         exact = upstream(batch).states[0].float()  # (L, T, D)
         with autocast(device, precision):

@@ -37,6 +37,7 @@ class Streams(Upstream):
         self.name = "+".join(name if name == part.name else f"{name}={part.name}" for name, part in parts.items())
         self.sample_rate = next(iter(rates.values()))
         self.max_seconds = min(part.max_seconds for part in parts.values())
+        self.sees = any(part.sees for part in parts.values())
         self.random_weights = any(part.random_weights for part in parts.values())
 
     @property

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 
@@ -19,22 +19,48 @@ def length_mask(lengths: Tensor, size: int) -> Tensor:
 
 
 @dataclass(frozen=True)
+class AudioVisual:
+    """One clip as an upstream that `sees` is given it: the sound, and what was to be seen meanwhile."""
+
+    samples: Tensor  # (N,) float32 in [-1, 1]
+    pictures: Tensor | None  # (T, H, W, 3) uint8, at the frames of that upstream; None: the clip has no video
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+
+Wave = Tensor | AudioVisual
+
+
+def sound_of(wave: Wave) -> Tensor:
+    """(N,) samples."""
+    return wave.samples if isinstance(wave, AudioVisual) else wave
+
+
+@dataclass(frozen=True)
 class WaveBatch:
-    """Mono audio, zero-padded on the right."""
+    """Mono audio, zero-padded on the right; with what was to be seen, for an upstream that looks at it."""
 
     samples: Tensor  # (B, N) float32 in [-1, 1]
     lengths: Tensor  # (B,) int64, real samples of each row
     sample_rate: int  # Hz
+    # of each row (T, H, W, 3) uint8, None where it has no video; None: nothing was looked for
+    pictures: tuple[Tensor | None, ...] | None = None
 
     @classmethod
-    def collate(cls, waves: list[Tensor], sample_rate: int) -> WaveBatch:
+    def collate(cls, waves: Sequence[Wave], sample_rate: int) -> WaveBatch:
         """Pad a list of (N_i,) waves into one batch."""
         lengths = torch.tensor([len(wave) for wave in waves], dtype=torch.int64)
-        return cls(torch.nn.utils.rnn.pad_sequence(waves, batch_first=True), lengths, sample_rate)
+        samples = torch.nn.utils.rnn.pad_sequence([sound_of(wave) for wave in waves], batch_first=True)
+        seen = tuple(wave.pictures for wave in waves if isinstance(wave, AudioVisual))
+        return cls(samples, lengths, sample_rate, seen or None)
 
     def to(self, device: torch.device | str) -> WaveBatch:
         """The same batch on another device."""
-        return replace(self, samples=self.samples.to(device), lengths=self.lengths.to(device))
+        pictures = self.pictures
+        if pictures is not None:
+            pictures = tuple(None if one is None else one.to(device) for one in pictures)
+        return replace(self, samples=self.samples.to(device), lengths=self.lengths.to(device), pictures=pictures)
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,8 @@
 Columns: `file` and at least one target (`emotion`, `gender`, `arousal`, `valence`, `dominance` or a column of your
 own); `speaker`, `start` and `end` (seconds), `session`, `split` and `text` if known; `corpus`, if there are several:
 speaker 01 of one is not 01 of another; `votes`, the number of raters by label: `angry:3;neutral:1`, in JSON lines and
-Parquet also an object; `series`, a CSV of `time` (seconds into the audio file) and values over time. Other columns are
+Parquet also an object; `series`, a CSV of `time` (seconds into the audio file) and values over time; `video`, the file
+with the pictures, where that is not the audio file, and `boxes`, a CSV of the faces in them. Other columns are
 kept, whatever their names; see `undertone.corpora.own.labels` for what a cell means. Paths are relative to the table's
 folder, or to --root, and must then be inside it.
 
@@ -25,11 +26,11 @@ from pathlib import Path
 from typing import Any
 
 from undertone.corpora.corpus import Corpus
-from undertone.corpora.manifest import DIMENSIONS
+from undertone.corpora.manifest import DIMENSIONS, FILES
 from undertone.corpora.own.labels import Labels
 
 TARGETS = ("emotion", "gender", *DIMENSIONS, "votes", "series")
-COLUMNS = ("file", "speaker", *TARGETS, "start", "end", "session", "split", "text", "corpus")
+COLUMNS = ("file", "speaker", *TARGETS, "start", "end", "session", "split", "text", "corpus", "video", "boxes")
 
 TEXT_FORMATS = (".csv", ".tsv")
 
@@ -81,7 +82,7 @@ class Table(Corpus):
                 raise ValueError(f"{self.path.name}, row {number}: no file. Every row needs one.")
             start, end = (self._time(number, cells, name) if name in names else None for name in ("start", "end"))
             name, path = located(str(cells["file"]))
-            series = cells.get("series")
+            files = {column: cells.get(column) for column in FILES}
             yield {
                 **{name: values[row] for name, values in read.items()},
                 "id": id_of(name, start, end),
@@ -89,7 +90,7 @@ class Table(Corpus):
                 "start": start,
                 "end": end,
                 "corpus": read["corpus"][row] or self.name,
-                "series": located(str(series))[1] if series else None,
+                **{column: located(str(file))[1] if file else None for column, file in files.items()},
                 "extra": {name: values[row] for name, values in extra.items()},
             }
 

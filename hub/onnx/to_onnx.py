@@ -30,6 +30,7 @@ from undertone.upstream.base import Upstream
 from undertone.upstream.hf.encoder import EncoderUpstream
 from undertone.upstream.hf.families import FAMILIES
 from undertone.upstream.hf.upstream import FamilyUpstream
+from undertone.upstream.hf.video import VideoUpstream
 from undertone.upstream.types import StreamBatch
 
 GRAPH, QUANTISED, ABOUT, SCRIPT = "model.onnx", "model.int8.onnx", "model.json", "predict.py"
@@ -40,6 +41,7 @@ INSTALL = "Install what it needs: pip install 'undertone[onnx]'."
 NO_GRAPH: dict[type[Upstream], str] = {
     OpenSmile: "openSMILE's own program computes its features",
     EncoderUpstream: "transformers computes the input of this type outside PyTorch",
+    VideoUpstream: "it looks at pictures, and the graph is given sound alone",
     Contours: "the logarithm of a matrix is among its features, which ONNX does not have",
 }
 

@@ -68,12 +68,12 @@ class Row:
         words: words of the command line that make it from the system; None: no run of ours can be this row.
         published: what a paper reports, with its corpus and how sure it is; "" where nothing was found.
         needs: without which the row would be another one under its name: `unlabelled` (speech), `values` or `classes`
-            to predict.
+            to predict, `video` of some clips.
         variants: {a variant of the system: further words where the user names it}, such as a size.
     """
 
     name: str
     words: tuple[str, ...] | None = ()
     published: str = ""
-    needs: Literal["", "unlabelled", "values", "classes"] = ""
+    needs: Literal["", "unlabelled", "values", "classes", "video"] = ""
     variants: Mapping[str, tuple[str, ...]] = field(default_factory=dict)

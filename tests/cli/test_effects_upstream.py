@@ -116,6 +116,11 @@ def test_fusion_is_how_streams_are_joined(trained: Train) -> None:
     assert len(sizes) == 3, "each has layers of its own"
 
 
+def test_alone_first_starts_from_what_each_stream_has_learned_alone(trained: Train) -> None:
+    words = (*STREAMS, "fusion=late")
+    assert distance(trained(*words), trained(*words, "alone_first=true"), "heads.fbank") > 1e-6
+
+
 def test_streams_are_what_one_of_several_has_of_its_own(learn: Learn) -> None:
     upstream = json.loads((learn() / "config.json").read_text())["upstream"]
     words = (f"upstream=ssl={upstream}+mfcc", "fusion=concat")

@@ -33,6 +33,19 @@ def manifest() -> Manifest:
     return Manifest.from_rows("toy", ROWS)
 
 
+@pytest.mark.parametrize("lacking", [("video", "boxes"), ("overlap", "video", "boxes")])
+def test_a_manifest_of_an_earlier_version_is_read(manifest: Manifest, lacking: tuple[str, ...], tmp_path: Path) -> None:
+    import pyarrow
+
+    path = manifest.save(tmp_path)
+    with pyarrow.OSFile(str(path), "rb") as source:
+        table = pyarrow.ipc.open_stream(source).read_all().drop_columns(list(lacking))
+    with pyarrow.OSFile(str(path), "wb") as sink, pyarrow.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+    earlier = Manifest.load(tmp_path)
+    assert list(earlier) == list(manifest) and earlier.hash == manifest.hash
+
+
 def test_rows_come_back_in_order(manifest: Manifest) -> None:
     assert len(manifest) == 3 and manifest.ids == ("b", "a", "ü c")
     assert list(manifest) == [Utterance(**{"corpus": "toy", **row}) for row in ROWS]

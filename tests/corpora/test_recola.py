@@ -60,6 +60,14 @@ def test_the_mean_of_the_raters_goes_with_each_segment(tree: Path, tmp_path: Pat
     assert len(folds) == 3 and check_folds(folds, found.manifest) == []
 
 
+def test_the_video_of_a_recording_goes_with_it(tree: Path, tmp_path: Path) -> None:
+    film = tree / "RECOLA-Video-recordings" / "P17.mp4"
+    film.parent.mkdir()
+    film.write_bytes(b"")
+    found = prepared("recola", tree, segment=1.0, cache=str(tmp_path / "cache"))
+    assert {one.speaker: one.video for one in found.manifest} == {"P16": None, "P17": str(film), "P19": None}
+
+
 def test_annotations_that_are_missing_or_damaged(tree: Path, tmp_path: Path) -> None:
     table = tree / "RECOLA-Annotation" / "emotional_behaviour" / "valence" / "P17.csv"
     for text, message in (

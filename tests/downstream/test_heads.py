@@ -15,7 +15,10 @@ TASKS = (
     Task("type", "classification", ("a", "b")),  # nn.ModuleDict has a method of that name
 )
 HEADS = available("undertone.downstream.heads", Head)
-SEVERAL = {"zou2022": ("ssl", "mfcc", "spectrogram")}  # the streams of heads that take several
+SEVERAL = {
+    "zou2022": ("ssl", "mfcc", "spectrogram"),
+    "tzirakis2017": ("waveform", "video"),
+}  # the streams of heads that take several
 CASES = [*HEADS, *(f"attention {pooling}" for pooling in POOLINGS)]
 
 

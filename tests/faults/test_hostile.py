@@ -246,9 +246,10 @@ def test_with_root_no_entry_leads_out_of_it(kind: str, path: str, outside: Path)
     assert not (outside / "out").exists()
 
 
-def test_a_series_does_not_lead_out_of_root_either(outside: Path) -> None:
+@pytest.mark.parametrize("column", ["series", "video", "boxes"])
+def test_a_file_beside_the_audio_does_not_lead_out_of_root_either(column: str, outside: Path) -> None:
     (outside / "secret" / "values.csv").write_text("time,arousal\n0,1\n")
-    (outside / "root" / "table.csv").write_text("file,emotion,series\nin.wav,sad,../secret/values.csv\n")
+    (outside / "root" / "table.csv").write_text(f"file,emotion,{column}\nin.wav,sad,../secret/values.csv\n")
     outcome = undertone("prepare", outside / "root" / "table.csv", "--root", outside / "root", "--out", outside / "out")
     assert outcome.fails_with("1 paths lead out of --root"), outcome.err
 

@@ -36,7 +36,7 @@ NO_SETTINGS = {
     "title", "name", "model", "allow", "revision", "flush", "window_ms", "max_hz",
     "sep", "segment", "batch_seconds", "sample_rate",
     "dtype", "device_map", "num_labels", "pooling_mode",  # of transformers
-    "ssl", "hubert",  # names of streams
+    "ssl", "hubert", "video",  # names of streams
     "to", "any_sound", "window", "hop", "channels",  # of Python calls
 }  # fmt: skip
 

@@ -18,6 +18,7 @@ from transformers import (
 from undertone.common.discovery import nearest
 from undertone.upstream.hf.families import FAMILIES
 from undertone.upstream.hf.pretrained import quiet_transformers
+from undertone.upstream.hf.video import PICTURES
 
 _TINY = {
     "num_hidden_layers": 2,
@@ -44,6 +45,7 @@ _TINY_WHISPER = {
 _LAYER_NORM = {"feat_extract_norm": "layer", "do_stable_layer_norm": True, "conv_bias": True}
 _TINY_BERT = {key: value for key, value in _TINY.items() if "conv" not in key}
 _LARGE = {"num_hidden_layers": 24, "hidden_size": 1024, "intermediate_size": 4096, "num_attention_heads": 16}
+_SMALL_RESNET = {"embedding_size": 8, "hidden_sizes": [8, 8, 16, 64], "depths": [1, 1, 1, 1], "layer_type": "basic"}
 _WHISPER_BASE = {
     "d_model": 512,
     "encoder_layers": 6,
@@ -85,11 +87,13 @@ ARCHITECTURES: dict[str, tuple[str, dict[str, Any]]] = {
     "tiny-conformer-rotary": ("wav2vec2-conformer", _TINY | {"position_embeddings_type": "rotary"}),
     "tiny-w2v-bert": ("wav2vec2-bert", _TINY_BERT),
     "tiny-whisper": ("whisper", _TINY_WHISPER),
+    "resnet-50": (PICTURES, {}),
+    "small-resnet": (PICTURES, _SMALL_RESNET),
 }
 
 
 def save_random(architecture: str, folder: Path | str, seed: int = 0) -> Path:
-    """Write config.json (flagged `undertone_random_weights`), model.safetensors and preprocessor_config.json.
+    """Write config.json (flagged `undertone_random_weights`), model.safetensors, for sound preprocessor_config.json.
 
     Args:
         architecture: a key of `ARCHITECTURES`.
@@ -103,6 +107,8 @@ def save_random(architecture: str, folder: Path | str, seed: int = 0) -> Path:
     with quiet_transformers(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         AutoModel.from_config(config).save_pretrained(folder)
+    if model_type == PICTURES:  # which are not read from the settings of an extractor
+        return Path(folder)
     normalizes = FAMILIES[model_type].normalizes
     extractor: FeatureExtractionMixin = SeamlessM4TFeatureExtractor()
     if normalizes is not None:

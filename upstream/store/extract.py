@@ -7,8 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,35 +17,11 @@ from undertone.audio.read import AudioError
 from undertone.upstream.base import Upstream, read_clip
 from undertone.upstream.execution import in_halves, packed, side_by_side
 from undertone.upstream.precision import autocast, check_precision
-from undertone.upstream.store.store import Store
-from undertone.upstream.types import HiddenStates, WaveBatch
+from undertone.upstream.store.store import Clip, Store
+from undertone.upstream.types import HiddenStates, Wave, WaveBatch
 
 BATCH_SECONDS = 80.0  # padded audio in a batch on an accelerator
 NOT_FINITE = "gives hidden states with NaN or infinity for it; if it does so for every file, its weights are broken."
-
-
-class Clip(Protocol):
-    """A stretch of an audio file, such as an utterance of a manifest."""
-
-    @property
-    def audio_hash(self) -> str:
-        """Of its content: equal audio has equal hashes."""
-
-    @property
-    def path(self) -> str | Path:
-        """The file."""
-
-    @property
-    def start(self) -> float | None:
-        """Seconds into the file, or None for its beginning."""
-
-    @property
-    def end(self) -> float | None:
-        """Seconds into the file, or None for its end."""
-
-    @property
-    def duration(self) -> float:
-        """Seconds."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +51,7 @@ def extract(
 
     Args:
         upstream: moved to `device` and put in eval mode.
-        clips: utterances; several with one `audio_hash` are computed once.
+        clips: utterances; several with one key (`Store.key`) are computed once.
         store: made for `upstream`.
         device: on `cpu` utterances go one by one, which is faster than padding them, and as many side by side as torch
             has threads, which is faster than splitting each.
@@ -92,7 +67,7 @@ def extract(
     upstream.to(device).eval()
     distinct: dict[str, Clip] = {}
     for clip in clips:
-        distinct.setdefault(clip.audio_hash, clip)
+        distinct.setdefault(store.key(clip), clip)
     todo = [distinct[key] for key in store.missing(distinct)]
     job = _Job(upstream, torch.device(device), store, progress, read, sum(clip.duration for clip in todo))
     limit = 0.0 if job.device.type == "cpu" else batch_seconds
@@ -109,16 +84,18 @@ def extract(
     )
 
 
-def clips_of_process(clips: Iterable[Clip], rank: int, num_processes: int) -> list[Clip]:
+def clips_of_process(
+    clips: Iterable[Clip], rank: int, num_processes: int, key: Callable[[Clip], str] = lambda clip: clip.audio_hash
+) -> list[Clip]:
     """The distinct clips that one of several processes computes: about as many clips and seconds for each."""
-    distinct = {clip.audio_hash: clip for clip in clips}
-    by_length = sorted(distinct.values(), key=lambda clip: (-clip.duration, clip.audio_hash))
+    distinct = {key(clip): clip for clip in clips}
+    by_length = [clip for _, clip in sorted(distinct.items(), key=lambda item: (-item[1].duration, item[0]))]
     turns = [by_length[start : start + num_processes] for start in range(0, len(by_length), num_processes)]
     ordered = [turn if number % 2 == 0 else turn[::-1] for number, turn in enumerate(turns)]  # 0 1 1 0 0 1 1 0
     return [turn[rank] for turn in ordered if rank < len(turn)]
 
 
-Read = tuple[Clip, Tensor | AudioError]  # a clip with its wave, or why it cannot be read
+Read = tuple[Clip, Wave | AudioError]  # a clip with its wave, or why it cannot be read
 Outcome = tuple[Clip, Tensor | AudioError, float]  # what the store keeps of a clip, or why it is skipped; s computed
 
 
@@ -137,14 +114,14 @@ class _Job:
     broken: list[tuple[str, str]] = field(default_factory=list)
 
     def states(self, batches: list[list[Clip]]) -> Iterator[tuple[str, Tensor]]:
-        """(audio_hash, what the store keeps of its states) of every clip that gives finite ones."""
+        """(key, what the store keeps of its states) of every clip that gives finite ones."""
         done = 0.0
         for batch, outcomes in self._outcomes(batches):
             for clip, found, seconds in outcomes:
                 if isinstance(found, AudioError):
                     self.broken.append((found.path, found.reason))
                     continue
-                yield clip.audio_hash, found
+                yield self.store.key(clip), found
                 self.computed += 1
                 self.audio_seconds += seconds
             done += sum(clip.duration for clip in batch)
@@ -162,17 +139,19 @@ class _Job:
     def _read(self, batch: Sequence[Clip]) -> list[Read]:
         if self.read is not None:
             return [(clip, self.read(clip)) for clip in batch]
-        return [(clip, read_clip(self.upstream, clip.path, clip.start, clip.end)) for clip in batch]
+        return [
+            (clip, read_clip(self.upstream, clip.path, clip.start, clip.end, clip.video, clip.boxes)) for clip in batch
+        ]
 
     def _compute(self, upstream: Upstream, read: list[Read]) -> list[Outcome]:
-        waves = [(clip, wave) for clip, wave in read if isinstance(wave, Tensor)]
+        waves = [(clip, wave) for clip, wave in read if not isinstance(wave, AudioError)]
         outcomes: list[Outcome] = [(clip, error, 0.0) for clip, error in read if isinstance(error, AudioError)]
         if waves:
             compute = partial(self._forward, upstream)
             outcomes += in_halves(compute, waves, lambda pair: f"{pair[0].path} ({pair[0].duration:.1f} s)")
         return outcomes
 
-    def _forward(self, upstream: Upstream, batch: Sequence[tuple[Clip, Tensor]]) -> list[Outcome]:
+    def _forward(self, upstream: Upstream, batch: Sequence[tuple[Clip, Wave]]) -> list[Outcome]:
         with torch.inference_mode():
             waves = WaveBatch.collate([wave for _, wave in batch], upstream.sample_rate).to(self.device)
             with autocast(self.device, self.store.precision):

@@ -11,15 +11,49 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, Protocol, get_args
 
 from safetensors import SafetensorError
 from torch import Tensor
 
+from undertone.audio.video import content_key, find_video
 from undertone.common.files import read_json, remove_drafts, write_json
 from undertone.upstream.base import Upstream
 from undertone.upstream.store.shard import DTYPES, SUFFIX, Shard, encode, find_damage, write_shard
 from undertone.upstream.types import HiddenStates
+
+
+class Clip(Protocol):
+    """A stretch of an audio file, such as an utterance of a manifest."""
+
+    @property
+    def audio_hash(self) -> str:
+        """Of its content: equal audio has equal hashes."""
+
+    @property
+    def path(self) -> str | Path:
+        """The file."""
+
+    @property
+    def start(self) -> float | None:
+        """Seconds into the file, or None for its beginning."""
+
+    @property
+    def end(self) -> float | None:
+        """Seconds into the file, or None for its end."""
+
+    @property
+    def duration(self) -> float:
+        """Seconds."""
+
+    @property
+    def video(self) -> str | None:
+        """The file with its pictures, or None: the audio file, if that is a video."""
+
+    @property
+    def boxes(self) -> str | None:
+        """A table of the faces in them, or None."""
+
 
 Kind = Literal["frames", "mean"]
 FORMAT = 2  # of the shards; another one is another folder
@@ -67,7 +101,7 @@ class Store:
                 f"got {kind!r} and {dtype!r}."
             )
         self.kind, self.dtype = kind, "float32" if kind == "mean" else dtype
-        self.precision = precision
+        self.precision, self.sees = precision, upstream.sees
         settings = {"format": FORMAT, "fingerprint": upstream.fingerprint(), "kind": self.kind, "dtype": self.dtype}
         if precision != "no":  # states of the time when a CPU rounded its convolutions too lie in another folder
             settings |= {"precision": precision, "convolutions": "float32 on a CPU"}
@@ -84,6 +118,18 @@ class Store:
             os.utime(self.folder / META)
         remove_drafts(self.folder)
         self._scan()
+
+    def key(self, clip: Clip) -> str:
+        """What a clip is known by: its audio; of an upstream that sees, also its video and where it looks there.
+
+        Raises:
+            AudioError: the video is gone.
+        """
+        if not self.sees:
+            return clip.audio_hash
+        file = find_video(clip.path, clip.video)
+        seen = None if file is None else [content_key(file), clip.boxes and content_key(clip.boxes), clip.start]
+        return hashlib.sha256(json.dumps([clip.audio_hash, seen]).encode()).hexdigest()
 
     def __contains__(self, key: str) -> bool:
         return key in self._shards

@@ -26,6 +26,8 @@ class Stretch:
     audio_hash: str
     start: float | None = None
     end: float | None = None
+    video: str | None = None
+    boxes: str | None = None
 
 
 def write(folder: Path, name: str, seconds: float, seed: int = 0) -> Stretch:
