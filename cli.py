@@ -16,7 +16,20 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from undertone import __version__
-from undertone.commands import ablate, corpora, describe, listen, listing, models, new, predict, pretrain, runs, store
+from undertone.commands import (
+    ablate,
+    bench,
+    corpora,
+    describe,
+    listen,
+    listing,
+    models,
+    new,
+    predict,
+    pretrain,
+    runs,
+    store,
+)
 from undertone.commands.examples import epilog
 from undertone.commands.terminal import fail
 from undertone.common.files import full_disk
@@ -46,7 +59,7 @@ PANELS = {
     ),
     "Use": (predict.predict, listen.listen, models.evaluate, models.explain, models.demo),
     "Publish": (models.push, models.export),
-    "Inspect": (runs.report, runs.compare, runs.robustness, listing.list_names),
+    "Inspect": (runs.report, runs.compare, runs.robustness, bench.bench, listing.list_names),
     "Extend": (new.new,),
 }
 for panel, verbs in PANELS.items():

@@ -86,12 +86,12 @@ def count_flops(model: Any, sounds: list[Sound], rate: int) -> float:
     return float(np.polyval(np.polyfit(lengths, counts, 2), [sound.duration for sound in sounds]).sum())
 
 
-def matmul_flops_per_second(device: str) -> float:
-    """The best of some large float32 matrix products here: what the arithmetic could reach."""
+def matmul_flops_per_second(device: str, dtype: str = "float32") -> float:
+    """The best of some large matrix products here: what the arithmetic could reach."""
     import torch
 
     size = 8192 if device == "cuda" else 2048
-    one, other = torch.randn(size, size, device=device), torch.randn(size, size, device=device)
+    one, other = (torch.randn(size, size, device=device).to(getattr(torch, dtype)) for _ in range(2))
     times = []
     for _ in range(5):
         began = time.perf_counter()

@@ -235,6 +235,89 @@ def speed_table() -> str:
     return "".join(lines)
 
 
+def commands_table() -> str:
+    """What a user types, beside what one would type or write instead, with the error of the fast path."""
+    folder = ROOT / "docs" / "results" / "speed"
+    read = {path.stem: json.loads(path.read_text()) for path in folder.glob("*.json")}
+    one, two, whole, frames = (
+        read[name] for name in ("extraction-1", "extraction-2", "probe-iemocap", "frames_training")
+    )
+    steps, use, theirs, smile = ({row["mode"]: row for row in read["step_time"]}, *(read[name] for name in REST))
+    ours = theirs["ours_extraction_s"] + theirs["ours_trainings_s"]
+    days = theirs["trainings"] * theirs["updates"] * theirs["s3prl_update_s"] / 86400
+    crossval = "`undertone crossval CORPUS --upstream ID"
+    exact, alone = "states move by < 1e-5", "bare transformers, a file at a time"
+    script = f"openSMILE and scikit-learn, a script: {smile['script_s']:.0f} s"
+    epoch = f"an epoch of {frames['epoch_clips']} clips"
+    rows = [
+        ["`undertone extract CORPUS --upstream ID`", f"{two['ours_audio_s_per_s']:.1f} audio s/s",
+         f"bare transformers, nothing stored: {two['bare_audio_s_per_s']:.1f}", f"{two['ratio']:.2f}", exact],
+        ["the same, 1 thread", f"{one['ours_audio_s_per_s']:.1f} audio s/s",
+         f"bare transformers: {one['bare_audio_s_per_s']:.1f}", f"{one['ratio']:.2f}", exact],
+        ["`undertone crossval emodb --system superb`, 25 trainings",
+         f"{ours / 60:.0f} – {theirs['ours_other_run_s'] / 60:.0f} min",
+         f"s3prl 0.4.18, 15.06 s an update: {days:.0f} days (estimate)*",
+         f"{days * 86400 / theirs['ours_other_run_s']:,.0f} – {days * 86400 / ours:,.0f}",
+         "means are exact; float32, 1e-5"],
+        ["the same, IEMOCAP-sized, after its extraction", f"{whole['trainings_s']:.0f} s",
+         f"its extraction: {whole['extraction_s']:.0f} s", f"{whole['extraction_s'] / whole['trainings_s']:.1f}",
+         "the same"],
+        [f"{crossval} --head attention`, {epoch}", f"{frames['epoch_from_store_s']:.2f} s",
+         f"recomputing the states: {frames['epoch_recomputing_s']:.1f} s", f"{1 / frames['epoch_ratio']:.0f}",
+         "float16 store: 7e-5 relative"],
+        [f"{crossval} --mode lora`, an update of 8", *update_cells(steps["lora"]), "none"],
+        [f"{crossval} --mode finetune`, an update of 8", *update_cells(steps["finetune"]), "none"],
+        ["`undertone predict MODEL FOLDER`", "–", alone, f"{use['share_of_bare']:.2f}", exact],
+        ["`undertone crossval emodb --system functionals --upstream egemaps`", f"{smile['ours_s']:.0f} s",
+         script, f"{smile['script_s'] / smile['ours_s']:.2f}", "none"],
+        ["the same again, from the store", f"{smile['again_s']:.0f} s", f"the script again: {smile['script_s']:.0f} s",
+         f"{smile['script_s'] / smile['again_s']:.1f}", "none"],
+    ]  # fmt: skip
+    rows += gpu_rows(read["gpu"]) if "gpu" in read else []
+    header = ["what you type", "it takes", "beside it", "times as fast", "error of the fast path"]
+    return "".join("| " + " | ".join(cells) + " |\n" for cells in [header, ["---"] * len(header), *rows])
+
+
+REST = ("cost_of_use", "s3prl", "opensmile_svm")
+
+
+def update_cells(row: Any) -> list[str]:
+    """Ours, the bare one and the ratio of an update."""
+    bare = f"bare forward + backward, no optimiser: {row['bare_s']:.1f} s"
+    return [f"{row['ours_s']:.1f} s", bare, f"{1 / row['ratio']:.2f}"]
+
+
+def gpu_rows(found: Any) -> list[list[str]]:
+    """The rows of benchmarks/gpu.py that commands have, on its card."""
+    card, rows = found["machine"]["device"], {row["check"]: row for row in found["rows"] if row.get("passed")}
+    lines = []
+    for key, one in rows.get("extraction", {}).get("figures", {}).items():
+        if "audio_s_per_s" in one:
+            name, dtype, kind = key.split(", ")
+            error = rows["extraction"]["figures"][f"{name}, error of bf16"]["mean"] if dtype == "bfloat16" else 0.0
+            speed, share = f"{one['audio_s_per_s']:.0f} audio s/s", f"{100 * one['share_of_peak']:.0f} % of"
+            what = f"`undertone extract`, {name}, {dtype}, {kind}, {card}"
+            peak = f"{share} {one['peak_tflops']:.0f} TFLOP/s of matrix products there"
+            lines.append([what, speed, peak, "–", f"{error:.1e} a frame" if error else "–"])
+    for key, seconds in rows.get("superb", {}).items():
+        if key.endswith("_updates_s"):
+            what = (
+                f"`undertone crossval iemocap --system superb`, {key.split('_')[0]} updates, decoding included, {card}"
+            )
+            lines.append([what, f"{seconds:.0f} s", "–", "–", "means are exact; float32, 1e-5"])
+    return lines
+
+
+def estimates_table() -> str:
+    """What the bench said, and what the runs took."""
+    found = json.loads((ROOT / "docs" / "results" / "speed" / "estimates.json").read_text())
+    lines = ["| training | epochs | the bench's estimate | the run | ratio |\n|---|---|---|---|---|\n"]
+    for row in found["rows"]:
+        cells = [row["training"], str(row["epochs"]), f"{row['estimate_s']:.1f} s", f"{row['run_s']:.1f} s"]
+        lines.append("| " + " | ".join([*cells, f"{row['ratio']:.2f}"]) + " |\n")
+    return "".join(lines)
+
+
 def dtype_table() -> str:
     """What each precision of the store costs and loses."""
     found = json.loads((ROOT / "docs" / "results" / "speed" / "store_dtypes.json").read_text())
@@ -280,6 +363,8 @@ def invariance_table() -> str:
 
 TABLES: dict[str, Callable[[], str]] = {
     "speed": speed_table,
+    "commands": commands_table,
+    "estimates": estimates_table,
     "store_dtypes": dtype_table,
     "systems": systems_table,
     "best": best_table,

@@ -71,6 +71,10 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "undertone robustness runs/calls",
         "undertone robustness runs/calls --only noise,codec --noise street.wav --snr 20,10,0",
     ),
+    "bench": (
+        "undertone bench --upstream microsoft/wavlm-base-plus",
+        "undertone bench emodb --root EmoDB --upstream microsoft/wavlm-base-plus max_epochs=20 --json bench.json",
+    ),
     "list": ("undertone list corpora", "undertone list settings learning_rate"),
     "new": ("undertone new head my_head", "undertone new corpus my_corpus --out src"),
     "store": ("undertone store list", "undertone store prune --days 90"),

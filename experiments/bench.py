@@ -1,0 +1,485 @@
+"""`undertone bench`: how fast this machine is with an upstream, measured on the corpus at hand in about two minutes.
+
+What is measured runs as in a run (the extraction, the trainer, the stack of linear heads), on a sample of the corpus;
+`bench_estimate` concludes from it what whole trainings take.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import statistics
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import psutil
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+from undertone.common.console import Advance, Display
+from undertone.common.files import draft_folder
+from undertone.corpora import load_corpus
+from undertone.corpora.folds import check_folds
+from undertone.corpora.manifest import Utterance
+from undertone.downstream.head import head_class
+from undertone.experiments.bench_estimate import LARGEST, estimate_all, recommend
+from undertone.experiments.hidden_states import open_upstream, prepare_from_config, store_folder
+from undertone.experiments.run import Run, adapted
+from undertone.experiments.run_folder import RunFolder
+from undertone.experiments.start_record import versions
+from undertone.training.accelerator import accelerator_of, with_precision_of_device
+from undertone.training.config import HeadSettings, LadderSettings, RunConfig, trials
+from undertone.training.seeding import epoch_batches
+from undertone.training.sources import Source, StoreSource, WaveSource
+from undertone.training.stack.stacked_trainer import StackedTrainer, TrainingGroup
+from undertone.training.targets import choose_tasks
+from undertone.training.trainer import Trainer
+from undertone.upstream.base import Upstream
+from undertone.upstream.execution import MOST as STREAMS
+from undertone.upstream.store.extract import extract
+from undertone.upstream.store.manage import free_bytes, stored_bytes
+from undertone.upstream.store.store import Kind, Store
+
+TRAININGS: dict[str, dict[str, Any]] = {
+    "linear": {"head": "linear", "mode": "frozen"},
+    "attention": {"head": "attention", "mode": "frozen"},
+    "lora": {"head": "attention", "mode": "lora"},
+    "finetune": {"head": "attention", "mode": "finetune"},
+}
+"""{name: the settings that make it}."""
+
+SECONDS = 100.0  # of measuring; loading and the preparation of the corpus are beside it
+SHARES = {"float32": 0.2, "bf16": 0.1, "linear": 0.04, "attention": 0.06, "lora": 0.3, "finetune": 0.3}
+SAMPLE_BYTES = 2 * 10**9  # of frames that the sample may leave on the disk while it is measured
+MOST_CLIPS = 4000  # of a fold in the stack of linear heads
+MEMORY_SHARE = 0.8  # of the free memory that a batch may take: what autograd keeps is not all that an update needs
+BUSY = 0.5  # load of a core above which the figures are called slower than the machine is
+
+_ALLOWED_HEADS = ("linear", "attention")
+_NOT_TIMED = (
+    *(name for name in HeadSettings.model_fields if name not in ("head", "layer_norm")),
+    *LadderSettings.model_fields,
+    *("mode", "streams", "top_layers", "augment", "refit_on_dev", "dev", "postprocess"),
+    *("task_weighting", "adversarial", "not_finite", "sampling"),
+)
+
+
+def bench(
+    config: RunConfig, display: Display, seconds: float = SECONDS, only: Sequence[str] = tuple(TRAININGS)
+) -> dict[str, Any]:
+    """Measure this machine with the config's upstream on its corpus, for about so many seconds.
+
+    Args:
+        config: its data, upstream, optimisation, evaluation, store and output settings count; head and mode are those
+            of `TRAININGS`.
+        display: where progress is shown.
+        seconds: of measuring, without loading and preparing.
+        only: of `TRAININGS`.
+
+    Returns:
+        JSON: machine, corpus, `extraction` in each precision, `trainings` with what an update takes, the largest batch
+        and an estimate of the whole, `recommended`, `notes`.
+
+    Raises:
+        ValueError: a setting that is not timed, or whatever a run refuses of corpus, folds, tasks and upstream.
+    """
+    check_timed(config)
+    config, changed = with_precision_of_device(config)
+    notes = [changed] if changed else []
+    load = os.getloadavg()[0] / (os.cpu_count() or 1)
+    if load > BUSY:
+        notes.append(f"the machine was busy before (load {load:.1f} a core): it is faster than these figures when idle")
+    corpus = load_corpus(config.corpus, config.corpus_options)
+    corpus.check_protocol(config.protocol)
+    upstream = open_upstream(config)
+    accelerator = accelerator_of(config)
+    prepared = prepare_from_config(config, corpus, display)
+    notes += prepared.warnings + [f"skipped {path}: {reason}" for path, reason in prepared.broken]
+    manifest = prepared.manifest
+    folds = corpus.folds(manifest, config.protocol, config.num_folds, config.seed)
+    check_folds(folds, manifest, config.allow_leak)
+    tasks = choose_tasks(manifest, config.tasks, config.task_weights, config.soft_labels)
+    upstream.to(accelerator.device)
+    store = store_folder(config.store)
+    store.mkdir(parents=True, exist_ok=True)
+    with draft_folder(store / "bench") as scratch, display.bar("measuring, s") as advance:
+        run = Run(
+            config, RunFolder(scratch / "run"), corpus, manifest, folds, tasks, upstream,
+            WaveSource(upstream.sample_rate), Display(quiet=True),
+        )  # fmt: skip
+        bench_run = _Bench(run, accelerator, scratch, seconds, _Clock(advance, seconds))
+        extraction = [bench_run.extraction(name, word) for name, word in precisions(accelerator.device).items()]
+        trainings = []
+        for name in only:
+            if cannot := _cannot_learn(upstream, config.model_copy(update=TRAININGS[name])):
+                notes.append(f"{name} is left out: {cannot}")
+                continue
+            trainings.append(bench_run.training(name, extraction[0]["audio_s_per_s"]))
+        bench_run.clock.end()
+    durations = {item.audio_hash: item.duration for item in manifest}
+    estimates = estimate_all(config, manifest, folds, trainings, extraction[0], parallel(accelerator.device))
+    found = {
+        "machine": machine(accelerator.device),
+        "versions": versions(),
+        "upstream": {"name": upstream.name, "weights": sum(one.numel() for one in upstream.parameters())},
+        "corpus": {
+            "name": corpus.name,
+            "clips": len(durations),
+            "audio_s": round(sum(durations.values()), 1),
+            "folds": len(folds),
+        },
+        "extraction": extraction,
+        "trainings": estimates,
+        "notes": notes,
+    }
+    kinds: dict[str, Kind] = {"linear": "mean", "attention": "frames"}
+    for row in estimates:
+        kind = kinds.get(row["training"])
+        row["store_bytes"] = stored_bytes(upstream, durations.values(), kind, config.store_dtype) if kind else 0
+    return found | {"recommended": recommend(config, found, free_bytes(store), TRAININGS)}
+
+
+def check_timed(config: RunConfig) -> None:
+    """Refuse settings that would change a run and not what is measured; a ValueError names the first."""
+    if config.head not in _ALLOWED_HEADS:
+        how = "is fitted by a solver, without updates" if head_class(config.head).is_fitted else "is not among them"
+        raise ValueError(
+            f"bench times the heads {' and '.join(_ALLOWED_HEADS)}; head={config.head} {how}. Leave it, or the "
+            f"system that sets it, out; `undertone crossval` with it on a part of the corpus shows what it takes."
+        )
+    if config.has_streams:
+        raise ValueError(f"bench times one upstream at a time, got {config.upstream}. Give --upstream ID, once.")
+    for name in _NOT_TIMED:
+        if getattr(config, name) != RunConfig.model_fields[name].get_default():
+            raise ValueError(
+                f"bench times plain trainings, named {', '.join(TRAININGS)}: it does not measure what {name} changes. "
+                f"Leave {name} out, or the system that sets it."
+            )
+
+
+def _cannot_learn(upstream: Upstream, config: RunConfig) -> str:
+    """Why the upstream cannot be trained as the config says: an acoustic front-end has no weights. "" if it can."""
+    try:
+        if config.mode != "frozen":
+            adapted(upstream, config)
+    except ValueError as error:
+        return str(error)
+    return ""
+
+
+def machine(device: torch.device) -> dict[str, Any]:
+    """What is measured on."""
+    on_gpu = device.type == "cuda"
+    return {
+        "processor": processor_name(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "memory_gb": round(psutil.virtual_memory().total / 1e9, 1),
+        "device": torch.cuda.get_device_name(device) if on_gpu else "cpu",
+        "device_memory_gb": round(torch.cuda.get_device_properties(device).total_memory / 1e9, 1) if on_gpu else None,
+    }
+
+
+def processor_name() -> str:
+    """As the system calls it."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.is_file() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def precisions(device: torch.device) -> dict[str, str]:
+    """{precision: `mixed_precision` that asks for it} of those that the device computes natively; float32 first."""
+    found = {"float32": "no"}
+    if device.type == "cuda":
+        has_bf16 = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        has_bf16 = any(
+            getattr(torch.cpu, name, bool)() for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+        )
+    return found | ({"bf16": "bf16"} if has_bf16 else {})
+
+
+def parallel(device: torch.device) -> int:
+    """How many stacks of linear heads train at once; 0: all folds are one stack."""
+    return 0 if device.type == "cuda" else torch.get_num_threads()
+
+
+def spread(items: Sequence[Utterance], count: int) -> list[Utterance]:
+    """Of `items` so many, evenly over their lengths, the shortest first; all of them if there are fewer."""
+    ordered = sorted(items, key=lambda item: (item.duration, item.id))
+    if count >= len(ordered):
+        return ordered
+    return [ordered[int((place + 0.5) * len(ordered) / count)] for place in range(count)]
+
+
+def typical_batch(config: RunConfig, train: Sequence[Utterance], jitter: float) -> tuple[list[Utterance], float]:
+    """A batch of the first epoch that is about as long as the mean one, and the mean one's s of padded audio."""
+    ids, durations = [item.id for item in train], [item.duration for item in train]
+    batches = epoch_batches(ids, durations, config.batch_size, config.seed, 0, jitter)
+    padded = [len(batch) * max(durations[place] for place in batch) for batch in batches]
+    mean = statistics.fmean(padded)
+    nearest = min(range(len(batches)), key=lambda number: abs(padded[number] - mean))
+    return [train[place] for place in batches[nearest]], mean
+
+
+def padded_seconds(clips: Sequence[Utterance]) -> float:
+    """Audio of a batch with its padding."""
+    return len(clips) * max(item.duration for item in clips)
+
+
+# ---- Measuring.
+
+
+class _Clock:
+    """A bar over the seconds that are planned, whatever each stage really takes."""
+
+    def __init__(self, advance: Advance, total: float) -> None:
+        self.advance, self.total, self.before = advance, total, 0.0
+        self.share, self.note, self.began = 0.0, "", time.monotonic()
+
+    def stage(self, note: str, share: float) -> None:
+        """Begin one that should take `share` seconds."""
+        self.before, self.share, self.note, self.began = self.before + self.share, share, note, time.monotonic()
+        self.tick()
+
+    def tick(self) -> None:
+        """Show how far it is."""
+        done = self.before + min(self.share, time.monotonic() - self.began)
+        self.advance(min(done, self.total), self.total, self.note)
+
+    def end(self) -> None:
+        """Show that all is done."""
+        self.advance(self.total, self.total, "")
+
+
+class _Enough(Exception):
+    """Ends a training that was long enough to be timed."""
+
+
+@dataclass(frozen=True)
+class _Bench:
+    """What all measurements share."""
+
+    run: Run
+    accelerator: Accelerator
+    scratch: Path
+    seconds: float
+    clock: _Clock
+
+    def extraction(self, name: str, precision: str) -> dict[str, Any]:
+        """Speed of `extract` in one precision: what a sample takes beyond what a few clips take."""
+        upstream, config, device = self.run.upstream, self.run.config, self.accelerator.device
+        share = SHARES[name] * self.seconds
+        self.clock.stage(f"extraction, {name}", share)
+        distinct = {item.audio_hash: item for item in self.run.manifest if item.duration <= upstream.max_seconds}
+        clips = list(distinct.values())
+        if not clips:
+            raise ValueError(
+                f"Every clip is longer than the {upstream.max_seconds:g} s that {upstream.name} takes at once."
+            )
+
+        def timed(number: int, some: Sequence[Utterance]) -> tuple[float, float]:
+            """(s of audio, s that it took)."""
+            store = Store(self.scratch / f"{name}-{number}", upstream, "frames", config.store_dtype, precision)
+            done = extract(upstream, some, store, device=device, progress=lambda *_: self.clock.tick())
+            if done.broken:
+                raise ValueError(f"{done.broken[0][0]}: {done.broken[0][1]}")
+            return done.audio_seconds, done.seconds
+
+        at_once = 1 if device.type == "cuda" else min(STREAMS, torch.get_num_threads())
+        few = spread(clips, at_once)
+        audio, first = timed(0, few)  # with all that only a first call does
+        length = statistics.fmean(item.duration for item in clips)
+        room = min(SAMPLE_BYTES, free_bytes(self.scratch) // 4)
+        most = int(room / max(1, stored_bytes(upstream, [length], "frames", config.store_dtype)))
+        count = max(4 * at_once, min(most, int(0.7 * share * audio / first / length)))
+        few_audio, few_s = timed(1, few)
+        sample = spread(clips, count)
+        many_audio, many_s = timed(2, sample)
+        apart = many_audio > 2 * few_audio and many_s > few_s
+        speed = (many_audio - few_audio) / (many_s - few_s) if apart else many_audio / many_s
+        return {
+            "precision": name,
+            "clips": len(sample),
+            "audio_s": round(many_audio, 2),
+            "seconds": round(many_s, 3),
+            "audio_s_per_s": round(speed, 3),
+            "setup_s": round(max(0.0, few_s - few_audio / speed), 3),
+        }
+
+    def training(self, name: str, speed: float) -> dict[str, Any]:
+        """What an update of one of `TRAININGS` takes; `speed` is that of the extraction, audio s a second."""
+        share = SHARES[name] * self.seconds
+        self.clock.stage(f"updates, {name}", share)
+        config = self.run.config.model_copy(update=TRAININGS[name])
+        run = replace(self.run, config=config)
+        if name == "linear":
+            return {"training": name, "batch_size": config.batch_size, **self._linear(run, share)}
+        return {"training": name, "batch_size": config.batch_size, **self._gradients(run, name, share, speed)}
+
+    def _linear(self, run: Run, share: float) -> dict[str, Any]:
+        """An update of one stack of linear heads on means, evaluations on dev included.
+
+        On a CPU a stack holds a fold's values of a sweep, on a GPU all folds.
+        """
+        config, upstream, device = run.config, run.upstream, self.accelerator.device
+        plan = [trial for trial in trials(config) if trial.config.seed == trials(config)[0].config.seed]
+        folds = run.folds if device.type == "cuda" else run.folds[:1]
+        used: dict[str, None] = {}
+        groups = []
+        for fold in folds:
+            part = max(1, -(-len(fold.train) // MOST_CLIPS))
+            train, dev = run.manifest.select(fold.train)[::part], run.manifest.select(fold.dev)[::part]
+            used |= {item.id: None for item in (*train, *dev)}
+            configs = tuple(trial.config for trial in plan)
+            groups.append(TrainingGroup(fold.name, train, dev, configs, 10**9, self.scratch / "linear"))
+        generator = torch.Generator().manual_seed(0)
+        means = torch.randn(upstream.num_layers, len(used), upstream.hidden_size, generator=generator)  # (L, N, D)
+        rows = {name: row for row, name in enumerate(used)}
+        modules = [[run.new_downstream(group.name, one).to(device) for one in group.configs] for group in groups]
+        trainer = StackedTrainer(groups, run.tasks, means.to(device), rows, modules)
+        times = [time.perf_counter()]
+
+        def follow(_: int) -> None:
+            times.append(time.perf_counter())
+            self.clock.tick()
+            if len(times) > 10 and times[-1] - times[0] > share:
+                raise _Enough
+
+        threads = torch.get_num_threads()
+        try:
+            torch.set_num_threads(1 if len(run.folds) > 1 else threads)  # as in a run, which takes one for each stack
+            with _until_enough():
+                trainer.fit(follow)
+        finally:
+            torch.set_num_threads(threads)
+        return {
+            "measured_clips": config.batch_size,
+            "update_s": (times[-1] - times[1]) / max(1, len(times) - 2),
+            "trainings_at_once": sum(len(group.configs) for group in groups),
+            "checkpoint_s": 0.0,
+            "predict_s_per_audio_s": 0.0,
+            "largest_batch": None,
+        }
+
+    def _gradients(self, run: Run, name: str, share: float, speed: float) -> dict[str, Any]:
+        """An update of the trainer, on stored frames or through the live upstream."""
+        config, train = run.config, run.manifest.select(run.folds[0].train)
+        longest = max(run.manifest, key=lambda item: item.duration)
+        live = name != "attention"
+        batch, mean = typical_batch(config, train, WaveSource.jitter if live else StoreSource.jitter)
+        clips, updates = batch, 10
+        if live:  # forward and backward take about three times a forward; first one update, then two or more, timed
+            affordable = share * speed / 3 / max(item.duration for item in batch)  # clips
+            clips = spread(batch, max(1, min(len(batch), int(affordable / 3.5))))
+            updates = max(1, min(updates, int(affordable / len(clips)) - 1))
+        source: Source = run.source if live else self._made_frames(run, [*clips, longest])
+        module = run.new_module("bench", config)
+        free = psutil.virtual_memory().available
+        with _kept_bytes(module) as kept:  # which also warms up
+            self._updates(run, source, module, clips, 1)
+        timed = self._updates(run, source, module, clips, updates)
+        trainable = sum(weight.numel() for weight in module.parameters() if weight.requires_grad)
+        if self.accelerator.device.type == "cuda":
+            largest = self._largest_by_trying(run, source, longest)
+        else:
+            one = sum(kept.values()) * longest.duration / padded_seconds(clips)
+            largest = int((MEMORY_SHARE * free - 12 * trainable) / max(one, 1.0))  # float32 gradient, two of Adam
+        of_clips = max(0.0, timed["update_s"] - timed["step_s"]) * mean / padded_seconds(clips)
+        return {
+            "measured_clips": len(clips),
+            "update_s": of_clips + timed["step_s"],
+            "trainings_at_once": 1,
+            "checkpoint_s": timed["checkpoint_s"],
+            "predict_s_per_audio_s": timed["predict_s"] / sum(item.duration for item in clips),
+            "largest_batch": max(0, min(LARGEST, largest)),
+        }
+
+    def _made_frames(self, run: Run, clips: Sequence[Utterance]) -> StoreSource:
+        """A store with frames of these clips' lengths and of any values: how long training takes does not depend."""
+        upstream, config = run.upstream, run.config
+        lengths = torch.tensor([round(item.duration * upstream.sample_rate) for item in clips])
+        frames = upstream.frame_lengths(lengths).tolist()
+        generator = torch.Generator().manual_seed(0)
+        made = {}
+        for item, count in zip(clips, frames, strict=True):
+            frame = torch.randn(upstream.num_layers, 1, upstream.hidden_size, generator=generator)
+            made[str(item.audio_hash)] = frame.expand(-1, count, -1)  # (L, T, D)
+        store = Store(self.scratch / "frames", upstream, "frames", config.store_dtype)
+        store.add(made.items())
+        return StoreSource(store, device=self.accelerator.device)
+
+    def _updates(self, run: Run, source: Source, module: Any, clips: list[Utterance], updates: int) -> dict[str, float]:
+        """Seconds of an update, of the optimiser's step in it, of a checkpoint, and of a prediction of the clips."""
+        times = [time.perf_counter()]
+
+        def follow(*_: object) -> None:
+            times.append(time.perf_counter())
+            self.clock.tick()
+
+        folder = Path(tempfile.mkdtemp(dir=self.scratch))  # an empty one, so that nothing is resumed
+        config = run.config.model_copy(update={"eval_every": updates})
+        trainer = Trainer(config, run.tasks, source, module, folder, self.accelerator, follow)
+        trainer.fit(clips, [], updates)
+        times.append(time.perf_counter())
+        *steps, checkpoint = (after - before for before, after in pairwise(times))
+        steps = steps[1:] if len(steps) > 2 else steps  # the first one makes the optimiser's state
+        began = time.perf_counter()
+        trainer.accelerator.clip_grad_norm_(trainer.model.parameters(), config.clip_norm)
+        trainer.optimizer.step()
+        stepped = time.perf_counter()
+        trainer.predict(clips)
+        return {
+            "update_s": statistics.median(steps),
+            "step_s": stepped - began,
+            "checkpoint_s": checkpoint,
+            "predict_s": time.perf_counter() - stepped,
+        }
+
+    def _largest_by_trying(self, run: Run, source: Source, longest: Utterance) -> int:
+        """Of copies of the longest clip so many as the trainer's own halving finds to fit."""
+
+        def follow(*_: object) -> None:
+            raise _Enough
+
+        module, clips = run.new_module("bench"), [longest] * LARGEST
+        config = run.config.model_copy(update={"batch_size": LARGEST, "accumulation": 1})
+        folder = Path(tempfile.mkdtemp(dir=self.scratch))
+        trainer = Trainer(config, run.tasks, source, module, folder, self.accelerator, follow)
+        with _until_enough():
+            trainer.fit(clips, [], 10**9)
+        torch.cuda.empty_cache()
+        return LARGEST // trainer.micro_batches
+
+
+@contextmanager
+def _until_enough() -> Iterator[None]:
+    """Within it, `_Enough` ends the block."""
+    try:
+        yield
+    except _Enough:
+        pass
+
+
+@contextmanager
+def _kept_bytes(module: nn.Module) -> Iterator[dict[int, int]]:
+    """Within it, {address: bytes} of all that autograd keeps for a backward pass on a CPU, but for the weights."""
+    weights = {weight.untyped_storage().data_ptr() for weight in module.parameters()}
+    kept: dict[int, int] = {}
+
+    def pack(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in weights:
+            kept[storage.data_ptr()] = storage.nbytes()
+        return tensor.detach()  # an output itself would keep its own graph alive
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        yield kept
