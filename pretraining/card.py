@@ -23,11 +23,12 @@ def card_text(record: dict[str, Any]) -> str:
     """The Markdown of a card."""
     settings, last = record["settings"], record["history"][-1]
     start = f"weights of {Path(settings['upstream']).name}" if settings["upstream"] else "random weights"
-    task = (
-        f"masked prediction of {settings['num_units']} units ({settings['targets']})"
-        if settings["objective"] == "units"
-        else "wav2vec 2.0's contrastive loss"
-    )
+    units = f"masked prediction of {settings['num_units']} units ({settings['targets']})"
+    task = {
+        "units": units,
+        "workers": f"{units} and regression of timbre, loudness and voice around every frame",
+        "contrastive": "wav2vec 2.0's contrastive loss",
+    }[settings["objective"]]
     corpora = ", ".join(Path(name).name for name in settings["corpora"])
     lines = [
         "---", "library_name: transformers", "tags: [speech, self-supervised, undertone]", "---", "",

@@ -24,7 +24,7 @@ MASKED = (
 )
 HIDDEN = ("lasr_encoder", "parakeet_encoder")  # models that have none: the objective learns it, and layer 0 is hidden
 TEMPERATURE = 0.1
-REGRESSED = 10.0  # weight of the mean absolute error beside the units' cross-entropy
+REGRESSED = 3.0  # weight of the mean absolute error beside the units' cross-entropy
 
 
 @dataclass(frozen=True)

@@ -76,6 +76,7 @@ def test_interrupted_at_any_update_it_ends_with_the_same_bits(
 
 def test_the_result_is_an_ordinary_folder(speech: Path, tmp_path: Path) -> None:
     words = ("--size", "tiny", "--out", tmp_path / "mine", "--store", tmp_path / "store", *TINY, "max_steps=2")
+    words = (*words, "objective=workers")
     outcome = undertone("pretrain", speech, *words)
     assert outcome.status == 0, outcome.err
     ours = load_upstream(str(tmp_path / "mine"))
@@ -90,7 +91,8 @@ def test_the_result_is_an_ordinary_folder(speech: Path, tmp_path: Path) -> None:
         states = ours(WaveBatch.collate([wave], 16_000)).states[:, -1]
     torch.testing.assert_close(found, states, atol=1e-4, rtol=1e-3)
     card = (tmp_path / "mine" / "README.md").read_text()
-    assert "masked prediction of 8 units (mel), 2 updates" in card and "on 12 utterances" in card, card
+    assert "masked prediction of 8 units (mel) and regression of timbre, loudness and voice around every" in card
+    assert "2 updates" in card and "on 12 utterances" in card, card
     assert (tmp_path / "mine" / "pretraining.png").stat().st_size > 1000
 
 
