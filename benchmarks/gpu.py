@@ -49,6 +49,8 @@ class Clip:
     audio_hash: str
     start: None = None
     end: None = None
+    video: None = None
+    boxes: None = None
 
 
 @dataclass(frozen=True)

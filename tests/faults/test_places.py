@@ -288,7 +288,7 @@ def test_extraction_goes_by_halves_where_the_memory_is_small(small_corpus: Path,
     whole, halved = Store(tmp_path / "a", upstream, "mean"), Store(tmp_path / "b", upstream, "mean")
     extract(upstream, found, whole, device="cpu")
     memory = Small(upstream, 3 * longest)
-    job = _Job(upstream, torch.device("cpu"), halved, None, 0.0)
+    job = _Job(upstream, torch.device("cpu"), halved, None, None, 0.0)
     halved.add(job.states([sorted(found, key=lambda clip: -clip.duration)]))
     assert job.computed == len({clip.audio_hash for clip in found}) and len(memory.sizes) > 4
     for clip in found:

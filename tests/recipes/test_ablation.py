@@ -242,4 +242,5 @@ def test_every_ablation_starts_on_emodb_itself(data: Path, store: Path) -> None:
         assert len(manifest) == 535
         blocked = [reason for reason in reasons if "undertone[opensmile]" in reason]
         assert not blocked or importlib.util.find_spec("opensmile") is None
-        assert reasons.count("") > 1 or blocked
+        silent = [reason for reason in reasons if "video" in reason]
+        assert reasons.count("") > 1 or blocked or silent

@@ -126,9 +126,8 @@ def test_extraction_sets_aside_what_is_too_long_for_whisper(tiny, tmp_path) -> N
     for name, seconds in (("short", 1), ("long", 31)):
         path = tmp_path / f"{name}.wav"
         soundfile.write(path, np.random.default_rng(0).normal(0, 0.1, seconds * RATE), RATE)
-        clips.append(
-            type("Clip", (), {"audio_hash": name, "path": path, "start": None, "end": None, "duration": seconds})
-        )
+        absent = dict.fromkeys(("start", "end", "video", "boxes"))
+        clips.append(type("Clip", (), {"audio_hash": name, "path": path, "duration": seconds, **absent}))
     store = Store(tmp_path, upstream)
     report = extract(upstream, clips, store)
     assert report.computed == 1 and "short" in store
