@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import unquote
 
 from huggingface_hub import constants, get_token, hf_hub_download, snapshot_download, try_to_load_from_cache
@@ -23,6 +23,8 @@ from huggingface_hub.errors import (
 from huggingface_hub.utils import get_session, httpx  # type: ignore[attr-defined]  # exported for users through __getattr__
 
 from undertone.common.files import read_json, safe_name
+
+Downloaded = TypeVar("Downloaded")
 
 # ---- Time limits.
 
@@ -184,7 +186,7 @@ def model_settings(where: str | Path, revision: str | None = None) -> Any:
         if try_to_load_from_cache(str(where), "config.json", revision=revision) is None:
             _find_hub()
         try:
-            return read_json(Path(hf_hub_download(str(where), "config.json", revision=revision)))
+            return read_json(Path(_again(lambda: hf_hub_download(str(where), "config.json", revision=revision))))
         except RemoteEntryNotFoundError:
             return None
 
@@ -242,9 +244,21 @@ def _find_hub() -> None:
             return
 
 
+def _again(download: Callable[[], Downloaded]) -> Downloaded:
+    """Try a download three times in 3 s where the Hub hangs up on a HEAD request, which the client does not repeat."""
+    for wait in (1, 2):
+        try:
+            return download()
+        except (httpx.ReadError, httpx.RemoteProtocolError):
+            time.sleep(wait)
+    return download()
+
+
 def _pull(repo_id: str, revision: str | None, download: dict[str, Any]) -> Path:
     with _pulling(repo_id):
-        folder = Path(snapshot_download(repo_id, revision=revision, allow_patterns=list(PUBLISHED), **download))
+        folder = _again(
+            lambda: Path(snapshot_download(repo_id, revision=revision, allow_patterns=list(PUBLISHED), **download))
+        )
     missing = [name for name in MODEL_FILES if not (folder / name).is_file()]
     if missing:
         raise ValueError(

@@ -122,7 +122,7 @@ class _Handler(BaseHTTPRequestHandler):
         self._breaks_off = self.hub.dropped(f"{self.command} {path}")
         self.hub.requests.append(f"{self.command} {path}")
         body = self.rfile.read(size // 2 if self._breaks_off else size)
-        if self._breaks_off and size:
+        if self._breaks_off and (size or self.command == "HEAD"):
             self._hang_up()
             return
         try:
