@@ -97,8 +97,8 @@ def main() -> None:
     With the environment variable UNDERTONE_TRACEBACK set, unexpected errors keep their traceback.
     """
     raise_on_sigterm()
-    # Before torch is imported: threads that wait for each other sleep instead of spinning. On two cores that other work
-    # shares, `contours` of a clip takes 0.05 s so and 1.9 s otherwise (docs/speed.md).
+    # Before torch is imported: threads that wait for each other sleep instead of spinning, which on cores with other
+    # work takes several times as long (docs/speed.md).
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):

@@ -29,7 +29,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from extraction import count_flops, matmul_flops_per_second
+from extraction import Sound, count_flops, matmul_flops_per_second
 
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # `deterministic=true` needs it before CUDA starts
 
@@ -38,19 +38,6 @@ SECONDS = 480.0  # of all checks together
 RATE = 16_000
 IEMOCAP = (5531, 7.0 * 3600)  # clips, s of audio
 EMOTIONS = ("angry", "happy", "neutral", "sad")
-
-
-@dataclass(frozen=True)
-class Clip:
-    """A whole file, as `extract` takes it."""
-
-    path: str
-    duration: float
-    audio_hash: str
-    start: None = None
-    end: None = None
-    video: None = None
-    boxes: None = None
 
 
 @dataclass(frozen=True)
@@ -95,12 +82,12 @@ class Place:
         (folder / "table.csv").write_text("\n".join(lines) + "\n")
         return folder / "table.csv"
 
-    def clips(self, clips: int, seconds: float) -> list[Clip]:
+    def clips(self, clips: int, seconds: float) -> list[Sound]:
         """The same as clips to extract."""
         import soundfile
 
         files = sorted(self.corpus(clips, seconds).parent.glob("*.wav"))
-        return [Clip(str(file), soundfile.info(file).duration, file.stem) for file in files]
+        return [Sound(str(file), soundfile.info(file).duration, file.stem) for file in files]
 
     def config(self, corpus: object, *words: str, system: str | None = None) -> Any:
         """A run's settings on the device, with a store of its own beside the corpus."""
@@ -124,7 +111,7 @@ def tests(place: Place) -> dict[str, Any]:
 
 
 def extraction(place: Place) -> dict[str, Any]:
-    """Audio s a second in float32 and bf16, and the share of what matrix products of that precision reach here."""
+    """Audio s a second in float32 and bf16, and the fraction of what matrix products of that precision reach here."""
     import torch
 
     from undertone.upstream import load_upstream
@@ -236,15 +223,15 @@ def out_of_memory(place: Place) -> dict[str, Any]:
 
 
 @contextmanager
-def _memory_limit(share: float | None) -> Iterator[None]:
-    """Let torch have this share of the card within it."""
+def _memory_limit(fraction: float | None) -> Iterator[None]:
+    """Let torch have this fraction of the card within it."""
     import torch
 
-    if share is None:
+    if fraction is None:
         yield
         return
     torch.cuda.empty_cache()
-    torch.cuda.set_per_process_memory_fraction(share)
+    torch.cuda.set_per_process_memory_fraction(fraction)
     try:
         yield
     finally:

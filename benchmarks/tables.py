@@ -340,6 +340,20 @@ def matrix_table(system: str) -> str:
     return "".join("| " + " | ".join(cells) + " |\n" for cells in lines)
 
 
+def scale_table() -> str:
+    """Cost of commands against hours of audio, from benchmarks/scale.py."""
+    found = json.loads((ROOT / "docs" / "results" / "speed" / "scale.json").read_text())
+    sizes, growth = found["sizes"], found["growth"]
+    header = ["command", *(f"processor s, {size} h" for size in sizes), "an hour more", "last rise / rises before"]
+    lines = [[*header, *(f"peak MB, {size} h" for size in (min(sizes, key=float), max(sizes, key=float)))]]
+    lines += [["---"] * len(lines[0]), *([f"`{name}`"] for name in growth)]
+    for line, (name, rises) in zip(lines[2:], growth.items(), strict=True):
+        line += [f"{figures[name]['cpu_s']:.1f}" for figures in sizes.values()]
+        line += [f"{rises['cpu_s']['an_hour']:.1f} s", f"{rises['cpu_s']['last_over_first']:.2f}"]
+        line += [f"{sizes[size][name]['peak_mb']:,.0f}" for size in (min(sizes, key=float), max(sizes, key=float))]
+    return "".join("| " + " | ".join(cells) + " |\n" for cells in lines)
+
+
 def invariance_table() -> str:
     """What adversaries for speaker and corpus change, from the rows of `ablate invariant`."""
     rows = ("plain", "speaker", "corpus", "speaker-corpus")
@@ -374,6 +388,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "crosscorpus-functionals": partial(matrix_table, "functionals"),
     "crosscorpus-contours": partial(matrix_table, "contours"),
     "invariant": invariance_table,
+    "scale": scale_table,
 }
 
 

@@ -25,7 +25,7 @@ def bench(
     device: Annotated[str | None, typer.Option(help="auto, cpu or cuda")] = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="also write what was found to this file")] = None,
 ) -> None:
-    """Measure this machine for two minutes: extraction, updates, batches, and what the corpus at hand will take."""
+    """Measure this machine for two minutes: extraction, updates, batches, and what a corpus will take."""
     from undertone.common.console import Display
     from undertone.common.files import write_json
     from undertone.experiments import bench_estimate as concluding

@@ -1,4 +1,4 @@
-"""`undertone bench`: how fast this machine is with an upstream, measured on the corpus at hand in about two minutes.
+"""`undertone bench`: how fast this machine is with an upstream, measured on a corpus in about two minutes.
 
 What is measured runs as in a run (the extraction, the trainer, the stack of linear heads), on a sample of the corpus;
 `bench_estimate` concludes from it what whole trainings take.
@@ -29,7 +29,7 @@ from undertone.corpora import load_corpus
 from undertone.corpora.folds import check_folds
 from undertone.corpora.manifest import Utterance
 from undertone.downstream.head import head_class
-from undertone.experiments.bench_estimate import LARGEST, estimate_all, recommend
+from undertone.experiments.bench_estimate import LARGEST, STORED, estimate_all, recommend
 from undertone.experiments.hidden_states import open_upstream, prepare_from_config, store_folder
 from undertone.experiments.run import Run, adapted
 from undertone.experiments.run_folder import RunFolder
@@ -45,7 +45,7 @@ from undertone.upstream.base import Upstream
 from undertone.upstream.execution import MOST as STREAMS
 from undertone.upstream.store.extract import extract
 from undertone.upstream.store.manage import free_bytes, stored_bytes
-from undertone.upstream.store.store import Kind, Store
+from undertone.upstream.store.store import Store
 
 TRAININGS: dict[str, dict[str, Any]] = {
     "linear": {"head": "linear", "mode": "frozen"},
@@ -56,13 +56,13 @@ TRAININGS: dict[str, dict[str, Any]] = {
 """{name: the settings that make it}."""
 
 SECONDS = 100.0  # of measuring; loading and the preparation of the corpus are beside it
-SHARES = {"float32": 0.2, "bf16": 0.1, "linear": 0.04, "attention": 0.06, "lora": 0.3, "finetune": 0.3}
+FRACTIONS = {"float32": 0.2, "bf16": 0.1, "linear": 0.04, "attention": 0.06, "lora": 0.3, "finetune": 0.3}
 SAMPLE_BYTES = 2 * 10**9  # of frames that the sample may leave on the disk while it is measured
 MOST_CLIPS = 4000  # of a fold in the stack of linear heads
-MEMORY_SHARE = 0.8  # of the free memory that a batch may take: what autograd keeps is not all that an update needs
+MEMORY_FRACTION = 0.8  # of the free memory that a batch may take: what autograd keeps is not all that an update needs
 BUSY = 0.5  # load of a core above which the figures are called slower than the machine is
 
-_ALLOWED_HEADS = ("linear", "attention")
+_ALLOWED_HEADS = tuple(dict.fromkeys(settings["head"] for settings in TRAININGS.values()))
 _NOT_TIMED = (
     *(name for name in HeadSettings.model_fields if name not in ("head", "layer_norm")),
     *LadderSettings.model_fields,
@@ -139,9 +139,8 @@ def bench(
         "trainings": estimates,
         "notes": notes,
     }
-    kinds: dict[str, Kind] = {"linear": "mean", "attention": "frames"}
     for row in estimates:
-        kind = kinds.get(row["training"])
+        kind = STORED.get(row["training"])
         row["store_bytes"] = stored_bytes(upstream, durations.values(), kind, config.store_dtype) if kind else 0
     return found | {"recommended": recommend(config, found, free_bytes(store), TRAININGS)}
 
@@ -243,16 +242,16 @@ class _Clock:
 
     def __init__(self, advance: Advance, total: float) -> None:
         self.advance, self.total, self.before = advance, total, 0.0
-        self.share, self.note, self.began = 0.0, "", time.monotonic()
+        self.planned, self.note, self.began = 0.0, "", time.monotonic()
 
-    def stage(self, note: str, share: float) -> None:
-        """Begin one that should take `share` seconds."""
-        self.before, self.share, self.note, self.began = self.before + self.share, share, note, time.monotonic()
+    def stage(self, note: str, planned: float) -> None:
+        """Start one that should take so many seconds."""
+        self.before, self.planned, self.note, self.began = self.before + self.planned, planned, note, time.monotonic()
         self.tick()
 
     def tick(self) -> None:
         """Show how far it is."""
-        done = self.before + min(self.share, time.monotonic() - self.began)
+        done = self.before + min(self.planned, time.monotonic() - self.began)
         self.advance(min(done, self.total), self.total, self.note)
 
     def end(self) -> None:
@@ -266,7 +265,7 @@ class _Enough(Exception):
 
 @dataclass(frozen=True)
 class _Bench:
-    """What all measurements share."""
+    """What all measurements have in common."""
 
     run: Run
     accelerator: Accelerator
@@ -277,8 +276,8 @@ class _Bench:
     def extraction(self, name: str, precision: str) -> dict[str, Any]:
         """Speed of `extract` in one precision: what a sample takes beyond what a few clips take."""
         upstream, config, device = self.run.upstream, self.run.config, self.accelerator.device
-        share = SHARES[name] * self.seconds
-        self.clock.stage(f"extraction, {name}", share)
+        planned = FRACTIONS[name] * self.seconds
+        self.clock.stage(f"extraction, {name}", planned)
         distinct = {item.audio_hash: item for item in self.run.manifest if item.duration <= upstream.max_seconds}
         clips = list(distinct.values())
         if not clips:
@@ -300,7 +299,7 @@ class _Bench:
         length = statistics.fmean(item.duration for item in clips)
         room = min(SAMPLE_BYTES, free_bytes(self.scratch) // 4)
         most = int(room / max(1, stored_bytes(upstream, [length], "frames", config.store_dtype)))
-        count = max(4 * at_once, min(most, int(0.7 * share * audio / first / length)))
+        count = max(4 * at_once, min(most, int(0.7 * planned * audio / first / length)))
         few_audio, few_s = timed(1, few)
         sample = spread(clips, count)
         many_audio, many_s = timed(2, sample)
@@ -317,15 +316,15 @@ class _Bench:
 
     def training(self, name: str, speed: float) -> dict[str, Any]:
         """What an update of one of `TRAININGS` takes; `speed` is that of the extraction, audio s a second."""
-        share = SHARES[name] * self.seconds
-        self.clock.stage(f"updates, {name}", share)
+        planned = FRACTIONS[name] * self.seconds
+        self.clock.stage(f"updates, {name}", planned)
         config = self.run.config.model_copy(update=TRAININGS[name])
         run = replace(self.run, config=config)
         if name == "linear":
-            return {"training": name, "batch_size": config.batch_size, **self._linear(run, share)}
-        return {"training": name, "batch_size": config.batch_size, **self._gradients(run, name, share, speed)}
+            return {"training": name, "batch_size": config.batch_size, **self._linear(run, planned)}
+        return {"training": name, "batch_size": config.batch_size, **self._gradients(run, name, planned, speed)}
 
-    def _linear(self, run: Run, share: float) -> dict[str, Any]:
+    def _linear(self, run: Run, planned: float) -> dict[str, Any]:
         """An update of one stack of linear heads on means, evaluations on dev included.
 
         On a CPU a stack holds a fold's values of a sweep, on a GPU all folds.
@@ -351,7 +350,7 @@ class _Bench:
         def follow(_: int) -> None:
             times.append(time.perf_counter())
             self.clock.tick()
-            if len(times) > 10 and times[-1] - times[0] > share:
+            if len(times) > 10 and times[-1] - times[0] > planned:
                 raise _Enough
 
         threads = torch.get_num_threads()
@@ -370,7 +369,7 @@ class _Bench:
             "largest_batch": None,
         }
 
-    def _gradients(self, run: Run, name: str, share: float, speed: float) -> dict[str, Any]:
+    def _gradients(self, run: Run, name: str, planned: float, speed: float) -> dict[str, Any]:
         """An update of the trainer, on stored frames or through the live upstream."""
         config, train = run.config, run.manifest.select(run.folds[0].train)
         longest = max(run.manifest, key=lambda item: item.duration)
@@ -378,7 +377,7 @@ class _Bench:
         batch, mean = typical_batch(config, train, WaveSource.jitter if live else StoreSource.jitter)
         clips, updates = batch, 10
         if live:  # forward and backward take about three times a forward; first one update, then two or more, timed
-            affordable = share * speed / 3 / max(item.duration for item in batch)  # clips
+            affordable = planned * speed / 3 / max(item.duration for item in batch)  # clips
             clips = spread(batch, max(1, min(len(batch), int(affordable / 3.5))))
             updates = max(1, min(updates, int(affordable / len(clips)) - 1))
         source: Source = run.source if live else self._made_frames(run, [*clips, longest])
@@ -392,7 +391,7 @@ class _Bench:
             largest = self._largest_by_trying(run, source, longest)
         else:
             one = sum(kept.values()) * longest.duration / padded_seconds(clips)
-            largest = int((MEMORY_SHARE * free - 12 * trainable) / max(one, 1.0))  # float32 gradient, two of Adam
+            largest = int((MEMORY_FRACTION * free - 12 * trainable) / max(one, 1.0))  # float32 gradient, two of Adam
         of_clips = max(0.0, timed["update_s"] - timed["step_s"]) * mean / padded_seconds(clips)
         return {
             "measured_clips": len(clips),
@@ -404,7 +403,7 @@ class _Bench:
         }
 
     def _made_frames(self, run: Run, clips: Sequence[Utterance]) -> StoreSource:
-        """A store with frames of these clips' lengths and of any values: how long training takes does not depend."""
+        """A store with random frames of these clips' lengths: the values do not change what a training takes."""
         upstream, config = run.upstream, run.config
         lengths = torch.tensor([round(item.duration * upstream.sample_rate) for item in clips])
         frames = upstream.frame_lengths(lengths).tolist()

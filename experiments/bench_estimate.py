@@ -13,8 +13,10 @@ from undertone.training.config import RunConfig, trials
 from undertone.training.settings import command_line
 from undertone.training.trainer import total_steps
 from undertone.upstream.store.manage import in_words
+from undertone.upstream.store.store import Kind
 
 PREFERRED = ("lora", "attention", "linear")  # the best scores first; full fine-tuning costs more for about LoRA's
+STORED: dict[str, Kind] = {"linear": "mean", "attention": "frames"}  # what is stored of the frozen upstream
 LARGEST = 128  # utterances of the largest batch that is tried
 NIGHT = 8 * 3600.0  # s that a recommended run may take
 WORTH_IT = 1.1  # times as fast as float32: below, fewer bits are not recommended
@@ -47,11 +49,10 @@ def estimate_all(
     durations = {item.id: item.duration for item in manifest}
     found = []
     for row in rows:
-        frozen = row["training"] in ("linear", "attention")
         trainings = _stacked(config, folds, row, parallel) if row["training"] == "linear" else 0.0
         if not trainings:
             trainings = _one_by_one(config, folds, row, durations)
-        first = extraction_s if frozen else 0.0
+        first = extraction_s if row["training"] in STORED else 0.0
         updates = max(total_steps(config, len(fold.train)) for fold in folds)
         found.append({**row, "updates": updates, "extraction_s": first, "trainings_s": trainings})
         found[-1]["total_s"] = first + trainings
@@ -109,7 +110,7 @@ def recommend(
     if not fitting:
         why = [f"{name} is the quickest; none of {', '.join(PREFERRED)} ends within {in_time(NIGHT)}"]
     seconds = row["total_s"]
-    if name in ("linear", "attention"):
+    if name in STORED:
         exact, best = found["extraction"][0], max(found["extraction"], key=lambda one: one["audio_s_per_s"])
         gain = best["audio_s_per_s"] / exact["audio_s_per_s"]
         if gain >= WORTH_IT:

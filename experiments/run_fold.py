@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -141,29 +142,22 @@ def fit(
     Without dev the last weights are kept, else those that it selects. `total` counts the updates of the whole schedule
     (None: those of a training on the utterances), `stop_at` those that are made.
     """
+    once = partial(_fit_once, accelerator=accelerator, dev=dev, total=total, stop_at=stop_at)
     if training.config.alone_first:
-        start = _streams_alone(training, accelerator, folder / "alone", utterances, dev, total, stop_at)
-        return _fit_once(training, accelerator, folder, utterances, dev, total, stop_at, start)
+        return once(training, folder, utterances, _streams_alone(training, folder / "alone", utterances, once))
     if training.config.pseudo_labels is None:
-        return _fit_once(training, accelerator, folder, utterances, dev, total, stop_at)
-    first = folder / "without-pseudo-labels"
-    module, _ = _fit_once(training, accelerator, first, utterances, dev, total, stop_at)
+        return once(training, folder, utterances)
+    module, _ = once(training, folder / "without-pseudo-labels", utterances)
     found = pseudo_labelled(training, module, accelerator, dev)
     training.run.display.say(f"{training.title}: {found.sentence}".removeprefix(": "))
     again = replace(training, title=f"{training.title}, with pseudo-labels")
-    return _fit_once(again, accelerator, folder, [*utterances, *found.utterances], dev, total, stop_at)
+    return once(again, folder, [*utterances, *found.utterances])
 
 
 def _streams_alone(
-    training: Training,
-    accelerator: Accelerator,
-    folder: Path,
-    utterances: Sequence[Utterance],
-    dev: Sequence[Utterance],
-    total: int | None,
-    stop_at: int | None,
+    training: Training, folder: Path, utterances: Sequence[Utterance], once: Callable[..., tuple[Module, Trained]]
 ) -> dict[str, Tensor]:
-    """Each of several streams trained alone, and what of its weights belongs to it in the model of all, by their names.
+    """Each of several streams trained alone by `once`, and its weights by their names in the model of all streams.
 
     A stream without such weights (a frozen upstream that goes into the head as it is) is not trained alone.
     """
@@ -176,7 +170,7 @@ def _streams_alone(
         theirs = {name: _name_alone(name, stream, joint, new) for name in learned}
         own = {name: other for name, other in theirs.items() if other in dict(new.named_parameters())}
         if own:
-            module, _ = _fit_once(alone, accelerator, folder / stream, utterances, dev, total, stop_at)
+            module, _ = once(alone, folder / stream, utterances)
             state = module.state_dict()
             found |= {name: state[other] for name, other in own.items()}
     return found
@@ -192,13 +186,14 @@ def _name_alone(name: str, stream: str, joint: Module, alone: Module) -> str:
 
 def _fit_once(
     training: Training,
-    accelerator: Accelerator,
     folder: Path,
     utterances: Sequence[Utterance],
+    start: Mapping[str, Tensor] | None = None,
+    *,
+    accelerator: Accelerator,
     dev: Sequence[Utterance],
     total: int | None,
     stop_at: int | None,
-    start: Mapping[str, Tensor] | None = None,
 ) -> tuple[Module, Trained]:
     """One training of `fit`, from new weights, or where `start` has one, from that."""
     run, config, module = training.run, training.config, training.new_module()

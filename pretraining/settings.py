@@ -8,7 +8,8 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from undertone.common.discovery import nearest
-from undertone.training.config import Augmentation, explain
+from undertone.training.augmentation import Augmentation
+from undertone.training.config import explain
 from undertone.training.settings import assign
 
 

@@ -9,15 +9,14 @@ from torch import Tensor, nn
 
 from undertone.pretraining.units import FITTED_FRAMES, at_frames
 from undertone.upstream.acoustic._spectral_shape import spectral_shape
-from undertone.upstream.acoustic._voice import voice
+from undertone.upstream.acoustic._voice import VOICED, voice
 from undertone.upstream.acoustic.mfcc import Mfcc
+from undertone.upstream.spectra import WINDOW
 from undertone.upstream.types import WaveBatch
 
 AROUND = 101  # frames of 10 ms, the one in the middle included
 APART = 4  # frames over which a change is taken
-VOICED = 0.6  # periodic fraction of a frame's power from which on it counts as voiced
 LARGEST = 4.0  # standard deviations; what lies beyond counts as so far
-FEWEST = 400  # samples of a frame
 
 
 class Surroundings(nn.Module):
@@ -43,7 +42,7 @@ class Surroundings(nn.Module):
 
     def statistics(self, wave: Tensor) -> Tensor:
         """(N,) -> (T', size) every 10 ms, before they are brought to one scale."""
-        wave = nn.functional.pad(wave, (0, max(0, FEWEST - len(wave))))
+        wave = nn.functional.pad(wave, (0, max(0, WINDOW - len(wave))))
         cepstra = self.mfcc(WaveBatch.collate([wave], self.mfcc.sample_rate)).states[0, 0]  # (T', 13)
         always = cepstra.new_ones(len(cepstra), 1)
         quality, periodic = voice(wave)  # (T', 9), (T',)

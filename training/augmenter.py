@@ -24,7 +24,7 @@ from undertone.audio.batches import ahead
 from undertone.audio.read import read_audio
 from undertone.corpora.prepare import hash_audio
 from undertone.downstream.head import head_class
-from undertone.training.config import MASKS, WAVES, Augmentation
+from undertone.training.augmentation import MASKS, WAVES, Augmentation
 from undertone.training.seeding import chunks, draw, generator_of
 from undertone.training.sources import Source, batch_of
 from undertone.upstream.types import HiddenStates, StreamBatch, WaveBatch, length_mask

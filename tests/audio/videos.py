@@ -40,8 +40,8 @@ def write_video(
         if video is not None:
             container.mux(video.encode(None))
         if audio is not None:
-            heard = av.AudioFrame.from_ndarray(np.asarray(sound, "f4")[None], format="fltp", layout="mono")
-            heard.sample_rate, heard.pts = RATE, 0
-            container.mux(audio.encode(heard))
+            samples = av.AudioFrame.from_ndarray(np.asarray(sound, "f4")[None], format="fltp", layout="mono")
+            samples.sample_rate, samples.pts = RATE, 0
+            container.mux(audio.encode(samples))
             container.mux(audio.encode(None))
     return path

@@ -15,7 +15,8 @@ from undertone.corpora.corpus import Corpus
 from undertone.downstream.head import Head
 from undertone.downstream.ladder_options import LadderOptions
 from undertone.tests.cli.commands import undertone
-from undertone.training.config import GROUPS, NESTED, Augmentation, RunConfig
+from undertone.training.augmentation import Augmentation
+from undertone.training.config import GROUPS, NESTED, RunConfig
 from undertone.upstream.base import Upstream
 from undertone.upstream.load import ACOUSTIC
 

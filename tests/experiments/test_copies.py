@@ -12,8 +12,8 @@ from sklearn.svm import LinearSVC
 from undertone.corpora.manifest import Manifest, Utterance
 from undertone.tests.cli.commands import undertone
 from undertone.tests.cli.runs import fold, weights
+from undertone.training.augmentation import Augmentation
 from undertone.training.augmenter import Augmenter, changed_copies
-from undertone.training.config import Augmentation
 from undertone.training.sources import WaveSource
 from undertone.upstream import WaveBatch, load_upstream
 from undertone.upstream.store.store import Store

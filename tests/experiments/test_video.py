@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ import torch
 from undertone import load_model
 from undertone.common.console import Display
 from undertone.corpora.manifest import Manifest, Utterance
+from undertone.experiments import run_fold
 from undertone.experiments.evaluate_model import evaluate_model
 from undertone.experiments.open_run import open_run
 from undertone.experiments.run import Run
@@ -24,7 +26,8 @@ from undertone.recipes.systems import load_system, system_module
 from undertone.scoring.metrics import ccc
 from undertone.tests.audio.videos import RATE, write_video
 from undertone.tests.experiments.test_several_upstreams import fit
-from undertone.training.config import RunConfig
+from undertone.training.accelerator import accelerator_of
+from undertone.training.config import RunConfig, trials
 from undertone.training.settings import make_config
 from undertone.training.sources import WaveSource
 from undertone.upstream.hf.random_weights import save_random
@@ -115,12 +118,10 @@ def test_branches_trained_alone_start_the_training_of_both(opened, tmp_path: Pat
         "eval_every=1",
     )
     run = opened(BOTH, *words, "alone_first=true")
-    own = run.training(run.folds[0], _trial(run))
-    from undertone.experiments import run_fold
-    from undertone.training.accelerator import accelerator_of
-
+    own = run.training(run.folds[0], trials(run.config)[0])
     accelerator = accelerator_of(run.config)
-    start = run_fold._streams_alone(own, accelerator, tmp_path / "alone", own.train, own.dev, None, None)
+    once = partial(run_fold._fit_once, accelerator=accelerator, dev=own.dev, total=None, stop_at=None)
+    start = run_fold._streams_alone(own, tmp_path / "alone", own.train, once)
     new = dict(own.new_module().named_parameters())
     names = {"upstream.parts.video.", "downstream.head.branches.waveform."}
     assert {next(name for name in names if key.startswith(name)) for key in start} == names
@@ -134,12 +135,6 @@ def test_branches_trained_alone_start_the_training_of_both(opened, tmp_path: Pat
         assert any(not torch.equal(weight, new[name]) for name, weight in mine.items())
     train_fold(run, run.folds[0], "")
     assert not (run.folder.fold(run.folds[0].name) / "alone").exists()
-
-
-def _trial(run: Run):
-    from undertone.training.config import trials
-
-    return trials(run.config)[0]
 
 
 @pytest.mark.parametrize("mode", ["frozen", "finetune"])

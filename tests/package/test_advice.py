@@ -23,7 +23,8 @@ from undertone.corpora.manifest import Manifest
 from undertone.downstream.head import Head
 from undertone.downstream.ladder_options import LadderOptions
 from undertone.tests.cli.commands import TINY, undertone
-from undertone.training.config import SHORT, Augmentation, RunConfig
+from undertone.training.augmentation import Augmentation
+from undertone.training.config import SHORT, RunConfig
 from undertone.training.settings import NESTED, make_config
 from undertone.upstream.hf.random_weights import save_random
 

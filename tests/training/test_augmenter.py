@@ -21,8 +21,9 @@ from undertone.downstream.task import Task
 from undertone.experiments.crossval import train
 from undertone.scoring.predictions import Predictions
 from undertone.tests.cli.commands import undertone
+from undertone.training.augmentation import Augmentation
 from undertone.training.augmenter import Augmenter, check_augmentation, mixed
-from undertone.training.config import Augmentation, RunConfig
+from undertone.training.config import RunConfig
 from undertone.training.settings import command_line, make_config
 from undertone.training.sources import WaveSource
 from undertone.training.trainer import Trainer, _Part

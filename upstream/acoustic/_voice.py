@@ -18,6 +18,8 @@ LOWEST_HZ, HIGHEST_HZ = 60.0, 500.0  # of a speaking voice
 PITCH_WINDOW = 640  # samples, 40 ms: two periods of a voice of 60 Hz reach into it
 SHORTEST, LONGEST = int(RATE / HIGHEST_HZ), int(RATE / LOWEST_HZ)  # samples of a period
 
+VOICED = 0.6  # periodic fraction of a frame's power from which on `voice` finds it voiced
+
 FFT = 1024
 FLOOR = 1e-10
 FORMANTS_HZ = ((300, 1000), (1000, 2400), (2400, 3600))

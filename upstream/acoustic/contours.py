@@ -20,12 +20,11 @@ from undertone.upstream.acoustic._statistics import (
     percentiles,
     stretches,
 )
-from undertone.upstream.acoustic._voice import voice
+from undertone.upstream.acoustic._voice import VOICED, voice
 from undertone.upstream.spectra import LogMel, cut_frames
 
 MELS, COEFFICIENTS, FEW = 40, 20, 13
 RANGE = 3.45  # 30 dB of the log RMS: what lies further below its 95th percentile is no speech
-VOICED = 0.6  # periodic fraction of a frame's power from which on it counts as voiced
 EVEN = 0.85  # standard deviation of the spectral contours at the kernels' input: that of cepstra on average
 
 

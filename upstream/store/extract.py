@@ -84,10 +84,8 @@ def extract(
     )
 
 
-def clips_of_process(
-    clips: Iterable[Clip], rank: int, num_processes: int, key: Callable[[Clip], str] = lambda clip: clip.audio_hash
-) -> list[Clip]:
-    """The distinct clips that one of several processes computes: about as many clips and seconds for each."""
+def clips_of_process(clips: Iterable[Clip], rank: int, num_processes: int, key: Callable[[Clip], str]) -> list[Clip]:
+    """The clips with distinct keys (`Store.key`) of one process; each gets about as many clips and seconds."""
     distinct = {key(clip): clip for clip in clips}
     by_length = [clip for _, clip in sorted(distinct.items(), key=lambda item: (-item[1].duration, item[0]))]
     turns = [by_length[start : start + num_processes] for start in range(0, len(by_length), num_processes)]
