@@ -57,9 +57,11 @@ class Reduced:
     def __init__(self, features: np.ndarray) -> None:
         from sklearn.preprocessing import StandardScaler
 
-        scaler = StandardScaler().fit(features.astype(np.float64, copy=False))
+        self._standardised: np.ndarray = features.astype(np.float64)  # (N, D)
+        scaler = StandardScaler(copy=False).fit(self._standardised)  # it does not change them
         self.mean, self.scale = scaler.mean_, scaler.scale_
-        self._standardised = self.standardise(features)  # (N, D)
+        self._standardised -= self.mean
+        self._standardised /= self.scale
         number, size = features.shape
         if size <= number:
             self.rows = self._standardised

@@ -2,7 +2,8 @@
 
 What a solver waits for is the features, which are larger than the processor's cache: a product with six columns takes
 about as long as one with a hundred. So the problems of all penalties go through L-BFGS side by side, each with its own
-steps, and every pass over the features serves all that have not converged.
+steps, and every pass over the features serves all that have not converged. Most of the way goes by features of half the
+size, in float32; the last stretch, and so the solution, by those in float64.
 """
 
 from __future__ import annotations
@@ -15,8 +16,9 @@ import numpy as np
 
 TOLERANCE = 1e-6  # of the largest derivative of the mean loss, as `tol` of scikit-learn
 MAX_ITERATIONS, MAX_HALVINGS, HISTORY = 10_000, 30, 10
-SUFFICIENT, ROUNDING = 1e-4, 1e-14  # of a step's decrease, as a fraction of what its slope promises (Armijo)
-DIRECTIONS = 500  # of the features whose curvature is known; only the number of iterations depends on these two
+STAGES = (("float32", 10 * TOLERANCE, 1e-7), ("float64", TOLERANCE, 1e-14))  # features, largest derivative, rounding
+SUFFICIENT = 1e-4  # of a step's decrease, as a fraction of what its slope promises (Armijo)
+DIRECTIONS = 100  # of the features whose curvature is known; only the number of iterations depends on these two
 CURVATURE = 0.3  # of an utterance, as a fraction of 1 / K: p (1 - p) at the solution, roughly
 
 
@@ -55,18 +57,22 @@ class Multinomial:
         _, values, directions = randomized_svd(weighted.astype(np.float32), DIRECTIONS, n_iter=1, random_state=0)
         return values.astype(np.float64) ** 2, directions.astype(np.float64)
 
-    def loss_and_gradient(self, points: np.ndarray, problems: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """(Q,) and (Q, K, R + 1) at points (Q, K, R + 1) of these problems (Q,)."""
+    def loss_and_gradient(
+        self, points: np.ndarray, problems: np.ndarray, rows: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """(Q,) and (Q, K, R + 1) at points (Q, K, R + 1) of problems (Q,), by features (N, R) in any precision."""
         from scipy.special import log_softmax
 
         (num, classes, size), penalties = points[:, :, :-1].shape, self.penalties[problems]
         flat = points[:, :, :-1].reshape(num * classes, size)
-        logs = log_softmax((self.rows @ flat.T).reshape(-1, num, classes) + points[:, :, -1], axis=2)  # (N, Q, K)
+        scores = (rows @ flat.T.astype(rows.dtype)).astype(np.float64)  # (N, Q K)
+        logs = log_softmax(scores.reshape(-1, num, classes) + points[:, :, -1], axis=2)  # (N, Q, K)
         losses = (flat**2).reshape(num, -1).sum(1) * penalties / 2
         losses -= np.einsum("n,nqk,nk->q", self.weights, logs, self.truth)
         errors = (np.exp(logs) - self.truth[:, None]) * self.weights[:, None, None]  # (N, Q, K)
         gradients = np.empty_like(points)
-        gradients[:, :, :-1] = (errors.reshape(len(errors), -1).T @ self.rows).reshape(num, classes, size)
+        products = errors.reshape(len(errors), -1).T.astype(rows.dtype) @ rows  # (Q K, R)
+        gradients[:, :, :-1] = products.reshape(num, classes, size)
         gradients[:, :, :-1] += penalties[:, None, None] * points[:, :, :-1]
         gradients[:, :, -1] = errors.sum(0)
         return losses, gradients
@@ -84,11 +90,25 @@ class Multinomial:
     def solve(self) -> np.ndarray:
         """The minima, (P, K, R + 1); a warning names each C whose minimum was not reached."""
         points = np.zeros((len(self.penalties), self.truth.shape[1], self.rows.shape[1] + 1))
-        active = np.arange(len(points))
-        losses, gradients = self.loss_and_gradient(points, active)
         history: deque[tuple[np.ndarray, np.ndarray]] = deque(maxlen=HISTORY)  # steps and changes of the gradient
+        for dtype, tolerance, rounding in STAGES:
+            gradients = self._descend(points, history, self.rows.astype(dtype, copy=False), tolerance, rounding)
+        self._warn(np.abs(gradients).max((1, 2)))
+        return points
+
+    def _descend(
+        self,
+        points: np.ndarray,
+        history: deque[tuple[np.ndarray, np.ndarray]],
+        rows: np.ndarray,
+        tolerance: float,
+        rounding: float,
+    ) -> np.ndarray:
+        """Move the points (P, K, R + 1) until no derivative exceeds the tolerance; returns the gradients there."""
+        active = np.arange(len(points))
+        losses, gradients = self.loss_and_gradient(points, active, rows)
         for _ in range(MAX_ITERATIONS):
-            active = active[np.abs(gradients[active]).max((1, 2)) > TOLERANCE]
+            active = active[np.abs(gradients[active]).max((1, 2)) > tolerance]
             if not len(active):
                 break
             directions = -self._over_curvature(gradients[active], history, active)
@@ -97,8 +117,8 @@ class Multinomial:
             rate, searching = 1.0, np.arange(len(active))
             for _ in range(MAX_HALVINGS):
                 tried = points[active[searching]] + rate * directions[searching]
-                found, slope = self.loss_and_gradient(tried, active[searching])
-                lower = found <= before[searching] + SUFFICIENT * rate * slopes[searching] + ROUNDING
+                found, slope = self.loss_and_gradient(tried, active[searching], rows)
+                lower = found <= before[searching] + SUFFICIENT * rate * slopes[searching] + rounding
                 done = active[searching[lower]]
                 steps[done], changes[done] = tried[lower] - points[done], slope[lower] - gradients[done]
                 points[done], losses[done], gradients[done] = tried[lower], found[lower], slope[lower]
@@ -107,15 +127,15 @@ class Multinomial:
                     break
             active = np.delete(active, searching)  # of these, rounding hides what is left to gain
             history.append((steps, changes))
-        self._warn(np.abs(gradients).max((1, 2)))
-        return points
+        return gradients
 
     def _over_curvature(
         self, gradients: np.ndarray, history: deque[tuple[np.ndarray, np.ndarray]], problems: np.ndarray
     ) -> np.ndarray:
         """The two-loop recursion (Nocedal & Wright, Numerical Optimization, algorithm 7.4) from `newton`."""
         found, used = gradients.copy(), []
-        for steps, changes in reversed([(steps[problems], changes[problems]) for steps, changes in history]):
+        every = slice(None) if len(problems) == len(self.penalties) else problems  # a view, not a copy
+        for steps, changes in reversed([(steps[every], changes[every]) for steps, changes in history]):
             inverse = _inverse(_dot(steps, changes))
             along = inverse * _dot(steps, found)
             found -= _times(along, changes)
@@ -145,7 +165,8 @@ class Multinomial:
 
 def _dot(left: np.ndarray, right: np.ndarray) -> np.ndarray:
     """(Q, K, R + 1) twice -> (Q,)."""
-    return np.einsum("qkr,qkr->q", left, right)
+    found: np.ndarray = np.vecdot(left.reshape(len(left), -1), right.reshape(len(right), -1))
+    return found
 
 
 def _times(factors: np.ndarray, arrays: np.ndarray) -> np.ndarray:

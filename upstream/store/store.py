@@ -6,6 +6,7 @@ import hashlib
 import json
 import logging
 import os
+import threading
 import time
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -60,6 +61,7 @@ FORMAT = 2  # of the shards; another one is another folder
 META = "meta.json"  # of each store; its time of change is when the store was last used
 SHARD_BYTES = 32 * 2**20
 SHARD_SECONDS = 30.0  # a killed extraction loses no more than this
+_OPENING = threading.Lock()  # folds in threads read from one store
 MAX_OPEN = 32  # shards mapped at once, which bounds what a process holds of a large store
 
 logger = logging.getLogger(__name__)
@@ -149,14 +151,15 @@ class Store:
             ValueError: its shard is damaged or gone.
         """
         path = self._shards[key]
-        if path not in self._open:
-            if path not in self._checked and not self._is_whole(path):
-                raise ValueError(f"{path} is damaged or gone. Run again: only its entries are computed again.")
-            if len(self._open) >= MAX_OPEN:
-                del self._open[next(iter(self._open))]
-            self._open[path] = Shard(path)
-        self._open[path] = self._open.pop(path)  # now the last one used
-        return self._open[path].get(key)
+        with _OPENING:
+            if path not in self._open:
+                if path not in self._checked and not self._is_whole(path):
+                    raise ValueError(f"{path} is damaged or gone. Run again: only its entries are computed again.")
+                if len(self._open) >= MAX_OPEN:
+                    del self._open[next(iter(self._open))]
+                self._open[path] = Shard(path)
+            shard = self._open[path] = self._open.pop(path)  # now the last one used
+        return shard.get(key)
 
     def missing(self, keys: Iterable[str]) -> list[str]:
         """The distinct `keys` that are not stored whole, in order; entries that another process has added count.
