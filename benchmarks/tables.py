@@ -18,7 +18,10 @@ from typing import Any
 from undertone.scoring.results import probe_scores
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = (ROOT / "README.md", *(ROOT / "docs" / f"{name}.md" for name in ("systems", "statistics", "speed", "together")))
+PAGES = (
+    ROOT / "README.md",
+    *(ROOT / "docs" / f"{name}.md" for name in ("systems", "statistics", "speed", "together", "pretraining")),
+)
 BLOCK = re.compile(r"(<!-- table: (\S+) -->\n).*?(<!-- end of table -->)", re.DOTALL)
 HEADER = (
     "| upstream | head | UAR | 95 % interval | WA | gender UAR | trained weights |\n|---|---|---|---|---|---|---|\n"
@@ -146,9 +149,9 @@ def systems_timing() -> str:
     return "".join(lines)
 
 
-def unlabelled_table() -> str:
-    """The arms of the curve on EmoDB at each fraction of the labels."""
-    curve = json.loads((ROOT / "docs" / "results" / "unlabelled-emodb.json").read_text())
+def curve_table(name: str) -> str:
+    """The arms of a curve at each fraction of the labels."""
+    curve = json.loads((ROOT / "docs" / "results" / f"{name}.json").read_text())
     arms = [key for key in curve["rows"][0] if key not in ("share", "labels")]
     header = ["labels", *(cell for arm in arms for cell in (f"{arm.replace('_', '-')}: UAR", "95 % interval"))]
     lines = [header, ["---"] * len(header)]
@@ -158,6 +161,61 @@ def unlabelled_table() -> str:
             cells += [f"**{100 * row[arm]['uar']:.1f}**", interval(row[arm]["ci95"])]
         lines.append(cells)
     return "".join("| " + " | ".join(cells) + " |\n" for cells in lines)
+
+
+PRETRAINED = {
+    "fbank": ("`fbank`", "linear"),
+    "random": ("`--size tiny`, random weights", "linear"),
+    "minutes": ("the same, 8 minutes on LibriSpeech, the regression weighed 10 instead of 3", "linear"),
+    "tiny": ("`tiny`, trained on LibriSpeech", "linear"),
+    "all": ("that of three corpora", "linear"),
+    "contours": ("`contours`, without copies", "logistic"),
+    "joined-minutes": ("`contours` and that of 8 minutes, `fusion=concat`", "logistic"),
+    "joined": ("`contours` and `tiny`, `fusion=concat`", "logistic"),
+    "joined-all": ("`contours` and that of three corpora, `fusion=concat`", "logistic"),
+}
+"""Names of the runs in docs/results/tiny: upstream and head."""
+SCORED = ("emodb", "ravdess", "nemo")
+
+
+def pretrained_table() -> str:
+    """What the upstreams that were trained from nothing score, beside features and random weights."""
+    header = ["upstream", "head", *(f"UAR, {corpus} | 95 % interval" for corpus in SCORED)]
+    lines = [header, ["---"] * (len(header) + len(SCORED))]
+    for name, what in PRETRAINED.items():
+        cells = list(what)
+        for corpus in SCORED:
+            path = ROOT / "docs" / "results" / "tiny" / f"{corpus}-{name}.json"
+            found = json.loads(path.read_text()) if path.is_file() else None
+            score = found and f"**{100 * found['pooled']['emotion']['uar']:.1f}**"
+            cells += [score or "–", interval(found["ci95"]["emotion"]["uar"]) if found else "–"]
+        lines.append(cells)
+    return "".join("| " + " | ".join(cells) + " |\n" for cells in lines)
+
+
+def pretrained_differences() -> str:
+    """Paired differences of those runs."""
+    lines = [["corpus", "of", "to", "UAR, points", "95 % interval", "p"], ["---"] * 6]
+    for path in sorted((ROOT / "docs" / "results" / "tiny").glob("compare-*.json")):
+        found = json.loads(path.read_text())
+        names = [run["path"].removeprefix(f"{found['corpus']}-") for run in found["runs"]]
+        for row in found["tasks"]["emotion"]:
+            if row["metric"] == "uar":
+                low, high = (f"{100 * bound:+.1f}" for bound in row["ci95"])
+                p = "< 0.0001" if row["p"] < 0.0001 else f"{row['p']:.2g}"
+                what = [found["corpus"], names[row["run"]], names[0], f"{100 * row['difference']:+.1f}"]
+                lines.append([*what, f"{low} to {high}", p])
+    return "".join("| " + " | ".join(cells) + " |\n" for cells in lines)
+
+
+def draw_layers() -> None:
+    """The layer weights that the linear head learned on EmoDB, mean over the folds."""
+    from undertone.scoring.plots import layer_weights_png
+
+    folds = json.loads((ROOT / "docs" / "results" / "tiny" / "emodb-tiny.json").read_text())["folds"]
+    columns = zip(*(fold["layer_weights"] for fold in folds), strict=True)
+    weights = [sum(column) / len(folds) for column in columns]
+    (ROOT / "docs" / "images" / "tiny-layers.png").write_bytes(layer_weights_png(weights))
 
 
 def coverage_table() -> str:
@@ -383,7 +441,10 @@ TABLES: dict[str, Callable[[], str]] = {
     "systems": systems_table,
     "best": best_table,
     "systems_timing": systems_timing,
-    "unlabelled": unlabelled_table,
+    "unlabelled": partial(curve_table, "unlabelled-emodb"),
+    "labels": partial(curve_table, "labels-emodb"),
+    "pretrained": pretrained_table,
+    "pretrained-differences": pretrained_differences,
     "coverage": coverage_table,
     "crosscorpus-functionals": partial(matrix_table, "functionals"),
     "crosscorpus-contours": partial(matrix_table, "contours"),
@@ -404,6 +465,8 @@ def main() -> None:
             page.write_text(made)
         elif made != text:
             sys.exit(f"{page.name}'s tables are not those of docs/results. Run python benchmarks/tables.py")
+    if not arguments.check:
+        draw_layers()
 
 
 if __name__ == "__main__":

@@ -71,12 +71,16 @@ def _corpora() -> TableOf:
 def _upstreams() -> TableOf:
     from undertone.upstream.base import Upstream
     from undertone.upstream.hf.families import FAMILIES
-    from undertone.upstream.load import ACOUSTIC
+    from undertone.upstream.load import ACOUSTIC, SHIPPED, shipped
 
     found: list[tuple[str, Any]] = [
         (name, find_class(name, ACOUSTIC, Upstream)) for name in available(ACOUSTIC, Upstream)
     ]
     rows = [[name, _first_line(cls), str(cls.num_layers)] for name, cls in found]
+    for name in shipped():
+        geometry = json.loads((SHIPPED / name / "config.json").read_text())
+        what = "Pretrained here on LibriSpeech without labels: a small conformer; part of the package"
+        rows.append([name, what, str(geometry["num_hidden_layers"] + 1)])
     hub = f"any audio encoder of transformers; computed in PyTorch throughout: {', '.join(sorted(FAMILIES))}"
     return [], ["Upstream", "What it is", "Layers"], [*rows, ["Hub id or folder", hub, "all hidden states"]]
 

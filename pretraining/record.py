@@ -11,7 +11,7 @@ from undertone.corpora.folds import Fold
 from undertone.corpora.manifest import Manifest
 from undertone.downstream.speaker_hashes import hash_speakers
 from undertone.pretraining.data import Speech
-from undertone.upstream.load import HUB_ID
+from undertone.upstream.load import HUB_ID, folder_of
 
 FILE_NAME = "pretraining.json"
 SALT = "pretraining"
@@ -74,7 +74,7 @@ def check_pretraining(
 
 def _record_of(upstream: str, revision: str | None) -> Path | None:
     """The record beside an upstream's weights, from the Hub too; None where there is none."""
-    path = Path(upstream).expanduser() / FILE_NAME
+    path = Path(folder_of(upstream)) / FILE_NAME
     if path.parent.is_dir():
         return path if path.is_file() else None
     if not HUB_ID.fullmatch(upstream):

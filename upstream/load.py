@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from undertone.common.discovery import available, find_class, nearest
@@ -17,10 +18,11 @@ from undertone.upstream.hf.video import PICTURES, VideoUpstream
 from undertone.upstream.streams import Streams
 
 ACOUSTIC = "undertone.upstream.acoustic"
+SHIPPED = Path(__file__).parent / "shipped"  # folders that `undertone pretrain` wrote
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 ALLOWED = (
-    "An upstream is an acoustic front-end, a Hub id such as microsoft/wavlm-base-plus, a local folder with config.json "
-    "and weights, ./my_upstream.py, or my_package.module:ClassName."
+    "An upstream is an acoustic front-end, tiny, a Hub id such as microsoft/wavlm-base-plus, a local folder with "
+    "config.json and weights, ./my_upstream.py, or my_package.module:ClassName."
 )
 
 
@@ -28,14 +30,15 @@ def load_upstream(name: str, *, revision: str | None = None, options: Mapping[st
     """A ready upstream with its weights, in eval mode.
 
     Args:
-        name: `fbank`, `mfcc` or `spectrogram`; a Hub id; a local folder; `./my_upstream.py`; `my_pkg.module:Mine`.
+        name: `fbank`, `mfcc` or `spectrogram`; `tiny`, which the package holds; a Hub id; a local folder;
+            `./my_upstream.py`; `my_pkg.module:Mine`.
         revision: branch, tag or commit on the Hub.
         options: keyword arguments of a class's constructor; a Hub model or folder takes none.
 
     Raises:
         ValueError: nothing of that name, a model that has no audio encoder, or weights that do not fit it.
     """
-    folder = os.path.expanduser(name)
+    folder = folder_of(name)
     is_folder = os.path.isdir(folder)  # False, too, for what is no name of a file
     if not is_folder and name.endswith((".pt", ".pth", ".ckpt")):
         raise ValueError(
@@ -50,10 +53,22 @@ def load_upstream(name: str, *, revision: str | None = None, options: Mapping[st
             )
         where = folder if is_folder else name
         config = read_config(where, revision)
-        return _hf_class(config.model_type).from_pretrained(where, revision, config).eval()
+        upstream = _hf_class(config.model_type).from_pretrained(where, revision, config).eval()
+        upstream.name = name if name in shipped() else where
+        return upstream
     if revision is not None:
         raise ValueError(f"Upstream {name!r} has no revisions, got revision={revision!r}. Leave it out.")
     return _make(name, options or {})
+
+
+def shipped() -> list[str]:
+    """Names of the pretrained upstreams that the package holds."""
+    return sorted(path.parent.name for path in SHIPPED.glob("*/config.json"))
+
+
+def folder_of(name: str) -> str:
+    """The folder that an upstream's name stands for, if it stands for one."""
+    return str(SHIPPED / name) if name in shipped() else os.path.expanduser(name)
 
 
 def _hf_class(model_type: str) -> type[FamilyUpstream] | type[EncoderUpstream] | type[VideoUpstream]:

@@ -22,7 +22,9 @@ def test_a_misspelt_front_end_names_the_nearest() -> None:
 
 @pytest.mark.parametrize("name", ["./no/such/folder", "/no/such/folder", "a/b/c", "~/no-such-folder"])
 def test_a_missing_folder(name: str) -> None:
-    with pytest.raises(ValueError, match=f"No such folder: '{name}'. An upstream is an acoustic front-end, a Hub id"):
+    with pytest.raises(
+        ValueError, match=f"No such folder: '{name}'. An upstream is an acoustic front-end, tiny, a Hub id"
+    ):
         load_upstream(name)
 
 
