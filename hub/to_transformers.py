@@ -142,7 +142,8 @@ def _native_head(model: UndertoneModel) -> LinearHead:
 
 def _native_upstream(model: UndertoneModel) -> FamilyUpstream:
     upstream = model.upstream
-    if not isinstance(upstream, FamilyUpstream):
+    classes = MODEL_FOR_AUDIO_CLASSIFICATION_MAPPING
+    if not isinstance(upstream, FamilyUpstream) or type(upstream.model.config) not in classes:
         raise ValueError(f"Upstream {upstream.name!r} is no class of transformers that classifies. {_OTHERWISE}")
     if upstream.model.config.model_type == "whisper":
         raise ValueError(

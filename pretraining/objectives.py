@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers.models.wav2vec2.modeling_wav2vec2 import Wav2Vec2GumbelVectorQuantizer
 
-from undertone.upstream.hf.encoder import EncoderUpstream
 from undertone.upstream.hf.upstream import HFUpstream
 from undertone.upstream.types import WaveBatch, length_mask
 
@@ -64,7 +63,7 @@ class Objective(nn.Module, ABC):
                 f"{', '.join(MASKED + HIDDEN)}."
             )
         self.upstream = upstream
-        vector = torch.rand(upstream.hidden_size) if isinstance(upstream, EncoderUpstream) else None
+        vector = torch.rand(upstream.hidden_size) if upstream.model.config.model_type in HIDDEN else None
         self.mask_vector = None if vector is None else nn.Parameter(vector)
 
     @abstractmethod

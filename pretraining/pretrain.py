@@ -12,7 +12,7 @@ import psutil
 import torch
 from accelerate import Accelerator
 from torch import Tensor
-from transformers import AutoConfig, AutoModel, SeamlessM4TFeatureExtractor, Wav2Vec2FeatureExtractor
+from transformers import AutoConfig, AutoModel
 
 from undertone.audio.read import read_audio
 from undertone.common.console import Display
@@ -35,8 +35,7 @@ from undertone.training.sources import WaveSource
 from undertone.upstream import load_upstream
 from undertone.upstream.dropout import UtteranceDropout
 from undertone.upstream.hf.adapt import add_lora, finetune, merge_lora
-from undertone.upstream.hf.encoder import EncoderUpstream
-from undertone.upstream.hf.extractor import make_extractor
+from undertone.upstream.hf.extractor import family_extractor
 from undertone.upstream.hf.pretrained import prepare_config, quiet_transformers
 from undertone.upstream.hf.upstream import FamilyUpstream, HFUpstream
 from undertone.upstream.precision import exact_convolutions
@@ -56,7 +55,6 @@ SIZES: dict[str, dict[str, Any]] = {
     "tiny": _CONFORMER | {"hidden_size": 160, "num_hidden_layers": 6, "intermediate_size": 384},
     "small": _CONFORMER | {"hidden_size": 256, "num_hidden_layers": 12, "intermediate_size": 1024},
 }
-EXTRACTOR = {"feature_extractor_type": "LasrFeatureExtractor", "feature_size": 80}
 JITTER = 0.1  # of the durations by which batches are made
 COLLAPSED = 2  # units in even use
 logger = logging.getLogger(__name__)
@@ -117,13 +115,13 @@ def _upstream(settings: Pretraining) -> HFUpstream:
     return new_upstream(settings.size, settings.seed)
 
 
-def new_upstream(size: str, seed: int) -> EncoderUpstream:
+def new_upstream(size: str, seed: int) -> FamilyUpstream:
     """One of `SIZES` with random weights."""
     config = prepare_config(AutoConfig.for_model("lasr_encoder", **SIZES[size]))
     with quiet_transformers(), torch.random.fork_rng(devices=[]):
         seed_everything(seed, "new model")
         model = AutoModel.from_config(config)
-    return EncoderUpstream(model, size, make_extractor(EXTRACTOR, size), config)
+    return FamilyUpstream(model, size, do_normalize=False, sample_rate=16_000).eval()
 
 
 def _let_learn(settings: Pretraining, upstream: HFUpstream) -> None:
@@ -349,13 +347,8 @@ def save_upstream(upstream: HFUpstream, folder: Path) -> None:
     model.config.undertone_random_weights = False
     with quiet_transformers():
         model.save_pretrained(folder)
-    extractor: Any
-    if isinstance(upstream, EncoderUpstream):
-        extractor = upstream.extractor
-    elif isinstance(upstream, FamilyUpstream) and upstream.family.normalizes is not None:
-        extractor = Wav2Vec2FeatureExtractor(
-            sampling_rate=upstream.sample_rate, do_normalize=upstream.do_normalize, return_attention_mask=True
-        )
+    if isinstance(upstream, FamilyUpstream):
+        extractor: Any = family_extractor(model.config, upstream.do_normalize, upstream.sample_rate)
     else:
-        extractor = SeamlessM4TFeatureExtractor()
+        extractor = upstream.extractor
     extractor.save_pretrained(folder)

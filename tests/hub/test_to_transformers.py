@@ -21,7 +21,7 @@ from undertone.upstream import Upstream, WaveBatch, load_upstream
 from undertone.upstream.hf.random_weights import ARCHITECTURES, save_random
 
 torch.set_num_threads(1)
-NATIVE = [name for name in ARCHITECTURES if name.startswith("tiny-") and name != "tiny-whisper"]
+NATIVE = [name for name in ARCHITECTURES if name.startswith("tiny-") and name not in ("tiny-lasr", "tiny-whisper")]
 EXACT = ["tiny-wav2vec2-layer", "tiny-wavlm-layer", "tiny-unispeech-sat-layer", "tiny-w2v-bert"]
 LENGTHS = (16000, 4321, 20161, 800)
 TASKS = [
@@ -191,6 +191,12 @@ def test_whispers_classifier_averages_the_padding_too_and_is_refused(tmp_path):
 def test_what_has_no_native_shape_is_refused_with_what_works(upstream, fields, said, tmp_path):
     with pytest.raises(ValueError, match=said):
         to_transformers(make_model(upstream, **fields), tmp_path / "out")
+
+
+def test_a_family_that_transformers_has_no_classifier_of(tmp_path):
+    model = make_model(save_random("tiny-lasr", tmp_path / "upstream"))
+    with pytest.raises(ValueError, match="is no class of transformers that classifies. What works: .* `--to onnx`"):
+        to_transformers(model, tmp_path / "out")
 
 
 def test_nothing_is_written_over(models, tmp_path):

@@ -46,10 +46,19 @@ def settings_of(speech: Path, base: Path | None, *words: str, **given: Any):
     return make_settings(values, [*TINY, *words])
 
 
-@pytest.mark.parametrize("objective", ["units", "workers", pytest.param("contrastive", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    ("objective", "architecture"),
+    [
+        ("units", "tiny-wav2vec2"),
+        ("workers", "tiny-lasr"),
+        pytest.param("workers", "tiny-wav2vec2", marks=pytest.mark.slow),
+        pytest.param("contrastive", "tiny-wav2vec2", marks=pytest.mark.slow),
+    ],
+)
 def test_interrupted_at_any_update_it_ends_with_the_same_bits(
-    speech: Path, base: Path, tmp_path: Path, objective: str, monkeypatch: pytest.MonkeyPatch
+    speech: Path, tmp_path: Path, objective: str, architecture: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    base = save_random(architecture, tmp_path / "base")
     settings = settings_of(speech, base, f"objective={objective}", "targets=mfcc", "augment.noise=5,20")
     whole = pretrain(settings, tmp_path / "whole", display=QUIET)
     update = PretrainingLoop._update

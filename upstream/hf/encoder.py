@@ -255,21 +255,6 @@ class EncoderUpstream(HFUpstream):
             return self._blocks[self._skipped - 1].register_forward_hook(after)
         return self._blocks[0].register_forward_pre_hook(before, with_kwargs=True)
 
-    @contextmanager
-    def hiding(self, mask: Tensor, vector: Tensor) -> Iterator[None]:
-        """While it lasts, `vector` (D,) stands at the (B, T) masked frames of layer 0 of a padded batch."""
-
-        def before(block: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-            first = args[0] if args else kwargs["hidden_states"]  # (B, T, D)
-            hidden = torch.where(mask[:, : first.shape[1], None], vector.to(first), first)
-            return ((hidden, *args[1:]), kwargs) if args else (args, kwargs | {"hidden_states": hidden})
-
-        hook = self._blocks[0].register_forward_pre_hook(before, with_kwargs=True)
-        try:
-            yield
-        finally:
-            hook.remove()
-
     # ---- How many frames: what comes before layer 0 is run, and its output counted, once for each shape of features.
 
     def frame_lengths(self, lengths: Tensor) -> Tensor:

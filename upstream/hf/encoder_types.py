@@ -122,7 +122,7 @@ MASKED = {
     "fun_asr_nano_encoder",
     "gemma4_audio",
     "granite_speech5_encoder",
-    "lasr_encoder",
+    "lasr_encoder",  # of a whole `lasr_ctc`; one alone is a family
     "nemotron3_5_transcribe_asr_audio",
     "nemotron3_diarization_audio",
     "nemotron_asr_streaming_encoder",

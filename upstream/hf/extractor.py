@@ -11,7 +11,14 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import FeatureExtractionMixin, PreTrainedConfig
+from transformers import (
+    FeatureExtractionMixin,
+    LasrFeatureExtractor,
+    PreTrainedConfig,
+    SeamlessM4TFeatureExtractor,
+    Wav2Vec2FeatureExtractor,
+    WhisperFeatureExtractor,
+)
 from transformers.models.auto.auto_mappings import FEATURE_EXTRACTOR_MAPPING_NAMES as OWN_EXTRACTORS
 from transformers.models.auto.configuration_auto import model_type_to_module_name
 from transformers.models.auto.feature_extraction_auto import (
@@ -19,6 +26,7 @@ from transformers.models.auto.feature_extraction_auto import (
     feature_extractor_class_from_name,
 )
 
+from undertone.upstream.hf.families import FAMILIES
 from undertone.upstream.hf.limits import as_sentence, check_sample_rate
 
 logger = logging.getLogger(__name__)
@@ -65,6 +73,19 @@ def make_extractor(settings: Mapping[str, Any], name: str) -> Any:
         extractor = made_by(**given)
         check_sample_rate(name, extractor.sampling_rate)
     return extractor
+
+
+def family_extractor(config: PreTrainedConfig, do_normalize: bool, sample_rate: int = 16_000) -> FeatureExtractionMixin:
+    """That of transformers which gives what a family's model is fed with here, to be saved beside it."""
+    if FAMILIES[config.model_type].waveform:
+        return Wav2Vec2FeatureExtractor(
+            sampling_rate=sample_rate, do_normalize=do_normalize, return_attention_mask=True
+        )
+    if config.model_type == "whisper":
+        return WhisperFeatureExtractor(feature_size=config.num_mel_bins)
+    if config.model_type == "lasr_encoder":
+        return LasrFeatureExtractor(feature_size=config.num_mel_bins, return_attention_mask=True)
+    return SeamlessM4TFeatureExtractor()
 
 
 def _is_large(key: str, value: Any) -> bool:

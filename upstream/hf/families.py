@@ -13,7 +13,7 @@ from transformers import MODEL_MAPPING, PreTrainedConfig, PreTrainedModel
 from transformers.models.wavlm.modeling_wavlm import WavLMAttention
 from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
-from undertone.upstream.hf import filterbank, whisper
+from undertone.upstream.hf import filterbank, lasr, whisper
 from undertone.upstream.hf.masking import mask_blocks, mask_convs, squeezed_frames
 from undertone.upstream.types import length_mask
 
@@ -190,6 +190,15 @@ FAMILIES = {
         features=filterbank.EXPECTED,
         front_end=(),
         lora_targets=("linear_q", "linear_v"),
+    ),
+    "lasr_encoder": Family(
+        normalizes=None,
+        frame_lengths=lasr.subsampled_frames,
+        inputs=lasr.lasr_inputs,
+        settings={"layerdrop": 0.0, "tie_last_hidden_states": True},  # its own mask keeps padding from convolutions
+        features=lasr.EXPECTED,
+        front_end=("subsampler",),
+        blocks="layers",
     ),
     "whisper": Family(
         normalizes=None,

@@ -6,16 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import (
-    AutoConfig,
-    AutoModel,
-    FeatureExtractionMixin,
-    SeamlessM4TFeatureExtractor,
-    Wav2Vec2FeatureExtractor,
-    WhisperFeatureExtractor,
-)
+from transformers import AutoConfig, AutoModel
 
 from undertone.common.discovery import nearest
+from undertone.upstream.hf.extractor import family_extractor
 from undertone.upstream.hf.families import FAMILIES
 from undertone.upstream.hf.pretrained import quiet_transformers
 from undertone.upstream.hf.video import PICTURES
@@ -86,6 +80,7 @@ ARCHITECTURES: dict[str, tuple[str, dict[str, Any]]] = {
     "tiny-conformer": ("wav2vec2-conformer", _TINY),
     "tiny-conformer-rotary": ("wav2vec2-conformer", _TINY | {"position_embeddings_type": "rotary"}),
     "tiny-w2v-bert": ("wav2vec2-bert", _TINY_BERT),
+    "tiny-lasr": ("lasr_encoder", _TINY_BERT | {"subsampling_conv_channels": 16}),
     "tiny-whisper": ("whisper", _TINY_WHISPER),
     "resnet-50": (PICTURES, {}),
     "small-resnet": (PICTURES, _SMALL_RESNET),
@@ -110,10 +105,5 @@ def save_random(architecture: str, folder: Path | str, seed: int = 0) -> Path:
     if model_type == PICTURES:  # which are not read from the settings of an extractor
         return Path(folder)
     normalizes = FAMILIES[model_type].normalizes
-    extractor: FeatureExtractionMixin = SeamlessM4TFeatureExtractor()
-    if normalizes is not None:
-        extractor = Wav2Vec2FeatureExtractor(do_normalize=normalizes(config), return_attention_mask=True)
-    elif model_type == "whisper":
-        extractor = WhisperFeatureExtractor(feature_size=config.num_mel_bins)
-    extractor.save_pretrained(folder)
+    family_extractor(config, normalizes is not None and normalizes(config)).save_pretrained(folder)
     return Path(folder)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 import transformers
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 
 from undertone.upstream.base import Upstream, fingerprint, quick_digest
@@ -71,6 +72,22 @@ class HFUpstream(Upstream):
         self.model, self.name, self.family = model, name, family
         self.revision, self.commit = revision, commit
         self._hashes: dict[str, str] = {}  # by `quick_digest`
+
+    @contextmanager
+    def hiding(self, mask: Tensor, vector: Tensor) -> Iterator[None]:
+        """While it lasts, `vector` (D,) stands at the (B, T) masked frames of layer 0 of a padded batch."""
+
+        def before(block: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+            first = args[0] if args else kwargs["hidden_states"]  # (B, T, D)
+            hidden = torch.where(mask[:, : first.shape[1], None], vector.to(first), first)
+            return ((hidden, *args[1:]), kwargs) if args else (args, kwargs | {"hidden_states": hidden})
+
+        block = next(self.model.get_submodule(self.family.blocks).children())
+        hook = block.register_forward_pre_hook(before, with_kwargs=True)
+        try:
+            yield
+        finally:
+            hook.remove()
 
     @abstractmethod
     def settings(self) -> dict[str, Any]:
@@ -157,8 +174,10 @@ class FamilyUpstream(HFUpstream):
         config = prepare_config(AutoConfig.for_model(model_type, **settings))
         if num_weights is not None:
             check_size(spec["name"], family.model_class(config), config, num_weights)
-        settings = {key: spec[key] for key in ("name", "do_normalize", "sample_rate", "revision", "commit")}
-        return cls(family.model_class(config)(config).float(), **settings)
+        settings = {key: spec[key] for key in ("name", "sample_rate", "revision", "commit")}
+        # a family that was none when the spec was made, such as LASR's, has no such key
+        normalizes = family.normalizes is not None and spec["do_normalize"]
+        return cls(family.model_class(config)(config).float(), do_normalize=normalizes, **settings)
 
     @property
     def masks_padding(self) -> bool:

@@ -36,7 +36,8 @@ TASKS = [
     Task("arousal", "regression", ("arousal",)),
 ]
 TINY = [name for name in ARCHITECTURES if name.startswith("tiny-")]
-FIRST = ("tiny-wav2vec2", "tiny-wavlm-layer", "tiny-sew", "tiny-w2v-bert", "tiny-whisper")  # a kind of input each
+# a kind of input each
+FIRST = ("tiny-wav2vec2", "tiny-wavlm-layer", "tiny-sew", "tiny-w2v-bert", "tiny-lasr", "tiny-whisper")
 BATCHES = [(0.5, 1.5, 4.0), (0.7,), (0.02, 0.9)]  # `to_onnx` itself compares 15 s
 
 

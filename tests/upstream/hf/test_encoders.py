@@ -161,7 +161,7 @@ def test_what_a_batch_norm_or_a_layerdrop_would_change_in_train_mode(encoder) ->
 
 # ---- transformers' own feature extractor, model and list of hidden states.
 
-MORE = ("audioflamingo3_encoder", "lasr_encoder", "seamless_m4t", "speech_to_text", "voxtral_encoder")
+MORE = ("audioflamingo3_encoder", "seamless_m4t", "speech_to_text", "voxtral_encoder")
 COMPARED = ["moonshine", "parakeet_encoder", "speecht5", *(pytest.param(name, marks=pytest.mark.slow) for name in MORE)]
 
 

@@ -11,10 +11,19 @@ import pytest
 import torch
 import transformers
 from safetensors.torch import load_file, save_file
-from transformers import AutoConfig, WhisperConfig, WhisperFeatureExtractor
+from transformers import (
+    AutoConfig,
+    LasrEncoderConfig,
+    LasrFeatureExtractor,
+    WhisperConfig,
+    WhisperFeatureExtractor,
+)
 
-from undertone.upstream import WaveBatch, load_upstream
+from undertone.upstream import WaveBatch, build_upstream, load_upstream
+from undertone.upstream.hf.encoder import EncoderUpstream
 from undertone.upstream.hf.families import FAMILIES
+from undertone.upstream.hf.lasr import lasr_inputs
+from undertone.upstream.hf.pretrained import read_config
 from undertone.upstream.hf.random_weights import ARCHITECTURES, save_random
 from undertone.upstream.hf.whisper import whisper_inputs
 from undertone.upstream.store.extract import extract
@@ -109,6 +118,33 @@ def test_whispers_input_is_its_feature_extractors(num_mels: int) -> None:
     torch.testing.assert_close(features, expected, rtol=0, atol=1e-5)
 
 
+@pytest.mark.parametrize("num_mels", [80, 128])
+def test_lasrs_input_is_its_feature_extractors(num_mels: int) -> None:
+    waves = [noise(40_000, 1), 1e-4 * noise(30_000, 3), torch.zeros(3000), noise(60_000, 2)]
+    expected = LasrFeatureExtractor(feature_size=num_mels)(
+        [wave.numpy() for wave in waves], sampling_rate=RATE, return_tensors="pt", return_attention_mask=True
+    )
+    batch = WaveBatch.collate(waves, RATE)
+    found = lasr_inputs(LasrEncoderConfig(num_mel_bins=num_mels), batch.samples, batch.lengths)
+    torch.testing.assert_close(found["input_features"], expected["input_features"], rtol=0, atol=1e-5)
+    assert torch.equal(found["attention_mask"].bool(), expected["attention_mask"])
+
+
+@torch.inference_mode()
+def test_lasr_models_of_before_it_was_a_family_mean_the_same(tiny) -> None:
+    """Fed by transformers' extractor, clip by clip, as all other encoders are; a spec of then makes it again."""
+    folder = str(tiny("tiny-lasr"))
+    upstream, before = load_upstream(folder), EncoderUpstream.from_pretrained(folder, None, read_config(folder, None))
+    batch = WaveBatch.collate([noise(length, length) for length in (9000, 20_000, 4000)], RATE)
+    states, expected = upstream(batch), before(batch)
+    assert states.lengths.tolist() == expected.lengths.tolist()
+    torch.testing.assert_close(states.states, expected.states, rtol=0, atol=1e-5)
+    assert upstream.weights_hash() == before.weights_hash()
+    rebuilt = build_upstream(before.spec())
+    rebuilt.load_state_dict(before.state_dict())
+    assert type(rebuilt) is type(upstream) and torch.equal(rebuilt(batch).states, states.states)
+
+
 @torch.inference_mode()
 def test_whisper_takes_thirty_seconds_and_no_more(tiny) -> None:
     upstream = load_upstream(str(tiny("tiny-whisper")))
@@ -135,7 +171,9 @@ def test_extraction_sets_aside_what_is_too_long_for_whisper(tiny, tmp_path) -> N
     assert path.endswith("long.wav") and "takes at most 30 s at once, got 31.0 s" in reason
 
 
-@pytest.mark.parametrize("architecture, key, value", [("whisper", "hop_length", 320), ("w2v-bert", "stride", 1)])
+@pytest.mark.parametrize(
+    "architecture, key, value", [("whisper", "hop_length", 320), ("w2v-bert", "stride", 1), ("lasr", "n_fft", 400)]
+)
 def test_other_features_than_ours_are_refused(architecture: str, key: str, value: int, tmp_path) -> None:
     path = save_random(f"tiny-{architecture}", tmp_path) / "preprocessor_config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {key: value}))
@@ -143,7 +181,7 @@ def test_other_features_than_ours_are_refused(architecture: str, key: str, value
         load_upstream(str(tmp_path))
 
 
-@pytest.mark.parametrize("architecture", ["tiny-whisper", "tiny-w2v-bert"])
+@pytest.mark.parametrize("architecture", ["tiny-whisper", "tiny-w2v-bert", "tiny-lasr"])
 def test_features_need_no_preprocessor_config(architecture: str, tmp_path, caplog, tiny) -> None:
     (save_random(architecture, tmp_path) / "preprocessor_config.json").unlink()
     assert load_upstream(str(tmp_path)).fingerprint() == load_upstream(str(tiny(architecture))).fingerprint()

@@ -47,6 +47,8 @@ def reference(folder: Path, wave: torch.Tensor) -> torch.Tensor:
     """(1, L, T, D) of transformers' own feature extractor and model, as published before transformers 5."""
     model = AutoModel.from_pretrained(folder)
     kind, num_samples = model.config.model_type, len(wave)
+    if kind == "lasr_encoder":  # its first frame takes 13 filterbank frames, which it does not fill up itself
+        wave = torch.nn.functional.pad(wave, (0, max(0, 400 + 12 * 160 - num_samples)))
     inputs = AutoFeatureExtractor.from_pretrained(folder)(wave.numpy(), sampling_rate=RATE, return_tensors="pt")
     if kind == "wav2vec2-bert":
         inputs["input_features"] = filterbank_features(wave)

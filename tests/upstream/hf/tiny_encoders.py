@@ -88,7 +88,6 @@ TINY: dict[str, dict[str, Any]] = {
     "granite_speech5_encoder": _SIZE
     | {"num_hidden_layers": 4, "num_key_value_heads": 4, "head_dim": 8, "vocab_size": 12},
     "granite_speech_plus_encoder": _GRANITE,
-    "lasr_encoder": _PARAKEET | _HEADS,
     "mimi": _MIMI | {"num_quantizers": 2},
     "moonshine": _MOONSHINE,
     "moonshine_streaming_encoder": _SIZE
