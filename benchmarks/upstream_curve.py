@@ -23,7 +23,7 @@ from undertone.experiments.open_run import open_run
 from undertone.training.settings import make_config
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
-SETTINGS = {"head": "linear", "tasks": ("emotion",), "max_steps": 300, "eval_every": 25, "patience": 5}
+SETTINGS = {"head": "linear", "tasks": ["emotion"], "max_steps": 300, "eval_every": 25, "patience": 5}
 
 
 def main() -> None:
@@ -50,6 +50,7 @@ def main() -> None:
             config = make_config(given | {"upstream": upstream}, arguments.settings)
             arms[name] = open_run(config, Path(folder) / name, Display())
         told: dict[str, Any] = {"corpus": arguments.corpus, "part": arguments.part, "upstreams": upstreams}
+        told["fingerprints"] = {name: run.upstream.fingerprint() for name, run in arms.items()}
         told |= {"num_seeds": arguments.seeds, "settings": SETTINGS | {"words": arguments.settings}}
         open_work(arguments.work, told)
         told["rows"] = [

@@ -57,6 +57,7 @@ def quickstart(out: Annotated[Path, typer.Option(help="folder of the run")] = Pa
         store=str(out / "store"),
         protocol="groups",
         num_folds=4,
+        upstream="tiny",
         max_epochs=15,
         batch_size=16,
         learning_rate=2e-3,

@@ -20,6 +20,7 @@ training speakers.
 from __future__ import annotations
 
 import random
+import threading
 import warnings
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
@@ -37,6 +38,7 @@ NUM_TEXT_GROUPS = 3
 NUM_INNER_FOLDS = 3
 MOST_SPEAKERS_LEFT_OUT = 12
 DEV_FRACTION = 0.2
+_FILTERING = threading.Lock()
 
 _MOST_ROUNDS = 100
 _LEAST_GAIN = 1e-12  # of a move, so that rounding errors move no speaker
@@ -438,7 +440,7 @@ def inner_folds(speakers: Sequence[Hashable], labels: np.ndarray) -> tuple[list[
         parts = StratifiedGroupKFold(number).split(everyone, labels if enough else everyone.astype(np.int64), names)
         return [(fitted, scored) for fitted, scored in parts if len(fitted) and len(scored)], True
     plain = StratifiedKFold(number) if enough else KFold(number)
-    with warnings.catch_warnings():
+    with _FILTERING, warnings.catch_warnings():  # filters are of the whole process; folds may be in threads
         warnings.simplefilter("ignore")  # a class with fewer utterances than folds
         return list(plain.split(everyone, labels)), False
 

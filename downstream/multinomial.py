@@ -15,8 +15,9 @@ from collections.abc import Sequence
 import numpy as np
 
 TOLERANCE = 1e-6  # of the largest derivative of the mean loss, as `tol` of scikit-learn
-MAX_ITERATIONS, MAX_HALVINGS, HISTORY = 10_000, 30, 10
-STAGES = (("float32", 10 * TOLERANCE, 1e-7), ("float64", TOLERANCE, 1e-14))  # features, largest derivative, rounding
+MAX_HALVINGS, HISTORY = 30, 10
+STAGES = (("float32", 30 * TOLERANCE, 1e-7, 1_000), ("float64", TOLERANCE, 1e-14, 10_000))
+"""Features, largest derivative, rounding of a loss, iterations."""
 SUFFICIENT = 1e-4  # of a step's decrease, as a fraction of what its slope promises (Armijo)
 DIRECTIONS = 100  # of the features whose curvature is known; only the number of iterations depends on these two
 CURVATURE = 0.3  # of an utterance, as a fraction of 1 / K: p (1 - p) at the solution, roughly
@@ -91,8 +92,9 @@ class Multinomial:
         """The minima, (P, K, R + 1); a warning names each C whose minimum was not reached."""
         points = np.zeros((len(self.penalties), self.truth.shape[1], self.rows.shape[1] + 1))
         history: deque[tuple[np.ndarray, np.ndarray]] = deque(maxlen=HISTORY)  # steps and changes of the gradient
-        for dtype, tolerance, rounding in STAGES:
-            gradients = self._descend(points, history, self.rows.astype(dtype, copy=False), tolerance, rounding)
+        for dtype, tolerance, rounding, iterations in STAGES:
+            rows = self.rows.astype(dtype, copy=False)
+            gradients = self._descend(points, history, rows, tolerance, rounding, iterations)
         self._warn(np.abs(gradients).max((1, 2)))
         return points
 
@@ -103,11 +105,12 @@ class Multinomial:
         rows: np.ndarray,
         tolerance: float,
         rounding: float,
+        iterations: int,
     ) -> np.ndarray:
         """Move the points (P, K, R + 1) until no derivative exceeds the tolerance; returns the gradients there."""
         active = np.arange(len(points))
         losses, gradients = self.loss_and_gradient(points, active, rows)
-        for _ in range(MAX_ITERATIONS):
+        for _ in range(iterations):
             active = active[np.abs(gradients[active]).max((1, 2)) > tolerance]
             if not len(active):
                 break

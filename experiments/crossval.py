@@ -116,7 +116,7 @@ def train_folds(run: Run, folds: Sequence[Fold], accelerator: Accelerator) -> li
     """Train the folds that are not done; returns those that another process is still busy with."""
     if can_stack(run, run.config, accelerator):
         train_stacked(run, folds)
-    elif len(folds) > 1 and (at_once := folds_at_once(run, accelerator)) > 1:
+    elif len(folds) > 1 and (at_once := folds_at_once(run, folds, accelerator)) > 1:
         fit_folds(run, folds, accelerator, at_once)
     else:
         for number, fold in enumerate(folds, 1):

@@ -24,6 +24,7 @@ from undertone.experiments.run import Run
 from undertone.experiments.run_fold import train_fold
 from undertone.training.config import trials
 from undertone.training.sources import StoreSource, StreamsSource
+from undertone.upstream.load import is_outside
 
 ARRAYS = 5  # of all features in float64, which a fold holds at its peak
 USABLE = 0.5  # of the memory that is free
@@ -47,30 +48,33 @@ class _Silent(Display):
         yield advance
 
 
-def folds_at_once(run: Run, accelerator: Accelerator) -> int:
-    """How many folds go side by side: one for each thread of torch, as far as the memory reaches; at least 1.
+def folds_at_once(run: Run, folds: Sequence[Fold], accelerator: Accelerator) -> int:
+    """How many of the folds go side by side: one for each thread of torch, as far as the memory reaches; at least 1.
 
-    One, too, where more is needed than what is stored, on a GPU, and with several processes or a tracker.
+    One, too, where more is needed than what is stored, on a GPU, with several processes or a tracker, and for a head
+    from elsewhere, which may draw random numbers.
     """
     config = run.config
-    sources = run.source.parts.values() if isinstance(run.source, StreamsSource) else [run.source]
-    stored = all(isinstance(one, StoreSource) for one in sources) and (
-        run.stored == "mean" or not config.augment.copies
-    )
-    if not head_class(config.head).is_fitted or not stored or config.log_with != "none":
+    sources = list(run.source.parts.values()) if isinstance(run.source, StreamsSource) else [run.source]
+    stores = [one for one in sources if isinstance(one, StoreSource)]
+    if len(stores) < len(sources) or (config.augment.copies and run.stored != "mean"):
+        return 1
+    if not head_class(config.head).is_fitted or is_outside(config.head) or config.log_with != "none":
         return 1
     if accelerator.num_processes > 1 or accelerator.device.type != "cpu":
         return 1
     size = sum(part.hidden_size for part in run.upstream.streams.values())
     rows = len(run.manifest) * (1 + config.augment.copies)
     needed = torch.float64.itemsize * rows * (ARRAYS * size + min(rows, size))
-    return max(1, min(torch.get_num_threads(), int(USABLE * psutil.virtual_memory().available / needed)))
+    usable = USABLE * (psutil.virtual_memory().available - sum(store.room for store in stores))
+    left = sum(not run.folder.is_done(fold.name) for fold in folds)
+    return max(1, min(torch.get_num_threads(), left, int(usable / needed)))
 
 
 def fit_folds(run: Run, folds: Sequence[Fold], accelerator: Accelerator, at_once: int) -> None:
-    """Fit the folds that are not done, `at_once` at a time; to the same bytes as one after the other.
+    """Fit the folds that are not done, `at_once` at a time, each on one thread.
 
-    If one fails, or the user interrupts, the others end with their current step, and nothing of them is kept.
+    If one fails, or the user interrupts, the others end with their current step.
     """
     from threadpoolctl import threadpool_limits
 
@@ -83,8 +87,12 @@ def fit_folds(run: Run, folds: Sequence[Fold], accelerator: Accelerator, at_once
         torch.set_num_threads(1)  # of this thread
         train_fold(silent, fold, fold.name)
 
-    with run.display.bar(f"{len(folds)} folds, {at_once} at once") as advance:
-        with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(at_once) as pool:
+    try:
+        with (
+            run.display.bar(f"{len(folds)} folds, {at_once} at once") as advance,
+            threadpool_limits(1, user_api="blas"),
+            ThreadPoolExecutor(at_once) as pool,
+        ):
             try:
                 fits = [pool.submit(fit, fold) for fold in folds]
                 for done, one in enumerate(as_completed(fits), 1):
@@ -93,4 +101,5 @@ def fit_folds(run: Run, folds: Sequence[Fold], accelerator: Accelerator, at_once
             finally:
                 ends.set()
                 pool.shutdown(cancel_futures=True)
-                torch.set_num_threads(threads)
+    finally:
+        torch.set_num_threads(threads)

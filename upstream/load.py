@@ -67,8 +67,16 @@ def shipped() -> list[str]:
 
 
 def folder_of(name: str) -> str:
-    """The folder that an upstream's name stands for, if it stands for one."""
-    return str(SHIPPED / name) if name in shipped() else os.path.expanduser(name)
+    """The folder that an upstream's name stands for, if it stands for one.
+
+    Raises:
+        ValueError: the name is that of an upstream of the package and of a folder here.
+    """
+    if name not in shipped():
+        return os.path.expanduser(name)
+    if os.path.isdir(name):
+        raise ValueError(f"{name!r} is an upstream of the package and a folder here. For the folder, write ./{name}.")
+    return str(SHIPPED / name)
 
 
 def _hf_class(model_type: str) -> type[FamilyUpstream] | type[EncoderUpstream] | type[VideoUpstream]:

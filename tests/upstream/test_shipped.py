@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -25,6 +27,21 @@ def test_it_is_an_upstream_by_its_name() -> None:
     assert any(row[0] == "tiny" for row in listing("upstreams")[2])
     with pytest.raises(ValueError, match="takes no options"):
         load_upstream("tiny", options={"size": 1})
+
+
+def test_a_folder_of_its_name_is_not_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(SHIPPED / "tiny", tmp_path / "tiny")
+    with pytest.raises(ValueError, match=r"is an upstream of the package and a folder here. .*write \./tiny"):
+        load_upstream("tiny")
+    assert load_upstream("./tiny").name == "./tiny"
+
+
+def test_features_of_another_extractor_in_a_saved_model_are_refused() -> None:
+    spec = load_upstream("tiny").spec()
+    spec["extractor"] = {"feature_extractor_type": "LasrFeatureExtractor", "n_fft": 1024}  # as an earlier version kept
+    with pytest.raises(ValueError, match="1024.*lasr_encoder models are fed with"):
+        build_upstream(spec)
 
 
 def test_transformers_reads_the_same_folder() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from difflib import get_close_matches
 from pathlib import Path
@@ -216,18 +216,24 @@ def read_preprocessor(name: str, revision: str | None) -> dict[str, Any]:
     return settings
 
 
+def check_features(name: str, model_type: str, settings: Mapping[str, Any]) -> None:
+    """Refuse settings of a feature extractor that are not what a family computes here."""
+    features = FAMILIES[model_type].features
+    wrong = {key: settings[key] for key, value in features.items() if settings.get(key, value) != value}
+    if wrong:
+        raise ValueError(
+            f"{name!r} says {wrong} in its preprocessor_config.json; {model_type} models are fed with "
+            f"{dict(features)}. Use a checkpoint with these."
+        )
+
+
 def read_preprocessing(name: str, revision: str | None, config: PreTrainedConfig) -> tuple[bool, int]:
     """Whether a family's model is fed normalised utterances, and its sample rate in Hz, by preprocessor_config.json.
 
     Without that file: the family's default, and a warning says so.
     """
     family, settings = FAMILIES[config.model_type], read_preprocessor(name, revision)
-    wrong = {key: settings[key] for key, value in family.features.items() if settings.get(key, value) != value}
-    if wrong:
-        raise ValueError(
-            f"{name!r} says {wrong} in its preprocessor_config.json; {config.model_type} models are fed with "
-            f"{dict(family.features)}. Use a checkpoint with these."
-        )
+    check_features(name, config.model_type, settings)
     if family.normalizes is None:
         settings = settings | {"do_normalize": False}
     elif "do_normalize" not in settings:

@@ -18,6 +18,7 @@ from undertone.upstream.hf.limits import check_sample_rate, check_settings, chec
 from undertone.upstream.hf.masking import mask_norms
 from undertone.upstream.hf.pretrained import (
     MASK_EMBEDDING,
+    check_features,
     find_commit,
     prepare_config,
     read_model,
@@ -170,6 +171,7 @@ class FamilyUpstream(HFUpstream):
         settings = {key: value for key, value in spec["config"].items() if key not in ("model_type", "auto_map")}
         family = FAMILIES[model_type]
         check_settings(spec["name"], settings)
+        check_features(spec["name"], model_type, spec.get("extractor", {}))  # of an earlier version
         check_sample_rate(spec["name"], spec["sample_rate"])
         config = prepare_config(AutoConfig.for_model(model_type, **settings))
         if num_weights is not None:
