@@ -175,12 +175,12 @@ PRETRAINED = {
     "joined-all": ("`contours` and that of three corpora, `fusion=concat`", "logistic"),
 }
 """Names of the runs in docs/results/tiny: upstream and head."""
-SCORED = ("emodb", "ravdess", "nemo")
+SCORED = {"emodb": "EmoDB", "ravdess": "RAVDESS", "nemo": "nEMO"}
 
 
 def pretrained_table() -> str:
     """What the upstreams that were trained from nothing score, beside features and random weights."""
-    header = ["upstream", "head", *(f"UAR, {corpus} | 95 % interval" for corpus in SCORED)]
+    header = ["upstream", "head", *(f"UAR, {title} | 95 % interval" for title in SCORED.values())]
     lines = [header, ["---"] * (len(header) + len(SCORED))]
     for name, what in PRETRAINED.items():
         cells = list(what)
@@ -203,7 +203,7 @@ def pretrained_differences() -> str:
             if row["metric"] == "uar":
                 low, high = (f"{100 * bound:+.1f}" for bound in row["ci95"])
                 p = "< 0.0001" if row["p"] < 0.0001 else f"{row['p']:.2g}"
-                what = [found["corpus"], names[row["run"]], names[0], f"{100 * row['difference']:+.1f}"]
+                what = [SCORED[found["corpus"]], names[row["run"]], names[0], f"{100 * row['difference']:+.1f}"]
                 lines.append([*what, f"{low} to {high}", p])
     return "".join("| " + " | ".join(cells) + " |\n" for cells in lines)
 
@@ -442,7 +442,6 @@ TABLES: dict[str, Callable[[], str]] = {
     "best": best_table,
     "systems_timing": systems_timing,
     "unlabelled": partial(curve_table, "unlabelled-emodb"),
-    "labels": partial(curve_table, "labels-emodb"),
     "pretrained": pretrained_table,
     "pretrained-differences": pretrained_differences,
     "coverage": coverage_table,

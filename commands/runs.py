@@ -66,7 +66,7 @@ def quickstart(out: Annotated[Path, typer.Option(help="folder of the run")] = Pa
     if results is None:
         raise ValueError(f"Another process works in {out}. Wait for it, or choose another --out.")
     display.say(f"report   {write_report(out)}")
-    example = sorted((out / "corpus").rglob("*.wav"))[0]
+    example = out / "corpus" / "seed0" / "F1_sad_01.wav"
     prediction = load_model(out).predict([example])[0]
     finish(results, out, None)
     say(f"predicted {example}\n{json.dumps(prediction, indent=2)}")

@@ -57,7 +57,7 @@ def test_the_own_data_section_from_the_table_to_the_prediction(calls, monkeypatc
         outcome = undertone(*words)
         assert program == "undertone" and outcome.status == 0, f"{command}\n{outcome.out}\n{outcome.err}"
     python = next(block for language, block in BLOCKS if language == "python")  # of the run that quickstart makes
-    python = python.replace("runs/quickstart/corpus/seed0/F1_angry_01.wav", "new_call.wav")
+    python = python.replace("runs/quickstart/corpus/seed0/F1_sad_01.wav", "new_call.wav")
     python = python.replace("runs/quickstart", "runs/calls")
     exec(python, {})
 
