@@ -442,6 +442,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "best": best_table,
     "systems_timing": systems_timing,
     "unlabelled": partial(curve_table, "unlabelled-emodb"),
+    "labels": partial(curve_table, "labels-emodb"),
     "pretrained": pretrained_table,
     "pretrained-differences": pretrained_differences,
     "coverage": coverage_table,
