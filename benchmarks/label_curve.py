@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import math
 import tempfile
 from collections import defaultdict
@@ -24,6 +25,8 @@ from undertone.training.config import Trial
 from undertone.training.prediction_loop import predict_and_embed
 from undertone.training.seeding import draw
 
+DOCS = Path(__file__).resolve().parents[1] / "docs"
+
 
 def keep(train: Sequence[Utterance], share: float, seed: int) -> list[Utterance]:
     """A fraction of each class' utterances, at least one, in the order of the training part."""
@@ -45,9 +48,9 @@ def predictions(run: Run, fold: Fold, share: float, seed: int, part: str) -> Pre
     accelerator = accelerator_of(run.config)
     with tempfile.TemporaryDirectory() as folder:
         module, _ = fit(run.training(fold, Trial("", {}, run.config)), accelerator, Path(folder), train, dev)
-        return predict_and_embed(module, run.tasks, run.source, scored, accelerator, run.config.batch_size, fold.name)[
-            0
-        ]
+        size = run.config.batch_size
+        found, _ = predict_and_embed(module, run.tasks, run.source, scored, accelerator, size, fold.name)
+        return found
 
 
 def point(found: Sequence[Predictions], task: Task) -> dict[str, Any]:
@@ -80,12 +83,39 @@ def measure(arms: Mapping[str, Run], part: str, share: float, num_seeds: int, wo
     return row
 
 
-def open_work(work: Path, told: dict[str, Any]) -> None:
-    """Refuse a folder of trainings with other settings."""
-    path = work / "settings.json"
-    if path.is_file() and read_json(path) != told:
-        raise SystemExit(f"{work} holds trainings with other settings. Choose another --work.")
-    write_json(path, told)
+def curve_parser(description: str | None, work: str) -> argparse.ArgumentParser:
+    """The arguments that all curves take; `work` is the default of --work."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("corpus")
+    parser.add_argument("--root", required=True)
+    parser.add_argument("--part", choices=("dev", "test"), required=True)
+    parser.add_argument(
+        "--shares", type=lambda text: [float(part) for part in text.split(",")], default=[0.1, 0.25, 1.0]
+    )
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--work", type=Path, default=Path(work), help="what was trained; the same command resumes")
+    parser.add_argument("--out", type=Path, default=DOCS / "results")
+    parser.add_argument("--images", type=Path, default=DOCS / "images")
+    parser.add_argument("settings", nargs="*", help="key=value")
+    return parser
+
+
+def write_curve(
+    arguments: argparse.Namespace, arms: Mapping[str, Run], names: Mapping[str, str], told: dict[str, Any], stem: str
+) -> None:
+    """Train what --work lacks, write OUT/STEM-CORPUS.json and draw IMAGES/STEM-CORPUS.png.
+
+    `told` says what was trained, beside part and seeds; a --work of other trainings is refused.
+    """
+    told = {"corpus": next(iter(arms.values())).corpus.name, "part": arguments.part, **told}
+    told |= {"num_seeds": arguments.seeds}
+    settings = arguments.work / "settings.json"
+    if settings.is_file() and read_json(settings) != told:
+        raise SystemExit(f"{arguments.work} holds trainings with other settings. Choose another --work.")
+    write_json(settings, told)
+    rows = [measure(arms, arguments.part, share, arguments.seeds, arguments.work) for share in arguments.shares]
+    write_json(arguments.out / f"{stem}-{told['corpus']}.json", told | {"rows": rows})
+    draw_figure(told | {"rows": rows}, names, arguments.images / f"{stem}-{told['corpus']}.png")
 
 
 def draw_figure(found: dict[str, Any], names: Mapping[str, str], path: Path) -> None:

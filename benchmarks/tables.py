@@ -65,6 +65,18 @@ def interval(ends: list[float | None]) -> str:
     return "–" if low is None or high is None else f"{100 * low:.1f} – {100 * high:.1f}"
 
 
+def markdown(lines: list[list[str]]) -> str:
+    """A table of these cells, the header and its rule first."""
+    return "".join("| " + " | ".join(cells) + " |\n" for cells in lines)
+
+
+def difference(row: dict[str, Any]) -> list[str]:
+    """Points, 95 % interval and p of a row of compare.json."""
+    low, high = (f"{100 * bound:+.1f}" for bound in row["ci95"])
+    p = "< 0.0001" if row["p"] < 0.0001 else f"{row['p']:.2g}"
+    return [f"{100 * row['difference']:+.1f}", f"{low} to {high}", p]
+
+
 def chance(results: dict[str, Any]) -> str:
     """The chance row of a table: 1 / classes, and the fraction of the largest class."""
     emotion, gender = results["chance"]["emotion"], results["chance"].get("gender", {})
@@ -99,7 +111,7 @@ def systems_table() -> str:
     names = ("EmoDB UAR", "95 % interval", "WA", "RAVDESS UAR", "95 % interval", "WA")
     header = ["after `--system`", *names, "weights"]
     lines = [header, ["---"] * len(header), *(system_row(name, both) for name, both in scored)]
-    return "".join("| " + " | ".join(cells) + " |\n" for cells in lines)
+    return markdown(lines)
 
 
 def _uar(results: dict[str, Any] | None) -> float:
@@ -127,13 +139,7 @@ def best_table() -> str:
     for corpus in CORPORA:
         found = json.loads((ROOT / "docs" / "results" / f"compare-{corpus}.json").read_text())
         row = next(row for row in found["tasks"]["emotion"] if row["metric"] == "uar")
-        low, high = (f"{100 * bound:+.1f}" for bound in row["ci95"])
-        cells = [corpus, f"{100 * row['baseline']:.1f}", f"**{100 * row['value']:.1f}**"]
-        cells += [
-            f"{100 * row['difference']:+.1f}",
-            f"{low} to {high}",
-            "< 0.0001" if row["p"] < 0.0001 else f"{row['p']:.2g}",
-        ]
+        cells = [corpus, f"{100 * row['baseline']:.1f}", f"**{100 * row['value']:.1f}**", *difference(row)]
         cells.append(f"{100 * row['detectable']:.1f}" if "detectable" in row else "–")  # not in an earlier version's
         lines.append("| " + " | ".join(cells) + " |\n")
     return "".join(lines)
@@ -160,7 +166,7 @@ def curve_table(name: str) -> str:
         for arm in arms:
             cells += [f"**{100 * row[arm]['uar']:.1f}**", interval(row[arm]["ci95"])]
         lines.append(cells)
-    return "".join("| " + " | ".join(cells) + " |\n" for cells in lines)
+    return markdown(lines)
 
 
 PRETRAINED = {
@@ -190,7 +196,7 @@ def pretrained_table() -> str:
             score = found and f"**{100 * found['pooled']['emotion']['uar']:.1f}**"
             cells += [score or "–", interval(found["ci95"]["emotion"]["uar"]) if found else "–"]
         lines.append(cells)
-    return "".join("| " + " | ".join(cells) + " |\n" for cells in lines)
+    return markdown(lines)
 
 
 def pretrained_differences() -> str:
@@ -201,11 +207,8 @@ def pretrained_differences() -> str:
         names = [run["path"].removeprefix(f"{found['corpus']}-") for run in found["runs"]]
         for row in found["tasks"]["emotion"]:
             if row["metric"] == "uar":
-                low, high = (f"{100 * bound:+.1f}" for bound in row["ci95"])
-                p = "< 0.0001" if row["p"] < 0.0001 else f"{row['p']:.2g}"
-                what = [SCORED[found["corpus"]], names[row["run"]], names[0], f"{100 * row['difference']:+.1f}"]
-                lines.append([*what, f"{low} to {high}", p])
-    return "".join("| " + " | ".join(cells) + " |\n" for cells in lines)
+                lines.append([SCORED[found["corpus"]], names[row["run"]], names[0], *difference(row)])
+    return markdown(lines)
 
 
 def draw_layers() -> None:
@@ -226,7 +229,7 @@ def coverage_table() -> str:
     for row in json.loads((ROOT / "docs" / "results" / "coverage.json").read_text())["rows"]:
         keys = ("uar", "wa", "macro_f1", "different", "half_width", "bootstrap_speakers", "bootstrap_utterances")
         lines.append([row["kind"], str(row["speakers"]), *(f"{100 * row[key]:.1f}" for key in keys)])
-    return "".join("| " + " | ".join(cells) + " |\n" for cells in lines)
+    return markdown(lines)
 
 
 def extraction(found: Any) -> list[list[str]]:
@@ -395,7 +398,7 @@ def matrix_table(system: str) -> str:
         lines.append(
             [train, *(f"**{100 * one['value']:.1f}** ({interval(one['ci95'])})" if one else "–" for one in row)]
         )
-    return "".join("| " + " | ".join(cells) + " |\n" for cells in lines)
+    return markdown(lines)
 
 
 def scale_table() -> str:
@@ -409,7 +412,7 @@ def scale_table() -> str:
         line += [f"{figures[name]['cpu_s']:.1f}" for figures in sizes.values()]
         line += [f"{rises['cpu_s']['an_hour']:.1f} s", f"{rises['cpu_s']['last_over_first']:.2f}"]
         line += [f"{sizes[size][name]['peak_mb']:,.0f}" for size in (min(sizes, key=float), max(sizes, key=float))]
-    return "".join("| " + " | ".join(cells) + " |\n" for cells in lines)
+    return markdown(lines)
 
 
 def invariance_table() -> str:
@@ -430,7 +433,7 @@ def invariance_table() -> str:
         lines.append(
             [name.replace("-", ", ").replace("plain", "none"), f"**{100 * pooled:.1f}**", ends, *each, *probes]
         )
-    return "".join("| " + " | ".join(cells) + " |\n" for cells in lines)
+    return markdown(lines)
 
 
 TABLES: dict[str, Callable[[], str]] = {

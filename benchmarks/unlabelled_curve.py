@@ -10,21 +10,17 @@ command resumes. `--part dev` scores dev, which selected the models: use it only
 
 from __future__ import annotations
 
-import argparse
 import tempfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from label_curve import draw_figure, measure, open_work
+from label_curve import curve_parser, write_curve
 
 from undertone.common.console import Display
-from undertone.common.files import write_json
 from undertone.experiments.open_run import open_run
-from undertone.training.config import RunConfig
 from undertone.training.settings import make_config
 
-DOCS = Path(__file__).resolve().parents[1] / "docs"
 SETTINGS = {
     "upstream": "functionals",
     "head": "dense",
@@ -43,35 +39,20 @@ ARMS: dict[str, dict[str, Any]] = {
 }
 
 
-def run_config(arguments: argparse.Namespace) -> RunConfig:
-    given = SETTINGS | {name: getattr(arguments, name) for name in ("corpus", "root", "unlabelled")}
-    return make_config(given, arguments.settings)
-
-
 def main() -> None:
     """Train what --work lacks, write the curve and draw it."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("corpus")
-    parser.add_argument("--root", required=True)
+    parser = curve_parser(__doc__, "runs/unlabelled-curve")
     parser.add_argument("--unlabelled", required=True)
-    parser.add_argument("--part", choices=("dev", "test"), required=True)
-    parser.add_argument("--shares", type=lambda text: [float(part) for part in text.split(",")], default=[0.1, 0.25, 1])
-    parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--folds", type=int, help="only so many; all by default")
-    parser.add_argument("--work", type=Path, default=Path("runs/unlabelled-curve"))
-    parser.add_argument("--out", type=Path, default=DOCS / "results")
-    parser.add_argument("--images", type=Path, default=DOCS / "images")
-    parser.add_argument("settings", nargs="*", help="key=value")
     arguments = parser.parse_intermixed_args()
 
-    config = run_config(arguments)
+    given = SETTINGS | {name: getattr(arguments, name) for name in ("corpus", "root", "unlabelled")}
+    config = make_config(given, arguments.settings)
     with tempfile.TemporaryDirectory() as folder:
         run = open_run(config, Path(folder) / "run", Display())
         run = replace(run, folds=run.folds[: arguments.folds])
-        told = {"corpus": run.corpus.name, "part": arguments.part, "unlabelled": len(run.unlabelled)}
-        told |= {"num_folds": len(run.folds), "num_seeds": arguments.seeds}
+        told: dict[str, Any] = {"unlabelled": len(run.unlabelled), "num_folds": len(run.folds)}
         told["settings"] = {key: value for key, value in config.model_dump(mode="json").items() if key in SETTINGS}
-        open_work(arguments.work, told)
         arms = {
             name: replace(
                 run,
@@ -80,13 +61,8 @@ def main() -> None:
             )
             for name, changes in ARMS.items()
         }
-        told["rows"] = [
-            measure(arms, arguments.part, share, arguments.seeds, arguments.work) for share in arguments.shares
-        ]
-    path = arguments.out / f"unlabelled-{told['corpus']}.json"
-    write_json(path, told)
-    names = {name: "labels alone" if name == "without" else name.replace("_", "-") for name in ARMS}
-    draw_figure(told, names, arguments.images / f"{path.stem}.png")
+        names = {name: "labels alone" if name == "without" else name.replace("_", "-") for name in ARMS}
+        write_curve(arguments, arms, names, told, "unlabelled")
 
 
 if __name__ == "__main__":

@@ -47,9 +47,14 @@ if TYPE_CHECKING:
 # Conformers on log-mel energies, 25 frames a second, transformers' LASR. The energies are not normalised over the
 # utterance, as wav2vec2-BERT's are: loudness and timbre tell emotion. docs/pretraining.md: what else was tried.
 # Without dropout: it costs a sixth of the time, and hours of training do not overfit so few weights.
-_CONFORMER = {
-    **{"num_mel_bins": 80, "subsampling_conv_channels": 64, "conv_kernel_size": 15, "num_attention_heads": 4},
-    **{"dropout": 0.0, "attention_dropout": 0.0, "activation_dropout": 0.0},
+_CONFORMER: dict[str, Any] = {
+    "num_mel_bins": 80,
+    "subsampling_conv_channels": 64,
+    "conv_kernel_size": 15,
+    "num_attention_heads": 4,
+    "dropout": 0.0,
+    "attention_dropout": 0.0,
+    "activation_dropout": 0.0,
 }
 SIZES: dict[str, dict[str, Any]] = {
     "tiny": _CONFORMER | {"hidden_size": 160, "num_hidden_layers": 6, "intermediate_size": 384},

@@ -54,7 +54,8 @@ def load_upstream(name: str, *, revision: str | None = None, options: Mapping[st
         where = folder if is_folder else name
         config = read_config(where, revision)
         upstream = _hf_class(config.model_type).from_pretrained(where, revision, config).eval()
-        upstream.name = name if name in shipped() else where
+        if name in shipped():
+            upstream.name = name  # not the place of this installation
         return upstream
     if revision is not None:
         raise ValueError(f"Upstream {name!r} has no revisions, got revision={revision!r}. Leave it out.")
