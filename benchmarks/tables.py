@@ -201,7 +201,7 @@ def pretrained_table() -> str:
 
 def pretrained_differences() -> str:
     """Paired differences of those runs."""
-    lines = [["corpus", "of", "to", "UAR, points", "95 % interval", "p"], ["---"] * 6]
+    lines = [["corpus", "run", "against", "UAR, points", "95 % interval", "p"], ["---"] * 6]
     for path in sorted((ROOT / "docs" / "results" / "tiny").glob("compare-*.json")):
         found = json.loads(path.read_text())
         names = [run["path"].removeprefix(f"{found['corpus']}-") for run in found["runs"]]

@@ -77,16 +77,17 @@ def pretrain(settings: Pretraining, out: Path, trusted: Path | None = None, disp
     """
     display = display or Display()
     work = out / "training"
+    started = settings.model_dump(mode="json")
+    if settings.size is not None:
+        started["model"] = SIZES[settings.size]  # of this version; another may make another model of that size
     if (work / "settings.json").is_file():
-        refuse_changes(
-            read_json(work / "settings.json"), settings.model_dump(mode="json"), f"{out} holds a pretraining"
-        )
+        refuse_changes(read_json(work / "settings.json"), started, f"{out} holds a pretraining")
     upstream = _upstream(settings)
     speech = read_speech(settings, trusted, display)
     for note in speech.notes:
         display.say(f"note: {note}")
     work.mkdir(parents=True, exist_ok=True)
-    write_json(work / "settings.json", settings.model_dump(mode="json"))
+    write_json(work / "settings.json", started)
     accelerator = make_accelerator(settings.device, settings.mixed_precision)
     seed_everything(settings.seed, "pretraining")
     objective = _objective(settings, upstream)

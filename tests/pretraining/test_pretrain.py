@@ -102,6 +102,11 @@ def test_the_result_is_an_ordinary_folder(speech: Path, tmp_path: Path) -> None:
     card = (tmp_path / "mine" / "README.md").read_text()
     assert "masked prediction of 8 units (mel) and regression of timbre, loudness and voice around every" in card
     assert "2 updates" in card and "on 12 utterances" in card, card
+    started = tmp_path / "mine" / "training" / "settings.json"
+    before = json.loads(started.read_text())
+    started.write_text(json.dumps(before | {"model": before["model"] | {"dropout": 0.1}}))  # as of another version
+    again = undertone("pretrain", speech, *words)
+    assert again.status == 2 and "other settings: model was" in again.err and "Choose another --out" in again.err
     assert (tmp_path / "mine" / "pretraining.png").stat().st_size > 1000
 
 
