@@ -74,6 +74,9 @@ class Head(nn.Module, ABC):
     # a solver finds the weights from all training utterances at once (see `FittedHead`)
     is_fitted: ClassVar[bool] = False
     per_task: ClassVar[tuple[str, ...]] = ()  # options of which a sweep chooses a value for each task
+    # how freely utterances of unlike length share a training batch, at most (see `epoch_batches`): low where padding
+    # frames cost as much as real ones
+    jitter: ClassVar[float] = 1.0
 
     def __init__(self, input_sizes: Mapping[str, int], tasks: tuple[Task, ...]) -> None:
         super().__init__()

@@ -57,7 +57,7 @@ def folds_at_once(run: Run, folds: Sequence[Fold], accelerator: Accelerator) -> 
     config = run.config
     sources = list(run.source.parts.values()) if isinstance(run.source, StreamsSource) else [run.source]
     stores = [one for one in sources if isinstance(one, StoreSource)]
-    if len(stores) < len(sources) or (config.augment.copies and run.stored != "mean"):
+    if len(stores) < len(sources):
         return 1
     if not head_class(config.head).is_fitted or is_outside(config.head) or config.log_with != "none":
         return 1

@@ -181,18 +181,15 @@ def _mean(values: Iterable[float | None]) -> float | None:
 
 
 def store_copies(training: Training, utterances: Sequence[Utterance], accelerator: Accelerator) -> None:
-    """Put the hidden states of the copies of these utterances beside those of the utterances, where means are stored.
-
-    The frames of copies are not stored: they would take more room than the utterances.
-    """
+    """Put the hidden states of the copies of these utterances beside those of the utterances, if these are stored."""
     run, seed = training.run, training.config.seed
-    if (augmenter := training.augmenter(accelerator.device)) is None or run.stored != "mean":
+    if (augmenter := training.augmenter(accelerator.device)) is None or augmenter.stored is None:
         return
     for number in range(1, training.config.augment.copies + 1):
         new = [item for item in utterances if (seed, number, item.id) not in run.copies]
         copies = changed_copies(augmenter, new, number)
         store = cast(StoreSource, training.source).store
-        fill_store(run.upstream, copies, store, accelerator, run.display, partial(augmenter.wave, step=number))
+        fill_store(run.upstream, copies, store, accelerator, run.display, partial(augmenter.wave, number=number))
         run.copies.update({(seed, number, copy.id): copy for copy in copies})
 
 
@@ -206,16 +203,12 @@ def _features(
 ) -> np.ndarray:
     """(K, N, D) float64 means over the frames of the layer sum: of the utterances, then of each of their copies."""
     module.to(accelerator.device)
-    augmenter, seed = training.augmenter(accelerator.device), training.config.seed
+    augmenter = training.augmenter(accelerator.device)
     found: list[np.ndarray] = []
     for number in range(1 + training.config.augment.copies):
         for batch in chunks(utterances, training.config.batch_size):
-            if number and augmenter is not None and training.run.stored != "mean":
-                states = cast(HiddenStates, augmenter(batch, number)[0])
-            else:
-                stored = [training.run.copies[seed, number, item.id] for item in batch] if number else batch
-                states = cast(HiddenStates, training.source(stored))
-            (frames,) = module.frames(states.to(accelerator.device)).values()
+            states = training.source(batch) if augmenter is None else augmenter.changed(batch, [number] * len(batch))
+            (frames,) = module.frames(cast(HiddenStates, states).to(accelerator.device)).values()
             found.append(masked_mean(frames).double().cpu().numpy())
             advance(sum(map(len, found)))
     whole = np.concatenate(found)

@@ -6,7 +6,7 @@ Where they need more room than the budget, nothing is stored: the upstream compu
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, cast, get_args
@@ -182,18 +182,22 @@ def _store(config: RunConfig, upstream: Upstream, kind: Kind) -> Store:
 
 
 def _room(
-    config: RunConfig, upstream: Upstream, utterances: Iterable[Utterance], kind: Kind, display: Display
+    config: RunConfig, upstream: Upstream, utterances: Sequence[Utterance], kind: Kind, display: Display
 ) -> tuple[int, int]:
-    """Bytes that the states yet to be stored need, and the budget: the setting, or half of the free disk."""
+    """Bytes that the states yet to be stored need, and the budget: the setting, or half of the free disk.
+
+    Frames of augmented copies are counted as if none were stored: which are, only their audio tells.
+    """
     store = _store(config, upstream, kind)
     seconds = {key: item.duration for item in utterances if (key := store.key(item)) not in store}
-    need = stored_bytes(upstream, seconds.values(), kind, config.store_dtype)
+    copies = [item.duration for item in utterances] * (config.augment.copies if kind == "frames" else 0)
+    need = stored_bytes(upstream, [*seconds.values(), *copies], kind, config.store_dtype)
     free = free_bytes(store.folder)
     budget = free // 2 if config.store_budget is None else config.store_budget
     if need:
         display.say(
-            f"{kind} of {len(seconds)} clips need {in_words(need)}: {in_words(free)} are free, the budget is "
-            f"{in_words(budget)} (store_budget=20GB sets it)"
+            f"{kind} of {len(seconds)} clips {f'and up to {len(copies)} copies ' if copies else ''}need "
+            f"{in_words(need)}: {in_words(free)} are free, the budget is {in_words(budget)} (store_budget=20GB sets it)"
         )
     return need, budget
 
@@ -286,7 +290,7 @@ def _extract(
     config: RunConfig, upstream: Upstream, kind: Kind, prepared: Prepared, accelerator: Accelerator, display: Display
 ) -> ExtractionReport:
     """`extract_corpus` for one upstream."""
-    need, budget = _room(config, upstream, prepared.manifest, kind, display)
+    need, budget = _room(config, upstream, list(prepared.manifest), kind, display)
     if need > budget:
         seconds = {item.audio_hash: item.duration for item in prepared.manifest}
         means = in_words(stored_bytes(upstream, seconds.values(), "mean"))

@@ -176,7 +176,8 @@ class Training:
             return Augmenter(*settings, sees=upstream.sees)
         mean = needed_states(config.head, config.layer_norm) == "mean"
         frozen = RecomputeSource(upstream.to(device), mean, config.mixed_precision)
-        return Augmenter(*settings, frozen.compute, upstream.sees)
+        stored = None if self.run.stored == "none" else self.run.copies
+        return Augmenter(*settings, frozen.compute, upstream.sees, stored)
 
     def unlabelled_stream(self) -> UnlabelledStream | None:
         """The unlabelled speech that a ladder or a mean teacher is given at every update."""

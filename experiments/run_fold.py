@@ -199,8 +199,7 @@ def _fit_once(
     run, config, module = training.run, training.config, training.new_module()
     module.load_state_dict(dict(start or {}), strict=False)
     total = total or total_steps(config, len(utterances))
-    if head_class(config.head).is_fitted:
-        store_copies(training, utterances, accelerator)
+    store_copies(training, utterances, accelerator)
     with run.display.bar(training.title) as advance:
         follow = _follow(advance)
         if head_class(config.head).is_fitted:

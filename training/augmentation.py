@@ -13,8 +13,8 @@ MASKS = ("time_mask", "feature_mask")
 class Augmentation(BaseModel):
     """How training utterances are changed, differently at every update or in `copies`; dev and test never are.
 
-    Changes of the audio run the upstream at every update, also a frozen one (or once per copy); the others act on
-    stored hidden states.
+    Changes of the audio run the upstream at every update, also a frozen one; with `copies` once per copy, whose states
+    are stored. The others act on stored hidden states.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -27,7 +27,9 @@ class Augmentation(BaseModel):
     share: float = Field(0.5, gt=0, le=1, description="probability of noise, speed, gain and reverb, each")
     time_mask: int = Field(0, ge=0, description="SpecAugment: most neighbouring frames set to 0")
     feature_mask: int = Field(0, ge=0, description="SpecAugment: most neighbouring features set to 0")
-    copies: int = Field(0, ge=0, description="svm, logistic, ridge: augmented copies of each training utterance")
+    copies: int = Field(
+        0, ge=0, description="changed copies of each training utterance, computed once; 0: changed anew at every update"
+    )
     mixup: float = Field(0.0, ge=0, description="alpha of mixup: mix two utterances and their losses by Beta(a, a)")
 
     @field_validator("noise", mode="before")

@@ -1,8 +1,8 @@
-"""Augmented training batches and copies; every draw depends only on (seed, step, utterance id)."""
+"""Augmented training batches and copies; every draw depends only on (seed, step or copy, utterance id)."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 AT_ONCE = 16  # copies that a thread makes at a time
 
 Batch = HiddenStates | WaveBatch | StreamBatch
+Copies = Mapping[tuple[int, int, str], "Utterance"]  # by seed, number and utterance id
 
 
 class Augmenter:
@@ -49,6 +50,7 @@ class Augmenter:
         source: of clean batches, where the audio is not changed.
         compute: changed audio -> the module's input, the hidden states of a frozen upstream; None: the audio itself.
         sees: whether the upstream looks at pictures, which are not changed.
+        stored: the copies whose hidden states `source` has, looked up at every batch; None: they are computed again.
     """
 
     def __init__(
@@ -59,22 +61,24 @@ class Augmenter:
         source: Source,
         compute: Callable[[WaveBatch], Batch] | None = None,
         sees: bool = False,
+        stored: Copies | None = None,
     ) -> None:
-        self.sees = sees
+        self.sees, self.stored = sees, stored
         self.settings, self.seed, self.sample_rate = settings, seed, sample_rate
         self.source, self.compute = source, compute
         files = settings.noise_files if settings.noise is not None else None
         self.noises = list(read_noises(files, sample_rate).values()) if files is not None else []
 
     def __call__(self, utterances: Sequence[Utterance], step: int) -> tuple[Batch, float]:
-        """The batch, and the weight of the utterances themselves in it; the rest is that of their `partners`."""
-        batch: Batch
-        if self.settings.on_waves:
-            waves = [self.wave(utterance, step) for utterance in utterances]
-            batch = batch_of(waves, utterances, self.sample_rate, self.sees)
-            batch = batch if self.compute is None else self.compute(batch)
-        else:
-            batch = self.source(utterances)
+        """The batch, and the weight of the utterances themselves in it; the rest is that of their `partners`.
+
+        With `copies`, each utterance is at each step the utterance itself or one of its copies, as likely each.
+        """
+        numbers = [step] * len(utterances)
+        if self.settings.copies:
+            choices = 1 + self.settings.copies
+            numbers = [draw(self.seed, "copy", step, utterance.id) % choices for utterance in utterances]
+        batch = self.changed(utterances, numbers)
         if isinstance(batch, HiddenStates) and (self.settings.time_mask or self.settings.feature_mask):
             batch = self._masked(batch, utterances, step)
         if not self.settings.mixup:
@@ -83,10 +87,26 @@ class Augmenter:
         weight = float(random.beta(self.settings.mixup, self.settings.mixup))
         return mixed(batch, weight), weight
 
-    def wave(self, utterance: Utterance, step: int) -> Tensor:
-        """(N',) samples of one utterance at a step: speed, room, noise, level, each with the probability `share`."""
-        settings, generator = self.settings, generator_of(self.seed, "augment", step, utterance.id)
+    def changed(self, utterances: Sequence[Utterance], numbers: Sequence[int]) -> Batch:
+        """The batch of utterances whose audio is changed as `wave` says."""
+        if not self.settings.on_waves:
+            return self.source(utterances)
+        pairs = list(zip(utterances, numbers, strict=True))
+        if self.settings.copies and self.stored is not None:
+            return self.source([self.stored[self.seed, number, one.id] if number else one for one, number in pairs])
+        waves = [self.wave(one, number) for one, number in pairs]
+        batch = batch_of(waves, utterances, self.sample_rate, self.sees)
+        return batch if self.compute is None else self.compute(batch)
+
+    def wave(self, utterance: Utterance, number: int) -> Tensor:
+        """(N',) samples of one utterance: speed, room, noise and level changed, each with the probability `share`.
+
+        The number decides how: that of a step, or with `copies` that of a copy, 0 being the utterance itself.
+        """
+        settings, generator = self.settings, generator_of(self.seed, "augment", number, utterance.id)
         wave = read_audio(utterance.path, self.sample_rate, utterance.start, utterance.end)
+        if settings.copies and not number:
+            return wave
         chosen = (torch.rand(4, generator=generator) < settings.share).tolist()
         amount = torch.rand(4, generator=generator).tolist()
         if settings.speed and chosen[0]:
@@ -161,11 +181,6 @@ def check_augmentation(config: RunConfig, tasks: Sequence[Task], sees: bool = Fa
     """Refuse augmentation that this head, mode, task or upstream (whether it `sees`) cannot use."""
     settings, head = config.augment, head_class(config.head)
     masks = [name for name in MASKS if getattr(settings, name)]
-    if settings.copies and not head.is_fitted:
-        raise ValueError(
-            f"augment.copies={settings.copies} is for heads that are fitted once, such as svm, logistic and ridge; "
-            f"{config.head!r} is trained on other changes at every update. Leave it out."
-        )
     if settings.copies and not settings.on_waves:
         raise ValueError(
             f"augment.copies={settings.copies} needs a change of the audio: add one of "

@@ -199,9 +199,8 @@ class Trainer:
         """Train the rest of the current epoch, or until the training ends."""
         config, ids, durations = self.config, [item.id for item in train], [item.duration for item in train]
         corpora = [item.corpus for item in train] if config.sampling == "balanced" else None
-        batches = epoch_batches(
-            ids, durations, config.batch_size, config.seed, progress.epoch, self.source.jitter, corpora
-        )
+        jitter = min(self.source.jitter, self.module.downstream.head.jitter)
+        batches = epoch_batches(ids, durations, config.batch_size, config.seed, progress.epoch, jitter, corpora)
         for batch in batches[progress.position :]:
             loss = self._update([train[index] for index in batch], progress.step, total)
             progress.losses += [loss] if math.isfinite(loss) else []

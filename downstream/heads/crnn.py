@@ -40,6 +40,7 @@ class CrnnHead(Head):
     """
 
     levels = ("utterance", "frame")
+    jitter = 0.1
 
     def __init__(
         self,

@@ -29,6 +29,8 @@ class EcapaHead(Head):
         embedding_size: size of the embedding.
     """
 
+    jitter = 0.1
+
     def __init__(
         self,
         input_sizes: Mapping[str, int],

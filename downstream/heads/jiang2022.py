@@ -41,6 +41,8 @@ class Jiang2022Head(Head):
         dropout: of the embedding.
     """
 
+    jitter = 0.1
+
     def __init__(
         self,
         input_sizes: Mapping[str, int],

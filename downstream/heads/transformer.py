@@ -23,6 +23,8 @@ class TransformerHead(AttentionHead):
         options: of `attention`.
     """
 
+    jitter = 0.1
+
     def __init__(
         self,
         input_sizes: Mapping[str, int],

@@ -39,6 +39,7 @@ class Trigeorgis2016Head(Head):
     """
 
     levels = ("utterance", "frame")
+    jitter = 0.1
 
     def __init__(
         self,

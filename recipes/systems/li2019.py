@@ -26,7 +26,7 @@ SYSTEM = {
 }
 
 VARIANTS = {
-    "small": ("head.channels=[16,16,32,32]", "head.hidden_size=64"),
+    "small": ("head.channels=[16,16,32,32]", "head.kernel_size=3", "head.hidden_size=64"),
     "ssl": ("upstream=facebook/wav2vec2-base", "upstream_options={}", "head.channels=[]"),
 }
 

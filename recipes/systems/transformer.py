@@ -1,8 +1,8 @@
 """CNN on log-mel energies, self-attention between frames, attention pooling: the CRNN without recurrence.
 
 The survey describes self-attention as frames that attend to each other; its systems only weigh frames in a pooling.
-Here two transformer layers with relative positions stand where `crnn` has its BLSTM. The sizes are ours. `small` is a
-quarter of it for CPUs. The head `transformer` does the same on any upstream.
+Here two transformer layers with relative positions stand where `crnn` has its BLSTM. The sizes are ours; `small`
+is that of `crnn`. The head `transformer` does the same on any upstream.
 """
 
 from undertone.recipes.systems import Row

@@ -15,6 +15,7 @@ from undertone.experiments.open_run import open_run
 from undertone.scoring.predictions import Predictions
 from undertone.training.accelerator import accelerator_of
 from undertone.training.prediction_loop import selected_by, selection_score
+from undertone.training.seeding import epoch_batches
 from undertone.training.settings import make_config
 from undertone.training.trainer import Trainer, total_steps
 from undertone.training.unlabelled import UnlabelledStream
@@ -42,6 +43,23 @@ def fit(run, folder, stop_at=None, dev=True, follow=lambda done, total, score: N
         train, run.manifest.select(fold.dev) if dev else [], total_steps(run.config, len(train)), stop_at
     )
     return trainer, trained
+
+
+@pytest.mark.parametrize("head, jitter", [("attention", 0.3), ("crnn", 0.1)])
+def test_a_head_that_works_on_padding_too_trains_on_clips_of_like_length(opened, tmp_path, head, jitter):
+    run = opened(f"head={head}", "head.hidden_size=8", "max_epochs=1")
+    train, asked = run.manifest.select(run.folds[0].train), []
+
+    class Watched:
+        jitter = run.source.jitter
+
+        def __call__(self, utterances):
+            asked.append([train.index(item) for item in utterances])
+            return run.source(utterances)
+
+    fit(replace(run, source=Watched()), tmp_path, dev=False)
+    ids, durations = [item.id for item in train], [item.duration for item in train]
+    assert asked == epoch_batches(ids, durations, 8, run.config.seed, 0, jitter)
 
 
 def draft_of_a_killed_process(target):
