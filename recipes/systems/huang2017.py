@@ -13,7 +13,9 @@ from undertone.recipes.systems import Row
 from undertone.recipes.systems.crnn import SYSTEM as CRNN
 from undertone.recipes.systems.crnn import VARIANTS as VARIANTS  # its sizes
 
-SYSTEM = CRNN | {"head_options": {"channels": [64, 64, 128, 128], "pooling": "convolutional", "attention_kernel": 9}}
+SYSTEM = CRNN | {
+    "head_options": {"num_maps": 3, "channels": [64, 64, 128, 128], "pooling": "convolutional", "attention_kernel": 9}
+}
 
 ABLATION = (
     Row("cnn", ("head.num_layers=0", "head.pooling=mean")),

@@ -20,13 +20,19 @@ SYSTEM = {
     "tasks": ("emotion", "gender"),
     "learning_rate": 1e-3,
     "weight_decay": 1e-5,
-    "batch_size": 32,
-    "max_epochs": 60,
+    "batch_size": 16,
+    "max_epochs": 30,
     "patience": 20,
+    "average_top": 3,
 }
 
 VARIANTS = {
-    "small": ("head.channels=[16,16,32,32]", "head.kernel_size=3", "head.hidden_size=64"),
+    "small": (
+        "head.channels=[16,16,32,32]",
+        "head.kernel_size=3",
+        "head.strides=[[2,4],[2,2],[1,2],[1,2]]",
+        "head.hidden_size=64",
+    ),
     "ssl": ("upstream=facebook/wav2vec2-base", "upstream_options={}", "head.channels=[]"),
 }
 

@@ -9,7 +9,7 @@ from undertone.recipes.systems import Row
 from undertone.recipes.systems.crnn import SYSTEM as CRNN
 from undertone.recipes.systems.crnn import VARIANTS as VARIANTS  # its sizes
 
-SYSTEM = CRNN | {"head_options": {"num_layers": 0, "self_attention": 2, "pooling": "attention"}}
+SYSTEM = CRNN | {"head_options": {"num_maps": 3, "num_layers": 0, "self_attention": 2, "pooling": "attention"}}
 
 ABLATION = (
     Row("self-attention"),

@@ -64,6 +64,7 @@ def test_settings_variants_and_ablation_are_valid(name: str) -> None:
 def test_a_variant_is_the_system_with_its_words() -> None:
     system = load_system("li2019:small")
     narrow = {"channels": [16, 16, 32, 32], "kernel_size": 3, "hidden_size": 64}
+    narrow["strides"] = [[2, 4], [2, 2], [1, 2], [1, 2]]
     assert system["head_options"] == {"pooling": "attention", **narrow}
     assert load_system("li2019")["head_options"] == {"channels": [64, 64, 64, 64], "pooling": "attention"}
     with pytest.raises(ValueError, match="'li2019:smal' has no variant 'smal'. Did you mean 'small'"):
