@@ -190,7 +190,7 @@ def main() -> None:
     parser.add_argument("--clips", type=int, help="number of files, evenly over the lengths; default: all")
     parser.add_argument("--pairs", type=int, default=9)
     parser.add_argument("--kind", choices=("frames", "mean"), default="frames")
-    parser.add_argument("--precision", choices=("no", "bf16", "fp16"), default="no")
+    parser.add_argument("--precision", choices=("no", "bf16", "fp16", "int8"), default="no")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--peak-tflops", type=float, help="of the card's data sheet; default: measured")

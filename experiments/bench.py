@@ -43,6 +43,7 @@ from undertone.training.targets import choose_tasks
 from undertone.training.trainer import Trainer
 from undertone.upstream.base import Upstream
 from undertone.upstream.execution import MOST as STREAMS
+from undertone.upstream.int8 import has_int8
 from undertone.upstream.store.extract import extract
 from undertone.upstream.store.manage import free_bytes, stored_bytes
 from undertone.upstream.store.store import Store
@@ -56,7 +57,7 @@ TRAININGS: dict[str, dict[str, Any]] = {
 """{name: the settings that make it}."""
 
 SECONDS = 100.0  # of measuring; loading and the preparation of the corpus are beside it
-FRACTIONS = {"float32": 0.2, "bf16": 0.1, "linear": 0.04, "attention": 0.06, "lora": 0.3, "finetune": 0.3}
+FRACTIONS = {"float32": 0.2, "bf16": 0.1, "int8": 0.1, "linear": 0.04, "attention": 0.06, "lora": 0.3, "finetune": 0.3}
 SAMPLE_BYTES = 2 * 10**9  # of frames that the sample may leave on the disk while it is measured
 MOST_CLIPS = 4000  # of a fold in the stack of linear heads
 MEMORY_FRACTION = 0.8  # of the free memory that a batch may take: what autograd keeps is not all that an update needs
@@ -115,7 +116,8 @@ def bench(
             WaveSource(upstream.sample_rate), Display(quiet=True),
         )  # fmt: skip
         bench_run = _Bench(run, accelerator, scratch, seconds, _Clock(advance, seconds))
-        extraction = [bench_run.extraction(name, word) for name, word in precisions(accelerator.device).items()]
+        known = precisions(accelerator.device, upstream)
+        extraction = [bench_run.extraction(name, word) for name, word in known.items()]
         trainings = []
         for name in only:
             if cannot := _cannot_learn(upstream, config.model_copy(update=TRAININGS[name])):
@@ -194,16 +196,19 @@ def processor_name() -> str:
     return names[0] if names else platform.processor() or platform.machine()
 
 
-def precisions(device: torch.device) -> dict[str, str]:
+def precisions(device: torch.device, upstream: Upstream) -> dict[str, str]:
     """{precision: `mixed_precision` that asks for it} of those that the device computes natively; float32 first."""
     found = {"float32": "no"}
-    if device.type == "cuda":
+    on_gpu = device.type == "cuda"
+    if on_gpu:
         has_bf16 = torch.cuda.is_bf16_supported(including_emulation=False)
     else:
         has_bf16 = any(
             getattr(torch.cpu, name, bool)() for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
         )
-    return found | ({"bf16": "bf16"} if has_bf16 else {})
+    found |= {"bf16": "bf16"} if has_bf16 else {}
+    multiplies = any(type(layer) is torch.nn.Linear for layer in upstream.modules())
+    return found | ({"int8": "int8"} if multiplies and has_int8() and not on_gpu else {})
 
 
 def parallel(device: torch.device) -> int:

@@ -24,6 +24,7 @@ from undertone.training.sources import StoreSource
 from undertone.training.stack.processes import fit_all
 from undertone.training.stack.stacked_trainer import PER_RUN, StackedTrainer, TrainingGroup
 from undertone.training.trainer import Trained, flatten_record, total_steps
+from undertone.upstream.precision import AUTOCAST
 
 Fit = tuple[StackedTrainer, list[list[Trained]]]
 
@@ -54,7 +55,7 @@ def can_stack(run: Run, config: RunConfig, accelerator: Accelerator) -> bool:
     source, configs = run.source, [trial.config for trial in trials(config)]
     if not isinstance(source, StoreSource) or source.store.kind != "mean" or accelerator.num_processes > 1:
         return False
-    if config.mixed_precision != "no" or config.adversarial or config.not_finite == "skip":
+    if config.mixed_precision in AUTOCAST or config.adversarial or config.not_finite == "skip":
         return False
     if config.refit_on_dev or config.unlabelled is not None or config.ladder or config.augment.is_on:
         return False

@@ -14,6 +14,8 @@ from accelerate.state import AcceleratorState
 from accelerate.utils import broadcast_object_list
 
 from undertone.training.config import RunConfig
+from undertone.upstream.int8 import has_int8
+from undertone.upstream.precision import AUTOCAST
 
 T = TypeVar("T")
 
@@ -26,6 +28,8 @@ def with_precision_of_device(config: RunConfig) -> tuple[RunConfig, str]:
         usable = "bf16"
     elif wanted == "bf16" and on_gpu and not torch.cuda.is_bf16_supported(including_emulation=False):
         usable = "fp16"
+    elif wanted == "int8" and (on_gpu or not has_int8()):
+        usable = "no"
     if usable == wanted:
         return config, ""
     note = f"mixed_precision={wanted} is not supported on this {'GPU' if on_gpu else 'CPU'}: {usable} is used"
@@ -96,7 +100,8 @@ def finish_tracker(accelerator: Accelerator) -> None:
 
 def accelerator_of(config: RunConfig, project: Path | None = None) -> Accelerator:
     """`make_accelerator` with the settings of a run."""
-    return make_accelerator(config.device, config.mixed_precision, config.deterministic, config.log_with, project)
+    precision = config.mixed_precision if config.mixed_precision in AUTOCAST else "no"
+    return make_accelerator(config.device, precision, config.deterministic, config.log_with, project)
 
 
 def first_decides(accelerator: Accelerator, decide: Callable[[], T]) -> T:

@@ -335,7 +335,9 @@ class OutputSettings(_Settings):
     """Device, precision and logging."""
 
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where to compute")
-    mixed_precision: Literal["no", "bf16", "fp16"] = Field("no", description="autocast, also of a frozen upstream")
+    mixed_precision: Literal["no", "bf16", "fp16", "int8"] = Field(
+        "no", description="autocast, also of a frozen upstream; int8: its linear layers, on a CPU"
+    )
     deterministic: bool = Field(False, description="use only deterministic algorithms, which are slower on a GPU")
     log_with: Literal["tensorboard", "wandb", "mlflow", "comet", "none"] = Field(
         "none", description="tracker that follows the training; all but tensorboard are extras: undertone[wandb]"
@@ -438,6 +440,11 @@ class RunConfig(  # pydantic takes the fields of the last class first
 
     @model_validator(mode="after")
     def _together(self) -> Self:
+        if self.mixed_precision == "int8" and self.trained != "frozen":
+            raise ValueError(
+                f"mixed_precision=int8 is for a frozen upstream, and mode={self.trained} trains its weights. "
+                f"Use mixed_precision=bf16 or no."
+            )
         if self.layers == "best" and "layers" in self.sweep:
             raise ValueError("layers=best tries every layer, sweep.layers those that it names. Leave one of them out.")
         if self.mean_teacher and self.trained != "frozen":

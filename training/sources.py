@@ -14,7 +14,7 @@ from torch import Tensor
 
 from undertone.audio.read import read_audio
 from undertone.upstream.base import Upstream, with_pictures
-from undertone.upstream.precision import autocast, check_precision
+from undertone.upstream.precision import check_precision, in_precision
 from undertone.upstream.types import HiddenStates, StoredStates, StreamBatch, WaveBatch
 
 if TYPE_CHECKING:
@@ -123,7 +123,7 @@ class RecomputeSource:
     Args:
         upstream: one, or several streams; on the device of the training; put in eval mode.
         mean: give means over the frames, (B, L, 1, D).
-        precision: of its arithmetic: `no`, `bf16` or `fp16`.
+        precision: of its arithmetic: `no`, `bf16`, `fp16` or `int8`.
     """
 
     jitter: ClassVar[float] = WaveSource.jitter
@@ -141,7 +141,7 @@ class RecomputeSource:
     def compute(self, batch: WaveBatch) -> HiddenStates | StreamBatch:
         """Run the upstream."""
         with torch.no_grad():
-            with autocast(self.device, self.precision):
+            with in_precision(self.upstream, self.device, self.precision):
                 hidden: HiddenStates | StreamBatch = self.upstream(batch.to(self.device))
             hidden = hidden.to(self.device, torch.float32)
             return hidden.means() if self.mean else hidden

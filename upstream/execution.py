@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from undertone.audio.batches import ahead
+from undertone.upstream.int8 import ROWS, int8_layers
 
 # ---- Where a device's memory does not hold a batch: halves of it, and a sentence where one clip alone is too much.
 
@@ -69,23 +70,30 @@ FOR_A_RUN = (
 # weight that they would compute again at each call.
 
 PACKING = os.environ.get("UNDERTONE_PACKING", "1") != "0"  # =0 keeps to torch's public operations
-ROWS = 200  # frames that the blocks are chosen for, 4 s; other numbers are as exact and about as fast
 
 
 @contextmanager
-def packed(module: nn.Module) -> Iterator[None]:
+def packed(module: nn.Module, precision: str = "no") -> Iterator[None]:
     """While it lasts, `module` computes without gradients and, where oneDNN is available, from packed float32 weights.
+
+    With `int8` its linear layers multiply as `int8_layers` says.
 
     The packed copies take as much memory as the linear weights do. Weights must not change meanwhile. Not for autocast,
     which would cast the inputs alone.
     """
+    with _packed_layers(module) if precision == "no" else int8_layers(module):
+        with torch.inference_mode(), parametrize.cached():
+            yield
+
+
+@contextmanager
+def _packed_layers(module: nn.Module) -> Iterator[None]:
     layers = [layer for layer in module.modules() if type(layer) is nn.Linear and can_pack(layer)]
     try:
         for layer in layers:
             weight = torch.ops.mkldnn._reorder_linear_weight(layer.weight.detach(), ROWS)
             layer.forward = partial(_linear, weight, layer.bias)  # type: ignore[method-assign]
-        with torch.inference_mode(), parametrize.cached():
-            yield
+        yield
     finally:
         for layer in layers:
             layer.__dict__.pop("forward", None)

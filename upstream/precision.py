@@ -1,4 +1,4 @@
-"""Arithmetic of fewer bits: autocast to bf16 or fp16, what stays in float32, and a check before it is trusted.
+"""Arithmetic of fewer bits: autocast to bf16 or fp16, int8, what stays in float32, and a check before it is trusted.
 
 On a processor with AVX512-BF16 or AMX-BF16 torch hands bf16 convolutions to oneDNN, some of whose kernels write wrong
 frames at the edge of the output for some shapes (pytorch/pytorch#169688 and #163347, uxlfoundation/oneDNN#5494). There
@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from undertone.upstream.base import Upstream, with_noise
+from undertone.upstream.int8 import int8_layers
 
 AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 LIMIT = 0.25  # relative error of a frame: bf16 makes .01 in every family at tiny widths, a wrong frame 1.4
@@ -66,6 +67,11 @@ def autocast(device: torch.device, precision: str) -> Iterator[None]:
         yield
 
 
+def in_precision(upstream: Upstream, device: torch.device, precision: str) -> contextlib.AbstractContextManager[None]:
+    """Run a frozen upstream with `precision`: as `autocast`, or `int8` of its linear layers on a CPU."""
+    return int8_layers(upstream) if precision == "int8" else autocast(device, precision)
+
+
 def check_precision(upstream: Upstream, device: torch.device, precision: str) -> None:
     """Refuse a precision in which this device computes other hidden states: noise is tried in it and in float32.
 
@@ -76,7 +82,8 @@ def check_precision(upstream: Upstream, device: torch.device, precision: str) ->
 
 
 def _check_precision(upstream: Upstream, device: torch.device, precision: str) -> None:
-    for seconds in PROBES if precision in AUTOCAST else ():
+    probes = {"no": (), "int8": PROBES[-1:]}.get(precision, PROBES)
+    for seconds in probes:
         generator = torch.Generator().manual_seed(0)
         noise = 0.1 * torch.randn(round(seconds * upstream.sample_rate), generator=generator)  # (N,)
         error = frame_errors(upstream, noise, device, precision).amax(1)  # (L,)
@@ -94,7 +101,7 @@ def frame_errors(upstream: Upstream, wave: Tensor, device: torch.device, precisi
     batch = with_noise(upstream, wave[None]).to(device)
     with torch.inference_mode():
         exact = upstream(batch).states[0].float()  # (L, T, D)
-        with autocast(device, precision):
+        with in_precision(upstream, device, precision):
             rounded = upstream(batch).states[0].float()  # (L, T, D)
         errors: Tensor = (rounded - exact).norm(dim=2) / exact.norm(dim=2).clamp(min=1e-6)  # (L, T)
     return errors.where(exact.isfinite().all(2), 0).cpu()  # broken weights are not the precision's fault

@@ -18,7 +18,10 @@ from undertone.experiments.bench import TRAININGS, bench, padded_seconds, precis
 from undertone.experiments.bench_estimate import as_json, estimate_all, in_time, recommend
 from undertone.training.config import RunConfig
 from undertone.training.settings import make_config
+from undertone.upstream import load_upstream
+from undertone.upstream.acoustic.mfcc import Mfcc
 from undertone.upstream.hf.random_weights import save_random
+from undertone.upstream.int8 import has_int8
 
 CPU = torch.device("cpu")
 EXTRACTION = {"precision": "float32", "audio_s_per_s": 2.0, "setup_s": 1.0}
@@ -37,7 +40,12 @@ def found(small_corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple
 
 def test_a_bench_has_a_speed_for_each_precision_and_an_estimate_for_each_training(found: Any) -> None:
     result, store = found
-    assert [row["precision"] for row in result["extraction"]] == list(precisions(CPU))
+    has_bf16 = "bf16" in precisions(CPU, Mfcc())
+    assert [row["precision"] for row in result["extraction"]] == [
+        "float32",
+        *["bf16"] * has_bf16,
+        *["int8"] * has_int8(),
+    ]
     assert all(row["audio_s_per_s"] > 1 and row["clips"] >= 4 for row in result["extraction"])
     assert [row["training"] for row in result["trainings"]] == list(TRAININGS)
     for row in result["trainings"]:
@@ -189,7 +197,12 @@ def test_bf16_is_measured_where_the_processor_has_it() -> None:
     if not info.is_file() or "x86" not in torch.backends.cpu.get_cpu_capability().lower() + "x86":
         pytest.skip("needs /proc/cpuinfo")
     flags = set(info.read_text().split())
-    assert ("bf16" in precisions(CPU)) == bool(flags & {"avx512_bf16", "amx_bf16"})
+    assert ("bf16" in precisions(CPU, Mfcc())) == bool(flags & {"avx512_bf16", "amx_bf16"})
+
+
+def test_int8_is_measured_where_there_are_linear_layers() -> None:
+    assert "int8" not in precisions(CPU, Mfcc())
+    assert ("int8" in precisions(CPU, load_upstream("tiny"))) == has_int8()
 
 
 @pytest.mark.parametrize(

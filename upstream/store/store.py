@@ -82,7 +82,7 @@ class Store:
         kind: `frames`, (L, T, D) an utterance; or `mean`, (L, 1, D) over its frames, always float32.
         dtype: of stored frames; an utterance that float16 cannot hold is kept as bfloat16, int8 has a scale for each
             layer and feature of an utterance.
-        precision: of the upstream's own arithmetic: `no`, or autocast to `bf16` or `fp16`.
+        precision: of the upstream's own arithmetic: `no`, autocast to `bf16` or `fp16`, or `int8` of linear layers.
 
     Raises:
         ValueError: unknown kind or dtype.
