@@ -1,4 +1,4 @@
-"""Every acoustic preset at paper size and small: parameters, seconds of 20 updates, real-time factor.
+"""Every acoustic preset at paper size and small: parameters, processor seconds of 20 updates, real-time factor.
 
 python benchmarks/systems.py CORPUS --root DIR --store FOLDER --out systems.json [--only crnn,li2019:small]
 
@@ -42,6 +42,7 @@ def measure(system: str, arguments: argparse.Namespace) -> dict[str, Any]:
     from undertone.experiments.open_run import open_run
     from undertone.recipes.systems import load_system
     from undertone.training.accelerator import accelerator_of
+    from undertone.training.config import trials
     from undertone.training.settings import make_config
     from undertone.training.trainer import Trainer
 
@@ -52,18 +53,18 @@ def measure(system: str, arguments: argparse.Namespace) -> dict[str, Any]:
     config = make_config(values, preset=preset)
     with tempfile.TemporaryDirectory() as folder:
         run = open_run(config, Path(folder) / "run", Display(quiet=True))
-        trainer = Trainer(
-            config, run.tasks, run.source, run.new_module("benchmark"), Path(folder), accelerator_of(config)
-        )
+        training = run.training(run.folds[0], trials(config)[0])
+        module = training.new_module()
+        trainer = Trainer(config, run.tasks, training.source, module, Path(folder), accelerator_of(config))
         clips, size = list(run.manifest), config.batch_size
         trainer.objective = trainer._make_objective(clips)
         batches = [[clips[(step * size + place) % len(clips)] for place in range(size)] for step in range(STEPS)]
         trainer._update(batches[0], 0, STEPS)
-        start = time.perf_counter()
+        start = time.process_time()
         for step, batch in enumerate(batches):
             trainer._update(batch, step, STEPS)
-        seconds = time.perf_counter() - start
-        cost = model_cost(run.model(trainer.module, []))
+        seconds = time.process_time() - start
+        cost = model_cost(training.model(module, clips))
     return {
         "system": system,
         "parameters": cost["parameters"],
