@@ -68,7 +68,7 @@ def folder_sides(model_folder: str, upstream_folder: str, sounds: list[str]) -> 
     from undertone import load_model
     from undertone.audio.read import read_audio
     from undertone.upstream import WaveBatch
-    from undertone.upstream.execution import packed
+    from undertone.upstream.linear_layers import packed
 
     predictor = load_model(model_folder, device="cpu")
     model, rate = predictor.model, predictor.model.sample_rate

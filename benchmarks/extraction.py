@@ -153,6 +153,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
         "kind": arguments.kind,
         "precision": arguments.precision,
         "sounds": len(sounds),
+        "corpora": [root.name for root in arguments.root],
         "audio_s": audio,
         "ratio": median(pair["bare_s"] / pair["ours_s"] for pair in pairs),
         "ours_audio_s_per_s": median(pair["audio_s"] / pair["ours_s"] for pair in pairs),

@@ -35,7 +35,7 @@ def plain(model: nn.Module) -> Iterator[Forward]:
 
 @contextmanager
 def packed(model: nn.Module) -> Iterator[Forward]:
-    from undertone.upstream import execution as module
+    from undertone.upstream import linear_layers as module
 
     with module.packed(model):
         yield model

@@ -227,9 +227,11 @@ def coverage_table() -> str:
 
 def extraction(found: Any) -> list[list[str]]:
     threads = found["machine"]["threads"]
-    corpora = "EmoDB" if found["precision"] == "int8" else "EmoDB and RAVDESS"
     precision = "" if found["precision"] == "no" else f" in {found['precision']}"
-    what = f"extraction{precision}, {found['sounds']:,} clips of {corpora}, {threads} thread" + "s" * (threads > 1)
+    what = (
+        f"extraction{precision}, {found['sounds']:,} clips of {' and '.join(found['corpora'])}, {threads} thread"
+        + "s" * (threads > 1)
+    )
     ours, bare = (f"{found[key]:.1f} audio s/s" for key in ("ours_audio_s_per_s", "bare_audio_s_per_s"))
     return [[what, ours, f"{bare}, bare transformers", f"{found['ratio']:.2f}", "≥ 1.0"]]
 

@@ -93,7 +93,7 @@ def predict(
 
         from undertone.inference.predict import load_model
         from undertone.inference.windows import window_seconds
-        from undertone.upstream.execution import packed
+        from undertone.upstream.linear_layers import packed
 
         if threads is not None:
             torch.set_num_threads(threads)

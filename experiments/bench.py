@@ -43,7 +43,7 @@ from undertone.training.targets import choose_tasks
 from undertone.training.trainer import Trainer
 from undertone.upstream.base import Upstream
 from undertone.upstream.execution import MOST as STREAMS
-from undertone.upstream.int8 import has_int8
+from undertone.upstream.linear_layers import has_int8
 from undertone.upstream.store.extract import extract
 from undertone.upstream.store.manage import free_bytes, stored_bytes
 from undertone.upstream.store.store import Store

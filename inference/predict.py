@@ -26,7 +26,8 @@ from undertone.inference.stream import Stream
 from undertone.inference.timeline import Timeline
 from undertone.inference.waves import Extras, Found, batch_limit, predict_waves
 from undertone.inference.windows import predict_windows
-from undertone.upstream.execution import MOST, TooLittleMemory, packed, side_by_side
+from undertone.upstream.execution import MOST, TooLittleMemory, side_by_side
+from undertone.upstream.linear_layers import packed
 from undertone.upstream.types import Wave
 
 PACKED_FROM = 60.0  # seconds of audio from which packing the weights saves more time than it takes

@@ -14,7 +14,7 @@ from accelerate.state import AcceleratorState
 from accelerate.utils import broadcast_object_list
 
 from undertone.training.config import RunConfig
-from undertone.upstream.int8 import has_int8
+from undertone.upstream.linear_layers import has_int8
 from undertone.upstream.precision import AUTOCAST
 
 T = TypeVar("T")

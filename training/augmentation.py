@@ -28,7 +28,7 @@ class Augmentation(BaseModel):
     time_mask: int = Field(0, ge=0, description="SpecAugment: most neighbouring frames set to 0")
     feature_mask: int = Field(0, ge=0, description="SpecAugment: most neighbouring features set to 0")
     copies: int = Field(
-        0, ge=0, description="changed copies of each training utterance, computed once; 0: changed anew at every update"
+        0, ge=0, description="changed copies of each training utterance, computed once; 0: new changes at every update"
     )
     mixup: float = Field(0.0, ge=0, description="alpha of mixup: mix two utterances and their losses by Beta(a, a)")
 

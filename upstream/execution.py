@@ -1,10 +1,8 @@
-"""How an upstream is run: halves of a batch that the memory does not hold, and two ways to be faster on a CPU."""
+"""How an upstream is run: halves of a batch that the memory does not hold, and several batches at once on a CPU."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from copy import deepcopy
 from functools import partial
 from queue import SimpleQueue
@@ -13,10 +11,8 @@ from typing import TypeVar
 import torch
 from accelerate.utils.memory import should_reduce_batch_size
 from torch import Tensor, nn
-from torch.nn.utils import parametrize
 
 from undertone.audio.batches import ahead
-from undertone.upstream.int8 import ROWS, int8_layers
 
 # ---- Where a device's memory does not hold a batch: halves of it, and a sentence where one clip alone is too much.
 
@@ -60,55 +56,6 @@ FOR_A_RUN = (
     "Use shorter clips; a run also takes mixed_precision=bf16, gradient_checkpointing=true where the upstream learns, "
     "or device=cpu."
 )
-
-
-# ---- Linear layers at the processor's own speed, for a frozen upstream on a CPU.
-#
-# oneDNN multiplies by a weight that lies in blocks as wide as the processor's registers, without sorting it again at
-# each call, which is what torch.compile does under `freezing`, here without compiling for every length of utterance. A
-# wav2vec2-base runs 1.1 times as fast, its hidden states move by less than 1e-5. Weight-normed convolutions keep the
-# weight that they would compute again at each call.
-
-PACKING = os.environ.get("UNDERTONE_PACKING", "1") != "0"  # =0 keeps to torch's public operations
-
-
-@contextmanager
-def packed(module: nn.Module, precision: str = "no") -> Iterator[None]:
-    """While it lasts, `module` computes without gradients and, where oneDNN is available, from packed float32 weights.
-
-    With `int8` its linear layers multiply as `int8_layers` says.
-
-    The packed copies take as much memory as the linear weights do. Weights must not change meanwhile. Not for autocast,
-    which would cast the inputs alone.
-    """
-    with _packed_layers(module) if precision == "no" else int8_layers(module):
-        with torch.inference_mode(), parametrize.cached():
-            yield
-
-
-@contextmanager
-def _packed_layers(module: nn.Module) -> Iterator[None]:
-    layers = [layer for layer in module.modules() if type(layer) is nn.Linear and can_pack(layer)]
-    try:
-        for layer in layers:
-            weight = torch.ops.mkldnn._reorder_linear_weight(layer.weight.detach(), ROWS)
-            layer.forward = partial(_linear, weight, layer.bias)  # type: ignore[method-assign]
-        yield
-    finally:
-        for layer in layers:
-            layer.__dict__.pop("forward", None)
-
-
-def can_pack(layer: nn.Linear) -> bool:
-    """Whether oneDNN takes the weight: float32, on the CPU; and this torch has the operations, which are private."""
-    operations = all(hasattr(torch.ops.mkldnn, name) for name in ("_reorder_linear_weight", "_linear_pointwise"))
-    on_cpu = layer.weight.device.type == "cpu" and layer.weight.dtype == torch.float32
-    return PACKING and torch.backends.mkldnn.is_available() and operations and on_cpu
-
-
-def _linear(weight: Tensor, bias: Tensor | None, input: Tensor) -> Tensor:
-    """(..., K) -> (..., N)."""
-    return torch.ops.mkldnn._linear_pointwise(input, weight, bias, "none", [], "")
 
 
 # ---- A module at work on several batches at once, on a CPU.

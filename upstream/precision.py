@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from undertone.upstream.base import Upstream, with_noise
-from undertone.upstream.int8 import int8_layers
+from undertone.upstream.linear_layers import int8_layers
 
 AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 LIMIT = 0.25  # relative error of a frame: bf16 makes .01 in every family at tiny widths, a wrong frame 1.4

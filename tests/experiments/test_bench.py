@@ -21,7 +21,7 @@ from undertone.training.settings import make_config
 from undertone.upstream import load_upstream
 from undertone.upstream.acoustic.mfcc import Mfcc
 from undertone.upstream.hf.random_weights import save_random
-from undertone.upstream.int8 import has_int8
+from undertone.upstream.linear_layers import has_int8
 
 CPU = torch.device("cpu")
 EXTRACTION = {"precision": "float32", "audio_s_per_s": 2.0, "setup_s": 1.0}

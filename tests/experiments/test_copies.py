@@ -95,16 +95,16 @@ def test_a_trained_head_learns_the_same_from_stored_copies_as_from_computed_ones
     small_corpus: Path, tmp_path: Path, head: tuple[str, ...]
 ) -> None:
     found = []
-    for name, words in (("stored", ()), ("computed", ("store_budget=0",)), ("anew", ("augment.copies=0",))):
+    for name, words in (("stored", ()), ("computed", ("store_budget=0",)), ("changing", ("augment.copies=0",))):
         store = ("--store", tmp_path / name / "store", "store_dtype=float32")
         words = (*TRAINED, "--head", *head, *store, *AUGMENT, *words)
         outcome = undertone("train", small_corpus, "--out", tmp_path / name / "run", *words)
         assert outcome.status == 0, outcome.err
         found.append(weights(tmp_path / name / "run"))
-    stored, computed, anew = found
+    stored, computed, changing = found
     for name, value in stored.items():
         np.testing.assert_allclose(value, computed[name], rtol=0, atol=1e-5, err_msg=name)
-    assert any(np.abs(value - anew[name]).max() > 1e-4 for name, value in stored.items())
+    assert any(np.abs(value - changing[name]).max() > 1e-4 for name, value in stored.items())
     out = tmp_path / "stored" / "run"
     kind = "mean" if head == ("linear",) else "frames"
     store = Store(tmp_path / "stored" / "store", load_upstream("logmel"), kind, "float32")  # type: ignore[arg-type]

@@ -25,8 +25,8 @@ from undertone.inference import predict
 from undertone.inference.predict import Predictor, load_model
 from undertone.tests.inference.conftest import TASKS
 from undertone.upstream import WaveBatch, load_upstream
-from undertone.upstream.execution import packed
 from undertone.upstream.hf.random_weights import save_random
+from undertone.upstream.linear_layers import packed
 
 WAVE = [0.0, 0.1, -0.1] * 2000
 

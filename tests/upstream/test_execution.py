@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from undertone.upstream import WaveBatch, load_upstream
-from undertone.upstream.execution import packed
 from undertone.upstream.hf.random_weights import ARCHITECTURES
+from undertone.upstream.linear_layers import packed
 
 TINY = [name for name in ARCHITECTURES if name.startswith("tiny")]
 

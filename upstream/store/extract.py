@@ -15,7 +15,8 @@ from torch import Tensor
 from undertone.audio.batches import ahead, plan_batches
 from undertone.audio.read import AudioError
 from undertone.upstream.base import Upstream, read_clip
-from undertone.upstream.execution import in_halves, packed, side_by_side
+from undertone.upstream.execution import in_halves, side_by_side
+from undertone.upstream.linear_layers import packed
 from undertone.upstream.precision import AUTOCAST, autocast, check_precision
 from undertone.upstream.store.store import Clip, Store
 from undertone.upstream.types import HiddenStates, Wave, WaveBatch

@@ -15,7 +15,7 @@ from undertone.tests.cli.runs import fold, weights
 from undertone.training.settings import make_config
 from undertone.upstream import WaveBatch, load_upstream
 from undertone.upstream.hf.random_weights import ARCHITECTURES
-from undertone.upstream.int8 import has_int8, int8_layers
+from undertone.upstream.linear_layers import has_int8, int8_layers
 from undertone.upstream.precision import frame_errors
 
 pytestmark = pytest.mark.skipif(not has_int8(), reason="torch has no integer products of oneDNN here")
