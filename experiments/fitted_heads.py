@@ -162,9 +162,10 @@ def _balanced(config: RunConfig, utterances: Sequence[Utterance], rows: np.ndarr
 def _parts(training: Training) -> tuple[list[tuple[np.ndarray, np.ndarray]], str]:
     """Positions in train + dev to fit on and to score, for each part; and what to call that."""
     train, dev = training.train, training.dev
-    if not dev:
+    inside = chooses_inside(training.config)
+    if not dev and not inside:
         return [], DEV_PART
-    if not chooses_inside(training.config):
+    if not inside:
         return [(np.arange(len(train)), np.arange(len(train), len(train) + len(dev)))], DEV_PART
     utterances = [*train, *dev]
     with_classes = [task for task in training.run.tasks if task.has_classes]

@@ -69,7 +69,8 @@ def open_run(config: RunConfig, out: str | Path, display: Display) -> Run:
         warnings += [*leaks, *readings]
         unlabelled = _unlabelled(config, manifest, out, display, started)
         check_head_tasks(config.head, tasks)
-        check_augmentation(config, tasks, upstream.sees)
+        for part in config.parts():
+            check_augmentation(part, tasks, upstream.sees)
         warnings += lacking_video(upstream, list(manifest))
         warnings += _check_inputs(config, corpus, upstream, out, started)
         save_config(config, out / "config.json")
@@ -88,8 +89,9 @@ def open_run(config: RunConfig, out: str | Path, display: Display) -> Run:
 def _check_settings(config: RunConfig, out: Path) -> tuple[Corpus, Upstream]:
     """Corpus and upstream of a config, every setting of which is checked that needs no data."""
     for trial in trials(config):
-        check_options("Head", trial.config.head, head_class(trial.config.head), trial.config.head_options)
-        check_fitted(trial.config)
+        for part in trial.config.parts():
+            check_options("Head", part.head, head_class(part.head), part.head_options)
+            check_fitted(part)
         if config.alone_first and head_class(trial.config.head).is_fitted:
             raise ValueError(f"alone_first trains streams, and a solver fits head {trial.config.head!r}. Leave it out.")
         check_fusion(trial.config.head, trial.config.fusion, tuple(trial.config.of_streams()))

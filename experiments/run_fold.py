@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -29,11 +29,12 @@ from undertone.experiments.probe import leakage
 from undertone.experiments.pseudo_labels import pseudo_labelled
 from undertone.experiments.run import Run, Training
 from undertone.experiments.run_folder import TRAINING
+from undertone.experiments.streams_alone import fit_average, streams_alone
 from undertone.experiments.sweep import TRIED, WEIGHTS, chosen_trials, combine
 from undertone.scoring.calibration import calibrate
 from undertone.scoring.postprocess import postprocess
 from undertone.training.accelerator import accelerator_of, finish_tracker, first_decides, start_tracker
-from undertone.training.config import trials
+from undertone.training.config import AVERAGE, trials
 from undertone.training.prediction_loop import predict_and_embed, selected_by
 from undertone.training.targets import adversarial_tasks, scored_task
 from undertone.training.trainer import Follow, Trained, Trainer, total_steps
@@ -143,8 +144,10 @@ def fit(
     (None: those of a training on the utterances), `stop_at` those that are made.
     """
     once = partial(_fit_once, accelerator=accelerator, dev=dev, total=total, stop_at=stop_at)
+    if training.config.head == AVERAGE:
+        return fit_average(training, folder / "alone", utterances, dev, accelerator, once)
     if training.config.alone_first:
-        return once(training, folder, utterances, _streams_alone(training, folder / "alone", utterances, once))
+        return once(training, folder, utterances, streams_alone(training, folder / "alone", utterances, once))
     if training.config.pseudo_labels is None:
         return once(training, folder, utterances)
     module, _ = once(training, folder / "without-pseudo-labels", utterances)
@@ -152,36 +155,6 @@ def fit(
     training.run.display.say(f"{training.title}: {found.sentence}".removeprefix(": "))
     again = replace(training, title=f"{training.title}, with pseudo-labels")
     return once(again, folder, [*utterances, *found.utterances])
-
-
-def _streams_alone(
-    training: Training, folder: Path, utterances: Sequence[Utterance], once: Callable[..., tuple[Module, Trained]]
-) -> dict[str, Tensor]:
-    """Each of several streams trained alone by `once`, and its weights by their names in the model of all streams.
-
-    A stream without such weights (a frozen upstream that goes into the head as it is) is not trained alone.
-    """
-    joint = training.new_module()
-    found: dict[str, Tensor] = {}
-    for stream in training.run.upstream.streams:
-        alone = training.alone(stream)
-        new = alone.new_module()
-        learned = [name for name, one in joint.named_parameters() if one.requires_grad and f".{stream}." in name]
-        theirs = {name: _name_alone(name, stream, joint, new) for name in learned}
-        own = {name: other for name, other in theirs.items() if other in dict(new.named_parameters())}
-        if own:
-            module, _ = once(alone, folder / stream, utterances)
-            state = module.state_dict()
-            found |= {name: state[other] for name, other in own.items()}
-    return found
-
-
-def _name_alone(name: str, stream: str, joint: Module, alone: Module) -> str:
-    """What a weight of the model of all streams is called in that of one, whose head is the only one."""
-    if name.startswith("upstream."):
-        return name
-    inside, outside = ("" if one.upstream is None else "downstream." for one in (alone, joint))
-    return inside + name.removeprefix(outside).replace(f"head.heads.{stream}.", "head.")
 
 
 def _fit_once(

@@ -101,7 +101,7 @@ def deciding_packages(config: RunConfig) -> set[str]:
     names = {"undertone", "torch", "torchaudio", "transformers"}
     if any(own.mode == "lora" for own in config.of_streams().values()):
         names.add("peft")
-    if head_class(config.head).is_fitted:
+    if any(head_class(part.head).is_fitted for part in config.parts()):
         names.add("scikit-learn")
     return names
 

@@ -344,6 +344,7 @@ class OutputSettings(_Settings):
     )
 
 
+AVERAGE = "average"  # the head that gives each stream a head of its own and trains it alone
 RUN_TYPE = "undertone-run"  # `model_type` in RUN/config.json, for transformers' Auto classes
 
 
@@ -418,7 +419,7 @@ class RunConfig(  # pydantic takes the fields of the last class first
         for name, upstream in named_upstreams(self.upstream).items():
             own = self.streams.get(name, StreamSettings())
             given = {key: value for key, value in own if key != "options" and value is not None}
-            given |= {"upstream": upstream, "upstream_options": own.options, "streams": {}}
+            given |= {"upstream": upstream, "upstream_options": own.options, "streams": {}, **self._part(name)}
             found[name] = self.model_copy(update=given)
         return found
 
@@ -426,7 +427,22 @@ class RunConfig(  # pydantic takes the fields of the last class first
         """The settings of a training on one of several upstreams, which keeps its name."""
         upstream = f"{stream}={named_upstreams(self.upstream)[stream]}"
         streams = {stream: self.streams[stream]} if stream in self.streams else {}
-        return self.model_copy(update={"upstream": upstream, "streams": streams, "fusion": None, "alone_first": False})
+        own = {"upstream": upstream, "streams": streams, "fusion": None, "alone_first": False, **self._part(stream)}
+        return self.model_copy(update=own)
+
+    def _part(self, stream: str) -> dict[str, Any]:
+        """The settings that the head `average` gives a stream."""
+        if self.head != AVERAGE:
+            return {}
+        from undertone.downstream.heads.average import part_of
+
+        part = part_of(self.head_options.get("heads"), stream)
+        sweep = {"head.C": part.C} if part.C else {}
+        return {"head": part.head, "head_options": part.options, "sweep": sweep}
+
+    def parts(self) -> list[RunConfig]:
+        """The settings of each training of a fold: with the head `average` one of each stream, else these."""
+        return [self.alone(stream) for stream in self.of_streams()] if self.head == AVERAGE else [self]
 
     @property
     def trained(self) -> Literal["frozen", "finetune", "lora"]:
@@ -456,6 +472,14 @@ class RunConfig(  # pydantic takes the fields of the last class first
             raise ValueError("alone_first trains each of several upstreams alone, and there is one. Leave it out")
         if self.alone_first and self.pseudo_labels is not None:
             raise ValueError("alone_first and pseudo_labels both train in stages. Leave one of them out.")
+        if self.head == AVERAGE:
+            if len(self.of_streams()) == 1:
+                raise ValueError(
+                    "The head average takes several upstreams, got one. Give --upstream twice or more, or another head"
+                )
+            given = {"alone_first": self.alone_first, "ladder": self.ladder, "unlabelled": self.unlabelled}
+            if names := [name for name, on in given.items() if on]:
+                raise ValueError(f"The head average trains each stream alone and nothing else. Leave {names[0]} out.")
         if self.layers == "best" and len(self.of_streams()) > 1:
             raise ValueError("layers=best tries the layers of one upstream. Of several give streams.NAME.layers=NUMBER")
         return self

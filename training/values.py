@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-from contextlib import suppress
 from typing import Any
 
 import yaml
@@ -27,6 +26,11 @@ class _Yaml(yaml.SafeLoader):
         return super().compose_node(parent, index)
 
 
+_Yaml.add_implicit_resolver(  # YAML 1.1 reads 3e-4, without a point, as a string
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
+)
+
+
 def read_yaml(text: str) -> Any:
     """Parse YAML; classes, functions and aliases are refused."""
     return yaml.load(text, _Yaml)  # a safe loader
@@ -35,9 +39,6 @@ def read_yaml(text: str) -> Any:
 def parse(text: str) -> Any:
     """The value of one word of YAML."""
     try:
-        if "e" in text.lower():
-            with suppress(ValueError):
-                return float(text)  # YAML 1.1 reads 3e-4 as a string
         return read_yaml(text)
     except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
         raise ValueError(f"Cannot read the value {text!r}: {error}") from error

@@ -21,6 +21,7 @@ from undertone.experiments.evaluate_model import evaluate_model
 from undertone.experiments.open_run import open_run
 from undertone.experiments.run import Run
 from undertone.experiments.run_fold import train_fold
+from undertone.experiments.streams_alone import streams_alone
 from undertone.hub.onnx.to_onnx import upstream_graph
 from undertone.recipes.systems import load_system, system_module
 from undertone.scoring.metrics import ccc
@@ -121,7 +122,7 @@ def test_branches_trained_alone_start_the_training_of_both(opened, tmp_path: Pat
     own = run.training(run.folds[0], trials(run.config)[0])
     accelerator = accelerator_of(run.config)
     once = partial(run_fold._fit_once, accelerator=accelerator, dev=own.dev, total=None, stop_at=None)
-    start = run_fold._streams_alone(own, tmp_path / "alone", own.train, once)
+    start = streams_alone(own, tmp_path / "alone", own.train, once)
     new = dict(own.new_module().named_parameters())
     names = {"upstream.parts.video.", "downstream.head.branches.waveform."}
     assert {next(name for name in names if key.startswith(name)) for key in start} == names

@@ -27,6 +27,7 @@ def test_later_sources_win(tmp_path):
     ("word", "field", "value"),
     [
         ("learning_rate=3e-4", "learning_rate", 3e-4),
+        ("head.heads={a: {C: [1e-3, 1.e2, 2]}}", "head_options", {"heads": {"a": {"C": [1e-3, 100.0, 2]}}}),
         ("lr=1E-2", "learning_rate", 1e-2),
         ("tasks=emotion,gender", "tasks", ("emotion", "gender")),
         ("layer_norm=true", "layer_norm", True),

@@ -1,0 +1,107 @@
+"""One head a stream, each trained alone; what they predict is averaged."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from undertone.downstream.head import Head, HeadOutput, build_head, head_class
+from undertone.downstream.task import Task
+from undertone.upstream.load import is_outside
+from undertone.upstream.types import Frames
+
+
+@dataclass(frozen=True)
+class Part:
+    """What `heads` says of a stream."""
+
+    head: str
+    options: dict[str, Any]
+    weight: float
+    C: tuple[float, ...]  # values to choose from; none where it is given or the head has no C
+
+
+class AverageHead(Head):
+    """A head of its own for each stream, trained alone: the mean of their log probabilities, and of their values.
+
+    An ensemble in one model: a network that is trained by gradients may stand beside a head that a solver fits, and
+    none of them learns less because another one knows the answer already. `fusion=late` trains such heads together.
+
+    Args:
+        heads: {stream: the name of its head, or its options with the name as `head`}, as in
+            `head.heads={ssl: attention, contours: {head: logistic, C: 1e-3}}`; of other streams `attention`. Of several
+            C, `C: [1e-4, 1e-3]`, inner folds over the training speakers choose. `weight: 0.5` lets a stream count half
+            as much as another one.
+    """
+
+    takes_streams: ClassVar[bool] = True
+
+    def __init__(
+        self,
+        input_sizes: Mapping[str, int],
+        tasks: tuple[Task, ...],
+        *,
+        heads: Mapping[str, str | Mapping[str, Any]] | None = None,
+    ) -> None:
+        super().__init__(input_sizes, tasks)
+        if heads is not None and not isinstance(heads, Mapping):
+            raise ValueError(
+                f"Head 'average': heads must be {{stream: head}}, such as {{ssl: attention}}, got {heads!r}."
+            )
+        if unknown := sorted(set(heads or {}) - set(input_sizes)):
+            raise ValueError(
+                f"Head 'average': heads has {unknown[0]!r}, and the streams are {', '.join(input_sizes)}. Name these."
+            )
+        parts = {stream: part_of(heads, stream) for stream in input_sizes}
+        total = sum(part.weight for part in parts.values())
+        self.shares = {stream: part.weight / total for stream, part in parts.items()}
+        built = {
+            name: build_head(part.head, {name: input_sizes[name]}, tasks, part.options) for name, part in parts.items()
+        }
+        self.heads = nn.ModuleDict(built)
+
+    def forward(self, streams: Mapping[str, Frames]) -> HeadOutput:
+        """{stream: (B, T_s, D_s)} -> the mean over the streams, and the embeddings (B, E_1 + E_2 + ...)."""
+        outputs: dict[str, HeadOutput] = {name: head({name: streams[name]}) for name, head in self.heads.items()}
+        logits = {}
+        for task in self.tasks:
+            parts = [self.shares[name] * _comparable(task, one.logits[task.name]) for name, one in outputs.items()]
+            logits[task.name] = torch.stack(parts).sum(0)  # (B, C)
+        losses = {f"{name}.{key}": loss for name, one in outputs.items() for key, loss in one.losses.items()}
+        return HeadOutput(logits, torch.cat([one.embedding for one in outputs.values()], -1), losses)
+
+
+def _comparable(task: Task, logits: Tensor) -> Tensor:
+    """(B, C), of classes as log probabilities: only these have the same scale in every head."""
+    return logits.log_softmax(-1) if task.has_classes else logits
+
+
+def part_of(heads: Mapping[str, str | Mapping[str, Any]] | None, stream: str) -> Part:
+    """The head of a stream.
+
+    Raises:
+        ValueError: neither a name nor options, code from outside, a head of several streams, or a weight of 0 or less.
+    """
+    given = (heads or {}).get(stream, "attention")
+    options = dict(given) if isinstance(given, Mapping) else {"head": given}
+    name, weight = options.pop("head", "attention"), options.pop("weight", 1.0)
+    if not isinstance(name, str):
+        raise ValueError(
+            f"Head 'average': the head of {stream!r} is a name or options, such as logistic or "
+            f"{{head: logistic, C: 1e-3}}, got {given!r}."
+        )
+    if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 < weight < float("inf"):
+        raise ValueError(f"Head 'average': the weight of {stream!r} must be a number > 0, got {weight!r}.")
+    if is_outside(name):
+        raise ValueError(f"Head 'average': {name!r} is code of your own, which it does not take. Use fusion=late.")
+    if head_class(name).takes_streams:
+        raise ValueError(f"Head 'average': {name!r} takes several streams, and {stream!r} is one. Give another head.")
+    values = options.get("C")
+    several = tuple(values) if isinstance(values, list | tuple) else ()
+    if several:
+        del options["C"]
+    return Part(name, options, float(weight), several)
