@@ -68,7 +68,8 @@ def open_run(config: RunConfig, out: str | Path, display: Display) -> Run:
             display.say(f"note: {line}")
         warnings += [*leaks, *readings]
         unlabelled = _unlabelled(config, manifest, out, display, started)
-        check_head_tasks(config.head, tasks)
+        for part in config.parts():
+            check_head_tasks(part.head, tasks)
         for part in config.parts():
             check_augmentation(part, tasks, upstream.sees)
         warnings += lacking_video(upstream, list(manifest))
@@ -89,6 +90,7 @@ def open_run(config: RunConfig, out: str | Path, display: Display) -> Run:
 def _check_settings(config: RunConfig, out: Path) -> tuple[Corpus, Upstream]:
     """Corpus and upstream of a config, every setting of which is checked that needs no data."""
     for trial in trials(config):
+        check_options("Head", trial.config.head, head_class(trial.config.head), trial.config.head_options)
         for part in trial.config.parts():
             check_options("Head", part.head, head_class(part.head), part.head_options)
             check_fitted(part)

@@ -232,7 +232,7 @@ def _leakage(training: Training, module: Module, accelerator: Accelerator) -> di
 # ---- The files of a training.
 
 
-_KEPT = ("micro_batches", "chosen", "chosen_by", "calibration")  # of a trial's outcome
+_KEPT = ("micro_batches", "chosen", "chosen_by", "calibration", "streams")  # of a trial's outcome
 
 
 def write_tried(folder: Path, module: Module | None, trained: Trained, seconds: float) -> None:
@@ -314,6 +314,8 @@ def write_fold(
         }
         if trained.chosen:
             record["chosen"] = trained.chosen
+        if trained.streams:
+            record["streams"] = trained.streams
         write_json(folder / "fold.json", record | found)
         for name in TRAINING:
             remove_folder(folder / name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +17,8 @@ from undertone.downstream.network import Downstream, LiveModel
 from undertone.experiments.fitted_heads import choose
 from undertone.experiments.run import Training
 from undertone.training.prediction_loop import predict_and_embed, selection_score
-from undertone.training.trainer import Trained
+from undertone.training.trainer import DEV_PART, Trained
+from undertone.upstream.types import ALONE
 
 Module = Downstream | LiveModel
 Fit = Callable[..., tuple[Module, Trained]]
@@ -33,7 +35,9 @@ def streams_alone(training: Training, folder: Path, utterances: Sequence[Utteran
     found: dict[str, Tensor] = {}
     for stream in training.run.upstream.streams:
         alone = training.alone(stream)
-        names = {name: own for name, own in _names(stream, joint, alone.new_module()).items() if name in learned}
+        new = alone.new_module()
+        known = dict(new.named_parameters())
+        names = {name: own for name, own in _names(stream, joint, new).items() if name in learned and own in known}
         if names:
             module, _ = fit(alone, folder / stream, utterances)
             state = module.state_dict()
@@ -53,44 +57,58 @@ def fit_average(
 
     Dev selects the weights of each head that is trained by gradients, and scores the average. A head that a solver fits
     learns from the utterances alone; of several C it takes that of inner folds over their speakers. `best_step` is the
-    mean over the heads that make updates.
+    mean over the heads that make updates: each makes that many in a training without dev.
     """
     joint = training.new_module().to(accelerator.device)
-    state, steps = joint.state_dict(), []
+    state, steps, parts, found, how = joint.state_dict(), [], 1, {}, DEV_PART
     for stream in training.run.upstream.streams:
-        alone = training.alone(stream)
+        alone, record = training.alone(stream), {}
         if alone.config.sweep:  # of C
-            inner = replace(alone, fold=replace(alone.fold, train=tuple(one.id for one in utterances), dev=()))
-            with alone.run.display.bar(alone.title) as advance:
-                chosen = choose(inner, inner.new_downstream(), accelerator, lambda *done: advance(*done[:2], "")).chosen
-            alone = alone.with_values(chosen)
+            outcome = _inner(alone, utterances, accelerator)
+            record = {"C": outcome.chosen["head.C"], "chosen_by": outcome.chosen_by}
+            how += f"; C of {stream} on {outcome.chosen_by}"
+            alone = alone.with_values(outcome.chosen)
         module, trained = fit(alone, folder / stream, utterances)
+        parts = max(parts, trained.micro_batches)
         if not head_class(alone.config.head).is_fitted:
             steps.append(trained.best_step)
-        own = module.state_dict()
-        state |= {name: own[other] for name, other in _names(stream, joint, module).items()}
+            record = {"best_step": trained.best_step, "dev_score": trained.best_score}
+        found[stream], own = record, module.state_dict()
+        for name, other in _names(stream, joint, module).items():
+            if other in own or not name.startswith("upstream."):  # of a frozen upstream the training has no copy
+                state[name] = own[other]
     joint.load_state_dict(state)
     step = round(fmean(steps)) if steps else 1
     if not dev:
-        return joint, Trained(step, None, [])
-    config = training.config
+        return joint, Trained(step, None, [], parts, streams=found)
     predictions, _ = predict_and_embed(
-        joint, training.run.tasks, training.source, dev, accelerator, config.batch_size, training.fold.name
+        joint, training.run.tasks, training.source, dev, accelerator, training.config.batch_size, training.fold.name
     )
-    score, metrics = selection_score(predictions, config.select_by)
-    return joint, Trained(step, score, [{"step": step, "epoch": 1, "lr": None, "train_loss": None, "dev": metrics}])
+    score, metrics = selection_score(predictions, training.config.select_by)
+    history = {"step": step, "epoch": 1, "lr": None, "train_loss": None, "dev": metrics}
+    return joint, Trained(step, score, [history], parts, chosen_by=how, streams=found)
+
+
+def _inner(training: Training, utterances: Sequence[Utterance], accelerator: Accelerator) -> Trained:
+    """Which C inner folds over the utterances' speakers choose."""
+    fold = replace(training.fold, train=tuple(one.id for one in utterances), dev=())
+    inner = replace(training, fold=fold, config=training.config.model_copy(update={"dev": None}))
+    with training.run.display.bar(training.title) as advance:
+        return choose(inner, inner.new_downstream(), accelerator, lambda *done: advance(*done[:2], ""))
 
 
 def _names(stream: str, joint: Module, alone: Module) -> dict[str, str]:
     """{what a weight or buffer of a stream is called in the model of all: in that of the stream alone}."""
-    found = {name: _name_alone(name, stream, joint, alone) for name in joint.state_dict() if f".{stream}." in name}
-    known = alone.state_dict().keys()
-    return {name: own for name, own in found.items() if own in known}
-
-
-def _name_alone(name: str, stream: str, joint: Module, alone: Module) -> str:
-    """What a weight of the model of all streams is called in that of one, whose head is the only one."""
-    if name.startswith("upstream."):
-        return name
     inside, outside = ("" if one.upstream is None else "downstream." for one in (alone, joint))
-    return inside + name.removeprefix(outside).replace(f"head.heads.{stream}.", "head.")
+    mine = re.compile(rf"(layer_sum|head\.\w+)\.{stream}\.")  # head.heads.STREAM. of heads of their own
+    found = {}
+    for name in joint.state_dict():
+        own = name.removeprefix(outside)
+        if name.startswith(f"upstream.parts.{stream}."):
+            found[name] = name
+        elif mine.match(own):
+            own = own.replace(f"head.heads.{stream}.", "head.")
+            if stream == ALONE:  # which a model of one stream does not name
+                own = own.replace(f"layer_sum.{stream}.", "layer_sum.")
+            found[name] = inside + own
+    return found

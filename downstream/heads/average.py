@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -48,15 +48,7 @@ class AverageHead(Head):
         heads: Mapping[str, str | Mapping[str, Any]] | None = None,
     ) -> None:
         super().__init__(input_sizes, tasks)
-        if heads is not None and not isinstance(heads, Mapping):
-            raise ValueError(
-                f"Head 'average': heads must be {{stream: head}}, such as {{ssl: attention}}, got {heads!r}."
-            )
-        if unknown := sorted(set(heads or {}) - set(input_sizes)):
-            raise ValueError(
-                f"Head 'average': heads has {unknown[0]!r}, and the streams are {', '.join(input_sizes)}. Name these."
-            )
-        parts = {stream: part_of(heads, stream) for stream in input_sizes}
+        parts = parts_of(heads, input_sizes)
         total = sum(part.weight for part in parts.values())
         self.shares = {stream: part.weight / total for stream, part in parts.items()}
         built = {
@@ -80,13 +72,24 @@ def _comparable(task: Task, logits: Tensor) -> Tensor:
     return logits.log_softmax(-1) if task.has_classes else logits
 
 
-def part_of(heads: Mapping[str, str | Mapping[str, Any]] | None, stream: str) -> Part:
-    """The head of a stream.
+def parts_of(heads: Any, streams: Iterable[str]) -> dict[str, Part]:
+    """{stream: its head}, of what `heads` says.
 
     Raises:
-        ValueError: neither a name nor options, code from outside, a head of several streams, or a weight of 0 or less.
+        ValueError: heads that are no mapping or name another stream; for one of them neither a name nor options, code
+            from outside, a head of several streams, or a weight of 0 or less.
     """
-    given = (heads or {}).get(stream, "attention")
+    streams = list(streams)
+    if not isinstance(heads, Mapping | None):
+        raise ValueError(f"Head 'average': heads must be {{stream: head}}, such as {{ssl: attention}}, got {heads!r}.")
+    if unknown := sorted(map(str, {*(heads or {})} - {*streams})):
+        raise ValueError(
+            f"Head 'average': heads has {unknown[0]!r}, and the streams are {', '.join(streams)}. Name these."
+        )
+    return {stream: _part(stream, (heads or {}).get(stream, "attention")) for stream in streams}
+
+
+def _part(stream: str, given: Any) -> Part:
     options = dict(given) if isinstance(given, Mapping) else {"head": given}
     name, weight = options.pop("head", "attention"), options.pop("weight", 1.0)
     if not isinstance(name, str):
@@ -97,11 +100,15 @@ def part_of(heads: Mapping[str, str | Mapping[str, Any]] | None, stream: str) ->
     if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 < weight < float("inf"):
         raise ValueError(f"Head 'average': the weight of {stream!r} must be a number > 0, got {weight!r}.")
     if is_outside(name):
-        raise ValueError(f"Head 'average': {name!r} is code of your own, which it does not take. Use fusion=late.")
-    if head_class(name).takes_streams:
+        raise ValueError(
+            f"Head 'average': {name!r} is code from outside undertone, which it does not take. Name one of "
+            f"`undertone list heads`; fusion=late takes code of your own."
+        )
+    cls = head_class(name)
+    if cls.takes_streams:
         raise ValueError(f"Head 'average': {name!r} takes several streams, and {stream!r} is one. Give another head.")
-    values = options.get("C")
-    several = tuple(values) if isinstance(values, list | tuple) else ()
-    if several:
-        del options["C"]
-    return Part(name, options, float(weight), several)
+    several = isinstance(options.get("C"), list | tuple) and "C" in cls.per_task
+    values = tuple(options.pop("C")) if several else ()
+    if several and len(values) < 2:
+        raise ValueError(f"Head 'average': C of {stream!r} must be a number or two values or more, got {list(values)}.")
+    return Part(name, options, float(weight), values)

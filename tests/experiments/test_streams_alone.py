@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from undertone import load_model
 from undertone.common.console import Display
@@ -20,6 +21,7 @@ from undertone.experiments.run_fold import fit, train_fold
 from undertone.training.accelerator import accelerator_of
 from undertone.training.config import trials
 from undertone.training.settings import make_config
+from undertone.upstream.hf.random_weights import save_random
 
 WORDS = ["protocol=groups", "num_folds=2", "batch_size=16", "max_steps=4", "eval_every=2", "tasks=emotion,gender"]
 NETWORK, SOLVER = "{head: crnn, channels: [2], strides: [[4, 4]], hidden_size: 4}", "{head: logistic, C: 1e-3}"
@@ -67,14 +69,17 @@ def test_it_predicts_the_mean_of_the_runs_of_each_stream(opened: Opened) -> None
     np.testing.assert_allclose(found, tested.scores["emotion"][:3], atol=2e-4)  # stored frames have 16 bits
 
 
-def test_of_several_C_inner_folds_over_the_utterances_to_learn_from_choose(opened: Opened, tmp_path: Path) -> None:
+@pytest.mark.parametrize("words", [(), ("dev=fold",)], ids=["default", "fold"])
+def test_of_several_C_inner_folds_over_the_utterances_to_learn_from_choose(
+    opened: Opened, tmp_path: Path, words: tuple[str, ...]
+) -> None:
     """Neither the dev part nor the C of another task has a say."""
-    run = opened("fbank+functionals", *average("{head: logistic, C: [1e-5, 1e-2, 10]}"))
+    run = opened("fbank+functionals", *average("{head: logistic, C: [1e-5, 1e-2, 10]}"), *words)
     own = run.training(run.folds[0], trials(run.config)[0])
     accelerator = accelerator_of(run.config)
     module, trained = fit(own, accelerator, tmp_path / "fit", own.train, own.dev)
     alone = own.alone("functionals")
-    inner = replace(alone, fold=replace(alone.fold, dev=()))
+    inner = replace(alone, fold=replace(alone.fold, dev=()), config=alone.config.model_copy(update={"dev": None}))
     chosen = choose(inner, inner.new_downstream(), accelerator, lambda *done: None)
     assert len(chosen.chosen_by.split("inner folds over the training speakers")) == 2
     expected, _ = fit(alone.with_values(chosen.chosen), accelerator, tmp_path / "solver", own.train, own.dev)
@@ -82,6 +87,7 @@ def test_of_several_C_inner_folds_over_the_utterances_to_learn_from_choose(opene
     mine = {name: value for name, value in module.state_dict().items() if name.startswith("head.heads.functionals.")}
     assert mine and all(torch.equal(v, state[n.replace("heads.functionals.", "")]) for n, v in mine.items())
     assert trained.best_score is not None and trained.best_step in (2, 4)
+    assert trained.streams["functionals"]["C"] == chosen.chosen["head.C"] and chosen.chosen_by in trained.chosen_by
 
 
 def test_a_killed_fold_goes_on_and_ends_the_same(opened: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -106,22 +112,69 @@ def test_a_killed_fold_goes_on_and_ends_the_same(opened: Opened, monkeypatch: py
         np.testing.assert_array_equal(*found)
 
 
+def test_each_stream_s_layer_sum_is_the_one_it_learned(opened: Opened, tmp_path: Path) -> None:
+    """Also that of a stream called as the only one is, and beside streams with the names of parts of a head."""
+    save_random("tiny-wav2vec2", tmp_path / "ssl")
+    heads = "head.heads={speech: {head: linear, hidden_size: 4}, outputs: logistic}"
+    run = opened(f"speech={tmp_path / 'ssl'}+outputs=mfcc", "head=average", heads, "layer_sum_learning_rate=0.5")
+    own = run.training(run.folds[0], trials(run.config)[0])
+    accelerator = accelerator_of(run.config)
+    module, trained = fit(own, accelerator, tmp_path / "both", own.train, own.dev)
+    alone, _ = fit(own.alone("speech"), accelerator, tmp_path / "alone", own.train, own.dev)
+    weights = [one.layer_sums["speech"].layer_weights() for one in (module, alone)]
+    assert torch.equal(*weights) and weights[0].std() > 0.01
+    assert trained.streams["outputs"] == {} and trained.streams["speech"]["best_step"] == trained.best_step
+
+
+def test_a_stream_that_learns_beside_one_that_is_frozen(opened: Opened, tmp_path: Path) -> None:
+    """`mode` of the run is that of streams without their own."""
+    save_random("tiny-wav2vec2", tmp_path / "ssl")
+    words = ("head=average", "head.heads={ssl: {head: linear, hidden_size: 4}, mfcc: logistic}", "mode=finetune")
+    run = opened(f"ssl={tmp_path / 'ssl'}+mfcc", *words, "streams.mfcc.mode=frozen", "upstream_learning_rate=1e-2")
+    train_fold(run, run.folds[0], "")
+    saved = load_file(run.folder.fold(run.folds[0].name) / "model" / "model.safetensors")
+    first = run.new_module("x").upstream.state_dict()
+    assert any(
+        not torch.equal(saved[f"upstream.{name}"], value) for name, value in first.items() if ".layers.1." in name
+    )
+    with pytest.raises(ValueError, match="mode=finetune has no meaning for it"):
+        opened(f"ssl={tmp_path / 'ssl'}+mfcc", *words)
+    with pytest.raises(ValueError, match="mode=lora has no meaning for it"):
+        opened(f"ssl={tmp_path / 'ssl'}+mfcc", "head=average", "head.heads={ssl: svm}", "streams.ssl.mode=lora")
+
+
+BOTH = "fbank+mfcc"
+
+
 @pytest.mark.parametrize(
     ("upstream", "words", "said"),
     [
         ("fbank", ("head=average",), "The head average takes several upstreams, got one"),
         (
-            "fbank+mfcc",
+            BOTH,
             ("head=average", "alone_first=true"),
-            "trains each stream alone and nothing else. Leave alone_f",
+            "trains each stream alone and nothing else. Leave alone_first out",
         ),
-        ("fbank+mfcc", ("head=average", "ladder=true"), "trains each stream alone and nothing else. Leave ladder out"),
-        ("fbank+mfcc", ("head=average", "fusion=late"), "takes the streams as they are, got fusion=late"),
-        ("fbank+mfcc", ("head=average", "head.heads={mfcc: svm}", "dev=inner"), "dev=inner is for heads that are fitt"),
-        ("fbank+mfcc", ("head=average", "head.heads={mfcc: svm}", "focal_gamma=2"), "focal_gamma=2.0 has no meaning"),
-        ("fbank+mfcc", ("head=average", "head.heads={mfcc: svm}", "augment.speed=0.1"), "fitted once, so its input"),
+        (BOTH, ("head=average", "ladder=true"), "trains each stream alone and nothing else. Leave ladder out"),
+        (BOTH, ("head=average", "mean_teacher=1", "unlabelled=x"), "Leave mean_teacher and unlabelled out"),
+        (BOTH, ("head=average", "fusion=late"), "takes the streams as they are, got fusion=late"),
+        (BOTH, ("head=average", "dev=inner"), "dev=inner is for a head that a solver fits"),
+        (
+            BOTH,
+            ("head=average", "sweep.head.heads=[a, b]"),
+            "are not swept. Several C are given in heads, as {head: lo",
+        ),
+        (BOTH, ("head=average", "head.C=1"), "Head 'average' has no option 'C'"),
+        (BOTH, ("head=average", "head.heads={nosuch: svm}"), "heads has 'nosuch', and the streams are fbank, mfcc"),
+        (BOTH, ("head=average", "head.heads=svm"), "heads must be {stream: head}, such as {ssl: attention}, got 'svm'"),
+        (BOTH, ("head=average", "head.heads={mfcc: {head: linear, C: [1, 2]}}"), "Head 'linear' has no option 'C'"),
+        (BOTH, ("head=average", "head.heads={mfcc: svm}", "focal_gamma=2"), "focal_gamma=2.0 has no meaning"),
+        (BOTH, ("head=average", "head.heads={mfcc: svm}", "augment.speed=0.1"), "fitted once, so its input"),
     ],
 )
-def test_what_does_not_go_with_it(opened: Opened, upstream: str, words: tuple[str, ...], said: str) -> None:
+def test_what_does_not_go_with_it(
+    opened: Opened, tmp_path: Path, upstream: str, words: tuple[str, ...], said: str
+) -> None:
     with pytest.raises(ValueError, match=said):
         opened(upstream, *words)
+    assert not list(tmp_path.glob("*/config.json")), "the right command may have the same --out"
