@@ -16,6 +16,7 @@ from undertone.downstream.head import head_class
 from undertone.downstream.network import Downstream, LiveModel
 from undertone.experiments.fitted_heads import choose
 from undertone.experiments.run import Training
+from undertone.scoring.calibration import calibrate
 from undertone.training.prediction_loop import predict_and_embed, selection_score
 from undertone.training.trainer import DEV_PART, Trained
 from undertone.upstream.types import ALONE
@@ -86,7 +87,8 @@ def fit_average(
     )
     score, metrics = selection_score(predictions, training.config.select_by)
     history = {"step": step, "epoch": 1, "lr": None, "train_loss": None, "dev": metrics}
-    return joint, Trained(step, score, [history], parts, chosen_by=how, streams=found)
+    calibration = calibrate(predictions)
+    return joint, Trained(step, score, [history], parts, chosen_by=how, calibration=calibration, streams=found)
 
 
 def _inner(training: Training, utterances: Sequence[Utterance], accelerator: Accelerator) -> Trained:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -144,6 +145,25 @@ def test_a_stream_that_learns_beside_one_that_is_frozen(opened: Opened, tmp_path
 
 
 BOTH = "fbank+mfcc"
+
+
+def test_refitted_on_dev_both_learn_from_it_and_the_calibration_is_that_of_before(opened: Opened) -> None:
+    once, again = (
+        opened("fbank+functionals", *average(), "num_folds=4", f"refit_on_dev={refit}") for refit in ("false", "true")
+    )
+    records = []
+    for run in (once, again):
+        train_fold(run, run.folds[0], "")
+        place = run.folder.fold(run.folds[0].name)
+        weights = load_file(place / "model" / "model.safetensors")
+        records.append((json.loads((place / "fold.json").read_text()), weights))
+    (first, before), (second, after) = records
+    assert first["calibration"].keys() == second["calibration"].keys() == {"emotion", "gender"}
+    for task, own in first["calibration"].items():
+        assert own["temperature"] == pytest.approx(second["calibration"][task]["temperature"], rel=1e-4)
+    assert first["best_step"] == second["best_step"] and first["streams"] == second["streams"]
+    for name in ("downstream.head.heads.fbank.embed.weight", "downstream.head.heads.functionals.mean"):
+        assert not torch.equal(before[name], after[name])
 
 
 @pytest.mark.parametrize(
