@@ -36,6 +36,7 @@ SYSTEMS = {
     "parthasarathy2020-small": "parthasarathy2020:small tasks=emotion lr=1e-3",
     "crnn-small": "crnn:small",
     "li2019-small": "li2019:small",
+    "transformer-small": "transformer:small",
 }
 
 
