@@ -34,6 +34,7 @@ SYSTEMS = {
     "functionals-logistic": "functionals head=logistic",
     "compare2016-svm": "functionals upstream=compare2016",
     "parthasarathy2020-small": "parthasarathy2020:small tasks=emotion lr=1e-3",
+    "undertone": "undertone",
     "crnn-small": "crnn:small",
     "li2019-small": "li2019:small",
     "transformer-small": "transformer:small",
