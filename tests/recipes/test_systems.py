@@ -88,6 +88,8 @@ def test_small_is_the_same_graph_but_narrower(name: str) -> None:
 NARROW = {
     "trigeorgis2016:small": ("head.filters=2", "head.long_taps=50", "head.hidden_size=8", *TINY[2:]),
     "jiang2022:small": ("head.channels=[4,4,4,4,4]", "head.attention_size=8", *TINY[1:]),
+    "undertone": TINY[2:],
+    "undertone:ssl": ("upstream=tiny", *TINY[2:]),
 }
 
 
