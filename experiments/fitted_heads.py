@@ -172,7 +172,7 @@ def _parts(training: Training) -> tuple[list[tuple[np.ndarray, np.ndarray]], str
     labels = targets(with_classes[0], utterances) if with_classes else np.zeros(len(utterances), np.int64)
     parts, by_speaker = inner_folds([(item.corpus, item.speaker) for item in utterances], labels)
     over = "speakers" if by_speaker else "utterances (there are too few speakers)"
-    return parts, f"{len(parts)} inner folds over the training {over}, train and dev"
+    return parts, f"{len(parts)} inner folds over the training {over}{', train and dev' if dev else ''}"
 
 
 def _mean(values: Iterable[float | None]) -> float | None:
