@@ -2,8 +2,8 @@
 
 python benchmarks/stacked_update.py --out docs/results/speed/stacked_update.json
 
-The means have the geometry of wav2vec2-base and are random. The three products with the projection's matrix are timed
-a second time alone, where the matrix stays in the processor's cache.
+The means have the geometry of wav2vec2-base and are random. One of the three products with the projection's matrix is
+timed a second time alone, where the matrix stays in the processor's cache.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 CLIPS, TRAIN, DEV, LAYERS, SIZE = 5531, 3300, 1100, 13, 768
-PAIRS = 200  # of a product alone
+REPEATS = 200  # of a product alone
 
 
 def timed(owner: Any, name: str, what: str, seconds: Counter[str]) -> None:
@@ -73,9 +73,9 @@ def measure(updates: int, folder: Path) -> dict[str, Any]:
     seconds["all"] = time.perf_counter() - began
     weights, outputs = torch.randn(len(configs), 256, SIZE), torch.randn(len(configs), 4, 256)
     began = time.perf_counter()
-    for _ in range(PAIRS):
+    for _ in range(REPEATS):
         products["bmm"](outputs, weights)
-    in_cache = (time.perf_counter() - began) / PAIRS
+    in_cache = (time.perf_counter() - began) / REPEATS
     found = {what: round(1e3 * value / updates, 3) for what, value in seconds.items()}
     return {"updates": updates, "ms_an_update": found, "ms_of_a_product_in_the_cache": round(1e3 * in_cache, 3)}
 

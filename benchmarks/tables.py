@@ -228,6 +228,7 @@ def coverage_table() -> str:
 
 
 def extraction(found: Any) -> list[list[str]]:
+    """The row of an extraction, from benchmarks/extraction.py."""
     threads = found["machine"]["threads"]
     precision = "" if found["precision"] == "no" else f" in {found['precision']}"
     what = (
@@ -402,6 +403,21 @@ def matrix_table(system: str) -> str:
     return markdown(lines)
 
 
+def stacked_update_table() -> str:
+    """Where an update of the SUPERB sweep goes, from benchmarks/stacked_update.py."""
+    found = json.loads((ROOT / "docs" / "results" / "speed" / "stacked_update.json").read_text())["ms_an_update"]
+    parts = {
+        "gradients: products with the projection and the states": found["products"],
+        "gradients: softmax, losses, norms, layer sum": found["gradients"] - found["products"],
+        "AdamW, one fused pass over weights, gradients and moments": found["AdamW"],
+        "gathering the batch": found["batch"],
+        "dev, once in 1,000 updates": found["dev"],
+    }
+    parts["order of the batches, targets, rates, checks"] = found["all"] - sum(parts.values())
+    rows = [[name, f"{value:.1f}", f"{100 * value / found['all']:.0f}"] for name, value in parts.items()]
+    return markdown([["part", "ms", "%"], ["---"] * 3, *rows])
+
+
 def scale_table() -> str:
     """Cost of commands against hours of audio, from benchmarks/scale.py."""
     found = json.loads((ROOT / "docs" / "results" / "speed" / "scale.json").read_text())
@@ -445,6 +461,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "systems": systems_table,
     "best": best_table,
     "systems_timing": systems_timing,
+    "stacked_update": stacked_update_table,
     "unlabelled": partial(curve_table, "unlabelled-emodb"),
     "labels": partial(curve_table, "labels-emodb"),
     "pretrained": pretrained_table,

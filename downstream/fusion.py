@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from collections.abc import Mapping
 from functools import reduce
 from typing import Any
@@ -148,8 +149,34 @@ def _at(frames: Frames, own: StreamShape, other: StreamShape, size: int) -> Tens
 # ---- Late: one head a stream.
 
 
-class LateFusion(Head):
-    """A head of its own for each stream; their logits are added and their embeddings stand side by side.
+class StreamHeads(Head):
+    """A head of its own for each stream, their embeddings side by side; a subclass says how their logits become one.
+
+    Args:
+        heads: {stream: its head}.
+    """
+
+    def __init__(self, input_sizes: Mapping[str, int], tasks: tuple[Task, ...], heads: Mapping[str, Head]) -> None:
+        super().__init__(input_sizes, tasks)
+        self.heads = nn.ModuleDict(heads)
+
+    @abstractmethod
+    def join(self, task: Task, logits: Mapping[str, Tensor]) -> Tensor:
+        """{stream: (B, C)} -> (B, C)."""
+
+    def forward(self, streams: Mapping[str, Frames]) -> HeadOutput:
+        """{stream: (B, T_s, D_s)} -> the joined logits, and (B, E_1 + E_2 + ...)."""
+        outputs: dict[str, HeadOutput] = {name: head({name: streams[name]}) for name, head in self.heads.items()}
+        logits = {
+            task.name: self.join(task, {name: one.logits[task.name] for name, one in outputs.items()})
+            for task in self.tasks
+        }
+        losses = {f"{name}.{key}": loss for name, one in outputs.items() for key, loss in one.losses.items()}
+        return HeadOutput(logits, torch.cat([one.embedding for one in outputs.values()], -1), losses)
+
+
+class LateFusion(StreamHeads):
+    """The same head for each stream, trained together; their logits are added.
 
     Where a head's outputs are linear in its embedding, as in `ecapa` and `linear`, that is one linear layer on the
     joined embeddings: the late fusion of Morais et al. 2022.
@@ -162,7 +189,6 @@ class LateFusion(Head):
     def __init__(
         self, input_sizes: Mapping[str, int], tasks: tuple[Task, ...], *, head: str, options: Mapping[str, Any]
     ) -> None:
-        super().__init__(input_sizes, tasks)
         over_time = [task.name for task in tasks if task.level == "frame"]
         if over_time:
             raise ValueError(
@@ -170,12 +196,8 @@ class LateFusion(Head):
                 f"Use fusion=concat, gate or attention."
             )
         heads = {name: build_head(head, {name: size}, tasks, options) for name, size in input_sizes.items()}
-        self.heads = nn.ModuleDict(heads)
+        super().__init__(input_sizes, tasks, heads)
 
-    def forward(self, streams: Mapping[str, Frames]) -> HeadOutput:
-        """{stream: (B, T_s, D_s)} -> the sum of the heads' logits, and (B, E_1 + E_2 + ...)."""
-        outputs: dict[str, HeadOutput] = {name: head({name: streams[name]}) for name, head in self.heads.items()}
-        first = next(iter(outputs.values()))
-        logits = {task: torch.stack([one.logits[task] for one in outputs.values()]).sum(0) for task in first.logits}
-        losses = {f"{name}.{key}": loss for name, one in outputs.items() for key, loss in one.losses.items()}
-        return HeadOutput(logits, torch.cat([one.embedding for one in outputs.values()], -1), losses)
+    def join(self, task: Task, logits: Mapping[str, Tensor]) -> Tensor:
+        """Their sum."""
+        return torch.stack(list(logits.values())).sum(0)

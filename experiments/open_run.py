@@ -24,6 +24,7 @@ from undertone.experiments.run import Run, adapted, new_downstream
 from undertone.experiments.run_folder import RunFolder
 from undertone.experiments.start_record import FILE_NAME as STARTED
 from undertone.experiments.start_record import check_start, record_start
+from undertone.experiments.streams_alone import check_average
 from undertone.pretraining.record import check_pretraining
 from undertone.training.accelerator import accelerator_of, check_tracker, with_precision_of_device
 from undertone.training.augmenter import check_augmentation
@@ -68,9 +69,9 @@ def open_run(config: RunConfig, out: str | Path, display: Display) -> Run:
             display.say(f"note: {line}")
         warnings += [*leaks, *readings]
         unlabelled = _unlabelled(config, manifest, out, display, started)
+        check_head_tasks(config.head, tasks)
         for part in config.parts():
             check_head_tasks(part.head, tasks)
-        for part in config.parts():
             check_augmentation(part, tasks, upstream.sees)
         warnings += lacking_video(upstream, list(manifest))
         warnings += _check_inputs(config, corpus, upstream, out, started)
@@ -89,6 +90,7 @@ def open_run(config: RunConfig, out: str | Path, display: Display) -> Run:
 
 def _check_settings(config: RunConfig, out: Path) -> tuple[Corpus, Upstream]:
     """Corpus and upstream of a config, every setting of which is checked that needs no data."""
+    check_average(config)
     for trial in trials(config):
         check_options("Head", trial.config.head, head_class(trial.config.head), trial.config.head_options)
         for part in trial.config.parts():

@@ -17,6 +17,7 @@ from undertone.downstream.network import Downstream, LiveModel
 from undertone.experiments.fitted_heads import choose
 from undertone.experiments.run import Training
 from undertone.scoring.calibration import calibrate
+from undertone.training.config import AVERAGE, RunConfig
 from undertone.training.prediction_loop import predict_and_embed, selection_score
 from undertone.training.trainer import DEV_PART, Trained
 from undertone.upstream.types import ALONE
@@ -24,6 +25,29 @@ from undertone.upstream.types import ALONE
 Module = Downstream | LiveModel
 Fit = Callable[..., tuple[Module, Trained]]
 """A training, its folder and utterances, perhaps first weights -> the trained module and the outcome."""
+
+
+def check_average(config: RunConfig) -> None:
+    """Refuse, with a ValueError, what the head `average` does not do."""
+    if config.head != AVERAGE:
+        return
+    if len(config.of_streams()) == 1:
+        raise ValueError("The head average takes several upstreams, got one. Give several, or another head.")
+    others = ("alone_first", "ladder", "mean_teacher", "pseudo_labels", "unlabelled")
+    if names := [name for name in others if getattr(config, name)]:
+        raise ValueError(
+            f"The head average trains each stream alone and nothing else. Leave {' and '.join(names)} out."
+        )
+    if config.dev == "inner":
+        raise ValueError(
+            "dev=inner is for a head that a solver fits, and average may hold others. Leave it out: of several C inner "
+            "folds choose anyway."
+        )
+    if swept := [key for key in config.sweep if key.startswith("head.")]:
+        raise ValueError(
+            f"sweep.{swept[0]}: the heads of the head average are not swept. Several C are given in heads, as "
+            f"{{head: logistic, C: [1e-3, 1e-2]}}."
+        )
 
 
 def streams_alone(training: Training, folder: Path, utterances: Sequence[Utterance], fit: Fit) -> dict[str, Tensor]:

@@ -427,8 +427,8 @@ class RunConfig(  # pydantic takes the fields of the last class first
         """The settings of a training on one of several upstreams, which keeps its name."""
         upstream = f"{stream}={named_upstreams(self.upstream)[stream]}"
         streams = {stream: self.streams[stream]} if stream in self.streams else {}
-        own = {"upstream": upstream, "streams": streams, "fusion": None, "alone_first": False, **self._part(stream)}
-        own["mode"] = self.of_streams()[stream].mode
+        own = self.of_streams()[stream].model_dump(include={"mode", "head", "head_options", "sweep"})
+        own |= {"upstream": upstream, "streams": streams, "fusion": None, "alone_first": False}
         return self.model_copy(update=own)
 
     def _part(self, stream: str) -> dict[str, Any]:
@@ -440,33 +440,6 @@ class RunConfig(  # pydantic takes the fields of the last class first
         part = parts_of(self.head_options.get("heads"), named_upstreams(self.upstream))[stream]
         sweep = {"head.C": part.C} if part.C else {}
         return {"head": part.head, "head_options": part.options, "sweep": sweep}
-
-    def _check_average(self) -> None:
-        """Refuse what the head `average` does not do."""
-        if len(named_upstreams(self.upstream)) == 1:
-            raise ValueError("The head average takes several upstreams, got one. Give several, or another head")
-        given = {
-            "alone_first": self.alone_first,
-            "ladder": self.ladder,
-            "mean_teacher": self.mean_teacher,
-            "pseudo_labels": self.pseudo_labels,
-            "unlabelled": self.unlabelled,
-        }
-        if names := [name for name, on in given.items() if on]:
-            raise ValueError(
-                f"The head average trains each stream alone and nothing else. Leave {' and '.join(names)} out"
-            )
-        if self.dev == "inner":
-            raise ValueError(
-                "dev=inner is for a head that a solver fits, and average may hold others. Leave it out: of several C "
-                "inner folds choose anyway"
-            )
-        if swept := [key for key in self.sweep if key.startswith("head.")]:
-            raise ValueError(
-                f"sweep.{swept[0]}: the heads of the head average are not swept. Several C are given in heads, as "
-                f"{{head: logistic, C: [1e-3, 1e-2]}}"
-            )
-        self.of_streams()
 
     def parts(self) -> list[RunConfig]:
         """The settings of each training of a fold: with the head `average` one of each stream, else these."""
@@ -484,8 +457,6 @@ class RunConfig(  # pydantic takes the fields of the last class first
 
     @model_validator(mode="after")
     def _together(self) -> Self:
-        if self.head == AVERAGE:
-            self._check_average()
         if self.mixed_precision == "int8" and self.trained != "frozen":
             raise ValueError(
                 f"mixed_precision=int8 is for a frozen upstream, and mode={self.trained} trains its weights. "

@@ -120,9 +120,7 @@ class Trained:
     chosen: dict[str, dict[str, Any]] = field(default_factory=dict)
     chosen_by: str = DEV_PART  # what the dev score was measured on
     calibration: dict[str, dict[str, Any]] = field(default_factory=dict)  # of a fitted head, from what it was scored on
-    streams: dict[str, dict[str, Any]] = field(
-        default_factory=dict
-    )  # of the head `average`, what each stream alone gave
+    streams: dict[str, dict[str, Any]] = field(default_factory=dict)  # what each gave, of the head `average`
 
 
 @dataclass(frozen=True)

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from undertone.downstream.head import Head, HeadOutput, build_head, head_class
+from undertone.downstream.fusion import StreamHeads
+from undertone.downstream.head import build_head, head_class
 from undertone.downstream.task import Task
 from undertone.upstream.load import is_outside
-from undertone.upstream.types import Frames
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Part:
     C: tuple[float, ...]  # values to choose from; none where it is given or the head has no C
 
 
-class AverageHead(Head):
+class AverageHead(StreamHeads):
     """A head of its own for each stream, trained alone: the mean of their log probabilities, and of their values.
 
     An ensemble in one model: a network that is trained by gradients may stand beside a head that a solver fits, and
@@ -47,29 +47,18 @@ class AverageHead(Head):
         *,
         heads: Mapping[str, str | Mapping[str, Any]] | None = None,
     ) -> None:
-        super().__init__(input_sizes, tasks)
         parts = parts_of(heads, input_sizes)
+        built = {
+            name: build_head(one.head, {name: input_sizes[name]}, tasks, one.options) for name, one in parts.items()
+        }
+        super().__init__(input_sizes, tasks, built)
         total = sum(part.weight for part in parts.values())
         self.shares = {stream: part.weight / total for stream, part in parts.items()}
-        built = {
-            name: build_head(part.head, {name: input_sizes[name]}, tasks, part.options) for name, part in parts.items()
-        }
-        self.heads = nn.ModuleDict(built)
 
-    def forward(self, streams: Mapping[str, Frames]) -> HeadOutput:
-        """{stream: (B, T_s, D_s)} -> the mean over the streams, and the embeddings (B, E_1 + E_2 + ...)."""
-        outputs: dict[str, HeadOutput] = {name: head({name: streams[name]}) for name, head in self.heads.items()}
-        logits = {}
-        for task in self.tasks:
-            parts = [self.shares[name] * _comparable(task, one.logits[task.name]) for name, one in outputs.items()]
-            logits[task.name] = torch.stack(parts).sum(0)  # (B, C)
-        losses = {f"{name}.{key}": loss for name, one in outputs.items() for key, loss in one.losses.items()}
-        return HeadOutput(logits, torch.cat([one.embedding for one in outputs.values()], -1), losses)
-
-
-def _comparable(task: Task, logits: Tensor) -> Tensor:
-    """(B, C), of classes as log probabilities: only these have the same scale in every head."""
-    return logits.log_softmax(-1) if task.has_classes else logits
+    def join(self, task: Task, logits: Mapping[str, Tensor]) -> Tensor:
+        """The weighted mean; of classes that of log probabilities, which have the same scale in every head."""
+        comparable = {name: one.log_softmax(-1) if task.has_classes else one for name, one in logits.items()}
+        return torch.stack([self.shares[name] * one for name, one in comparable.items()]).sum(0)
 
 
 def parts_of(heads: Any, streams: Iterable[str]) -> dict[str, Part]:

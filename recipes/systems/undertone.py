@@ -20,23 +20,17 @@ average of the three checkpoints that are best on dev, a better guess than the b
 
 import json
 
-from undertone.recipes.systems import Row
-from undertone.recipes.systems.transformer import SYSTEM as TRANSFORMER
+from undertone.recipes.systems import Row, load_system
 
-NETWORK = {
-    "head": "crnn",
-    **TRANSFORMER["head_options"],  # type: ignore[dict-item]
-    "channels": [16, 16, 32, 32],
-    "kernel_size": 3,
-    "hidden_size": 64,
-    "weight": 0.2,
-}
+TRANSFORMER = load_system("transformer:small")
 REGRESSION = {"head": "logistic", "C": [1e-3, 3e-3, 1e-2, 3e-2]}
 
 SYSTEM = TRANSFORMER | {
     "upstream": "fbank+contours",
     "head": "average",
-    "head_options": {"heads": {"fbank": NETWORK, "contours": REGRESSION}},
+    "head_options": {
+        "heads": {"fbank": {"head": "crnn", **TRANSFORMER["head_options"], "weight": 0.2}, "contours": REGRESSION}
+    },
     "refit_on_dev": True,
 }
 
@@ -52,10 +46,8 @@ VARIANTS = {
     ),
 }
 
-_NETWORK = {name: value for name, value in NETWORK.items() if name not in ("head", "weight")}
-
 ABLATION = (
     Row("both"),
-    Row("network", ("upstream=fbank", "head=crnn", f"head_options={json.dumps(_NETWORK)}")),
+    Row("network", ("upstream=fbank", "head=crnn", f"head_options={json.dumps(TRANSFORMER['head_options'])}")),
     Row("regression", ("upstream=contours", "head=logistic", "head_options={}", "sweep.head.C=1e-3,3e-3,1e-2,3e-2")),
 )

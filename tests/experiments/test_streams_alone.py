@@ -74,7 +74,7 @@ def test_it_predicts_the_mean_of_the_runs_of_each_stream(opened: Opened) -> None
 def test_of_several_C_inner_folds_over_the_utterances_to_learn_from_choose(
     opened: Opened, tmp_path: Path, words: tuple[str, ...]
 ) -> None:
-    """Neither the dev part nor the C of another task has a say."""
+    """The dev part has no say, also with dev=fold."""
     run = opened("fbank+functionals", *average("{head: logistic, C: [1e-5, 1e-2, 10]}"), *words)
     own = run.training(run.folds[0], trials(run.config)[0])
     accelerator = accelerator_of(run.config)
@@ -181,7 +181,7 @@ def test_refitted_on_dev_both_learn_from_it_and_the_calibration_is_that_of_befor
         (BOTH, ("head=average", "dev=inner"), "dev=inner is for a head that a solver fits"),
         (
             BOTH,
-            ("head=average", "sweep.head.heads=[a, b]"),
+            ("head=average", "sweep={head.heads: [{mfcc: svm}, {mfcc: logistic}]}"),
             "are not swept. Several C are given in heads, as {head: lo",
         ),
         (BOTH, ("head=average", "head.C=1"), "Head 'average' has no option 'C'"),
