@@ -5,8 +5,9 @@ python benchmarks/cost_of_use.py RUN_OR_MODEL UPSTREAM_FOLDER AUDIO_FOLDER --out
 Paired: each round runs both sides one after the other, alternating which is first; the figures are medians of the
 rounds' differences and ratios, so load that lasts longer than a round cancels. First prediction: from the start of a
 new process, imports included, to the end of the first call on one file. Warm: one file again. Folder: the throughput
-of `predict` divided by that of the bare transformers forward on the same clips one at a time, and by that of the model
-alone, both on audio that was read beforehand; a ratio below 1 against the model is time spent waiting for files.
+of `predict`, in float32 and in int8, divided by that of the bare transformers forward on the same clips one at a time,
+and by that of the model alone, both on audio that was read beforehand; a ratio below 1 against the model is time spent
+waiting for files.
 """
 
 from __future__ import annotations
@@ -71,6 +72,7 @@ def folder_sides(model_folder: str, upstream_folder: str, sounds: list[str]) -> 
     from undertone.upstream.linear_layers import packed
 
     predictor = load_model(model_folder, device="cpu")
+    in_int8 = load_model(model_folder, device="cpu", mixed_precision="int8")
     model, rate = predictor.model, predictor.model.sample_rate
     bare_model = AutoModel.from_pretrained(upstream_folder).eval()
     extract = AutoFeatureExtractor.from_pretrained(upstream_folder)
@@ -86,22 +88,31 @@ def folder_sides(model_folder: str, upstream_folder: str, sounds: list[str]) -> 
             for wave in waves:
                 model.predict_batch(WaveBatch.collate([wave], rate))
 
-    return {"bare": bare, "alone": alone, "ours": lambda: predictor.predict(sounds)}
+    return {
+        "bare": bare,
+        "alone": alone,
+        "ours": lambda: predictor.predict(sounds),
+        "int8": lambda: in_int8.predict(sounds),
+    }
 
 
 def folder_shares(sides: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, float]:
-    """Files per second of `predict` over those of the others, medians of the rounds."""
+    """Files per second of `predict`, in float32 and int8, over those of the others, medians of the rounds."""
     seconds: dict[str, list[float]] = {name: [] for name in sides}
     for number in range(rounds):
         for name in [*sides][:: -1 if number % 2 else 1]:
             began = time.perf_counter()
             sides[name]()
             seconds[name].append(time.perf_counter() - began)
-    bare, model = (
-        median(other / ours for other, ours in zip(seconds[name], seconds["ours"], strict=True))
-        for name in ("bare", "alone")
-    )
-    return {"share_of_bare": bare, "share_of_model": model}
+
+    def times(ours: str, other: str) -> float:
+        return median(one / own for one, own in zip(seconds[other], seconds[ours], strict=True))
+
+    return {
+        "share_of_bare": times("ours", "bare"),
+        "share_of_model": times("ours", "alone"),
+        "int8_share_of_bare": times("int8", "bare"),
+    }
 
 
 def main() -> None:
@@ -132,6 +143,7 @@ def main() -> None:
     print(f"a warm call takes {found['warm_ratio']:.3f} times as long")
     of_bare, of_model = found["share_of_bare"], found["share_of_model"]
     print(f"predict over a folder: {of_bare:.3f} of bare transformers, {of_model:.3f} of the model alone")
+    print(f"in int8: {found['int8_share_of_bare']:.3f} of bare transformers")
     if arguments.out:
         arguments.out.write_text(json.dumps(found, indent=2) + "\n")
 

@@ -62,6 +62,9 @@ def predict(
         typer.Option("--any-sound/--speech-only", help="predict what is no speech; default: as the model says"),
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1")] = "auto",
+    mixed_precision: Annotated[
+        str, typer.Option(help="of the upstream: no, bf16, fp16, int8; auto: bf16 where it is computed natively")
+    ] = "no",
     batch_seconds: Annotated[
         float | None, typer.Option(help="audio in a batch; default: 60 on a GPU, one file on a CPU")
     ] = None,
@@ -98,7 +101,13 @@ def predict(
         if threads is not None:
             torch.set_num_threads(threads)
         predictor = load_model(
-            model, fold=fold, revision=revision, device=device, allow=tuple(allow or ()), any_sound=any_sound
+            model,
+            fold=fold,
+            revision=revision,
+            device=device,
+            allow=tuple(allow or ()),
+            any_sound=any_sound,
+            mixed_precision=mixed_precision,
         )
         if label_map is not None:
             predictor = _renamed(predictor, label_map)
@@ -211,7 +220,7 @@ def _renamed(predictor: Predictor, label_map: str) -> Predictor:
     names = {theirs: ours for ours, theirs in mapping.items()}
     if len(names) < len(mapping):
         raise ValueError(f"--map gives a label of the model two names: {label_map!r}. Keep one of them.")
-    return Predictor(predictor.model.renamed(names), predictor.name, predictor.any_sound)
+    return Predictor(predictor.model.renamed(names), predictor.name, predictor.any_sound, predictor.mixed_precision)
 
 
 def _format(out: Path | None, format: Format | None, as_json: bool, as_csv: bool, windows: bool) -> Format | None:

@@ -29,7 +29,7 @@ def extract(
     store_budget: Annotated[
         str | None, typer.Option(help="disk space for new hidden states, such as 20GB; default: half of the free space")
     ] = None,
-    mixed_precision: Annotated[str, typer.Option(help="of the upstream: no, bf16, fp16, int8")] = "no",
+    mixed_precision: Annotated[str, typer.Option(help="of the upstream: no, bf16, fp16, int8, auto")] = "no",
     device: Annotated[str, typer.Option(help="auto, cpu or cuda")] = "auto",
 ) -> None:
     """Run a frozen upstream once over a corpus; runs with the same upstream and store then only read its states."""

@@ -44,6 +44,7 @@ from undertone.training.trainer import Trainer
 from undertone.upstream.base import Upstream
 from undertone.upstream.execution import MOST as STREAMS
 from undertone.upstream.linear_layers import has_int8
+from undertone.upstream.precision import native_precision
 from undertone.upstream.store.extract import extract
 from undertone.upstream.store.manage import free_bytes, stored_bytes
 from undertone.upstream.store.store import Store
@@ -198,17 +199,9 @@ def processor_name() -> str:
 
 def precisions(device: torch.device, upstream: Upstream) -> dict[str, str]:
     """{precision: `mixed_precision` that asks for it} of those that the device computes natively; float32 first."""
-    found = {"float32": "no"}
-    on_gpu = device.type == "cuda"
-    if on_gpu:
-        has_bf16 = torch.cuda.is_bf16_supported(including_emulation=False)
-    else:
-        has_bf16 = any(
-            getattr(torch.cpu, name, bool)() for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
-        )
-    found |= {"bf16": "bf16"} if has_bf16 else {}
+    found = {"float32": "no"} | ({"bf16": "bf16"} if native_precision(device) == "bf16" else {})
     multiplies = any(type(layer) is torch.nn.Linear for layer in upstream.modules())
-    return found | ({"int8": "int8"} if multiplies and has_int8() and not on_gpu else {})
+    return found | ({"int8": "int8"} if multiplies and has_int8() and device.type == "cpu" else {})
 
 
 def parallel(device: torch.device) -> int:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
+from typing import Any
 
 from accelerate import Accelerator
 from torch import Tensor
@@ -87,7 +88,8 @@ def fit_average(
     joint = training.new_module().to(accelerator.device)
     state, steps, parts, found, how = joint.state_dict(), [], 1, {}, DEV_PART
     for stream in training.run.upstream.streams:
-        alone, record = training.alone(stream), {}
+        alone = training.alone(stream)
+        record: dict[str, Any] = {}
         if alone.config.sweep:  # of C
             outcome = _inner(alone, utterances, accelerator)
             record = {"C": outcome.chosen["head.C"], "chosen_by": outcome.chosen_by}
@@ -120,7 +122,7 @@ def _inner(training: Training, utterances: Sequence[Utterance], accelerator: Acc
     fold = replace(training.fold, train=tuple(one.id for one in utterances), dev=())
     inner = replace(training, fold=fold, config=training.config.model_copy(update={"dev": None}))
     with training.run.display.bar(training.title) as advance:
-        return choose(inner, inner.new_downstream(), accelerator, lambda *done: advance(*done[:2], ""))
+        return choose(inner, inner.new_downstream(), accelerator, lambda done, last, _: advance(done, last, ""))
 
 
 def _names(stream: str, joint: Module, alone: Module) -> dict[str, str]:

@@ -15,7 +15,7 @@ from accelerate.utils import broadcast_object_list
 
 from undertone.training.config import RunConfig
 from undertone.upstream.linear_layers import has_int8
-from undertone.upstream.precision import AUTOCAST
+from undertone.upstream.precision import AUTOCAST, native_precision
 
 T = TypeVar("T")
 
@@ -24,6 +24,9 @@ def with_precision_of_device(config: RunConfig) -> tuple[RunConfig, str]:
     """The config with a precision that the device supports, and a sentence where that is not the one asked for."""
     on_gpu = config.device != "cpu" and torch.cuda.is_available()
     wanted = usable = config.mixed_precision
+    if wanted == "auto":
+        native = native_precision(torch.device("cuda" if on_gpu else "cpu"))
+        return config.model_copy(update={"mixed_precision": native}), f"mixed_precision=auto: {native} here"
     if wanted == "fp16" and not on_gpu:
         usable = "bf16"
     elif wanted == "bf16" and on_gpu and not torch.cuda.is_bf16_supported(including_emulation=False):

@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-WAVES = ("noise", "speed", "gain", "reverb")
+WAVES = ("noise", "speed", "gain", "reverb", "lowpass")
 MASKS = ("time_mask", "feature_mask")
 
 
@@ -24,7 +24,10 @@ class Augmentation(BaseModel):
     speed: float = Field(0.0, ge=0, le=0.5, description="largest relative change of speed; 0.1: 0.9 to 1.1 x")
     gain: float = Field(0.0, ge=0, description="largest change of loudness in dB")
     reverb: float = Field(0.0, ge=0, description="longest reverberation time (RT60) of simulated rooms in seconds")
-    share: float = Field(0.5, gt=0, le=1, description="probability of noise, speed, gain and reverb, each")
+    lowpass: float = Field(
+        0.0, ge=0, description="lowest cutoff in Hz above which all is removed, as by a telephone or a codec; 2000"
+    )
+    share: float = Field(0.5, gt=0, le=1, description="probability of noise, speed, gain, reverb and lowpass, each")
     time_mask: int = Field(0, ge=0, description="SpecAugment: most neighbouring frames set to 0")
     feature_mask: int = Field(0, ge=0, description="SpecAugment: most neighbouring features set to 0")
     copies: int = Field(

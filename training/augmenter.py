@@ -21,6 +21,7 @@ from undertone.audio.augment import (
     white_noise,
 )
 from undertone.audio.batches import ahead
+from undertone.audio.channel import band_limited
 from undertone.audio.read import read_audio
 from undertone.corpora.prepare import hash_audio
 from undertone.downstream.head import head_class
@@ -51,6 +52,9 @@ class Augmenter:
         compute: changed audio -> the module's input, the hidden states of a frozen upstream; None: the audio itself.
         sees: whether the upstream looks at pictures, which are not changed.
         stored: the copies whose hidden states `source` has, looked up at every batch; None: they are computed again.
+
+    Raises:
+        ValueError: `lowpass` is not below half the sample rate; or what `read_noises` says.
     """
 
     def __init__(
@@ -63,6 +67,11 @@ class Augmenter:
         sees: bool = False,
         stored: Copies | None = None,
     ) -> None:
+        if settings.lowpass >= sample_rate / 2:
+            raise ValueError(
+                f"augment.lowpass={settings.lowpass:g} Hz removes nothing from audio of {sample_rate} Hz. "
+                f"Use less than {sample_rate // 2}, such as 2000."
+            )
         self.sees, self.stored = sees, stored
         self.settings, self.seed, self.sample_rate = settings, seed, sample_rate
         self.source, self.compute = source, compute
@@ -99,7 +108,7 @@ class Augmenter:
         return batch if self.compute is None else self.compute(batch)
 
     def wave(self, utterance: Utterance, number: int) -> Tensor:
-        """(N',) samples of one utterance: speed, room, noise and level changed, each with the probability `share`.
+        """(N',) samples of one utterance: speed, room, noise, level and band, each with the probability `share`.
 
         The number decides how: that of a step, or with `copies` that of a copy, 0 being the utterance itself.
         """
@@ -119,6 +128,11 @@ class Augmenter:
             wave = add_noise(wave, self._noise(len(wave), generator), low + (high - low) * amount[2])
         if settings.gain and chosen[3]:
             wave = change_level(wave, settings.gain * (2 * amount[3] - 1))
+        if settings.lowpass:  # drawn last: what the others draw stays what it was without it
+            cut, octaves = torch.rand(2, generator=generator).tolist()
+            if cut < settings.share:
+                nyquist = self.sample_rate / 2
+                wave = band_limited(wave, self.sample_rate, 0, nyquist * (settings.lowpass / nyquist) ** octaves)
         return wave
 
     @staticmethod

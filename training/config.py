@@ -335,8 +335,10 @@ class OutputSettings(_Settings):
     """Device, precision and logging."""
 
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where to compute")
-    mixed_precision: Literal["no", "bf16", "fp16", "int8"] = Field(
-        "no", description="autocast, also of a frozen upstream; int8: its linear layers, on a CPU"
+    mixed_precision: Literal["no", "bf16", "fp16", "int8", "auto"] = Field(
+        "no",
+        description="autocast, also of a frozen upstream; int8: its linear layers, on a CPU; "
+        "auto: bf16 where it is computed natively",
     )
     deterministic: bool = Field(False, description="use only deterministic algorithms, which are slower on a GPU")
     log_with: Literal["tensorboard", "wandb", "mlflow", "comet", "none"] = Field(

@@ -49,6 +49,15 @@ def int8_layers(module: nn.Module) -> AbstractContextManager[None]:
     return _layers(module, _int8)
 
 
+def keep_copies(module: nn.Module, precision: str) -> None:
+    """From now on the linear layers of `module` on a CPU multiply by copies of their weights in `bf16` or `int8`.
+
+    In bf16 as autocast does, which would round the weights again at each call.
+    """
+    for layer in _plain_layers(module):
+        layer.forward = (_int8 if precision == "int8" else _bfloat16)(layer)  # type: ignore[method-assign]
+
+
 def has_packing() -> bool:
     """Whether this torch has oneDNN's products by packed weights, whose names are private, and they are wanted."""
     return PACKING and _has(torch.ops.mkldnn, "_reorder_linear_weight", "_linear_pointwise")
@@ -66,7 +75,7 @@ def _has(operations: Any, *names: str) -> bool:
 @contextmanager
 def _layers(module: nn.Module, forward_of: Callable[[nn.Linear], partial[Tensor]]) -> Iterator[None]:
     """While it lasts, the linear layers of `module` in float32 on the CPU compute by `forward_of(layer)`."""
-    layers = [one for one in module.modules() if type(one) is nn.Linear and _is_plain(one.weight)]
+    layers = _plain_layers(module)
     try:
         for layer in layers:
             layer.forward = forward_of(layer)  # type: ignore[method-assign]
@@ -76,8 +85,10 @@ def _layers(module: nn.Module, forward_of: Callable[[nn.Linear], partial[Tensor]
             layer.__dict__.pop("forward", None)
 
 
-def _is_plain(weight: Tensor) -> bool:
-    return weight.device.type == "cpu" and weight.dtype == torch.float32
+def _plain_layers(module: nn.Module) -> list[nn.Linear]:
+    """Those in float32 on the CPU that compute as torch does."""
+    layers = [one for one in module.modules() if type(one) is nn.Linear and "forward" not in one.__dict__]
+    return [one for one in layers if one.weight.device.type == "cpu" and one.weight.dtype == torch.float32]
 
 
 def _float32(layer: nn.Linear) -> partial[Tensor]:
@@ -87,6 +98,16 @@ def _float32(layer: nn.Linear) -> partial[Tensor]:
 def _multiply(weight: Tensor, bias: Tensor | None, input: Tensor) -> Tensor:
     """(..., K) -> (..., N)."""
     return torch.ops.mkldnn._linear_pointwise(input, weight, bias, "none", [], "")
+
+
+def _bfloat16(layer: nn.Linear) -> partial[Tensor]:
+    weight, bias = layer.weight.detach().bfloat16(), layer.bias
+    return partial(_multiply_bfloat16, weight, None if bias is None else bias.detach().bfloat16())
+
+
+def _multiply_bfloat16(weight: Tensor, bias: Tensor | None, input: Tensor) -> Tensor:
+    """(..., K) -> (..., N) bfloat16."""
+    return nn.functional.linear(input.bfloat16(), weight, bias)
 
 
 def _int8(layer: nn.Linear) -> partial[Tensor]:

@@ -12,14 +12,16 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from undertone.upstream.base import Upstream, with_noise
-from undertone.upstream.linear_layers import int8_layers
+from undertone.upstream.linear_layers import has_int8, int8_layers, keep_copies
+from undertone.upstream.types import HiddenStates, StreamBatch
 
 AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 LIMIT = 0.25  # relative error of a frame: bf16 makes .01 in every family at tiny widths, a wrong frame 1.4
@@ -72,6 +74,38 @@ def in_precision(upstream: Upstream, device: torch.device, precision: str) -> co
     return int8_layers(upstream) if precision == "int8" else autocast(device, precision)
 
 
+def native_precision(device: torch.device) -> str:
+    """`bf16` where the device multiplies it natively, else `no`: what `mixed_precision=auto` stands for."""
+    if device.type == "cuda":
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "no"
+    names = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    return "bf16" if any(getattr(torch.cpu, name, bool)() for name in names) else "no"
+
+
+def keep_in_precision(module: nn.Module, device: torch.device, precision: str) -> None:
+    """From now on `module` computes as within `in_precision`, in every thread; its weights must not change.
+
+    Raises:
+        ValueError: a precision that there is not, or that the device has not; or see `check_precision`.
+    """
+    allowed = ["no", "bf16", "fp16"] if device.type == "cuda" else ["no", "bf16", *(["int8"] if has_int8() else [])]
+    if precision not in allowed:
+        where = "GPU" if device.type == "cuda" else "CPU"
+        raise ValueError(f"mixed_precision={precision!r} is not for this {where}. Use {', '.join(allowed)} or auto.")
+    if isinstance(module, Upstream):
+        check_precision(module, device, precision)
+    if precision in ("bf16", "int8"):
+        keep_copies(module, precision)
+    if precision in AUTOCAST:
+        module.forward = partial(_in_autocast, device, precision, module.forward)
+
+
+def _in_autocast(device: torch.device, precision: str, forward: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    with autocast(device, precision):
+        output = forward(*args, **kwargs)
+    return output.to(device, torch.float32) if isinstance(output, HiddenStates | StreamBatch) else output
+
+
 def check_precision(upstream: Upstream, device: torch.device, precision: str) -> None:
     """Refuse a precision in which this device computes other hidden states: noise is tried in it and in float32.
 
@@ -84,8 +118,7 @@ def check_precision(upstream: Upstream, device: torch.device, precision: str) ->
 def _check_precision(upstream: Upstream, device: torch.device, precision: str) -> None:
     probes = {"no": (), "int8": PROBES[-1:]}.get(precision, PROBES)
     for seconds in probes:
-        generator = torch.Generator().manual_seed(0)
-        noise = 0.1 * torch.randn(round(seconds * upstream.sample_rate), generator=generator)  # (N,)
+        noise = probe_noise(seconds, upstream.sample_rate)
         error = frame_errors(upstream, noise, device, precision).amax(1)  # (L,)
         worst = int(error.nan_to_num(torch.inf).argmax())
         if not error[worst] <= LIMIT:
@@ -94,6 +127,11 @@ def _check_precision(upstream: Upstream, device: torch.device, precision: str) -
                 f"layer {worst} of {upstream.name} is {100 * float(error[worst]):.0f} % off float32, more than "
                 f"{100 * LIMIT:.0f} %. Use mixed_precision=no."
             )
+
+
+def probe_noise(seconds: float, sample_rate: int) -> Tensor:
+    """(N,), always the same."""
+    return 0.1 * torch.randn(round(seconds * sample_rate), generator=torch.Generator().manual_seed(0))
 
 
 def frame_errors(upstream: Upstream, wave: Tensor, device: torch.device, precision: str) -> Tensor:

@@ -71,9 +71,30 @@ def test_noise_has_the_ratio_and_speed_the_length_that_was_asked_for(plain: Path
     assert 0.6 < sum(chosen) / 200 < 0.9
 
 
+def test_above_a_cutoff_there_is_nothing_and_what_else_is_drawn_stays(plain: Path) -> None:
+    utterance = next(iter(Manifest.load(plain / "manifest")))
+    noise = {"noise": (0.0, 0.0), "share": 1.0}
+    cutoffs = []
+    for step in range(20):
+        noisy = torch.fft.rfft(augmenter(**noise).wave(utterance, step).double())
+        dull = torch.fft.rfft(augmenter(**noise, lowpass=1000.0).wave(utterance, step).double())
+        kept = dull.abs() > noisy.abs().max() * 1e-5
+        last = int(kept.nonzero().max())
+        cutoffs.append(8000 * last / (len(noisy) - 1))
+        torch.testing.assert_close(dull[: last + 1], noisy[: last + 1], rtol=1e-3, atol=1e-3)
+    assert 1000 <= min(cutoffs) < 1500 and max(cutoffs) > 5000
+    halves = [cutoff < (1000 * 8000) ** 0.5 for cutoff in cutoffs]  # each octave is as likely
+    assert 5 <= sum(halves) <= 15
+    unchanged = [torch.equal(augmenter(lowpass=1000.0, share=0.25).wave(utterance, step), speech_of(utterance))
+                 for step in range(200)]  # fmt: skip
+    assert 0.6 < sum(unchanged) / 200 < 0.9
+    with pytest.raises(ValueError, match=r"augment.lowpass=8000 Hz removes nothing from audio of 16000 Hz. Use less"):
+        augmenter(lowpass=8000.0)
+
+
 def test_what_is_drawn_depends_on_seed_step_and_utterance_alone(plain: Path) -> None:
     utterances = list(Manifest.load(plain / "manifest"))[:3]
-    settings = {"noise": (5, 20), "speed": 0.1, "gain": 6.0, "reverb": 0.4, "share": 1.0}
+    settings = {"noise": (5, 20), "speed": 0.1, "gain": 6.0, "reverb": 0.4, "lowpass": 2e3, "share": 1.0}
     batch, share = augmenter(**settings)(utterances, step=7)
     assert isinstance(batch, WaveBatch) and share == 1.0
     for row, utterance in enumerate(utterances):

@@ -1,0 +1,133 @@
+"""Saved models in bf16 and int8: the upstream computes as a run's does, whatever shares a batch; scores stay close."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from undertone.audio.read import read_audio
+from undertone.downstream.transformers_model import TransformersModel
+from undertone.experiments.bench import precisions
+from undertone.inference import predict
+from undertone.inference.predict import load_model
+from undertone.tests.cli.commands import undertone
+from undertone.tests.hub.test_to_transformers import TASKS, make_model
+from undertone.tests.inference.test_transformers_models import save_classifier
+from undertone.training.accelerator import with_precision_of_device
+from undertone.training.settings import make_config
+from undertone.upstream import WaveBatch
+from undertone.upstream.hf.random_weights import save_random
+from undertone.upstream.linear_layers import has_int8, int8_layers
+from undertone.upstream.precision import in_precision, native_precision
+
+CPU = torch.device("cpu")
+FEW = ["bf16", pytest.param("int8", marks=pytest.mark.skipif(not has_int8(), reason="no integer products of oneDNN"))]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A saved model on a small Transformer."""
+    where = tmp_path_factory.mktemp("precision")
+    make_model(save_random("tiny-wav2vec2", where / "upstream"), "attention", TASKS).save_pretrained(where / "model")
+    return where / "model"
+
+
+def embeddings(rows: list[dict]) -> np.ndarray:
+    """(N, E)."""
+    return np.array([row["embedding"] for row in rows])
+
+
+@pytest.mark.parametrize("precision", FEW)
+def test_the_upstream_computes_as_in_a_run_and_the_head_in_float32(folder, files, precision):
+    exact, model = load_model(folder, device="cpu"), load_model(folder, device="cpu", mixed_precision=precision)
+    found = embeddings(model.predict(files, embeddings=True))
+    expected = []
+    for file in files:
+        batch = WaveBatch.collate([read_audio(file, 16_000)], 16_000)
+        with torch.inference_mode():
+            with in_precision(exact.model.upstream, CPU, precision):
+                hidden = exact.model.upstream(batch)
+            expected.append(exact.model.downstream(hidden.to(CPU, torch.float32)).embedding[0].numpy())
+    np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-6)
+    exactly = embeddings(exact.predict(files, embeddings=True))
+    assert 1e-4 < np.abs(found - exactly).max() / np.abs(exactly).max() < 0.1
+    assert f"mixed precision: {precision}" in repr(model) and "mixed precision" not in repr(exact)
+
+
+@pytest.mark.parametrize("precision", FEW)
+def test_batches_threads_windows_and_packed_weights_change_nothing(folder, files, precision, monkeypatch):
+    model = load_model(folder, device="cpu", mixed_precision=precision)
+    alone = embeddings([model.predict(file, embeddings=True)[0] for file in files])
+    np.testing.assert_allclose(
+        embeddings(model.predict(files, batch_seconds=60, embeddings=True)), alone, rtol=0.02, atol=0.02
+    )
+    monkeypatch.setattr(predict, "PACKED_FROM", 0.1)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)  # two twins of the model at work
+    np.testing.assert_allclose(embeddings(model.predict(files, embeddings=True)), alone, atol=1e-5)
+    monkeypatch.undo()
+    (window,) = model.predict_long(files[0], window=2.5, hop=2.5).rows
+    (row,) = model.predict(files[0])
+    assert window["emotion"]["scores"] == pytest.approx(row["emotion"]["scores"], abs=1e-5)
+
+
+def test_auto_is_bf16_where_the_processor_has_it(folder, monkeypatch):
+    config = make_config({"corpus": "synthetic", "device": "cpu"}, ["mixed_precision=auto"])
+    for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"):
+        monkeypatch.setattr(torch.cpu, name, lambda: False)
+    assert (
+        native_precision(CPU) == "no"
+        and load_model(folder, device="cpu", mixed_precision="auto").mixed_precision == "no"
+    )
+    assert with_precision_of_device(config)[1] == "mixed_precision=auto: no here"
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: True)
+    model = load_model(folder, device="cpu", mixed_precision="auto")
+    assert model.mixed_precision == "bf16" and "bf16" in precisions(CPU, model.model.upstream)
+    resolved, note = with_precision_of_device(config)
+    assert resolved.mixed_precision == "bf16" and note == "mixed_precision=auto: bf16 here"
+
+
+@pytest.mark.parametrize("wrong", ["int4", "fp16", "no "])
+def test_a_precision_that_there_is_not_is_refused_with_those_there_are(folder, wrong):
+    with pytest.raises(ValueError, match=rf"mixed_precision='{wrong}' is not for this CPU. Use no, bf16.* or auto"):
+        load_model(folder, device="cpu", mixed_precision=wrong)
+
+
+@pytest.mark.skipif(not has_int8(), reason="no integer products of oneDNN")
+def test_a_model_of_transformers_in_int8(tmp_path, files):
+    save_classifier("tiny-wav2vec2", tmp_path)
+    exact, model = load_model(tmp_path, device="cpu"), load_model(tmp_path, device="cpu", mixed_precision="int8")
+    assert isinstance(model.model, TransformersModel)
+    found = embeddings(model.predict(files, embeddings=True))
+    with int8_layers(exact.model):
+        expected = embeddings(exact.predict(files, embeddings=True))
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+    exactly = embeddings(exact.predict(files, embeddings=True))
+    assert 1e-4 < np.abs(found - exactly).max() / np.abs(exactly).max() < 0.1
+
+
+@pytest.mark.parametrize("kind", ["ours", "transformers"])
+def test_a_device_that_computes_something_else_is_refused(folder, tmp_path, kind, monkeypatch):
+    where = folder if kind == "ours" else save_classifier("tiny-wav2vec2", tmp_path)
+    linear = torch.nn.functional.linear
+
+    def wrong(input, weight, bias=None):
+        output = linear(input, weight, bias)
+        return -output if output.dtype == torch.bfloat16 else output
+
+    monkeypatch.setattr(torch.nn.functional, "linear", wrong)
+    with pytest.raises(ValueError, match=r"mixed_precision=bf16 is wrong .* % off float32, .*Use mixed_precision=no"):
+        load_model(where, device="cpu", mixed_precision="bf16")
+
+
+@pytest.mark.skipif(not has_int8(), reason="no integer products of oneDNN")
+def test_from_the_command_line(folder, files):
+    found = undertone("predict", folder, files[0], "--json", "--mixed-precision", "int8", "--device", "cpu")
+    (row,) = load_model(folder, device="cpu", mixed_precision="int8").predict(files[0])
+    (printed,) = json.loads(found.out)
+    assert printed["emotion"]["scores"] == pytest.approx(row["emotion"]["scores"], abs=1e-4)
+    outcome = undertone("predict", folder, files[0], "--mixed-precision", "int4", "--device", "cpu")
+    assert outcome.fails_with("mixed_precision='int4' is not for this CPU", "or auto")
