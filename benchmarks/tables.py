@@ -280,7 +280,6 @@ def cost_of_use(found: Any) -> list[list[str]]:
         ["a warm call", "–", "bare transformers", f"{found['warm_ratio']:.2f}", "≤ 1.05"],
         ["predict over a folder", "–", "bare transformers", f"{found['share_of_bare']:.2f}", "≥ 0.95"],
         ["predict over a folder", "–", "the model alone, audio in memory", f"{found['share_of_model']:.2f}", "≥ 0.95"],
-        ["predict over a folder, int8", "–", "bare transformers", f"{found['int8_share_of_bare']:.2f}", "≥ 1.0"],
     ]
 
 
