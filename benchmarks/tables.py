@@ -15,6 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from undertone.recipes.systems import system_module
 from undertone.scoring.results import probe_scores
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -453,6 +454,34 @@ def invariance_table() -> str:
     return markdown(lines)
 
 
+def robustness_table() -> str:
+    """UAR of runs on a corpus through rooms, noise, codecs and bands, from their robustness.json."""
+    folder = ROOT / "docs" / "results" / "robustness"
+    runs = {name: json.loads((folder / f"emodb-{name}.json").read_text()) for name in ("contours", "undertone")}
+    found = {
+        name: {(one["kind"], one["name"]): one["metrics"]["uar"] for one in run["conditions"]}
+        for name, run in runs.items()
+    }
+    lines = [["EmoDB, test utterances", *(f"`{name}`" for name in runs)], ["---"] * (1 + len(runs))]
+    for kind, condition in next(iter(found.values())):
+        scores = [f"{100 * run[kind, condition]:.1f}" for run in found.values()]
+        lines.append(["as recorded" if kind == "clean" else f"{kind}: {condition}", *scores])
+    return markdown(lines)
+
+
+def ablation_table(name: str) -> str:
+    """The rows of an ablation that were run, docs/results/ablation/SYSTEM-CORPUS/ROW.json, beside the published."""
+    folder = ROOT / "docs" / "results" / "ablation" / name
+    runs = {path.stem: json.loads(path.read_text()) for path in folder.glob("*.json")}
+    lines = [["row", "UAR", "95 % interval", "WA", "published"], ["---"] * 5]
+    for row in system_module(name.split("-")[0]).ABLATION:
+        if row.name in runs:
+            pooled, ends = runs[row.name]["pooled"]["emotion"], runs[row.name]["ci95"]["emotion"]["uar"]
+            scores = [f"**{100 * pooled['uar']:.1f}**", interval(ends), f"{100 * pooled['wa']:.1f}"]
+            lines.append([row.name, *scores, row.published or "–"])
+    return markdown(lines)
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "speed": speed_table,
     "commands": commands_table,
@@ -471,7 +500,15 @@ TABLES: dict[str, Callable[[], str]] = {
     "crosscorpus-contours": partial(matrix_table, "contours"),
     "invariant": invariance_table,
     "scale": scale_table,
+    "robustness": robustness_table,
 }
+
+
+def table_of(name: str) -> str:
+    """The table that a page calls so: one of `TABLES`, `ablation-SYSTEM-CORPUS`, or a corpus'."""
+    if name.startswith("ablation-"):
+        return ablation_table(name.removeprefix("ablation-"))
+    return TABLES.get(name, partial(table, name))()
 
 
 def main() -> None:
@@ -481,7 +518,7 @@ def main() -> None:
     arguments = parser.parse_args()
     for page in PAGES:
         text = page.read_text()
-        made = BLOCK.sub(lambda match: match[1] + TABLES.get(match[2], partial(table, match[2]))() + match[3], text)
+        made = BLOCK.sub(lambda match: match[1] + table_of(match[2]) + match[3], text)
         if not arguments.check:
             page.write_text(made)
         elif made != text:
