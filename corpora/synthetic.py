@@ -9,7 +9,7 @@ speech.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ import numpy as np
 import soundfile
 from scipy.signal import lfilter, sosfilt
 
-from undertone.common.files import draft_folder, remove_drafts
+from undertone.common.files import atomic_path, draft_folder, remove_drafts
 from undertone.corpora.corpus import Corpus
 from undertone.corpora.manifest import DIMENSIONS
 
@@ -188,6 +188,10 @@ _DIMENSIONS = {
 }
 
 
+STEP = 0.04  # seconds between two values of a recording over time
+SMOOTHED = 13  # of these values are averaged: from one utterance to the next in half a second
+
+
 class Synthetic(Corpus):
     """Women F1, F2, ... and men M1, M2, ... in turn; determined by the seed."""
 
@@ -198,13 +202,15 @@ class Synthetic(Corpus):
     citation = "none"
     default_protocol = "speaker"
 
-    def __init__(self, *, seed: int = 0, num_speakers: int = 8, per_emotion: int = 8) -> None:
+    def __init__(self, *, seed: int = 0, num_speakers: int = 8, per_emotion: int = 8, over_time: bool = False) -> None:
         """Check the options; `rows` synthesises the audio.
 
         Args:
             seed: of everything, >= 0.
             num_speakers: >= 1; more speakers do not change the first ones.
             per_emotion: utterances of each speaker and emotion, >= 1.
+            over_time: recordings in which a speaker goes through all emotions, an utterance each, and arousal, valence
+                and dominance over time in place of one emotion: train the tasks `series.arousal`, `series.valence`.
         """
         whole = all(isinstance(number, int) for number in (seed, num_speakers, per_emotion))
         if not whole or seed < 0 or num_speakers < 1 or per_emotion < 1:
@@ -212,37 +218,58 @@ class Synthetic(Corpus):
                 f"The synthetic corpus needs seed >= 0, num_speakers >= 1 and per_emotion >= 1; "
                 f"got {seed}, {num_speakers} and {per_emotion}."
             )
+        if not isinstance(over_time, bool):
+            raise ValueError(f"The synthetic corpus has over_time=true or false, got {over_time!r}.")
         self.default_root = CACHE.expanduser()
-        self.seed, self.num_speakers, self.per_emotion = seed, num_speakers, per_emotion
-        self.expected = {"emotion": dict.fromkeys(_MEANS, num_speakers * per_emotion)}
+        self.seed, self.num_speakers, self.per_emotion, self.over_time = seed, num_speakers, per_emotion, over_time
+        self.variant = "over time" if over_time else ""
+        self.expected = {} if over_time else {"emotion": dict.fromkeys(_MEANS, num_speakers * per_emotion)}
 
     def rows(self, root: Path) -> Iterator[dict[str, Any]]:
         """See `Corpus.rows`; writes files that are missing under `root`, which is created if needed."""
-        folder = root / f"seed{self.seed}"
+        folder = root / f"seed{self.seed}{'-over-time' if self.over_time else ''}"
         folder.mkdir(parents=True, exist_ok=True)
         remove_drafts(folder)
-        for number in range(self.num_speakers or 0):
+        for number in range(self.num_speakers):
             gender = ("female", "male")[number % 2]
-            speaker = f"{gender[0].upper()}{number // 2 + 1}"
+            about = {"speaker": f"{gender[0].upper()}{number // 2 + 1}", "gender": gender}
+            if self.over_time:
+                yield from (self._recording(folder, number, take) | about for take in range(self.per_emotion))
+                continue
             for order, emotion in enumerate(_MEANS):
                 for take in range(self.per_emotion):
-                    name = f"{speaker}_{emotion}_{take + 1:02d}"
-                    rng = np.random.default_rng([self.seed, number, order, take])
-                    scores = np.clip(_DIMENSIONS[emotion] + rng.normal(0, 0.07, 3), 0, 1)
+                    name = f"{about['speaker']}_{emotion}_{take + 1:02d}"
                     path = folder / f"{name}.wav"
+                    scores, say = self._utterance(number, order, take)
                     if not path.exists():
-                        samples = speak(self._voice(number), self._prosody(number, order, rng), rng)
-                        with draft_folder(path) as beside:
-                            soundfile.write(beside / path.name, samples, SAMPLE_RATE, format="WAV", subtype="PCM_16")
-                            os.replace(beside / path.name, path)
-                    yield {
-                        "id": name,
-                        "path": path,
-                        "speaker": speaker,
-                        "gender": gender,
-                        "emotion": emotion,
-                        **dict(zip(DIMENSIONS, scores.tolist(), strict=True)),
-                    }
+                        _write(path, say())
+                    scored = dict(zip(DIMENSIONS, scores.tolist(), strict=True))
+                    yield {"id": name, "path": path, **about, "emotion": emotion, **scored}
+
+    def _utterance(self, number: int, order: int, take: int) -> tuple[np.ndarray, Callable[[], np.ndarray]]:
+        """Scores (3,) of the dimensions, and what synthesises the samples (N,)."""
+        rng = np.random.default_rng([self.seed, number, order, take])
+        scores = np.clip(list(_DIMENSIONS.values())[order] + rng.normal(0, 0.07, 3), 0, 1)
+        return scores, lambda: speak(self._voice(number), self._prosody(number, order, rng), rng)
+
+    def _recording(self, folder: Path, number: int, take: int) -> dict[str, Any]:
+        """The utterances of all emotions one after the other in an order of its own, and the dimensions over time."""
+        orders = np.random.default_rng([self.seed, number, len(_MEANS), take]).permutation(len(_MEANS))
+        name = f"{'FM'[number % 2]}{number // 2 + 1}_{take + 1:02d}"
+        path, series = folder / f"{name}.wav", folder / f"{name}.csv"
+        if not (path.exists() and series.exists()):
+            scores, say = zip(*(self._utterance(number, int(order), take) for order in orders), strict=True)
+            parts = [synthesise() for synthesise in say]
+            ends = np.cumsum([len(part) for part in parts])
+            times = np.arange(0, ends[-1] / SAMPLE_RATE, STEP)
+            speaking = np.searchsorted(ends, times * SAMPLE_RATE, "right")  # (T,) which utterance
+            padded = np.pad(np.array(scores)[speaking], ((SMOOTHED // 2, SMOOTHED // 2), (0, 0)), "edge")
+            values = np.lib.stride_tricks.sliding_window_view(padded, SMOOTHED, 0).mean(-1)  # (T, 3)
+            with atomic_path(series) as draft:
+                header = ",".join(("time", *DIMENSIONS))
+                np.savetxt(draft, np.column_stack([times, values]), "%.4f", ",", header=header, comments="")
+            _write(path, np.concatenate(parts))
+        return {"id": name, "path": path, "series": str(series)}
 
     def _voice(self, number: int) -> Voice:
         rng = np.random.default_rng([self.seed, number])
@@ -260,3 +287,9 @@ class Synthetic(Corpus):
         """One utterance of an emotion by this speaker."""
         way = np.random.default_rng([self.seed, number, order]).normal(0, _SPEAKER_STD * _STD)
         return Prosody(*(list(_MEANS.values())[order] + way + rng.normal(0, _STD)).tolist())
+
+
+def _write(path: Path, samples: np.ndarray) -> None:
+    with draft_folder(path) as beside:
+        soundfile.write(beside / path.name, samples, SAMPLE_RATE, format="WAV", subtype="PCM_16")
+        os.replace(beside / path.name, path)

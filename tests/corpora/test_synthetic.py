@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -18,6 +19,8 @@ from undertone.audio.read import read_samples
 from undertone.corpora.manifest import Manifest
 from undertone.corpora.prepare import prepare
 from undertone.corpora.synthetic import SAMPLE_RATE, Prosody, Synthetic, Voice, speak
+from undertone.tests.cli.commands import undertone
+from undertone.training.targets import read_series
 
 
 @pytest.fixture(scope="module")
@@ -135,6 +138,44 @@ def test_a_seed_gives_the_same_bytes_in_any_process_and_another_seed_others(tmp_
     next_seed = next(Synthetic(seed=4).rows(tmp_path / "here"))
     assert next_seed["path"].read_bytes() != rows[0]["path"].read_bytes()
     assert next_seed["arousal"] != rows[0]["arousal"]
+
+
+def test_over_time_a_recording_is_the_utterances_of_all_emotions_and_their_scores(tmp_path: Path) -> None:
+    alone = list(Synthetic(num_speakers=2, per_emotion=2).rows(tmp_path))
+    recordings = list(Synthetic(num_speakers=2, per_emotion=2, over_time=True).rows(tmp_path))
+    assert [row["id"] for row in recordings] == ["F1_01", "F1_02", "M1_01", "M1_02"]
+    assert all("emotion" not in row and "arousal" not in row for row in recordings)
+    found = set()
+    for recording in recordings:
+        take = recording["id"].split("_")[1]
+        own = [row for row in alone if row["speaker"] == recording["speaker"] and row["id"].endswith(take)]
+        parts = {row["emotion"]: read_samples(row["path"])[0] for row in own}
+        samples, values = read_samples(recording["path"])[0], read_series(recording["series"])
+        order, place = [], 0
+        while place < len(samples):  # which utterance begins here
+            order.append(next(one for one, part in parts.items() if np.array_equal(samples[place:][: len(part)], part)))
+            middle = (place + len(parts[order[-1]]) / 2) / SAMPLE_RATE
+            for name in ("arousal", "valence", "dominance"):
+                expected = next(row[name] for row in own if row["emotion"] == order[-1])
+                assert np.interp(middle, values["time"], values[name]) == pytest.approx(expected, abs=1e-4)
+            place += len(parts[order[-1]])
+        assert sorted(order) == sorted(parts)
+        found.add(tuple(order))
+        assert np.diff(values["time"]) == pytest.approx(0.04) and values["time"][-1] * SAMPLE_RATE < len(samples)
+        assert abs(np.diff(values["arousal"])).max() < 0.06  # from one utterance to the next in half a second
+    assert len(found) > 1, "each recording has an order of its own"
+    with pytest.raises(ValueError, match="over_time=true or false, got 'yes'"):
+        Synthetic(over_time="yes")  # type: ignore[arg-type]
+
+
+def test_values_over_time_are_learned_from_the_command_line(tmp_path: Path) -> None:
+    words = ("corpus.over_time=true", "corpus.num_speakers=4", "corpus.per_emotion=3", "protocol=groups", "num_folds=2")
+    words = (*words, "tasks=series.arousal", "max_epochs=25", "batch_size=4", "learning_rate=5e-3", "device=cpu")
+    paths = ("--root", tmp_path / "audio", "--store", tmp_path / "store", "--out", tmp_path / "run")
+    outcome = undertone("crossval", "synthetic", "--upstream", "fbank", "--head", "frames", *paths, *words)
+    assert outcome.status == 0, outcome.err
+    results = json.loads((tmp_path / "run" / "results.json").read_text())
+    assert results["pooled"]["arousal"]["ccc"] > 0.3 and results["corpus_variant"] == "over time"
 
 
 def test_what_is_there_is_not_made_again_and_what_is_missing_is(tmp_path: Path) -> None:
