@@ -220,7 +220,7 @@ def _renamed(predictor: Predictor, label_map: str) -> Predictor:
     names = {theirs: ours for ours, theirs in mapping.items()}
     if len(names) < len(mapping):
         raise ValueError(f"--map gives a label of the model two names: {label_map!r}. Keep one of them.")
-    return Predictor(predictor.model.renamed(names), predictor.name, predictor.any_sound, predictor.mixed_precision)
+    return Predictor(predictor.model.renamed(names), predictor.name, predictor.any_sound)
 
 
 def _format(out: Path | None, format: Format | None, as_json: bool, as_csv: bool, windows: bool) -> Format | None:

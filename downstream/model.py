@@ -29,6 +29,7 @@ from undertone.upstream.hf.adapt import freeze_front_end
 from undertone.upstream.hf.limits import as_sentence, count_weights, refuse_larger
 from undertone.upstream.hf.upstream import HFUpstream, computed
 from undertone.upstream.load import check_allowed, is_outside
+from undertone.upstream.precision import check_exact
 from undertone.upstream.streams import Streams, stream_shapes
 from undertone.upstream.types import ALONE
 
@@ -224,7 +225,12 @@ class UndertoneModel(PreTrainedModel):
         self.upstream.requires_grad_(False)
 
     def unfreeze_base_model(self) -> None:
-        """Let all of the upstream's weights learn, also those of a model that was trained on a frozen one."""
+        """Let all of the upstream's weights learn, also those of a model that was trained on a frozen one.
+
+        Raises:
+            ValueError: the model was loaded with another `mixed_precision` than no.
+        """
+        check_exact(self.upstream, "Training")
         self.upstream.requires_grad_(True)
         for part in self.upstream.streams.values():
             if isinstance(part, HFUpstream):

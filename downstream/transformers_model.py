@@ -28,6 +28,7 @@ from undertone.downstream.task import Task
 from undertone.upstream.hf.extractor import longest_seconds
 from undertone.upstream.hf.limits import as_sentence, check_sample_rate, check_settings
 from undertone.upstream.hf.pretrained import MASK_EMBEDDING, quiet_transformers, read_weights
+from undertone.upstream.precision import LIMIT, PROBES, check_available, keep, probe_noise
 from undertone.upstream.types import WaveBatch
 
 # ---- A head that is not of transformers, but of many published emotion models: linear, tanh, linear.
@@ -98,7 +99,7 @@ class TransformersModel(nn.Module):
         max_seconds: the longest clip; its extractor would cut a longer one without a word.
     """
 
-    sees = False  # as of an `Upstream`
+    sees, precision = False, "no"  # as of an `Upstream`
 
     def __init__(self, model: PreTrainedModel, extractor: Any, name: str, card: ModelCard | None = None) -> None:
         super().__init__()
@@ -160,6 +161,26 @@ class TransformersModel(nn.Module):
             found |= dict(zip(rows, self.model(**joined).logits.float(), strict=True))
         logits = torch.stack([found[row] for row in range(len(inputs))])  # (B, C)
         return HeadOutput({task: logits[:, columns] for task, columns in self._columns.items()}, logits)
+
+    def keep_in_precision(self, precision: str) -> None:
+        """From now on the whole model computes in this precision, as `keep_in_precision` of an upstream.
+
+        Raises:
+            ValueError: the device or the model has it not, or computes other scores in it: a noise is tried.
+        """
+        check_available(self.model, self.device, precision)
+        if precision == "no":
+            return
+        noise = WaveBatch.collate([probe_noise(PROBES[-1], self.sample_rate)], self.sample_rate)
+        exact = self.predict_batch(noise).embedding  # (1, C) logits
+        keep(self.model, self.device, precision)
+        self.precision = precision
+        error = float((self.predict_batch(noise).embedding - exact).norm() / exact.norm())
+        if not error <= LIMIT:
+            raise ValueError(
+                f"mixed_precision={precision} is wrong with {self.name}: its scores of a noise are {100 * error:.0f} % "
+                f"off float32, more than {100 * LIMIT:.0f} %. Use mixed_precision=no."
+            )
 
     def _inputs(self, wave: Tensor) -> dict[str, Tensor]:
         """The model's inputs for one clip, (1, ...) each."""

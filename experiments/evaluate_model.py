@@ -31,6 +31,7 @@ from undertone.scoring.results import EVALUATE, is_evaluation, summarise
 from undertone.training.accelerator import make_accelerator
 from undertone.training.prediction_loop import predict_and_embed
 from undertone.training.targets import annotation, scored_targets, scored_task
+from undertone.upstream.precision import check_exact
 
 BATCH_SIZE = 16
 ALL = "all"  # the one fold of an evaluation
@@ -68,10 +69,11 @@ def evaluate_model(
         command: that repeats it, for the report.
 
     Raises:
-        ValueError: the corpus cannot be read, has no label of any task of the model, or a label is unknown; or `out`
-            holds something else than an evaluation.
+        ValueError: the corpus cannot be read, has no label of any task of the model, or a label is unknown; `out` holds
+            something else than an evaluation; or the model was loaded with another `mixed_precision` than no.
     """
     display = display or Display()
+    check_exact(model.upstream, "An evaluation")
     if out is not None:
         _check_out(out)
     source = load_corpus(corpus, options)

@@ -72,7 +72,7 @@ def open_run(config: RunConfig, out: str | Path, display: Display) -> Run:
         check_head_tasks(config.head, tasks)
         for part in config.parts():
             check_head_tasks(part.head, tasks)
-            check_augmentation(part, tasks, upstream.sees)
+            check_augmentation(part, tasks, upstream)
         warnings += lacking_video(upstream, list(manifest))
         warnings += _check_inputs(config, corpus, upstream, out, started)
         save_config(config, out / "config.json")

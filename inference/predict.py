@@ -28,8 +28,8 @@ from undertone.inference.waves import Extras, Found, batch_limit, predict_waves
 from undertone.inference.windows import predict_windows
 from undertone.upstream.execution import MOST, TooLittleMemory, side_by_side
 from undertone.upstream.linear_layers import packed
-from undertone.upstream.precision import LIMIT, PROBES, keep_in_precision, native_precision, probe_noise
-from undertone.upstream.types import Wave, WaveBatch
+from undertone.upstream.precision import keep_in_precision, native_precision
+from undertone.upstream.types import Wave
 
 PACKED_FROM = 60.0  # seconds of audio from which packing the weights saves more time than it takes
 WINDOW = 256  # recordings that are looked at together to make batches of like length
@@ -58,8 +58,9 @@ def load_model(
         allow: packages whose classes the model's config may name (`my_pkg` for the head `my_pkg.heads:MyHead`).
         any_sound: predict what is no speech too, instead of giving a reason (`undertone.audio.speech`); None: as the
             model's `config.speech_only` says.
-        mixed_precision: of the upstream's arithmetic, as of a run: `no` (float32), `bf16`, `fp16`, `int8` (linear
-            layers, on a CPU), or `auto`, bf16 where the device computes it natively.
+        mixed_precision: of the upstream's arithmetic: `no` (float32), `bf16`, `fp16` (on a GPU), `int8` (linear layers,
+            on a CPU), or `auto`, bf16 where the device computes it natively. Such a model predicts on this device, and
+            is not trained, evaluated or exported.
 
     Raises:
         ValueError: no model, or one that does not load, or a precision in which it computes something else; the message
@@ -74,24 +75,11 @@ def load_model(
         model = UndertoneModel.from_pretrained(find_model(where, fold=fold, revision=revision), allow=allow)
     model.to(chosen)  # type: ignore[arg-type]  # wraps
     precision = native_precision(chosen) if mixed_precision == "auto" else mixed_precision
-    _compute_in(model, chosen, precision)
-    return Predictor(model, str(where), any_sound, precision)
-
-
-def _compute_in(model: UndertoneModel | TransformersModel, device: torch.device, precision: str) -> None:
-    """From now on the model's upstream, or a model of transformers as a whole, computes in this precision."""
-    if isinstance(model, UndertoneModel):
-        keep_in_precision(model.upstream, device, precision)
-        return
-    noise = WaveBatch.collate([probe_noise(PROBES[-1], model.sample_rate)], model.sample_rate)
-    exact = model.predict_batch(noise).embedding  # (1, C) logits
-    keep_in_precision(model.model, device, precision)
-    error = float((model.predict_batch(noise).embedding - exact).norm() / exact.norm())
-    if error > LIMIT:
-        raise ValueError(
-            f"mixed_precision={precision} is wrong with {model.name}: scores of a noise are {100 * error:.0f} % off "
-            f"float32, more than {100 * LIMIT:.0f} %. Use mixed_precision=no."
-        )
+    if isinstance(model, TransformersModel):
+        model.keep_in_precision(precision)
+    else:
+        keep_in_precision(model.upstream, chosen, precision)
+    return Predictor(model, str(where), any_sound)
 
 
 def _device(device: str | torch.device | None) -> torch.device:
@@ -112,7 +100,6 @@ class Predictor:
         model: the `UndertoneModel` or `TransformersModel`, in eval mode.
         name: where it was loaded from; "" if it was not.
         any_sound: whether what is no speech is predicted too.
-        mixed_precision: what the model was loaded to compute in.
 
     Example:
         >>> import undertone
@@ -122,14 +109,10 @@ class Predictor:
     """
 
     def __init__(
-        self,
-        model: UndertoneModel | TransformersModel,
-        name: str = "",
-        any_sound: bool | None = None,
-        mixed_precision: str = "no",
+        self, model: UndertoneModel | TransformersModel, name: str = "", any_sound: bool | None = None
     ) -> None:
         self.model = model.eval()
-        self.name, self.mixed_precision = name, mixed_precision
+        self.name = name
         self.any_sound = not model.config.speech_only if any_sound is None else any_sound
 
     @property
@@ -151,7 +134,8 @@ class Predictor:
         facts = {"model": self.name or type(model).__name__, **tasks}
         facts["upstream"] = str(getattr(model.upstream, "name", type(model.upstream).__name__))
         facts |= {"sample rate": f"{model.sample_rate} Hz", "device": str(model.device)}
-        return facts | ({} if self.mixed_precision == "no" else {"mixed precision": self.mixed_precision})
+        precision = model.upstream.precision
+        return facts | ({} if precision == "no" else {"mixed precision": precision})
 
     def predict(
         self,

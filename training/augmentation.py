@@ -7,6 +7,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 WAVES = ("noise", "speed", "gain", "reverb", "lowpass")
+LEAST_CUTOFF = 300  # Hz
 MASKS = ("time_mask", "feature_mask")
 
 
@@ -34,6 +35,13 @@ class Augmentation(BaseModel):
         0, ge=0, description="changed copies of each training utterance, computed once; 0: new changes at every update"
     )
     mixup: float = Field(0.0, ge=0, description="alpha of mixup: mix two utterances and their losses by Beta(a, a)")
+
+    @field_validator("lowpass")
+    @classmethod
+    def _hertz(cls, value: float) -> float:
+        if 0 < value < LEAST_CUTOFF:
+            raise ValueError(f"should be 0, or Hz from {LEAST_CUTOFF} on, below which there is little speech")
+        return value
 
     @field_validator("noise", mode="before")
     @classmethod

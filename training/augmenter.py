@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from undertone.corpora.manifest import Utterance
     from undertone.downstream.task import Task
     from undertone.training.config import RunConfig
+    from undertone.upstream.base import Upstream
 
 AT_ONCE = 16  # copies that a thread makes at a time
 
@@ -52,9 +53,6 @@ class Augmenter:
         compute: changed audio -> the module's input, the hidden states of a frozen upstream; None: the audio itself.
         sees: whether the upstream looks at pictures, which are not changed.
         stored: the copies whose hidden states `source` has, looked up at every batch; None: they are computed again.
-
-    Raises:
-        ValueError: `lowpass` is not below half the sample rate; or what `read_noises` says.
     """
 
     def __init__(
@@ -67,11 +65,6 @@ class Augmenter:
         sees: bool = False,
         stored: Copies | None = None,
     ) -> None:
-        if settings.lowpass >= sample_rate / 2:
-            raise ValueError(
-                f"augment.lowpass={settings.lowpass:g} Hz removes nothing from audio of {sample_rate} Hz. "
-                f"Use less than {sample_rate // 2}, such as 2000."
-            )
         self.sees, self.stored = sees, stored
         self.settings, self.seed, self.sample_rate = settings, seed, sample_rate
         self.source, self.compute = source, compute
@@ -191,9 +184,19 @@ def changed_copies(augmenter: Augmenter, utterances: Sequence[Utterance], number
     return [copy for _, copies in ahead(chunks(utterances, AT_ONCE), work) for copy in copies]
 
 
-def check_augmentation(config: RunConfig, tasks: Sequence[Task], sees: bool = False) -> None:
-    """Refuse augmentation that this head, mode, task or upstream (whether it `sees`) cannot use."""
-    settings, head = config.augment, head_class(config.head)
+def check_lowpass(settings: Augmentation, sample_rate: int) -> None:
+    """Refuse a cutoff that removes nothing from audio of this rate."""
+    if settings.lowpass >= sample_rate / 2:
+        raise ValueError(
+            f"augment.lowpass={settings.lowpass:g} Hz removes nothing from audio of {sample_rate} Hz. "
+            f"Use less than {sample_rate // 2}, such as {sample_rate // 8}."
+        )
+
+
+def check_augmentation(config: RunConfig, tasks: Sequence[Task], upstream: Upstream) -> None:
+    """Refuse augmentation that this head, mode, task or upstream (its sample rate, whether it sees) cannot use."""
+    check_lowpass(config.augment, upstream.sample_rate)
+    settings, sees, head = config.augment, upstream.sees, head_class(config.head)
     masks = [name for name in MASKS if getattr(settings, name)]
     if settings.copies and not settings.on_waves:
         raise ValueError(

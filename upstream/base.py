@@ -36,6 +36,7 @@ class Upstream(nn.Module, ABC):
     hidden_size: int  # D
     max_seconds: float = math.inf  # the longest clip that `forward` takes; infinite for most
     sees: bool = False  # whether `forward` needs the pictures of a video beside the samples
+    precision: str = "no"  # what `keep_in_precision` put it in, for predictions; "no": float32
     random_weights: bool = False  # true when the weights were drawn at random and not learned; every table says so
 
     @property

@@ -77,27 +77,53 @@ def in_precision(upstream: Upstream, device: torch.device, precision: str) -> co
 def native_precision(device: torch.device) -> str:
     """`bf16` where the device multiplies it natively, else `no`: what `mixed_precision=auto` stands for."""
     if device.type == "cuda":
-        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "no"
+        with torch.cuda.device(device):
+            return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "no"
     names = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
     return "bf16" if any(getattr(torch.cpu, name, bool)() for name in names) else "no"
 
 
-def keep_in_precision(module: nn.Module, device: torch.device, precision: str) -> None:
-    """From now on `module` computes as within `in_precision`, in every thread; its weights must not change.
+def keep_in_precision(upstream: Upstream, device: torch.device, precision: str) -> None:
+    """From now on `upstream` computes as within `in_precision`, in every thread, for predictions on `device` alone.
+
+    Its weights must not change, and what needs float32 asks `check_exact`.
 
     Raises:
-        ValueError: a precision that there is not, or that the device has not; or see `check_precision`.
+        ValueError: a precision that the device or the upstream has not; or see `check_precision`.
     """
-    allowed = ["no", "bf16", "fp16"] if device.type == "cuda" else ["no", "bf16", *(["int8"] if has_int8() else [])]
-    if precision not in allowed:
-        where = "GPU" if device.type == "cuda" else "CPU"
-        raise ValueError(f"mixed_precision={precision!r} is not for this {where}. Use {', '.join(allowed)} or auto.")
-    if isinstance(module, Upstream):
-        check_precision(module, device, precision)
+    check_exact(upstream, "Another precision")
+    check_available(upstream, device, precision)
+    check_precision(upstream, device, precision)
+    for part in upstream.streams.values():
+        keep(part, device, precision)
+    upstream.precision = precision
+
+
+def keep(module: nn.Module, device: torch.device, precision: str) -> None:
+    """What `keep_in_precision` does to a module, unchecked."""
     if precision in ("bf16", "int8"):
         keep_copies(module, precision)
     if precision in AUTOCAST:
         module.forward = partial(_in_autocast, device, precision, module.forward)
+
+
+def check_available(module: nn.Module, device: torch.device, precision: str) -> None:
+    """Refuse a precision that the device or the module has not."""
+    allowed = ["no", "bf16", "fp16"] if device.type == "cuda" else ["no", "bf16", *(["int8"] if has_int8() else [])]
+    if precision not in allowed:
+        where = "GPU" if device.type == "cuda" else "CPU"
+        raise ValueError(f"mixed_precision={precision!r} is not for this {where}. Use {', '.join(allowed)} or auto.")
+    if precision == "int8" and not any(type(layer) is nn.Linear for layer in module.modules()):
+        raise ValueError("mixed_precision=int8 is for linear layers, and this model's upstream has none. Leave it out.")
+
+
+def check_exact(upstream: Upstream, what: str) -> None:
+    """Refuse an upstream that was loaded in another precision than float32; `what` begins the sentence."""
+    if upstream.precision != "no":
+        raise ValueError(
+            f"{what} needs a model in float32, and this one was loaded with mixed_precision={upstream.precision}. "
+            f"Load it again without."
+        )
 
 
 def _in_autocast(device: torch.device, precision: str, forward: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:

@@ -31,6 +31,7 @@ from undertone.upstream.hf.encoder import EncoderUpstream
 from undertone.upstream.hf.families import FAMILIES
 from undertone.upstream.hf.upstream import FamilyUpstream
 from undertone.upstream.hf.video import VideoUpstream
+from undertone.upstream.precision import check_exact
 from undertone.upstream.types import StreamBatch
 
 GRAPH, QUANTISED, ABOUT, SCRIPT = "model.onnx", "model.int8.onnx", "model.json", "predict.py"
@@ -136,9 +137,10 @@ def to_onnx(model: UndertoneModel, folder: str | Path) -> OnnxModel:
         folder: a new folder.
 
     Raises:
-        ValueError: another upstream, the packages are not installed, the folder is not empty, or onnxruntime does not
-            give PyTorch's scores.
+        ValueError: another upstream, or one in another precision than float32, the packages are not installed, the
+            folder is not empty, or onnxruntime does not give PyTorch's scores.
     """
+    check_exact(model.upstream, "An export to ONNX")
     found = {name: upstream_graph(part) for name, part in model.upstream.streams.items()}
     graphs = {name: graph for name, (graph, _) in found.items()}
     min_samples = max(samples for _, samples in found.values())

@@ -9,23 +9,28 @@ import numpy as np
 import pytest
 import torch
 
+import undertone as undertone_package
 from undertone.audio.read import read_audio
+from undertone.downstream.config import UndertoneConfig
+from undertone.downstream.model import UndertoneModel
 from undertone.downstream.transformers_model import TransformersModel
 from undertone.experiments.bench import precisions
 from undertone.inference import predict
-from undertone.inference.predict import load_model
+from undertone.inference.predict import Predictor, load_model
 from undertone.tests.cli.commands import undertone
 from undertone.tests.hub.test_to_transformers import TASKS, make_model
 from undertone.tests.inference.test_transformers_models import save_classifier
 from undertone.training.accelerator import with_precision_of_device
 from undertone.training.settings import make_config
-from undertone.upstream import WaveBatch
+from undertone.upstream import WaveBatch, load_upstream
 from undertone.upstream.hf.random_weights import save_random
 from undertone.upstream.linear_layers import has_int8, int8_layers
-from undertone.upstream.precision import in_precision, native_precision
+from undertone.upstream.precision import in_precision, keep_in_precision, native_precision
+from undertone.upstream.streams import Streams
 
 CPU = torch.device("cpu")
-FEW = ["bf16", pytest.param("int8", marks=pytest.mark.skipif(not has_int8(), reason="no integer products of oneDNN"))]
+INT8 = pytest.mark.skipif(not has_int8(), reason="torch has no integer products of oneDNN here")
+FEW = ["bf16", pytest.param("int8", marks=INT8)]
 
 
 @pytest.fixture(scope="module")
@@ -34,6 +39,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     where = tmp_path_factory.mktemp("precision")
     make_model(save_random("tiny-wav2vec2", where / "upstream"), "attention", TASKS).save_pretrained(where / "model")
     return where / "model"
+
+
+def precision_of(predictor: Predictor) -> str:
+    return predictor.model.upstream.precision
 
 
 def embeddings(rows: list[dict]) -> np.ndarray:
@@ -58,20 +67,70 @@ def test_the_upstream_computes_as_in_a_run_and_the_head_in_float32(folder, files
     assert f"mixed precision: {precision}" in repr(model) and "mixed precision" not in repr(exact)
 
 
-@pytest.mark.parametrize("precision", FEW)
-def test_batches_threads_windows_and_packed_weights_change_nothing(folder, files, precision, monkeypatch):
-    model = load_model(folder, device="cpu", mixed_precision=precision)
+@pytest.mark.parametrize(("precision", "close"), [("bf16", 2e-3), pytest.param("int8", 0.01, marks=INT8)])
+def test_batches_threads_windows_streams_and_packed_weights_change_nothing(
+    folder, files, precision, close, monkeypatch
+):
+    exact, model = (load_model(folder, device="cpu", mixed_precision=one) for one in ("no", precision))
     alone = embeddings([model.predict(file, embeddings=True)[0] for file in files])
-    np.testing.assert_allclose(
-        embeddings(model.predict(files, batch_seconds=60, embeddings=True)), alone, rtol=0.02, atol=0.02
-    )
+    float32 = embeddings(exact.predict(files, embeddings=True))
+    size = np.abs(float32).max()
+    for found in (
+        embeddings(model.predict(files, batch_seconds=60, embeddings=True)),
+        embeddings(list(model.predict_each(files, embeddings=True))),
+    ):
+        np.testing.assert_allclose(found, alone, rtol=0, atol=close * size)
+        assert np.abs(found - float32).max() > 2 * np.abs(found - alone).max(), "else it could be float32's"
     monkeypatch.setattr(predict, "PACKED_FROM", 0.1)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 2)  # two twins of the model at work
     np.testing.assert_allclose(embeddings(model.predict(files, embeddings=True)), alone, atol=1e-5)
     monkeypatch.undo()
-    (window,) = model.predict_long(files[0], window=2.5, hop=2.5).rows
     (row,) = model.predict(files[0])
-    assert window["emotion"]["scores"] == pytest.approx(row["emotion"]["scores"], abs=1e-5)
+    (window,) = model.predict_long(files[0], window=2.5, hop=2.5).rows
+    stream = model.stream(16_000, window=2.5, hop=2.5)
+    pushed = [*stream.push(read_audio(files[0], 16_000).numpy()), *stream.close()]
+    for found in (window, pushed[0], model.predict_wave(read_audio(files[0], 16_000), 16_000)):
+        assert found["emotion"]["scores"] == pytest.approx(row["emotion"]["scores"], abs=1e-5)
+
+
+@pytest.mark.parametrize("precision", FEW)
+def test_each_of_several_streams_computes_in_it(folder, tmp_path, files, precision):
+    upstream = Streams({"a": load_upstream(str(folder.parent / "upstream")), "b": load_upstream("fbank")})
+    config = UndertoneConfig(
+        upstream=upstream.spec(), head="attention", fusion="concat", tasks=[task.to_dict() for task in TASKS]
+    )
+    UndertoneModel(config, upstream).save_pretrained(tmp_path / "model")
+    exact, model = (load_model(tmp_path / "model", device="cpu", mixed_precision=one) for one in ("no", precision))
+    batch = WaveBatch.collate([read_audio(files[0], 16_000)], 16_000)
+    with torch.inference_mode():
+        found = model.model.upstream.streams["a"](batch).states
+        with in_precision(exact.model.upstream.streams["a"], CPU, precision):
+            expected = exact.model.upstream.streams["a"](batch).states.float()
+        assert torch.equal(found, expected) and found.dtype == torch.float32
+        assert torch.equal(model.model.upstream(batch).streams["a"].states, expected)
+
+
+def test_what_needs_float32_is_refused(folder, small_corpus, tmp_path):
+    model = load_model(folder, device="cpu", mixed_precision="bf16")
+    again = "was loaded with mixed_precision=bf16. Load it again without"
+    with pytest.raises(ValueError, match=f"An evaluation needs a model in float32, and this one {again}"):
+        undertone_package.evaluate(model, str(small_corpus))
+    with pytest.raises(ValueError, match=f"An export to ONNX .* {again}"):
+        undertone_package.export(model, tmp_path / "onnx", to="onnx")
+    with pytest.raises(ValueError, match=f"Training .* {again}"):
+        model.model.unfreeze_base_model()
+    with pytest.raises(ValueError, match=f"Another precision .* {again}"):
+        keep_in_precision(model.model.upstream, CPU, "int8")
+    model.model.save_pretrained(tmp_path / "saved")
+    saved, exact = (load_model(where, device="cpu").model.state_dict() for where in (tmp_path / "saved", folder))
+    assert all(torch.equal(saved[name], exact[name]) for name in exact)
+
+
+@INT8
+def test_int8_of_no_linear_layer_is_refused(tmp_path):
+    make_model("fbank", "linear", TASKS).save_pretrained(tmp_path / "model")
+    with pytest.raises(ValueError, match="int8 is for linear layers, and this model's upstream has none. Leave it out"):
+        load_model(tmp_path / "model", device="cpu", mixed_precision="int8")
 
 
 def test_auto_is_bf16_where_the_processor_has_it(folder, monkeypatch):
@@ -79,13 +138,12 @@ def test_auto_is_bf16_where_the_processor_has_it(folder, monkeypatch):
     for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"):
         monkeypatch.setattr(torch.cpu, name, lambda: False)
     assert (
-        native_precision(CPU) == "no"
-        and load_model(folder, device="cpu", mixed_precision="auto").mixed_precision == "no"
+        native_precision(CPU) == "no" and precision_of(load_model(folder, device="cpu", mixed_precision="auto")) == "no"
     )
     assert with_precision_of_device(config)[1] == "mixed_precision=auto: no here"
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: True)
     model = load_model(folder, device="cpu", mixed_precision="auto")
-    assert model.mixed_precision == "bf16" and "bf16" in precisions(CPU, model.model.upstream)
+    assert precision_of(model) == "bf16" and "bf16" in precisions(CPU, model.model.upstream)
     resolved, note = with_precision_of_device(config)
     assert resolved.mixed_precision == "bf16" and note == "mixed_precision=auto: bf16 here"
 
@@ -96,7 +154,7 @@ def test_a_precision_that_there_is_not_is_refused_with_those_there_are(folder, w
         load_model(folder, device="cpu", mixed_precision=wrong)
 
 
-@pytest.mark.skipif(not has_int8(), reason="no integer products of oneDNN")
+@INT8
 def test_a_model_of_transformers_in_int8(tmp_path, files):
     save_classifier("tiny-wav2vec2", tmp_path)
     exact, model = load_model(tmp_path, device="cpu"), load_model(tmp_path, device="cpu", mixed_precision="int8")
@@ -109,21 +167,22 @@ def test_a_model_of_transformers_in_int8(tmp_path, files):
     assert 1e-4 < np.abs(found - exactly).max() / np.abs(exactly).max() < 0.1
 
 
+@pytest.mark.parametrize("wrong_by", [-1.0, float("nan")])
 @pytest.mark.parametrize("kind", ["ours", "transformers"])
-def test_a_device_that_computes_something_else_is_refused(folder, tmp_path, kind, monkeypatch):
+def test_a_device_that_computes_something_else_is_refused(folder, tmp_path, kind, wrong_by, monkeypatch):
     where = folder if kind == "ours" else save_classifier("tiny-wav2vec2", tmp_path)
     linear = torch.nn.functional.linear
 
     def wrong(input, weight, bias=None):
         output = linear(input, weight, bias)
-        return -output if output.dtype == torch.bfloat16 else output
+        return wrong_by * output if output.dtype == torch.bfloat16 else output
 
     monkeypatch.setattr(torch.nn.functional, "linear", wrong)
     with pytest.raises(ValueError, match=r"mixed_precision=bf16 is wrong .* % off float32, .*Use mixed_precision=no"):
         load_model(where, device="cpu", mixed_precision="bf16")
 
 
-@pytest.mark.skipif(not has_int8(), reason="no integer products of oneDNN")
+@INT8
 def test_from_the_command_line(folder, files):
     found = undertone("predict", folder, files[0], "--json", "--mixed-precision", "int8", "--device", "cpu")
     (row,) = load_model(folder, device="cpu", mixed_precision="int8").predict(files[0])

@@ -22,11 +22,12 @@ from undertone.experiments.crossval import train
 from undertone.scoring.predictions import Predictions
 from undertone.tests.cli.commands import undertone
 from undertone.training.augmentation import Augmentation
-from undertone.training.augmenter import Augmenter, check_augmentation, mixed
+from undertone.training.augmenter import Augmenter, check_augmentation, check_lowpass, mixed
 from undertone.training.config import RunConfig
 from undertone.training.settings import command_line, make_config
 from undertone.training.sources import WaveSource
 from undertone.training.trainer import Trainer, _Part
+from undertone.upstream import load_upstream
 from undertone.upstream.hf.random_weights import save_random
 from undertone.upstream.types import HiddenStates, WaveBatch, one_stream
 
@@ -89,7 +90,9 @@ def test_above_a_cutoff_there_is_nothing_and_what_else_is_drawn_stays(plain: Pat
                  for step in range(200)]  # fmt: skip
     assert 0.6 < sum(unchanged) / 200 < 0.9
     with pytest.raises(ValueError, match=r"augment.lowpass=8000 Hz removes nothing from audio of 16000 Hz. Use less"):
-        augmenter(lowpass=8000.0)
+        check_lowpass(Augmentation(lowpass=8000.0), 16_000)
+    with pytest.raises(ValueError, match="augment.lowpass.*should be 0, or Hz from 300 on.*2"):
+        make_config({"corpus": "emodb"}, ["augment.lowpass=2"])
 
 
 def test_what_is_drawn_depends_on_seed_step_and_utterance_alone(plain: Path) -> None:
@@ -189,7 +192,7 @@ def test_the_input_of_an_upstream_that_learns_is_changed_too(small_corpus: Path,
 
 def test_what_cannot_be_augmented(small_corpus: Path, tmp_path: Path) -> None:
     def check(*words: str, task: Task = EMOTION) -> None:
-        check_augmentation(config_of(small_corpus, tmp_path, *words), (task,))
+        check_augmentation(config_of(small_corpus, tmp_path, *words), (task,), load_upstream("fbank"))
 
     check("augment.mixup=0.2", "augment.speed=0.1")
     with pytest.raises(ValueError, match="speed and augment.mixup move values over time away"):
@@ -199,7 +202,9 @@ def test_what_cannot_be_augmented(small_corpus: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="augment.feature_mask masks .* head 'linear' does not train on these"):
         check("augment.feature_mask=5", "head=linear")
     with pytest.raises(ValueError, match="Head 'svm' is fitted once"):
-        check_augmentation(make_config({"corpus": "emodb", "head": "svm"}, ["augment.gain=3"]), (EMOTION,))
+        check_augmentation(
+            make_config({"corpus": "emodb", "head": "svm"}, ["augment.gain=3"]), (EMOTION,), load_upstream("fbank")
+        )
     for word, problem in (
         ("noise_files=x", "noise_files needs noise"),
         ("nose=1", "augment.nose"),

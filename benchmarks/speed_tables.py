@@ -1,0 +1,229 @@
+"""Tables of speed for README and docs, from the files that benchmarks wrote to docs/results/speed; see tables.py."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def markdown(lines: list[list[str]]) -> str:
+    """A table of these cells, the header and its rule first."""
+    return "".join("| " + " | ".join(cells) + " |\n" for cells in lines)
+
+
+def systems_timing() -> str:
+    """Every acoustic preset at both sizes: what 20 updates cost."""
+    lines = ["| system | weights | clips an update | 20 updates, s | real-time factor |\n|---|---|---|---|---|\n"]
+    for row in json.loads((ROOT / "docs" / "results" / "speed" / "systems.json").read_text())["rows"]:
+        cells = [f"`{row['system']}`", f"{row['parameters']:,}", str(row["batch_size"])]
+        cells += [f"{row['seconds_of_20_steps']:.1f}", f"{row['real_time_factor']:.4f}"]
+        lines.append("| " + " | ".join(cells) + " |\n")
+    return "".join(lines)
+
+
+def extraction(found: Any) -> list[list[str]]:
+    """The row of an extraction, from benchmarks/extraction.py."""
+    threads = found["machine"]["threads"]
+    precision = "" if found["precision"] == "no" else f" in {found['precision']}"
+    what = (
+        f"extraction{precision}, {found['sounds']:,} clips of {' and '.join(found['corpora'])}, {threads} thread"
+        + "s" * (threads > 1)
+    )
+    ours, bare = (f"{found[key]:.1f} audio s/s" for key in ("ours_audio_s_per_s", "bare_audio_s_per_s"))
+    return [[what, ours, f"{bare}, bare transformers", f"{found['ratio']:.2f}", "≥ 1.0"]]
+
+
+def probe(found: Any) -> list[list[str]]:
+    what = f"SUPERB probe, {found['runs']} trainings x {found['updates']:,} updates, {found['clips']:,} clips"
+    aim = "≤ 0.15" if found["updates"] > 5000 else "≤ 0.10"
+    bare = f"{found['extraction_s']:.0f} s, its extraction"
+    return [[what, f"{found['trainings_s']:.0f} s", bare, f"{found['ratio']:.3f}", aim]]
+
+
+def frames_training(found: Any) -> list[list[str]]:
+    what, bare = f"attention head on frames, {found['folds']} folds x {found['epochs']} epochs", found["extraction_s"]
+    store, again = (f"{found[key]:.2f} s" for key in ("epoch_from_store_s", "epoch_recomputing_s"))
+    times = f"1/{1 / found['epoch_ratio']:.0f}"
+    return [
+        [what, f"{found['trainings_s']:.0f} s", f"{bare:.0f} s, its extraction", f"{found['ratio']:.2f}", "≤ 1.0"],
+        [f"an epoch of {found['epoch_clips']} clips from the store", store, f"{again}, recomputing", times, "≤ 1/100"],
+    ]
+
+
+def step_time(found: Any) -> list[list[str]]:
+    rows = []
+    for row in found:
+        bare = "bare forward" if row["mode"] == "frozen" else "bare forward + backward"
+        what = f"an update, {row['mode']} ({row['peak_bytes'] / 2**30:.2f} GiB at its peak)"
+        rows.append([what, f"{row['ours_s']:.3f} s", f"{row['bare_s']:.2f} s, {bare}", f"{row['ratio']:.4f}", "≤ 1.05"])
+    return rows
+
+
+def memory(found: Any) -> list[list[str]]:
+    small, all_of_it = found
+    sizes = f"{small['store_bytes'] / 1e9:.1f} GB, {small['allowance_bytes'] / 1e9:.1f} GB of it in memory"
+    peak = f"{small['peak_bytes_above_model'] / 1e9:.2f} GB above the model"
+    times = f"{small['epoch_s'] / all_of_it['epoch_s']:.2f}"
+    return [[f"training from a store of {sizes}", peak, "an epoch with all in memory", times, "≤ 2 GB"]]
+
+
+def cost_of_use(found: Any) -> list[list[str]]:
+    first = f"{found['bare_first_s']:.2f} s, bare transformers"
+    return [
+        ["load and first prediction", f"{found['added_first_s']:+.2f} s", first, "–", "≤ +0.3 s"],
+        ["a warm call", "–", "bare transformers", f"{found['warm_ratio']:.2f}", "≤ 1.05"],
+        ["predict over a folder", "–", "bare transformers", f"{found['share_of_bare']:.2f}", "≥ 0.95"],
+        ["predict over a folder", "–", "the model alone, audio in memory", f"{found['share_of_model']:.2f}", "≥ 0.95"],
+    ]
+
+
+# A benchmark's file, named as the function or with more after a dash, -> rows of what, ours, held against, ratio, aim.
+SPEED = (extraction, probe, frames_training, step_time, memory, cost_of_use)
+
+
+def speed_table() -> str:
+    """The table of all benchmarks whose files are in docs/results/speed."""
+    lines = ["| what | ours | held against | ratio | aim |\n|---|---|---|---|---|\n"]
+    for rows in SPEED:
+        for path in sorted((ROOT / "docs" / "results" / "speed").glob(f"{rows.__name__}*.json")):
+            lines += ["| " + " | ".join(row) + " |\n" for row in rows(json.loads(path.read_text()))]
+    return "".join(lines)
+
+
+REST = ("cost_of_use", "s3prl", "opensmile_svm")
+
+
+def commands_table() -> str:
+    """What a user types, beside what one would type or write instead, with the error of the fast path."""
+    folder = ROOT / "docs" / "results" / "speed"
+    read = {path.stem: json.loads(path.read_text()) for path in folder.glob("*.json")}
+    one, two, int8, whole, frames = (
+        read[name] for name in ("extraction-1", "extraction-2", "extraction-int8", "probe-iemocap", "frames_training")
+    )
+    steps, use, theirs, smile = ({row["mode"]: row for row in read["step_time"]}, *(read[name] for name in REST))
+    ours = theirs["ours_extraction_s"] + theirs["ours_trainings_s"]
+    days = theirs["trainings"] * theirs["updates"] * theirs["s3prl_update_s"] / 86400
+    crossval = "`undertone crossval CORPUS --upstream ID"
+    exact, alone = "states move by < 1e-5", "bare transformers, a file at a time"
+    script = f"openSMILE and scikit-learn, a script: {smile['script_s']:.0f} s"
+    epoch = f"an epoch of {frames['epoch_clips']} clips"
+    rows = [
+        ["`undertone extract CORPUS --upstream ID`", f"{two['ours_audio_s_per_s']:.1f} audio s/s",
+         f"bare transformers, nothing stored: {two['bare_audio_s_per_s']:.1f}", f"{two['ratio']:.2f}", exact],
+        ["the same, 1 thread", f"{one['ours_audio_s_per_s']:.1f} audio s/s",
+         f"bare transformers: {one['bare_audio_s_per_s']:.1f}", f"{one['ratio']:.2f}", exact],
+        ["the same, 1 thread, `mixed_precision=int8`", f"{int8['ours_audio_s_per_s']:.1f} audio s/s",
+         f"bare transformers: {int8['bare_audio_s_per_s']:.1f}", f"{int8['ratio']:.2f}", "2 – 4 % of a frame"],
+        ["`undertone crossval emodb --system superb`, 25 trainings",
+         f"{ours / 60:.0f} – {theirs['ours_other_run_s'] / 60:.0f} min",
+         f"s3prl 0.4.18, 15.06 s an update: {days:.0f} days (estimate)*",
+         f"{days * 86400 / theirs['ours_other_run_s']:,.0f} – {days * 86400 / ours:,.0f}",
+         "means are exact; float32, 1e-5"],
+        ["the same, IEMOCAP-sized, after its extraction", f"{whole['trainings_s']:.0f} s",
+         f"its extraction: {whole['extraction_s']:.0f} s", f"{whole['extraction_s'] / whole['trainings_s']:.1f}",
+         "the same"],
+        [f"{crossval} --head attention`, {epoch}", f"{frames['epoch_from_store_s']:.2f} s",
+         f"recomputing the states: {frames['epoch_recomputing_s']:.1f} s", f"{1 / frames['epoch_ratio']:.0f}",
+         "float16 store: 7e-5 relative"],
+        [f"{crossval} --mode lora`, an update of 8", *update_cells(steps["lora"]), "none"],
+        [f"{crossval} --mode finetune`, an update of 8", *update_cells(steps["finetune"]), "none"],
+        ["`undertone predict MODEL FOLDER`", "–", alone, f"{use['share_of_bare']:.2f}", exact],
+        ["`undertone crossval emodb --system functionals --upstream egemaps`", f"{smile['ours_s']:.0f} s",
+         script, f"{smile['script_s'] / smile['ours_s']:.2f}", "none"],
+        ["the same again, from the store", f"{smile['again_s']:.0f} s", f"the script again: {smile['script_s']:.0f} s",
+         f"{smile['script_s'] / smile['again_s']:.1f}", "none"],
+    ]  # fmt: skip
+    rows += gpu_rows(read["gpu"]) if "gpu" in read else []
+    header = ["what you type", "it takes", "beside it", "times as fast", "error of the fast path"]
+    return "".join("| " + " | ".join(cells) + " |\n" for cells in [header, ["---"] * len(header), *rows])
+
+
+def update_cells(row: Any) -> list[str]:
+    """Ours, the bare one and the ratio of an update."""
+    bare = f"bare forward + backward, no optimiser: {row['bare_s']:.1f} s"
+    return [f"{row['ours_s']:.1f} s", bare, f"{1 / row['ratio']:.2f}"]
+
+
+def gpu_rows(found: Any) -> list[list[str]]:
+    """The rows of benchmarks/gpu.py that commands have, on its card."""
+    card, rows = found["machine"]["device"], {row["check"]: row for row in found["rows"] if row.get("passed")}
+    lines = []
+    for key, one in rows.get("extraction", {}).get("figures", {}).items():
+        if "audio_s_per_s" in one:
+            name, dtype, kind = key.split(", ")
+            error = rows["extraction"]["figures"][f"{name}, error of bf16"]["mean"] if dtype == "bfloat16" else 0.0
+            speed, share = f"{one['audio_s_per_s']:.0f} audio s/s", f"{100 * one['share_of_peak']:.0f} % of"
+            what = f"`undertone extract`, {name}, {dtype}, {kind}, {card}"
+            peak = f"{share} {one['peak_tflops']:.0f} TFLOP/s of matrix products there"
+            lines.append([what, speed, peak, "–", f"{error:.1e} a frame" if error else "–"])
+    for key, seconds in rows.get("superb", {}).items():
+        if key.endswith("_updates_s"):
+            what = (
+                f"`undertone crossval iemocap --system superb`, {key.split('_')[0]} updates, decoding included, {card}"
+            )
+            lines.append([what, f"{seconds:.0f} s", "–", "–", "means are exact; float32, 1e-5"])
+    return lines
+
+
+def estimates_table() -> str:
+    """What the bench said, and what the runs took."""
+    found = json.loads((ROOT / "docs" / "results" / "speed" / "estimates.json").read_text())
+    lines = ["| training | epochs | the bench's estimate | the run | ratio |\n|---|---|---|---|---|\n"]
+    for row in found["rows"]:
+        cells = [row["training"], str(row["epochs"]), f"{row['estimate_s']:.1f} s", f"{row['run_s']:.1f} s"]
+        lines.append("| " + " | ".join([*cells, f"{row['ratio']:.2f}"]) + " |\n")
+    return "".join(lines)
+
+
+def dtype_table() -> str:
+    """What each precision of the store costs and loses."""
+    found = json.loads((ROOT / "docs" / "results" / "speed" / "store_dtypes.json").read_text())
+    lines = ["| dtype | GB an hour | largest error | relative, outliers | relative, others |\n|---|---|---|---|---|\n"]
+    for row in found["dtypes"]:
+        errors = [f"{row[key]:.1e}" for key in ("max_error", "relative_error_outliers", "relative_error_others")]
+        lines.append(f"| {row['dtype']} | {row['bytes_per_hour'] / 1e9:.2f} | " + " | ".join(errors) + " |\n")
+    return "".join(lines)
+
+
+def stacked_update_table() -> str:
+    """Where an update of the SUPERB sweep goes, from benchmarks/stacked_update.py."""
+    found = json.loads((ROOT / "docs" / "results" / "speed" / "stacked_update.json").read_text())["ms_an_update"]
+    parts = {
+        "gradients: products with the projection and the states": found["products"],
+        "gradients: softmax, losses, norms, layer sum": found["gradients"] - found["products"],
+        "AdamW, one fused pass over weights, gradients and moments": found["AdamW"],
+        "gathering the batch": found["batch"],
+        "dev, once in 1,000 updates": found["dev"],
+    }
+    parts["order of the batches, targets, rates, checks"] = found["all"] - sum(parts.values())
+    rows = [[name, f"{value:.1f}", f"{100 * value / found['all']:.0f}"] for name, value in parts.items()]
+    return markdown([["part", "ms", "%"], ["---"] * 3, *rows])
+
+
+def scale_table() -> str:
+    """Cost of commands against hours of audio, from benchmarks/scale.py."""
+    found = json.loads((ROOT / "docs" / "results" / "speed" / "scale.json").read_text())
+    sizes, growth = found["sizes"], found["growth"]
+    header = ["command", *(f"processor s, {size} h" for size in sizes), "an hour more", "last rise / rises before"]
+    lines = [[*header, *(f"peak MB, {size} h" for size in (min(sizes, key=float), max(sizes, key=float)))]]
+    lines += [["---"] * len(lines[0]), *([f"`{name}`"] for name in growth)]
+    for line, (name, rises) in zip(lines[2:], growth.items(), strict=True):
+        line += [f"{figures[name]['cpu_s']:.1f}" for figures in sizes.values()]
+        line += [f"{rises['cpu_s']['an_hour']:.1f} s", f"{rises['cpu_s']['last_over_first']:.2f}"]
+        line += [f"{sizes[size][name]['peak_mb']:,.0f}" for size in (min(sizes, key=float), max(sizes, key=float))]
+    return markdown(lines)
+
+
+SPEED_TABLES: dict[str, Callable[[], str]] = {
+    "speed": speed_table,
+    "commands": commands_table,
+    "estimates": estimates_table,
+    "store_dtypes": dtype_table,
+    "systems_timing": systems_timing,
+    "stacked_update": stacked_update_table,
+    "scale": scale_table,
+}
