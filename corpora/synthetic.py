@@ -230,7 +230,7 @@ class Synthetic(Corpus):
         folder = root / f"seed{self.seed}{'-over-time' if self.over_time else ''}"
         folder.mkdir(parents=True, exist_ok=True)
         remove_drafts(folder)
-        for number in range(self.num_speakers):
+        for number in range(self.num_speakers or 0):
             gender = ("female", "male")[number % 2]
             about = {"speaker": f"{gender[0].upper()}{number // 2 + 1}", "gender": gender}
             if self.over_time:
