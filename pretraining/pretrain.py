@@ -27,7 +27,7 @@ from undertone.pretraining.settings import Pretraining
 from undertone.pretraining.surroundings import Surroundings
 from undertone.pretraining.units import KMeansUnits, Units, load_units, make_units, save_units
 from undertone.training.accelerator import make_accelerator
-from undertone.training.augmenter import Augmenter, check_lowpass
+from undertone.training.augmenter import Augmenter, check_cutoffs
 from undertone.training.checkpoint import Progress, load_checkpoint, save_checkpoint
 from undertone.training.seeding import draw, epoch_batches, seed_everything, utterance_keys
 from undertone.training.settings import refuse_changes
@@ -201,7 +201,7 @@ class PretrainingLoop:
         self.units, self.surroundings = wanted
         self.accelerator, self.upstream = accelerator, objective.upstream
         rate = self.upstream.sample_rate
-        check_lowpass(settings.augment, rate)
+        check_cutoffs(settings.augment, rate)
         self.augmenter = Augmenter(settings.augment, settings.seed, rate, WaveSource(rate))
         self.held: dict[str, tuple[Tensor, ...]] = {}  # samples and targets that are the same in every pass
         self.room = psutil.virtual_memory().available // 4  # bytes of them

@@ -46,7 +46,7 @@ class Pretraining(BaseModel):
     weight_decay: float = Field(0.01, ge=0, description="of AdamW")
     clip_norm: float = Field(1.0, gt=0, description="largest norm of the gradient")
     log_every: int = Field(100, ge=1, description="updates between records and checkpoints")
-    augment: Augmentation = Field(Augmentation(), description="augment.speed, noise, gain, reverb, lowpass")
+    augment: Augmentation = Field(Augmentation(), description="augment.speed, noise, gain, reverb, lowpass, highpass")
     seed: int = Field(0, description="of weights, order, masks, crops and negatives")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where it computes")
     mixed_precision: Literal["no", "bf16", "fp16"] = Field("no", description="autocast")
@@ -76,7 +76,9 @@ class Pretraining(BaseModel):
             what = "--mode lora" if self.mode == "lora" else f"--targets {self.targets}"
             raise ValueError(f"{what} needs weights that were trained before: give --upstream ID")
         if self.augment.copies or self.augment.mixup or self.augment.time_mask or self.augment.feature_mask:
-            raise ValueError("augment takes speed, noise, reverb, gain and lowpass here, which change the audio")
+            raise ValueError(
+                "augment takes speed, noise, reverb, gain, lowpass and highpass here, which change the audio"
+            )
         return self
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-WAVES = ("noise", "speed", "gain", "reverb", "lowpass")
+WAVES = ("noise", "speed", "gain", "reverb", "lowpass", "highpass")
 LEAST_CUTOFF = 300  # Hz
 MASKS = ("time_mask", "feature_mask")
 
@@ -28,7 +28,12 @@ class Augmentation(BaseModel):
     lowpass: float = Field(
         0.0, ge=0, description="lowest cutoff in Hz above which all is removed, as by a telephone or a codec; 2000"
     )
-    share: float = Field(0.5, gt=0, le=1, description="probability of noise, speed, gain, reverb and lowpass, each")
+    highpass: float = Field(
+        0.0, ge=0, le=1000, description="highest cutoff in Hz below which all is removed, as by a telephone; 400"
+    )
+    share: float = Field(
+        0.5, gt=0, le=1, description="probability of noise, speed, gain, reverb, lowpass and highpass, each"
+    )
     time_mask: int = Field(0, ge=0, description="SpecAugment: most neighbouring frames set to 0")
     feature_mask: int = Field(0, ge=0, description="SpecAugment: most neighbouring features set to 0")
     copies: int = Field(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
@@ -121,11 +122,15 @@ class Augmenter:
             wave = add_noise(wave, self._noise(len(wave), generator), low + (high - low) * amount[2])
         if settings.gain and chosen[3]:
             wave = change_level(wave, settings.gain * (2 * amount[3] - 1))
-        if settings.lowpass:  # drawn last: what the others draw stays what it was without it
+        low, high, nyquist = 0.0, math.inf, self.sample_rate / 2
+        if settings.lowpass:  # drawn last, as is the next: what the others draw stays what it was without them
             cut, octaves = torch.rand(2, generator=generator).tolist()
-            if cut < settings.share:
-                nyquist = self.sample_rate / 2
-                wave = band_limited(wave, self.sample_rate, 0, nyquist * (settings.lowpass / nyquist) ** octaves)
+            high = nyquist * (settings.lowpass / nyquist) ** octaves if cut < settings.share else high
+        if settings.highpass:
+            cut, fraction = torch.rand(2, generator=generator).tolist()
+            low = settings.highpass * fraction if cut < settings.share else low
+        if low or high < math.inf:
+            wave = band_limited(wave, self.sample_rate, low, high)
         return wave
 
     @staticmethod
@@ -184,8 +189,13 @@ def changed_copies(augmenter: Augmenter, utterances: Sequence[Utterance], number
     return [copy for _, copies in ahead(chunks(utterances, AT_ONCE), work) for copy in copies]
 
 
-def check_lowpass(settings: Augmentation, sample_rate: int) -> None:
-    """Refuse a cutoff that removes nothing from audio of this rate."""
+def check_cutoffs(settings: Augmentation, sample_rate: int) -> None:
+    """Refuse a cutoff that removes nothing from audio of this rate, or leaves nothing of it."""
+    if 0 < settings.lowpass < 2 * settings.highpass:
+        raise ValueError(
+            f"augment.lowpass={settings.lowpass:g} and augment.highpass={settings.highpass:g} leave under an octave "
+            f"of speech. Use a lowpass of at least twice the highpass, such as 2000 and 400."
+        )
     if settings.lowpass >= sample_rate / 2:
         raise ValueError(
             f"augment.lowpass={settings.lowpass:g} Hz removes nothing from audio of {sample_rate} Hz. "
@@ -195,7 +205,7 @@ def check_lowpass(settings: Augmentation, sample_rate: int) -> None:
 
 def check_augmentation(config: RunConfig, tasks: Sequence[Task], upstream: Upstream) -> None:
     """Refuse augmentation that this head, mode, task or upstream (its sample rate, whether it sees) cannot use."""
-    check_lowpass(config.augment, upstream.sample_rate)
+    check_cutoffs(config.augment, upstream.sample_rate)
     settings, sees, head = config.augment, upstream.sees, head_class(config.head)
     masks = [name for name in MASKS if getattr(settings, name)]
     if settings.copies and not settings.on_waves:

@@ -22,7 +22,7 @@ from undertone.experiments.crossval import train
 from undertone.scoring.predictions import Predictions
 from undertone.tests.cli.commands import undertone
 from undertone.training.augmentation import Augmentation
-from undertone.training.augmenter import Augmenter, check_augmentation, check_lowpass, mixed
+from undertone.training.augmenter import Augmenter, check_augmentation, check_cutoffs, mixed
 from undertone.training.config import RunConfig
 from undertone.training.settings import command_line, make_config
 from undertone.training.sources import WaveSource
@@ -72,10 +72,10 @@ def test_noise_has_the_ratio_and_speed_the_length_that_was_asked_for(plain: Path
     assert 0.6 < sum(chosen) / 200 < 0.9
 
 
-def test_above_a_cutoff_there_is_nothing_and_what_else_is_drawn_stays(plain: Path) -> None:
+def test_beyond_a_cutoff_there_is_nothing_and_what_else_is_drawn_stays(plain: Path) -> None:
     utterance = next(iter(Manifest.load(plain / "manifest")))
     noise = {"noise": (0.0, 0.0), "share": 1.0}
-    cutoffs = []
+    cutoffs, floors = [], []
     for step in range(20):
         noisy = torch.fft.rfft(augmenter(**noise).wave(utterance, step).double())
         dull = torch.fft.rfft(augmenter(**noise, lowpass=1000.0).wave(utterance, step).double())
@@ -89,15 +89,32 @@ def test_above_a_cutoff_there_is_nothing_and_what_else_is_drawn_stays(plain: Pat
     unchanged = [torch.equal(augmenter(lowpass=1000.0, share=0.25).wave(utterance, step), speech_of(utterance))
                  for step in range(200)]  # fmt: skip
     assert 0.6 < sum(unchanged) / 200 < 0.9
+    for step in range(20):
+        noisy = torch.fft.rfft(augmenter(**noise).wave(utterance, step).double())
+        thin = torch.fft.rfft(augmenter(**noise, highpass=400.0).wave(utterance, step).double())
+        first = int((thin.abs() > noisy.abs().max() * 1e-5).nonzero().min())
+        floors.append(8000 * first / (len(noisy) - 1))
+        torch.testing.assert_close(thin[first:], noisy[first:], rtol=1e-3, atol=1e-3)
+    assert min(floors) < 100 and 300 < max(floors) <= 410
+    with pytest.raises(ValueError, match="lowpass=700 and augment.highpass=400 leave under an octave of speech"):
+        check_cutoffs(Augmentation(lowpass=700.0, highpass=400.0), 16_000)
     with pytest.raises(ValueError, match=r"augment.lowpass=8000 Hz removes nothing from audio of 16000 Hz. Use less"):
-        check_lowpass(Augmentation(lowpass=8000.0), 16_000)
+        check_cutoffs(Augmentation(lowpass=8000.0), 16_000)
     with pytest.raises(ValueError, match="augment.lowpass.*should be 0, or Hz from 300 on.*2"):
         make_config({"corpus": "emodb"}, ["augment.lowpass=2"])
 
 
 def test_what_is_drawn_depends_on_seed_step_and_utterance_alone(plain: Path) -> None:
     utterances = list(Manifest.load(plain / "manifest"))[:3]
-    settings = {"noise": (5, 20), "speed": 0.1, "gain": 6.0, "reverb": 0.4, "lowpass": 2e3, "share": 1.0}
+    settings = {
+        "noise": (5, 20),
+        "speed": 0.1,
+        "gain": 6.0,
+        "reverb": 0.4,
+        "lowpass": 2e3,
+        "highpass": 400.0,
+        "share": 1.0,
+    }
     batch, share = augmenter(**settings)(utterances, step=7)
     assert isinstance(batch, WaveBatch) and share == 1.0
     for row, utterance in enumerate(utterances):
