@@ -17,7 +17,15 @@ average of the three checkpoints that are best on dev, a better guess than the b
 from undertone.recipes.systems import Row, load_system
 
 SYSTEM = load_system("contours") | {
-    "augment": {"speed": 0.15, "reverb": 1.0, "noise": (5, 35), "lowpass": 1500, "share": 0.35, "copies": 3},
+    "augment": {
+        "speed": 0.15,
+        "reverb": 1.0,
+        "noise": (5, 35),
+        "lowpass": 1500,
+        "highpass": 400,
+        "share": 0.35,
+        "copies": 3,
+    },
     "sweep": {"head.C": (1e-4, 1e-3, 3e-3, 1e-2)},
 }
 
@@ -40,7 +48,7 @@ ABLATION = (
     Row("all"),
     Row("without-rooms", ("augment.reverb=0",)),
     Row("without-noise", ("augment.noise=",)),
-    Row("without-cutoff", ("augment.lowpass=0",)),
-    Row("speed", ("augment.reverb=0", "augment.noise=", "augment.lowpass=0")),
+    Row("without-cutoffs", ("augment.lowpass=0", "augment.highpass=0")),
+    Row("speed", ("augment.reverb=0", "augment.noise=", "augment.lowpass=0", "augment.highpass=0")),
     Row("without-copies", ("augment={}",)),
 )
