@@ -219,7 +219,7 @@ class Synthetic(Corpus):
                 f"got {seed}, {num_speakers} and {per_emotion}."
             )
         if not isinstance(over_time, bool):
-            raise ValueError(f"The synthetic corpus has over_time=true or false, got {over_time!r}.")
+            raise ValueError(f"over_time of the synthetic corpus is true or false, got {over_time!r}.")
         self.default_root = CACHE.expanduser()
         self.seed, self.num_speakers, self.per_emotion, self.over_time = seed, num_speakers, per_emotion, over_time
         self.variant = "over time" if over_time else ""

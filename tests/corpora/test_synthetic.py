@@ -164,7 +164,7 @@ def test_over_time_a_recording_is_the_utterances_of_all_emotions_and_their_score
         assert np.diff(values["time"]) == pytest.approx(0.04) and values["time"][-1] * SAMPLE_RATE < len(samples)
         assert abs(np.diff(values["arousal"])).max() < 0.06  # from one utterance to the next in half a second
     assert len(found) > 1, "each recording has an order of its own"
-    with pytest.raises(ValueError, match="over_time=true or false, got 'yes'"):
+    with pytest.raises(ValueError, match="over_time of the synthetic corpus is true or false, got .yes"):
         Synthetic(over_time="yes")  # type: ignore[arg-type]
 
 
