@@ -81,11 +81,7 @@ def predict(
     seconds = _seconds(window)
     in_windows = channels == "split" or any(option is not None for option in (window, hop, segments))
     chosen = _format(out, format, as_json, as_csv, in_windows)
-    if in_windows and (embeddings or attention):
-        raise ValueError("--embeddings and --attention are of whole recordings. Leave them out, or --window.")
-    if chosen is Format.table and (embeddings or attention):
-        option = "--embeddings" if embeddings else "--attention"
-        raise ValueError(f"{option} needs a format that holds it: --format csv, json, jsonl or parquet.")
+    _check_extras(chosen, in_windows, {"--embeddings": embeddings, "--attention": attention})
     _check_order(model, files)
     with ExitStack() as stack:
         named = inputs_of(files, stack, _note)
@@ -122,7 +118,8 @@ def predict(
         display = Display(quiet=not sys.stderr.isatty())
         advance = stack.enter_context(display.bar("predict"))
         writer = stack.enter_context(_writer(chosen, out, display, predictor))
-        failed, long, count = [], 0, 0
+        failed: list[Any] = []
+        long = count = 0
         for count, (row, cells) in enumerate(rows, 1):
             writer.write(row, cells)
             if "error" in row:
@@ -135,10 +132,24 @@ def predict(
             f"note: {long} of {count} recordings last over {longest:g} s, which is long for this model, and were taken "
             f"whole. --window auto gives a row for each window."
         )
+    _report(failed, count, "rows" if in_windows else "recordings")
+
+
+def _check_extras(chosen: Format | None, in_windows: bool, extras: Mapping[str, bool]) -> None:
+    """Refuse vectors of windows, and in the table of the terminal."""
+    for option in (name for name, wanted in extras.items() if wanted):
+        if in_windows:
+            raise ValueError("--embeddings and --attention are of whole recordings. Leave them out, or --window.")
+        if chosen is Format.table:
+            raise ValueError(f"{option} needs a format that holds it: --format csv, json, jsonl or parquet.")
+
+
+def _report(failed: Sequence[Mapping[str, Any]], count: int, what: str) -> None:
+    """Say which of so many could not be predicted, and end with status 1 if there are any."""
+    for row in failed:
+        _note(f"{row['file']}: {row['error']}")
     if failed:
-        for row in failed:
-            _note(f"{row['file']}: {row['error']}")
-        fail(f"{len(failed)} of {count} {'rows' if in_windows else 'recordings'} could not be predicted.", 1)
+        fail(f"{len(failed)} of {count} {what} could not be predicted.", 1)
 
 
 def _note(line: str) -> None:

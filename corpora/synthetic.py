@@ -234,7 +234,9 @@ class Synthetic(Corpus):
             gender = ("female", "male")[number % 2]
             about = {"speaker": f"{gender[0].upper()}{number // 2 + 1}", "gender": gender}
             if self.over_time:
-                yield from (self._recording(folder, number, take) | about for take in range(self.per_emotion))
+                for take in range(self.per_emotion):
+                    name = f"{about['speaker']}_{take + 1:02d}"
+                    yield {"id": name, **about, **self._recording(folder / name, number, take)}
                 continue
             for order, emotion in enumerate(_MEANS):
                 for take in range(self.per_emotion):
@@ -252,11 +254,10 @@ class Synthetic(Corpus):
         scores = np.clip(list(_DIMENSIONS.values())[order] + rng.normal(0, 0.07, 3), 0, 1)
         return scores, lambda: speak(self._voice(number), self._prosody(number, order, rng), rng)
 
-    def _recording(self, folder: Path, number: int, take: int) -> dict[str, Any]:
+    def _recording(self, place: Path, number: int, take: int) -> dict[str, Any]:
         """The utterances of all emotions one after the other in an order of its own, and the dimensions over time."""
         orders = np.random.default_rng([self.seed, number, len(_MEANS), take]).permutation(len(_MEANS))
-        name = f"{'FM'[number % 2]}{number // 2 + 1}_{take + 1:02d}"
-        path, series = folder / f"{name}.wav", folder / f"{name}.csv"
+        path, series = place.with_suffix(".wav"), place.with_suffix(".csv")
         if not (path.exists() and series.exists()):
             scores, say = zip(*(self._utterance(number, int(order), take) for order in orders), strict=True)
             parts = [synthesise() for synthesise in say]
@@ -269,7 +270,7 @@ class Synthetic(Corpus):
                 header = ",".join(("time", *DIMENSIONS))
                 np.savetxt(draft, np.column_stack([times, values]), "%.4f", ",", header=header, comments="")
             _write(path, np.concatenate(parts))
-        return {"id": name, "path": path, "series": str(series)}
+        return {"path": path, "series": str(series)}
 
     def _voice(self, number: int) -> Voice:
         rng = np.random.default_rng([self.seed, number])
@@ -290,6 +291,7 @@ class Synthetic(Corpus):
 
 
 def _write(path: Path, samples: np.ndarray) -> None:
+    """(N,) samples, whole or not at all."""
     with draft_folder(path) as beside:
         soundfile.write(beside / path.name, samples, SAMPLE_RATE, format="WAV", subtype="PCM_16")
         os.replace(beside / path.name, path)

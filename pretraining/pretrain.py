@@ -83,6 +83,7 @@ def pretrain(settings: Pretraining, out: Path, trusted: Path | None = None, disp
     if (work / "settings.json").is_file():
         refuse_changes(read_json(work / "settings.json"), started, f"{out} holds a pretraining")
     upstream = _upstream(settings)
+    check_cutoffs(settings.augment, upstream.sample_rate)
     speech = read_speech(settings, trusted, display)
     for note in speech.notes:
         display.say(f"note: {note}")
@@ -201,7 +202,6 @@ class PretrainingLoop:
         self.units, self.surroundings = wanted
         self.accelerator, self.upstream = accelerator, objective.upstream
         rate = self.upstream.sample_rate
-        check_cutoffs(settings.augment, rate)
         self.augmenter = Augmenter(settings.augment, settings.seed, rate, WaveSource(rate))
         self.held: dict[str, tuple[Tensor, ...]] = {}  # samples and targets that are the same in every pass
         self.room = psutil.virtual_memory().available // 4  # bytes of them

@@ -26,7 +26,9 @@ def with_precision_of_device(config: RunConfig) -> tuple[RunConfig, str]:
     wanted = usable = config.mixed_precision
     if wanted == "auto":
         native = native_precision(torch.device("cuda" if on_gpu else "cpu"))
-        return config.model_copy(update={"mixed_precision": native}), f"mixed_precision=auto: {native} here"
+        used = "bf16" if native == "bf16" else "float32, as it has no bf16 of its own"
+        note = f"mixed_precision=auto: this {'GPU' if on_gpu else 'CPU'} computes in {used}"
+        return config.model_copy(update={"mixed_precision": native}), note
     if wanted == "fp16" and not on_gpu:
         usable = "bf16"
     elif wanted == "bf16" and on_gpu and not torch.cuda.is_bf16_supported(including_emulation=False):

@@ -7,8 +7,8 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 WAVES = ("noise", "speed", "gain", "reverb", "lowpass", "highpass")
-LEAST_CUTOFF = 300  # Hz
 MASKS = ("time_mask", "feature_mask")
+LEAST_CUTOFF = 300  # Hz
 
 
 class Augmentation(BaseModel):
@@ -45,7 +45,7 @@ class Augmentation(BaseModel):
     @classmethod
     def _hertz(cls, value: float) -> float:
         if 0 < value < LEAST_CUTOFF:
-            raise ValueError(f"should be 0, or Hz from {LEAST_CUTOFF} on, below which there is little speech")
+            raise ValueError(f"should be 0 or at least {LEAST_CUTOFF} Hz, below which there is little speech")
         return value
 
     @field_validator("noise", mode="before")

@@ -1,12 +1,12 @@
-"""A larger set of functionals of our own, and logistic regression, for recordings of a studio.
+"""A larger set of functionals of our own, and logistic regression, for studio recordings.
 
 The upstream `contours` gives 6,929 numbers an utterance, with torchaudio alone: moments, percentiles and course of
 cepstra, spectral shape and voice, the logarithm of their covariance, and the responses of random convolutions over
 them. They are standardised by the training speakers; every class counts alike; two copies of each training utterance,
 up to 15 % faster or slower, are trained on as well. C is chosen by inner folds over a fold's training speakers, for
 each task, then the head is fitted on all of them. Values (`tasks=arousal,valence`) are fitted by ridge regression.
-Speakers are not normalised. All but the way to choose C was tuned on RAVDESS' dev parts. For recordings of anywhere
-else `undertone` is the one to take.
+Speakers are not normalised. All but the way to choose C was tuned on RAVDESS' dev parts. For recordings made
+elsewhere take `undertone`.
 """
 
 from undertone.recipes.systems import Row

@@ -140,12 +140,14 @@ def test_auto_is_bf16_where_the_processor_has_it(folder, monkeypatch):
     assert (
         native_precision(CPU) == "no" and precision_of(load_model(folder, device="cpu", mixed_precision="auto")) == "no"
     )
-    assert with_precision_of_device(config)[1] == "mixed_precision=auto: no here"
+    resolved, note = with_precision_of_device(config)
+    assert resolved.mixed_precision == "no"
+    assert note == "mixed_precision=auto: this CPU computes in float32, as it has no bf16 of its own"
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: True)
     model = load_model(folder, device="cpu", mixed_precision="auto")
     assert precision_of(model) == "bf16" and "bf16" in precisions(CPU, model.model.upstream)
     resolved, note = with_precision_of_device(config)
-    assert resolved.mixed_precision == "bf16" and note == "mixed_precision=auto: bf16 here"
+    assert resolved.mixed_precision == "bf16" and note == "mixed_precision=auto: this CPU computes in bf16"
 
 
 @pytest.mark.parametrize("wrong", ["int4", "fp16", "no "])

@@ -193,6 +193,7 @@ def test_perplexity_counts_the_classes_in_even_use() -> None:
         (["targets=wave"], "targets must be mfcc, mel or layer:N, such as layer:9, got 'wave'"),
         (["max_step=3"], "Unknown setting 'max_step'. Did you mean 'max_steps'"),
         (["targets=layer:7"], "has the layers 0 to 2"),
+        (["augment.lowpass=9000"], "augment.lowpass=9000 Hz removes nothing from audio of 16000 Hz"),
         (["augment.mixup=0.2"], "augment takes speed, noise, reverb, gain, lowpass and highpass here"),
         (["size=tiny"], "give --upstream ID to continue a model, or --size tiny"),
         (["fold=x"], "fold"),
