@@ -31,6 +31,8 @@ from typing import Any
 
 from extraction import Sound, count_flops, matmul_flops_per_second
 
+from undertone.common.console import Advance, Display
+
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # `deterministic=true` needs it before CUDA starts
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -98,6 +100,22 @@ class Place:
         return make_config(values, words, preset=load_system(system) if system else None)
 
 
+class Stages(Display):
+    """A display that keeps how long each of its bars was there."""
+
+    def __init__(self, quiet: bool) -> None:
+        super().__init__(quiet)
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def bar(self, title: str) -> Iterator[Advance]:
+        """A bar, timed."""
+        began = time.perf_counter()
+        with super().bar(title) as advance:
+            yield advance
+        self.seconds[title] = round(time.perf_counter() - began, 2)
+
+
 # ---- The checks: each returns the figures of its row, `passed` among them where there is something to pass.
 
 
@@ -148,9 +166,52 @@ def extraction(place: Place) -> dict[str, Any]:
     return {"passed": worst < 0.25, "figures": found}
 
 
+def batching(place: Place) -> dict[str, Any]:
+    """Hidden states in float32, alone, padded in a batch and on the CPU; and with TF32, which undertone turns off."""
+    import torch
+
+    from undertone.upstream import WaveBatch, load_upstream
+
+    large = ("wav2vec2-base", "wavlm-base", "wavlm-large")
+    generator = torch.Generator().manual_seed(0)
+    waves = [0.1 * torch.randn(round(seconds * RATE), generator=generator) for seconds in (0.7, 1.9, 3.3, 6.1, 9.7)]
+    found: dict[str, Any] = {}
+
+    def states(upstream: Any, some: Sequence[Any], device: str) -> list[Any]:
+        with torch.inference_mode():
+            hidden = upstream.to(device)(WaveBatch.collate(some, RATE).to(device))
+            return [one[:, :length].cpu() for one, length in zip(hidden.states, hidden.lengths.tolist(), strict=True)]
+
+    def apart(one: list[Any], other: list[Any]) -> float:
+        """The largest difference of a state."""
+        return max(float((a - b).abs().max()) for a, b in zip(one, other, strict=True))
+
+    for architecture in ("tiny-wav2vec2", "tiny-wavlm-layer") if place.tiny else large:
+        upstream = load_upstream(place.upstream(architecture)).eval()
+        cpu = states(upstream, waves, "cpu")
+        row: dict[str, float] = {}
+        for name, allowed in (("float32", False), ("tf32", True)):
+            before, torch.backends.cudnn.allow_tf32 = torch.backends.cudnn.allow_tf32, allowed
+            try:
+                together = states(upstream, waves, place.device)
+                alone = [states(upstream, [wave], place.device)[0] for wave in waves]
+                began, more = time.perf_counter(), [waves[-1]] * (1 if place.tiny else 8)
+                for _ in range(1 if place.tiny else 5):
+                    states(upstream, more, place.device)
+                row |= {
+                    f"{name}, alone and in a batch": apart(alone, together),
+                    f"{name}, off the CPU": apart(cpu, together),
+                }
+                row[f"{name}, s"] = time.perf_counter() - began
+            finally:
+                torch.backends.cudnn.allow_tf32 = before
+        found[architecture] = row | {"largest state": max(float(one.abs().max()) for one in cpu)}
+    worst = max(row["float32, alone and in a batch"] for row in found.values())
+    return {"passed": worst < 1e-4, "figures": found}
+
+
 def superb(place: Place) -> dict[str, Any]:
-    """`undertone crossval --system superb` on as much audio as IEMOCAP has: files to results, then 30,000 updates."""
-    from undertone.common.console import Display
+    """`undertone crossval --system superb` on as much audio as IEMOCAP has, from files to results, each time anew."""
     from undertone.experiments.crossval import crossval
 
     table = place.corpus(30, 30) if place.tiny else place.corpus(*IEMOCAP)
@@ -158,11 +219,12 @@ def superb(place: Place) -> dict[str, Any]:
     for updates in (4, 6) if place.tiny else (5000, 30_000):
         every = max(1, min(1000, updates // 5))
         words = [f"upstream={place.upstream(place.base)}", "protocol=session", f"max_steps={updates}"]
-        began = time.perf_counter()
         words += ["sweep.lr=1e-3,1e-4"] if place.tiny else []
-        config = place.config(table, *words, f"eval_every={every}", system="superb")
-        results = crossval(config, place.folder / f"superb-{updates}", Display(quiet=place.tiny))
+        began, stages = time.perf_counter(), Stages(quiet=place.tiny)
+        config = place.config(table, *words, f"eval_every={every}", f"store={place.folder}/{updates}", system="superb")
+        results = crossval(config, place.folder / f"superb-{updates}", stages)
         found[f"{updates}_updates_s"] = time.perf_counter() - began
+        found[f"{updates}_updates_stages_s"] = stages.seconds
         assert results is not None
     first, last = (value for key, value in found.items() if key.endswith("_updates_s"))
     return {"passed": place.tiny or (first < 30 and last < 60), **found}
@@ -170,7 +232,6 @@ def superb(place: Place) -> dict[str, Any]:
 
 def updates(place: Place) -> dict[str, Any]:
     """`undertone bench`: an update of each training, LoRA and fine-tuning in bf16 too, the largest batch by trying."""
-    from undertone.common.console import Display
     from undertone.experiments.bench import bench
     from undertone.experiments.bench_estimate import as_json
 
@@ -190,7 +251,6 @@ def out_of_memory(place: Place) -> dict[str, Any]:
     """A batch that a limited card does not hold: the trainer and the extraction halve it, to the same result."""
     import torch
 
-    from undertone.common.console import Display
     from undertone.experiments.open_run import open_run
     from undertone.training.accelerator import accelerator_of
     from undertone.training.trainer import Trainer
@@ -242,7 +302,6 @@ def deterministic(place: Place) -> dict[str, Any]:
     """`deterministic=true` twice, with LoRA: the same bytes in every weight."""
     from safetensors.torch import load_file
 
-    from undertone.common.console import Display
     from undertone.experiments.crossval import train
 
     table = place.corpus(30, 30) if place.tiny else place.corpus(160, 1600)
@@ -290,6 +349,7 @@ CHECKS: dict[str, tuple[Callable[[Place], dict[str, Any]], float]] = {
     "tests": (tests, 60),
     "superb": (superb, 150),
     "extraction": (extraction, 90),
+    "batching": (batching, 40),
     "updates": (updates, 120),
     "deterministic": (deterministic, 40),
     "out_of_memory": (out_of_memory, 40),

@@ -38,7 +38,7 @@ from undertone.upstream.hf.adapt import add_lora, finetune, merge_lora
 from undertone.upstream.hf.extractor import family_extractor
 from undertone.upstream.hf.pretrained import prepare_config, quiet_transformers
 from undertone.upstream.hf.upstream import FamilyUpstream, HFUpstream
-from undertone.upstream.precision import exact_convolutions
+from undertone.upstream.precision import safe_convolutions
 from undertone.upstream.types import WaveBatch
 
 if TYPE_CHECKING:
@@ -251,7 +251,7 @@ class PretrainingLoop:
         waves, targets = self.batch(own, step)
         self.objective.train()
         seed_everything(settings.seed, "step", step)
-        with exact_convolutions(accelerator.device, settings.mixed_precision), UtteranceDropout(utterance_keys(own)):
+        with safe_convolutions(accelerator.device, settings.mixed_precision), UtteranceDropout(utterance_keys(own)):
             losses: Losses = self.objective(waves.to(accelerator.device), targets)
         masked = accelerator.reduce(targets.mask.sum() * counts, "sum")
         loss = counts * losses.total / masked.clamp(min=1)

@@ -34,7 +34,7 @@ from undertone.training.sources import Source
 from undertone.training.unlabelled import UnlabelledStream
 from undertone.upstream.dropout import UtteranceDropout
 from undertone.upstream.execution import too_little
-from undertone.upstream.precision import check_precision, exact_convolutions
+from undertone.upstream.precision import check_precision, safe_convolutions
 
 if TYPE_CHECKING:
     from undertone.corpora.manifest import Utterance
@@ -264,7 +264,7 @@ class Trainer:
     def _update(self, batch: list[Utterance], step: int, total: int) -> float:
         """One update, in smaller micro-batches from now on if memory runs out; returns its loss."""
         try:
-            with exact_convolutions(self.accelerator.device, self.config.mixed_precision):
+            with safe_convolutions(self.accelerator.device, self.config.mixed_precision):
                 return self._try_update(batch, step, total)
         except Exception as error:
             if not isinstance(error, RuntimeError) or not should_reduce_batch_size(error):
@@ -362,7 +362,7 @@ class Trainer:
     def predict(self, utterances: Sequence[Utterance], fold: str = "") -> Predictions:
         """Score utterances with the current weights; several processes score each exactly once."""
         settings = self.accelerator, self.config.batch_size, fold
-        with exact_convolutions(self.accelerator.device, self.config.mixed_precision):
+        with safe_convolutions(self.accelerator.device, self.config.mixed_precision):
             return predict_and_embed(self.module, self.tasks, self.source, utterances, *settings)[0]
 
 

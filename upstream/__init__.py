@@ -1,7 +1,15 @@
-"""Audio -> hidden states: any Hugging Face speech model or a classic acoustic front-end, behind one contract."""
+"""Audio -> hidden states: any Hugging Face speech model or a classic acoustic front-end, behind one contract.
+
+Importing it makes convolutions on a GPU exact: torch's default rounds their float32 inputs to 10 bits (TF32), and a
+recording's hidden states would depend on what shares its batch. `torch.backends.cudnn.allow_tf32 = True` undoes it.
+"""
+
+import torch
 
 from undertone.upstream.base import Upstream
 from undertone.upstream.load import build_upstream, load_upstream
 from undertone.upstream.types import Frames, HiddenStates, WaveBatch
 
 __all__ = ["Frames", "HiddenStates", "Upstream", "WaveBatch", "build_upstream", "load_upstream"]
+
+torch.backends.cudnn.allow_tf32 = False

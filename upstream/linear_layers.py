@@ -32,12 +32,12 @@ LEAST = torch.finfo(torch.float32).tiny
 def packed(module: nn.Module, precision: str = "no") -> Iterator[None]:
     """While it lasts, `module` computes without gradients and, where oneDNN is available, from packed float32 weights.
 
-    With the precision `int8` its linear layers multiply as `int8_layers` says. The packed copies take as much memory as
-    the linear weights do. Weights must not change meanwhile. Not for autocast, which would cast the inputs alone.
-    Weight-normed convolutions keep the weight that they would compute again at each call.
+    With the precision `int8` its linear layers multiply as `int8_layers` says, with `bf16` by copies of their weights,
+    for use under autocast. The copies take as much memory as the linear weights do, or half, or a quarter. Weights must
+    not change meanwhile. Weight-normed convolutions keep the weight that they would compute again at each call.
     """
-    plain = _layers(module, _float32) if has_packing() else nullcontext()
-    with int8_layers(module) if precision == "int8" else plain:
+    forward_of = {"int8": _int8, "bf16": _bfloat16}.get(precision, _float32 if has_packing() else None)
+    with nullcontext() if forward_of is None else _layers(module, forward_of):
         with torch.inference_mode(), parametrize.cached():
             yield
 

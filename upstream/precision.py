@@ -3,9 +3,9 @@
 On a processor with AVX512-BF16 or AMX-BF16 torch hands bf16 convolutions to oneDNN, some of whose kernels write wrong
 frames at the edge of the output for some shapes (pytorch/pytorch#169688 and #163347, uxlfoundation/oneDNN#5494). There
 a bf16 extraction of an upstream with 16 channels was 27 % off: as much as one wrong frame of 24 makes, and four times
-what rounding every output of any one of its convolutions by 3 % makes (inferred from that, and from imitating wrong
-frames in each layer: no such processor was available). Convolutions therefore stay in float32 on a CPU;
-linear layers and attention, where most of the work of a Transformer is, go in bf16.
+what rounding every output of any one of its convolutions by 3 % makes. None is therefore computed by them on a CPU: those
+without padding or groups, which are most of the work, go as matrix products, the others in float32. Linear layers and
+attention go in bf16.
 """
 
 from __future__ import annotations
@@ -32,8 +32,10 @@ _CONVOLUTIONS = frozenset({
 })  # fmt: skip
 
 
-class ExactConvolutions(TorchFunctionMode):
-    """Within it, convolutions on a CPU compute in float32 under autocast too."""
+class SafeConvolutions(TorchFunctionMode):
+    """Within it, no convolution on a CPU is oneDNN's of bf16: those of the feature encoders, most of the work, are
+    matrix products in autocast's precision, the others compute in float32.
+    """
 
     def __torch_function__(
         self,
@@ -46,17 +48,35 @@ class ExactConvolutions(TorchFunctionMode):
         kwargs = kwargs or {}
         if func not in _CONVOLUTIONS or not args or not args[0].is_cpu or not torch.is_autocast_enabled("cpu"):
             return func(*args, **kwargs)
+        if func is torch.conv1d and _is_product(*args, **kwargs):
+            return _product(*args[:4])
         with torch.autocast("cpu", enabled=False):
             return func(*map(_in_float32, args), **{name: _in_float32(value) for name, value in kwargs.items()})
+
+
+def _is_product(input: Tensor, weight: Tensor, bias: Any = None, stride: Any = 1, *rest: Any, **named: Any) -> bool:
+    """Whether a convolution over (B, C, N) has channels enough for a product, and neither padding nor groups."""
+    plain = (*rest, *named.values()) in ((), ((0,), (1,), 1), (0, 1, 1))  # padding, dilation and groups
+    return plain and weight.shape[1] >= 16 and not (torch.is_grad_enabled() and weight.requires_grad)
+
+
+def _product(input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: Any = 1) -> Tensor:
+    """(B, C, N), (O, C, K) -> (B, O, T), the convolution as one matrix product an utterance, in autocast's dtype."""
+    dtype = torch.get_autocast_dtype("cpu")
+    (step,) = stride if isinstance(stride, tuple) else (stride,)
+    patches = input.to(dtype).unfold(2, weight.shape[2], step).transpose(2, 3)  # (B, C, K, T)
+    rows = weight.to(dtype).flatten(1)  # (O, C K)
+    output = torch.stack([rows @ patch for patch in patches.flatten(1, 2)])  # (B, O, T)
+    return output if bias is None else output + bias.to(dtype)[:, None]
 
 
 def _in_float32(value: Any) -> Any:
     return value.float() if isinstance(value, Tensor) and value.dtype in AUTOCAST.values() else value
 
 
-def exact_convolutions(device: torch.device, precision: str) -> contextlib.AbstractContextManager[object]:
-    """`ExactConvolutions` where a precision needs it: below float32, on a CPU."""
-    return ExactConvolutions() if precision != "no" and device.type == "cpu" else contextlib.nullcontext()
+def safe_convolutions(device: torch.device, precision: str) -> contextlib.AbstractContextManager[object]:
+    """`SafeConvolutions` where a precision needs it: below float32, on a CPU."""
+    return SafeConvolutions() if precision != "no" and device.type == "cpu" else contextlib.nullcontext()
 
 
 @contextlib.contextmanager
@@ -65,7 +85,7 @@ def autocast(device: torch.device, precision: str) -> Iterator[None]:
     if precision not in AUTOCAST:
         yield
         return
-    with torch.autocast(device.type, AUTOCAST[precision]), exact_convolutions(device, precision):
+    with torch.autocast(device.type, AUTOCAST[precision]), safe_convolutions(device, precision):
         yield
 
 

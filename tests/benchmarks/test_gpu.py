@@ -32,7 +32,7 @@ def place(gpu: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
     return gpu.Place(tmp_path_factory.mktemp("gpu"), "cpu", tiny=True)
 
 
-NAMES = ("tests", "superb", "extraction", "updates", "deterministic", "out_of_memory", "two_processes")
+NAMES = ("tests", "superb", "extraction", "batching", "updates", "deterministic", "out_of_memory", "two_processes")
 
 
 @pytest.mark.parametrize("name", [pytest.param(one, marks=[pytest.mark.slow] * (one in SLOW)) for one in NAMES])

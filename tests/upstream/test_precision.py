@@ -7,7 +7,7 @@ from torch.overrides import TorchFunctionMode
 from undertone.upstream import WaveBatch, load_upstream
 from undertone.upstream.acoustic.mfcc import Mfcc
 from undertone.upstream.hf.random_weights import ARCHITECTURES
-from undertone.upstream.precision import AUTOCAST, autocast, check_precision, exact_convolutions, frame_errors
+from undertone.upstream.precision import AUTOCAST, autocast, check_precision, frame_errors, safe_convolutions
 
 CPU = torch.device("cpu")
 TINY = [name for name in ARCHITECTURES if name.startswith("tiny")]
@@ -36,7 +36,7 @@ def test_bf16_is_close_in_every_frame_of_every_layer_whatever_the_cpus_convoluti
     upstream = load_upstream(str(tiny(architecture))).eval()
     with WrongKernels(torch.conv1d, 2), WrongKernels(torch.conv2d, 3):
         errors = frame_errors(upstream, NOISE, CPU, "bf16")
-    assert errors.shape[0] == upstream.num_layers and 1e-6 < errors.max() < 0.02
+    assert errors.shape[0] == upstream.num_layers and 1e-6 < errors.max() < 0.05
 
 
 def test_convolutions_left_to_such_a_cpu_would_be_far_off(tiny) -> None:
@@ -87,7 +87,27 @@ def test_convolutions_and_their_gradients_are_those_of_float32(precision) -> Non
     assert torch.equal(got, expected) and not torch.is_autocast_enabled("cpu")
 
 
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize(("taps", "step"), [(3, 2), (2, 2), (5, 1)])
+def test_convolutions_of_many_channels_are_products_in_bf16(taps: int, step: int, bias: bool) -> None:
+    generator = torch.Generator().manual_seed(1)
+    conv = torch.nn.Conv1d(32, 16, taps, step, bias=bias)
+    signal = torch.randn(3, 32, 100, generator=generator)
+    half = [None if one is None else one.bfloat16().double() for one in (signal, conv.weight, conv.bias)]
+    with torch.no_grad(), autocast(CPU, "bf16"):
+        found = conv(signal)
+        alone = torch.cat([conv(one[None]) for one in signal])
+    expected = torch.conv1d(*half, step)  # exact, of the same inputs
+    assert found.dtype == torch.bfloat16 and torch.equal(found, alone)
+    torch.testing.assert_close(found.double(), expected, rtol=0.01, atol=0.02)
+    for other in (torch.nn.Conv1d(32, 16, 3, padding=1), torch.nn.Conv1d(32, 32, 3, groups=2)):
+        with torch.no_grad(), autocast(CPU, "bf16"):
+            assert torch.equal(
+                other(signal), torch.conv1d(signal, other.weight, other.bias, 1, other.padding, 1, other.groups)
+            )
+
+
 def test_nothing_is_changed_without_autocast() -> None:
     conv = torch.nn.Conv1d(1, 4, 3).bfloat16()
-    with exact_convolutions(CPU, "bf16"):
+    with safe_convolutions(CPU, "bf16"):
         assert conv(torch.ones(1, 1, 9, dtype=torch.bfloat16)).dtype == torch.bfloat16

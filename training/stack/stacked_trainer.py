@@ -142,8 +142,8 @@ class StackedTrainer:
         self.losses = torch.zeros(len(groups), len(groups[0].configs), device=means.device)  # since the last evaluation
 
     def _make_optimizer(self) -> torch.optim.AdamW:
-        """AdamW with the groups of each training, as `make_optimizer` has them, on views of the stacked weights."""
-        parameters: list[dict[str, Any]] = []
+        """AdamW as `make_optimizer` has it, on views of the stacked weights: what is alike goes in one step."""
+        alike: dict[tuple[Any, ...], dict[str, Any]] = {}
         for place, group in enumerate(self.groups):
             for run, config in enumerate(group.configs):
                 head = self.stack.num_layers if config.layer_sum_learning_rate is not None else 0
@@ -155,9 +155,10 @@ class StackedTrainer:
                 for part, rate, decay in parts:
                     weights = self.stack.flat_weights[place, run, part]
                     weights.grad = self.stack.flat_gradients[place, run, part]
-                    settings = {"params": weights, "initial_lr": rate, "weight_decay": decay}
-                    parameters.append(settings | {"total": group.total, "config": config})
-        return torch.optim.AdamW(parameters, fused=True)
+                    key = (rate, decay, group.total, config.schedule, config.warmup)
+                    settings = {"params": [], "initial_lr": rate, "weight_decay": decay}
+                    alike.setdefault(key, settings | {"total": group.total, "config": config})["params"].append(weights)
+        return torch.optim.AdamW(list(alike.values()), fused=True)
 
     def fit(self, follow: Callable[[int], None] = lambda done: None) -> list[list[Trained]]:
         """Train until every training has done its steps or dev has not improved for `patience` evaluations.

@@ -17,7 +17,7 @@ from undertone.audio.read import AudioError
 from undertone.upstream.base import Upstream, read_clip
 from undertone.upstream.execution import in_halves, side_by_side
 from undertone.upstream.linear_layers import packed
-from undertone.upstream.precision import AUTOCAST, autocast, check_precision
+from undertone.upstream.precision import autocast, check_precision
 from undertone.upstream.store.store import Clip, Store
 from undertone.upstream.types import HiddenStates, Wave, WaveBatch
 
@@ -74,7 +74,7 @@ def extract(
     limit = 0.0 if job.device.type == "cpu" else batch_seconds
     if todo:
         check_precision(upstream, job.device, store.precision)
-    with packed(upstream, store.precision) if todo and store.precision not in AUTOCAST else nullcontext():
+    with packed(upstream, store.precision) if todo and store.precision != "fp16" else nullcontext():
         store.add(job.states(plan_batches(todo, lambda clip: clip.duration, limit)))
     return ExtractionReport(
         audio_seconds=job.audio_seconds,

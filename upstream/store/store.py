@@ -105,8 +105,9 @@ class Store:
         self.kind, self.dtype = kind, "float32" if kind == "mean" else dtype
         self.precision, self.sees = precision, upstream.sees
         settings = {"format": FORMAT, "fingerprint": upstream.fingerprint(), "kind": self.kind, "dtype": self.dtype}
-        if precision != "no":  # states of the time when a CPU rounded its convolutions too lie in another folder
-            settings |= {"precision": precision, "convolutions": "float32 on a CPU"}
+        if precision != "no":  # states of the times when a CPU computed its convolutions otherwise lie in other folders
+            convolutions = "float32 on a CPU" if precision == "int8" else "products on a CPU"
+            settings |= {"precision": precision, "convolutions": convolutions}
         self.folder = Path(root) / hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
         self._shards: dict[str, Path] = {}  # key -> shard
         self._known: set[Path] = set()
