@@ -3,9 +3,9 @@
 On a processor with AVX512-BF16 or AMX-BF16 torch hands bf16 convolutions to oneDNN, some of whose kernels write wrong
 frames at the edge of the output for some shapes (pytorch/pytorch#169688 and #163347, uxlfoundation/oneDNN#5494). There
 a bf16 extraction of an upstream with 16 channels was 27 % off: as much as one wrong frame of 24 makes, and four times
-what rounding every output of any one of its convolutions by 3 % makes. None is therefore computed by them on a CPU: those
-without padding or groups, which are most of the work, go as matrix products, the others in float32. Linear layers and
-attention go in bf16.
+what rounding every output of any one of its convolutions by 3 % makes. None is therefore computed by them on a
+CPU: those without padding or groups, which are most of the work, go as matrix products, the others in float32. Linear
+layers and attention go in bf16.
 """
 
 from __future__ import annotations
