@@ -24,7 +24,7 @@ from undertone.training.seeding import epoch_batches
 from undertone.training.settings import make_config
 from undertone.training.stack.stacked_trainer import StackedTrainer, TrainingGroup
 from undertone.training.targets import targets
-from undertone.training.trainer import Trained, Trainer, total_steps
+from undertone.training.trainer import NotFiniteError, Trained, Trainer, total_steps
 from undertone.upstream.hf.random_weights import save_random
 from undertone.upstream.types import HiddenStates
 
@@ -79,11 +79,13 @@ def untrained(run: Run, group: TrainingGroup) -> list[Downstream]:
     return [run.new_downstream(group.name, config) for config in group.configs]
 
 
-def stack(run: Run, groups: list[TrainingGroup], dtype: torch.dtype = torch.float32) -> StackedTrainer:
+def stack(
+    run: Run, groups: list[TrainingGroup], dtype: torch.dtype = torch.float32, device: str = "cpu"
+) -> StackedTrainer:
     everyone = list(run.manifest)
-    modules = [[module.to(dtype) for module in untrained(run, group)] for group in groups]
+    modules = [[module.to(device, dtype) for module in untrained(run, group)] for group in groups]
     rows = {item.id: row for row, item in enumerate(everyone)}
-    return StackedTrainer(groups, run.tasks, run.source.means(everyone).to(dtype), rows, modules)
+    return StackedTrainer(groups, run.tasks, run.source.means(everyone).to(device, dtype), rows, modules)
 
 
 def reference(run: Run, group: TrainingGroup, module: Downstream, config, steps: int) -> dict[str, Tensor]:
@@ -217,3 +219,27 @@ def test_stopped_early_the_schedule_is_the_same(opened: Opened, tmp_path: Path) 
     _, expected = one_by_one(run, early, 0, tmp_path)
     same_history(trained.history, expected.history)
     assert trained.history[-1]["step"] == 17
+
+
+@pytest.mark.gpu
+def test_the_recorded_updates_of_a_gpu_give_what_the_updates_of_a_cpu_give(opened: Opened) -> None:
+    run = opened("max_steps=60", "eval_every=20", "class_weights=balanced", "focal_gamma=1")
+    groups, trained = groups_of(run), {}
+    for device in ("cpu", "cuda"):
+        trainer = stack(run, groups, torch.float64, device)
+        histories = [[one.history for one in row] for row in trainer.fit()]
+        weights = [module.cpu().state_dict() for modules in trainer.modules for module in modules]
+        trained[device] = weights, [record["train_loss"] for row in histories for one in row for record in one]
+    assert trainer.replay is not None
+    assert trained["cuda"][1] == pytest.approx(trained["cpu"][1], rel=1e-6)
+    for own, expected in zip(trained["cuda"][0], trained["cpu"][0], strict=True):
+        torch.testing.assert_close(own, expected, rtol=1e-6, atol=1e-8)
+
+
+@pytest.mark.gpu
+def test_a_gpu_names_the_update_that_is_not_finite(opened: Opened) -> None:
+    run = opened("max_steps=60", "tasks=emotion")
+    trainer = stack(run, groups_of(run), device="cuda")
+    trainer.means[:, trainer.rows[0, :2]] = torch.nan
+    with pytest.raises(NotFiniteError, match="not finite"):
+        trainer.fit()
