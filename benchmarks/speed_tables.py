@@ -150,23 +150,49 @@ def update_cells(row: Any) -> list[str]:
 
 def gpu_rows(found: Any) -> list[list[str]]:
     """The rows of benchmarks/gpu.py that commands have, on its card."""
-    card, rows = found["machine"]["device"], {row["check"]: row for row in found["rows"] if row.get("passed")}
-    lines = []
-    for key, one in rows.get("extraction", {}).get("figures", {}).items():
+    card, rows = found["machine"]["device"], {row["check"]: row for row in found["rows"]}
+    figures, lines = rows["extraction"]["figures"], []
+    for key, one in figures.items():
         if "audio_s_per_s" in one:
             name, dtype, kind = key.split(", ")
-            error = rows["extraction"]["figures"][f"{name}, error of bf16"]["mean"] if dtype == "bfloat16" else 0.0
-            speed, share = f"{one['audio_s_per_s']:.0f} audio s/s", f"{100 * one['share_of_peak']:.0f} % of"
             what = f"`undertone extract`, {name}, {dtype}, {kind}, {card}"
-            peak = f"{share} {one['peak_tflops']:.0f} TFLOP/s of matrix products there"
-            lines.append([what, speed, peak, "–", f"{error:.1e} a frame" if error else "–"])
-    for key, seconds in rows.get("superb", {}).items():
-        if key.endswith("_updates_s"):
-            what = (
-                f"`undertone crossval iemocap --system superb`, {key.split('_')[0]} updates, decoding included, {card}"
-            )
-            lines.append([what, f"{seconds:.0f} s", "–", "–", "means are exact; float32, 1e-5"])
+            peak = f"{100 * one['share_of_peak']:.1f} % of {one['peak_tflops']:.0f} TFLOP/s of matrix products there"
+            error = f"{figures[f'{name}, error of bf16']['mean']:.1e} a frame" if dtype == "bfloat16" else "–"
+            lines.append([what, f"{one['audio_s_per_s']:.0f} audio s/s", peak, "–", error])
+    for row in (rows[name] for name in ("superb", "superb_30000") if "seconds_in_all" in rows.get(name, {})):
+        what = f"`undertone crossval iemocap --system superb`, {row['updates']} updates, decoding included, {card}"
+        lines.append([what, f"{row['seconds_in_all']:.0f} s", "–", "–", "means are exact; float32, 1e-5"])
     return lines
+
+
+def gpu_batching_table() -> str:
+    """How far hidden states on a GPU are from those of the clip alone and of the CPU."""
+    found = json.loads((ROOT / "docs" / "results" / "speed" / "gpu.json").read_text())
+    (figures,) = (row["figures"] for row in found["rows"] if row["check"] == "batching")
+    lines = [["upstream", "largest state", *BATCHING], ["---"] * (len(BATCHING) + 2)]
+    for name, row in figures.items():
+        lines.append([name, f"{row['largest state']:.0f}", *(f"{row[key]:.1e}" for key in BATCHING)])
+    return markdown(lines)
+
+
+BATCHING = (
+    "float32, alone and in a batch",
+    "float32, off the CPU",
+    "tf32, alone and in a batch",
+    "tf32, off the CPU",
+)
+
+
+def gpu_updates_table() -> str:
+    """What `undertone bench` measured on a GPU."""
+    found = json.loads((ROOT / "docs" / "results" / "speed" / "gpu.json").read_text())
+    (figures,) = (row["figures"] for row in found["rows"] if row["check"] == "updates")
+    lines = [["upstream", "training", "clips", "an update", "largest batch"], ["---"] * 5]
+    for name, one in figures.items():
+        for row in one["trainings"]:
+            largest = "–" if row["largest_batch"] is None else f"{row['largest_batch']}"
+            lines.append([name, row["training"], f"{row['batch_size']}", f"{1000 * row['update_s']:.1f} ms", largest])
+    return markdown(lines)
 
 
 def estimates_table() -> str:
@@ -226,4 +252,6 @@ SPEED_TABLES: dict[str, Callable[[], str]] = {
     "systems_timing": systems_timing,
     "stacked_update": stacked_update_table,
     "scale": scale_table,
+    "gpu_batching": gpu_batching_table,
+    "gpu_updates": gpu_updates_table,
 }

@@ -6,6 +6,7 @@ What is measured runs as in a run (the extraction, the trainer, the stack of lin
 
 from __future__ import annotations
 
+import math
 import os
 import platform
 import statistics
@@ -45,7 +46,7 @@ from undertone.upstream.base import Upstream
 from undertone.upstream.execution import MOST as STREAMS
 from undertone.upstream.linear_layers import has_int8
 from undertone.upstream.precision import native_precision
-from undertone.upstream.store.extract import extract
+from undertone.upstream.store.extract import BATCH_SECONDS, extract
 from undertone.upstream.store.manage import free_bytes, stored_bytes
 from undertone.upstream.store.store import Store
 
@@ -291,14 +292,16 @@ class _Bench:
                 raise ValueError(f"{done.broken[0][0]}: {done.broken[0][1]}")
             return done.audio_seconds, done.seconds
 
-        at_once = 1 if device.type == "cuda" else min(STREAMS, torch.get_num_threads())
-        few = spread(clips, at_once)
-        audio, first = timed(0, few)  # with all that only a first call does
         length = statistics.fmean(item.duration for item in clips)
+        at_once = min(STREAMS, torch.get_num_threads())
+        if device.type == "cuda":  # a batch
+            at_once = math.ceil(BATCH_SECONDS / length)
+        few = spread(clips, at_once)
+        timed(0, few)  # with all that only a first call does
+        few_audio, few_s = timed(1, few)
         room = min(SAMPLE_BYTES, free_bytes(self.scratch) // 4)
         most = int(room / max(1, stored_bytes(upstream, [length], "frames", config.store_dtype)))
-        count = max(4 * at_once, min(most, int(0.7 * planned * audio / first / length)))
-        few_audio, few_s = timed(1, few)
+        count = max(4 * at_once, min(most, int(0.7 * planned * few_audio / few_s / length)))
         sample = spread(clips, count)
         many_audio, many_s = timed(2, sample)
         apart = many_audio > 2 * few_audio and many_s > few_s

@@ -33,9 +33,8 @@ _CONVOLUTIONS = frozenset({
 
 
 class SafeConvolutions(TorchFunctionMode):
-    """Within it, the convolutions of a feature encoder, most of a forward's, are matrix products in autocast's dtype.
-
-    On a CPU under autocast the other ones compute in float32, so that none is oneDNN's of bf16.
+    """Within it, no convolution on a CPU is oneDNN's of bf16: those of the feature encoders, most of the work, are
+    matrix products in autocast's precision, the others compute in float32.
     """
 
     def __torch_function__(
@@ -45,36 +44,29 @@ class SafeConvolutions(TorchFunctionMode):
         args: tuple[Any, ...] = (),
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
-        """Call `func`; a convolution as a product, or without autocast on what it would get without autocast."""
+        """Call `func`; a convolution without autocast, on what it would get without autocast."""
         kwargs = kwargs or {}
-        if func not in _CONVOLUTIONS or not args:
+        if func not in _CONVOLUTIONS or not args or not args[0].is_cpu or not torch.is_autocast_enabled("cpu"):
             return func(*args, **kwargs)
         if func is torch.conv1d and _is_product(*args, **kwargs):
             return _product(*args[:4])
-        if not args[0].is_cpu or not torch.is_autocast_enabled("cpu"):
-            return func(*args, **kwargs)
         with torch.autocast("cpu", enabled=False):
             return func(*map(_in_float32, args), **{name: _in_float32(value) for name, value in kwargs.items()})
 
 
 def _is_product(input: Tensor, weight: Tensor, bias: Any = None, stride: Any = 1, *rest: Any, **named: Any) -> bool:
-    """Whether a convolution over (B, C, N) has many channels and few taps, and neither padding nor groups."""
+    """Whether a convolution over (B, C, N) has channels enough for a product, and neither padding nor groups."""
     plain = (*rest, *named.values()) in ((), ((0,), (1,), 1), (0, 1, 1))  # padding, dilation and groups
-    learns = torch.is_grad_enabled() and weight.requires_grad
-    return plain and weight.shape[1] >= 16 and weight.shape[2] <= 8 and not learns
+    return plain and weight.shape[1] >= 16 and not (torch.is_grad_enabled() and weight.requires_grad)
 
 
 def _product(input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: Any = 1) -> Tensor:
     """(B, C, N), (O, C, K) -> (B, O, T), the convolution as one matrix product an utterance, in autocast's dtype."""
-    kind = input.device.type
-    dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else input.dtype
+    dtype = torch.get_autocast_dtype("cpu")
     (step,) = stride if isinstance(stride, tuple) else (stride,)
-    patches = input.to(dtype).unfold(2, weight.shape[2], step).transpose(2, 3).flatten(1, 2)  # (B, C K, T)
+    patches = input.to(dtype).unfold(2, weight.shape[2], step).transpose(2, 3)  # (B, C, K, T)
     rows = weight.to(dtype).flatten(1)  # (O, C K)
-    if kind == "cpu":  # whose products of a batch do not run as fast
-        output = torch.stack([rows @ patch for patch in patches])  # (B, O, T)
-    else:
-        output = torch.bmm(rows.expand(len(patches), -1, -1), patches)  # (B, O, T)
+    output = torch.stack([rows @ patch for patch in patches.flatten(1, 2)])  # (B, O, T)
     return output if bias is None else output + bias.to(dtype)[:, None]
 
 
@@ -89,17 +81,12 @@ def safe_convolutions(device: torch.device, precision: str) -> contextlib.Abstra
 
 @contextlib.contextmanager
 def autocast(device: torch.device, precision: str) -> Iterator[None]:
-    """Compute with `precision`: `no` (as it stands), `bf16` or `fp16`; convolutions as `SafeConvolutions` has them.
-
-    Not in float32 on a CPU, where products gain nothing. On a GPU cuDNN plans every convolution anew for every length
-    of a batch, which takes longer than the products themselves.
-    """
-    if precision in AUTOCAST:
-        with torch.autocast(device.type, AUTOCAST[precision]), SafeConvolutions():
-            yield
-    else:
-        with SafeConvolutions() if device.type == "cuda" else contextlib.nullcontext():
-            yield
+    """Compute with `precision`: `no` (as it stands), `bf16` or `fp16`; convolutions on a CPU stay in float32."""
+    if precision not in AUTOCAST:
+        yield
+        return
+    with torch.autocast(device.type, AUTOCAST[precision]), safe_convolutions(device, precision):
+        yield
 
 
 def in_precision(upstream: Upstream, device: torch.device, precision: str) -> contextlib.AbstractContextManager[None]:

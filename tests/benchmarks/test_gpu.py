@@ -14,7 +14,7 @@ import torch
 from undertone.common.discovery import load_file
 
 ROOT = Path(__file__).resolve().parents[2]
-SLOW = ("tests", "two_processes", "superb")  # that start processes, or train twenty heads
+SLOW = ("tests", "two_processes", "superb", "superb_30000")  # that start processes, or train twenty heads
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +32,17 @@ def place(gpu: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
     return gpu.Place(tmp_path_factory.mktemp("gpu"), "cpu", tiny=True)
 
 
-NAMES = ("tests", "superb", "extraction", "batching", "updates", "deterministic", "out_of_memory", "two_processes")
+NAMES = (
+    "tests",
+    "superb",
+    "superb_30000",
+    "extraction",
+    "batching",
+    "updates",
+    "deterministic",
+    "out_of_memory",
+    "two_processes",
+)
 
 
 @pytest.mark.parametrize("name", [pytest.param(one, marks=[pytest.mark.slow] * (one in SLOW)) for one in NAMES])

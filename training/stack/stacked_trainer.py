@@ -51,9 +51,6 @@ One layer alone is a layer sum whose logits are 0 and minus infinity: their grad
 """
 
 
-RECORDED = 3  # the update that is recorded on a GPU: earlier ones make all that only a first one makes
-
-
 @dataclass(frozen=True)
 class TrainingGroup:
     """The trainings that see the same batches: those of one fold with one seed."""
@@ -143,16 +140,6 @@ class StackedTrainer:
         self.largest_norms = torch.tensor(largest, device=means.device, dtype=means.dtype)  # (G, R)
         self.drawn = means.new_empty(means.shape[0], len(groups) * config.batch_size, means.shape[2])  # (L, G B, D)
         self.losses = torch.zeros(len(groups), len(groups[0].configs), device=means.device)  # since the last evaluation
-        longest = max(len(running.rows) for running in self.running)
-        self.rows = torch.stack([_filled(running.rows, longest) for running in self.running])  # (G, N + 1)
-        self.truth = {
-            task.name: torch.stack([_filled(running.truth[task.name], longest) for running in self.running])
-            for task in tasks
-        }  # (G, N + 1) or (G, N + 1, C)
-        self.group_rows = torch.arange(len(groups), device=means.device).unsqueeze(1)  # (G, 1)
-        self.positions = torch.zeros(len(groups), config.batch_size, dtype=torch.int64, device=means.device)  # (G, B)
-        self.replay: Callable[[], None] | None = None  # of an update that was recorded, on a GPU
-        self.last_losses, self.last_norms, self.broken = self.losses, self.losses, self.losses.bool()  # of an update
 
     def _make_optimizer(self) -> torch.optim.AdamW:
         """AdamW as `make_optimizer` has it, on views of the stacked weights: what is alike goes in one step."""
@@ -171,16 +158,7 @@ class StackedTrainer:
                     key = (rate, decay, group.total, config.schedule, config.warmup)
                     settings = {"params": [], "initial_lr": rate, "weight_decay": decay}
                     alike.setdefault(key, settings | {"total": group.total, "config": config})["params"].append(weights)
-        rates = self.means.new_zeros(len(alike))
-        for settings, rate in zip(alike.values(), rates, strict=True):
-            settings["lr"] = rate if self.records else 0.0
-        self.rates = rates  # of each of the optimizer's groups; on a GPU it reads them there
         return torch.optim.AdamW(list(alike.values()), fused=True)
-
-    @property
-    def records(self) -> bool:
-        """Whether an update is recorded once and played back: on a GPU, which would wait for its hundred launches."""
-        return self.means.device.type == "cuda"
 
     def fit(self, follow: Callable[[int], None] = lambda done: None) -> list[list[Trained]]:
         """Train until every training has done its steps or dev has not improved for `patience` evaluations.
@@ -201,53 +179,26 @@ class StackedTrainer:
 
     def _update(self, step: int, drawn: Sequence[tuple[Tensor, int, int, bool]]) -> None:
         """One update of all trainings."""
-        torch.stack([positions for positions, *_ in drawn], out=self.positions)
-        self._set_rates(step)
-        if self.records and step == RECORDED:
-            self._record()
-        if self.replay is not None:
-            self.replay()
-        else:
-            self._gradients()
-        if self.broken.any():  # the first such training ends them all
-            place, run = self.broken.nonzero()[0].tolist()
+        rows = torch.cat([running.rows[draw[0]] for running, draw in zip(self.running, drawn, strict=True)])  # (G B,)
+        truth = {
+            task.name: torch.stack(
+                [running.truth[task.name][draw[0]] for running, draw in zip(self.running, drawn, strict=True)]
+            )
+            for task in self.tasks
+        }
+        states = torch.index_select(self.means, 1, rows, out=self.drawn).unflatten(1, (len(self.groups), -1))
+        losses, norms = self.stack.backward(states, truth, self.largest_norms)
+        broken = ~torch.isfinite(losses + norms)  # (G, R)
+        if broken.any():  # stop before the update is taken, at the first such training
+            place, run = broken.nonzero()[0].tolist()
             group, (positions, size, *_) = self.groups[place], drawn[place]
             ids = [group.train[position].id for position in positions[:size].tolist()]
-            loss, norm = float(self.last_losses[place, run]), float(self.last_norms[place, run])
-            raise NotFiniteError(note_not_finite(group.folder, step, loss, norm, ids))
-        if self.replay is None:
-            self.optimizer.step()
-
-    def _gradients(self) -> None:
-        """Those of the batches at `positions`, with losses and norms."""
-        rows = self.rows.gather(1, self.positions)  # (G, B)
-        states = torch.index_select(self.means, 1, rows.flatten(), out=self.drawn)  # (L, G B, D)
-        truth = {name: value[self.group_rows, self.positions] for name, value in self.truth.items()}
-        by_group = states.unflatten(1, rows.shape)  # (L, G, B, D)
-        self.last_losses, self.last_norms = self.stack.backward(by_group, truth, self.largest_norms)
-        self.broken = ~torch.isfinite(self.last_losses + self.last_norms)  # (G, R)
-        self.losses += self.last_losses
-
-    def _record(self) -> None:
-        """Record an update as a CUDA graph; nothing is computed yet."""
+            sentence = note_not_finite(group.folder, step, float(losses[place, run]), float(norms[place, run]), ids)
+            raise NotFiniteError(sentence)
+        self.losses += losses
         for settings in self.optimizer.param_groups:
-            settings["capturable"] = True
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, capture_error_mode="thread_local"):
-            self._gradients()
-            self.optimizer.found_inf = self.broken.any().float()  # type: ignore[attr-defined]  # 1 makes no step
-            self.optimizer.step()
-        self.replay = graph.replay
-
-    def _set_rates(self, step: int) -> None:
-        """The rates of an update."""
-        groups = self.optimizer.param_groups
-        rates = [one["initial_lr"] * rate_factor(one["config"], step, one["total"]) for one in groups]
-        if self.records:
-            self.rates.copy_(torch.tensor(rates))
-        else:
-            for settings, rate in zip(groups, rates, strict=True):
-                settings["lr"] = rate
+            settings["lr"] = settings["initial_lr"] * rate_factor(settings["config"], step, settings["total"])
+        self.optimizer.step()
 
     def _evaluate(self, place: int, running: _RunningGroup, step: int, epoch: int) -> None:
         """Score dev with a group's trainings, and keep of each the weights that are among its best."""
@@ -286,8 +237,3 @@ class StackedTrainer:
         self.modules[place][run].load_state_dict(average_weights(list(kept.values())))
         score, step = progress.best[0] if progress.best else (None, progress.step)
         return Trained(step, score, progress.history)
-
-
-def _filled(values: Tensor, length: int) -> Tensor:
-    """(N, ...) -> (length, ...), the last one repeated."""
-    return torch.cat([values, values[-1:].expand(length - len(values), *values.shape[1:])])

@@ -222,7 +222,7 @@ def test_stopped_early_the_schedule_is_the_same(opened: Opened, tmp_path: Path) 
 
 
 @pytest.mark.gpu
-def test_the_recorded_updates_of_a_gpu_give_what_the_updates_of_a_cpu_give(opened: Opened) -> None:
+def test_updates_on_a_gpu_give_what_updates_on_a_cpu_give(opened: Opened) -> None:
     run = opened("max_steps=60", "eval_every=20", "class_weights=balanced", "focal_gamma=1")
     groups, trained = groups_of(run), {}
     for device in ("cpu", "cuda"):
@@ -230,7 +230,6 @@ def test_the_recorded_updates_of_a_gpu_give_what_the_updates_of_a_cpu_give(opene
         histories = [[one.history for one in row] for row in trainer.fit()]
         weights = [module.cpu().state_dict() for modules in trainer.modules for module in modules]
         trained[device] = weights, [record["train_loss"] for row in histories for one in row for record in one]
-    assert trainer.replay is not None
     assert trained["cuda"][1] == pytest.approx(trained["cpu"][1], rel=1e-6)
     for own, expected in zip(trained["cuda"][0], trained["cpu"][0], strict=True):
         torch.testing.assert_close(own, expected, rtol=1e-6, atol=1e-8)
@@ -240,6 +239,6 @@ def test_the_recorded_updates_of_a_gpu_give_what_the_updates_of_a_cpu_give(opene
 def test_a_gpu_names_the_update_that_is_not_finite(opened: Opened) -> None:
     run = opened("max_steps=60", "tasks=emotion")
     trainer = stack(run, groups_of(run), device="cuda")
-    trainer.means[:, trainer.rows[0, :2]] = torch.nan
+    trainer.means[:, trainer.running[0].rows[:2]] = torch.nan
     with pytest.raises(NotFiniteError, match="not finite"):
         trainer.fit()
