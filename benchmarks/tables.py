@@ -41,6 +41,8 @@ SYSTEMS = {
     "li2019-small": "li2019:small",
     "transformer-small": "transformer:small",
     "huang2017-small": "huang2017:small",
+    "jiang2022-small": "jiang2022:small",
+    "trigeorgis2016-small": "trigeorgis2016:small tasks=emotion",
 }
 
 

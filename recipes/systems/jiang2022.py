@@ -3,7 +3,8 @@
 Jiang et al., "Convolutional-Recurrent Neural Networks With Multiple Attention Mechanisms for Speech Emotion
 Recognition", IEEE TCDS 14(4), 2022; sizes, features, optimiser and 200 epochs are those of the authors' code, whose
 graph cannot run as released. Its scores were not found. Ours: no ImageNet weights for the CNN, utterances of any
-length in the BLSTM, dev and not test selects. `variable` leaves the pictures as long as they are.
+length in the BLSTM, dev and not test selects. `variable` leaves the pictures as long as they are. `small` trains as
+`crnn` does, 30 epochs at a rate that falls to 0: UAR 61 on the dev part of RAVDESS' first fold.
 """
 
 from undertone.recipes.systems import Row
@@ -37,7 +38,13 @@ VARIANTS = {
         "head.hidden_size=64",
         "head.resize=96",
         "learning_rate=1e-3",
-        "batch_size=32",
+        "weight_decay=0.01",
+        "warmup=0.1",
+        "schedule=linear",
+        "batch_size=16",
+        "max_epochs=30",
+        "patience=20",
+        "average_top=3",
     ),
     "variable": ("head.resize=0",),
 }
