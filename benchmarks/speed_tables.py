@@ -101,10 +101,8 @@ def commands_table() -> str:
     """What a user types, beside what one would type or write instead, with the error of the fast path."""
     folder = ROOT / "docs" / "results" / "speed"
     read = {path.stem: json.loads(path.read_text()) for path in folder.glob("*.json")}
-    one, two, int8, bf16, whole, frames = (
-        read[name]
-        for name in (*map("extraction-{}".format, (1, 2, "int8", "bf16")), "probe-iemocap", "frames_training")
-    )
+    one, two, int8, bf16 = (read[f"extraction-{kind}"] for kind in ("1", "2", "int8", "bf16"))
+    whole, frames = read["probe-iemocap"], read["frames_training"]
     steps, use, theirs, smile = ({row["mode"]: row for row in read["step_time"]}, *(read[name] for name in REST))
     ours = theirs["ours_extraction_s"] + theirs["ours_trainings_s"]
     days = theirs["trainings"] * theirs["updates"] * theirs["s3prl_update_s"] / 86400

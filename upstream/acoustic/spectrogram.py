@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from undertone.upstream.acoustic._base import BatchedAcoustic
-from undertone.upstream.spectra import FLOOR, cut_frames, power_spectrum
+from undertone.upstream.spectra import FLOOR, cut_frames, power_spectrum, with_deltas
 
 
 class Spectrogram(BatchedAcoustic):
@@ -16,11 +16,12 @@ class Spectrogram(BatchedAcoustic):
         window_ms: length of a frame; a longer one has more and narrower bins.
         shape: of the window, `hann` or `hamming`.
         max_hz: bins above are left out.
+        deltas: add their deltas and accelerations, after all the bins.
     """
 
     VERSION = 1
 
-    def __init__(self, window_ms: int = 25, shape: str = "hann", max_hz: int = 8000) -> None:
+    def __init__(self, window_ms: int = 25, shape: str = "hann", max_hz: int = 8000, deltas: bool = False) -> None:
         super().__init__()
         if shape not in ("hann", "hamming"):
             raise ValueError(f"Upstream 'spectrogram': shape must be hann or hamming, got {shape!r}.")
@@ -29,12 +30,14 @@ class Spectrogram(BatchedAcoustic):
                 f"Upstream 'spectrogram': window_ms must be >= 1 and max_hz 1 to 8000, got {window_ms} and {max_hz}."
             )
         self.window = window_ms * self.sample_rate // 1000
-        self.hidden_size = max_hz * self.window // self.sample_rate + 1
+        self.num_bins, self.deltas = max_hz * self.window // self.sample_rate + 1, deltas
+        self.hidden_size = 3 * self.num_bins if deltas else self.num_bins
         make = torch.hamming_window if shape == "hamming" else torch.hann_window
         self.weights = nn.Buffer(make(self.window), persistent=False)
 
     def batch_features(self, samples: Tensor, lengths: Tensor) -> Tensor:
-        """(B, T, bins); offset and scale are about the mean and the standard deviation over read speech."""
+        """(B, T, bins) or (B, T, 3 bins); offset and scale are about mean and deviation over read speech."""
         frames = cut_frames(samples, self.window, self.hop)  # (B, T, window)
-        power = power_spectrum(frames * self.weights, self.window)[..., : self.hidden_size]  # (B, T, bins)
-        return (power.clamp(min=FLOOR).log() + 8) / 4
+        power = power_spectrum(frames * self.weights, self.window)[..., : self.num_bins]  # (B, T, bins)
+        levels = (power.clamp(min=FLOOR).log() + 8) / 4
+        return with_deltas(levels, self.frame_lengths(lengths), gains=(5, 14)) if self.deltas else levels

@@ -56,6 +56,12 @@ def test_spectrogram_with_a_window_of_its_own_and_the_low_bins_alone(wave: torch
     found = upstream(WaveBatch.collate([wave], RATE)).states[0, 0]
     torch.testing.assert_close(found, ((power + 1e-12).log().T + 8) / 4, rtol=0, atol=1e-4)
     assert build_upstream(upstream.spec()).fingerprint() == upstream.fingerprint()
+    with_deltas = load_upstream("spectrogram", options={**upstream.options, "deltas": True})
+    delta = compute_deltas(found.T)
+    expected = torch.cat([found, 5 * delta.T, 14 * compute_deltas(delta).T], 1)
+    assert with_deltas.hidden_size == 483 and with_deltas.fingerprint() != upstream.fingerprint()
+    states = with_deltas(WaveBatch.collate([wave], RATE)).states[0, 0]
+    torch.testing.assert_close(states, expected, rtol=0, atol=1e-4)
     with pytest.raises(ValueError, match="shape must be hann or hamming, got 'flat'"):
         load_upstream("spectrogram", options={"shape": "flat"})
     with pytest.raises(ValueError, match="max_hz 1 to 8000, got 25 and 9000"):
