@@ -16,7 +16,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import subprocess
 import sys
 import tempfile
@@ -147,7 +146,8 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
             print(f"pair {number + 1}/{len(lots)}: bare / ours {pairs[-1]['bare_s'] / own:.3f}", file=sys.stderr)
     audio = sum(pair["audio_s"] for pair in pairs)
     work = count_flops(model, sounds, rate)
-    peak = arguments.peak_tflops * 1e12 if arguments.peak_tflops else matmul_flops_per_second(device)
+    dtype = "bfloat16" if arguments.precision == "bf16" else "float32"
+    peak = arguments.peak_tflops * 1e12 if arguments.peak_tflops else matmul_flops_per_second(device, dtype)
     return {
         "upstream": Path(arguments.upstream).name,
         "kind": arguments.kind,
@@ -161,7 +161,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
         "tflop_per_audio_hour": work / audio * 3600 / 1e12,
         "share_of_peak": work / sum(pair["ours_s"] for pair in pairs) / peak,
         "peak_tflops": peak / 1e12,
-        "peak_from": "--peak-tflops" if arguments.peak_tflops else "float32 matrix product measured here",
+        "peak_from": "--peak-tflops" if arguments.peak_tflops else f"{dtype} matrix product measured here",
         "pairs": pairs,
         "machine": machine(arguments.threads, device),
     }
@@ -172,9 +172,11 @@ def machine(threads: int, device: str) -> dict[str, Any]:
     import torch
     import transformers
 
+    from undertone.experiments.bench import processor_name
+
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
     return {
-        "device": torch.cuda.get_device_name() if device == "cuda" else platform.machine(),
+        "device": torch.cuda.get_device_name() if device == "cuda" else processor_name(),
         "cores": os.cpu_count(),
         "threads": threads,
         "torch": torch.__version__,

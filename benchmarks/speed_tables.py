@@ -7,6 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from undertone.experiments.bench_estimate import LARGEST
+
 ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -151,8 +153,8 @@ def update_cells(row: Any) -> list[str]:
 
 def gpu_rows(found: Any) -> list[list[str]]:
     """The rows of benchmarks/gpu.py that commands have, on its card."""
-    card, rows = found["machine"]["device"], {row["check"]: row for row in found["rows"]}
-    figures, lines = rows["extraction"]["figures"], []
+    card, rows = found["machine"]["device"], {row["check"]: row for row in found["rows"] if "error" not in row}
+    figures, lines = rows.get("extraction", {}).get("figures", {}), []
     for key, one in figures.items():
         if "audio_s_per_s" in one:
             name, dtype, kind = key.split(", ")
@@ -178,9 +180,9 @@ def gpu_batching_table() -> str:
 
 BATCHING = (
     "float32, alone and in a batch",
-    "float32, off the CPU",
+    "float32, from the CPU's",
     "tf32, alone and in a batch",
-    "tf32, off the CPU",
+    "tf32, from the CPU's",
 )
 
 
@@ -188,11 +190,13 @@ def gpu_updates_table() -> str:
     """What `undertone bench` measured on a GPU."""
     found = json.loads((ROOT / "docs" / "results" / "speed" / "gpu.json").read_text())
     (figures,) = (row["figures"] for row in found["rows"] if row["check"] == "updates")
-    lines = [["upstream", "training", "clips", "an update", "largest batch"], ["---"] * 5]
+    lines = [["upstream", "training", "an update of 32 clips", "largest batch"], ["---"] * 4]
     for name, one in figures.items():
         for row in one["trainings"]:
-            largest = "–" if row["largest_batch"] is None else f"{row['largest_batch']}"
-            lines.append([name, row["training"], f"{row['batch_size']}", f"{1000 * row['update_s']:.1f} ms", largest])
+            tried = row["largest_batch"]
+            largest = "any" if tried is None else f"{tried}" + "+" * (tried == LARGEST)
+            about = "" if row["measured_clips"] >= row["batch_size"] else "~ "
+            lines.append([name, row["training"], f"{about}{1000 * row['update_s']:.1f} ms", largest])
     return markdown(lines)
 
 

@@ -1,7 +1,7 @@
 """Audio -> hidden states: any Hugging Face speech model or a classic acoustic front-end, behind one contract.
 
 Importing it makes convolutions on a GPU exact: torch's default rounds their float32 inputs to 10 bits (TF32), and a
-recording's hidden states would depend on what shares its batch. `torch.backends.cudnn.allow_tf32 = True` undoes it.
+recording's hidden states would depend on what shares its batch.
 """
 
 import torch
@@ -13,3 +13,5 @@ from undertone.upstream.types import Frames, HiddenStates, WaveBatch
 __all__ = ["Frames", "HiddenStates", "Upstream", "WaveBatch", "build_upstream", "load_upstream"]
 
 torch.backends.cudnn.allow_tf32 = False
+for _operation in (torch.backends.cudnn.conv, torch.backends.cudnn.rnn):  # else torch.backends.fp32_precision decides
+    _operation.fp32_precision = "ieee"

@@ -3,9 +3,10 @@
 On a processor with AVX512-BF16 or AMX-BF16 torch hands bf16 convolutions to oneDNN, some of whose kernels write wrong
 frames at the edge of the output for some shapes (pytorch/pytorch#169688 and #163347, uxlfoundation/oneDNN#5494). There
 a bf16 extraction of an upstream with 16 channels was 27 % off: as much as one wrong frame of 24 makes, and four times
-what rounding every output of any one of its convolutions by 3 % makes. None is therefore computed by them on a
-CPU: those without padding or groups, which are most of the work, go as matrix products, the others in float32. Linear
-layers and attention go in bf16.
+what rounding every output of any one of its convolutions by 3 % makes (inferred from that, and from imitating wrong
+frames in each layer). No convolution is therefore left to these kernels on a CPU: those of a feature encoder (at least
+16 channels, no padding, no groups, weights that are not being trained), most of the work, go as matrix products in
+bf16, the others in float32. Linear layers and attention go in bf16.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from undertone.upstream.linear_layers import has_int8, int8_layers, keep_copies
 from undertone.upstream.types import HiddenStates, StreamBatch
 
 AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
-LIMIT = 0.25  # relative error of a frame: bf16 makes .01 in every family at tiny widths, a wrong frame 1.4
+LIMIT = 0.25  # relative error of a frame: bf16 makes .01 to .04 in the families at tiny widths, a wrong frame 1.4
 PROBES = (0.1, 0.53)  # s of noise: few frames, and a number of them that no kernel's tile divides
 
 _CONVOLUTIONS = frozenset({
@@ -33,9 +34,7 @@ _CONVOLUTIONS = frozenset({
 
 
 class SafeConvolutions(TorchFunctionMode):
-    """Within it, no convolution on a CPU is oneDNN's of bf16: those of the feature encoders, most of the work, are
-    matrix products in autocast's precision, the others compute in float32.
-    """
+    """Within it, convolutions on a CPU under autocast are matrix products in its dtype, or compute in float32."""
 
     def __torch_function__(
         self,
@@ -44,30 +43,44 @@ class SafeConvolutions(TorchFunctionMode):
         args: tuple[Any, ...] = (),
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
-        """Call `func`; a convolution without autocast, on what it would get without autocast."""
+        """Call `func`; a convolution as a product, or without autocast on what it would get without autocast."""
         kwargs = kwargs or {}
         if func not in _CONVOLUTIONS or not args or not args[0].is_cpu or not torch.is_autocast_enabled("cpu"):
             return func(*args, **kwargs)
-        if func is torch.conv1d and _is_product(*args, **kwargs):
-            return _product(*args[:4])
+        if func is torch.conv1d and (product := _as_product(*args, **kwargs)) is not None:
+            return product
         with torch.autocast("cpu", enabled=False):
             return func(*map(_in_float32, args), **{name: _in_float32(value) for name, value in kwargs.items()})
 
 
-def _is_product(input: Tensor, weight: Tensor, bias: Any = None, stride: Any = 1, *rest: Any, **named: Any) -> bool:
-    """Whether a convolution over (B, C, N) has channels enough for a product, and neither padding nor groups."""
-    plain = (*rest, *named.values()) in ((), ((0,), (1,), 1), (0, 1, 1))  # padding, dilation and groups
-    return plain and weight.shape[1] >= 16 and not (torch.is_grad_enabled() and weight.requires_grad)
+def _as_product(
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
+    groups: int = 1,
+) -> Tensor | None:
+    """(B, C, N), (O, C, K) -> (B, O, T), a convolution as a matrix product an utterance, in autocast's dtype.
 
-
-def _product(input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: Any = 1) -> Tensor:
-    """(B, C, N), (O, C, K) -> (B, O, T), the convolution as one matrix product an utterance, in autocast's dtype."""
+    None: it is better left as it is. It has few channels, many taps, padding, dilation, groups, weights that are being
+    trained, inputs in float64, or no (B, C, N) input.
+    """
+    plain = _one(padding) in (0, "valid") and _one(dilation) == 1 and groups == 1 and weight.shape[1] >= 16
+    learns = torch.is_grad_enabled() and weight.requires_grad
+    if not plain or learns or weight.shape[2] > 8 or input.dim() != 3 or not len(input) or input.dtype == torch.float64:
+        return None
     dtype = torch.get_autocast_dtype("cpu")
-    (step,) = stride if isinstance(stride, tuple) else (stride,)
-    patches = input.to(dtype).unfold(2, weight.shape[2], step).transpose(2, 3)  # (B, C, K, T)
+    patches = input.to(dtype).unfold(2, weight.shape[2], _one(stride)).transpose(2, 3)  # (B, C, K, T)
     rows = weight.to(dtype).flatten(1)  # (O, C K)
-    output = torch.stack([rows @ patch for patch in patches.flatten(1, 2)])  # (B, O, T)
+    output = torch.stack([rows @ patch.flatten(0, 1) for patch in patches])  # (B, O, T)
     return output if bias is None else output + bias.to(dtype)[:, None]
+
+
+def _one(value: Any) -> Any:
+    """A setting of a convolution over one dimension: itself, or what its tuple holds."""
+    return value[0] if isinstance(value, tuple | list) else value
 
 
 def _in_float32(value: Any) -> Any:
@@ -81,7 +94,7 @@ def safe_convolutions(device: torch.device, precision: str) -> contextlib.Abstra
 
 @contextlib.contextmanager
 def autocast(device: torch.device, precision: str) -> Iterator[None]:
-    """Compute with `precision`: `no` (as it stands), `bf16` or `fp16`; convolutions on a CPU stay in float32."""
+    """Compute with `precision`: `no` (as it stands), `bf16` or `fp16`; convolutions as in `SafeConvolutions`."""
     if precision not in AUTOCAST:
         yield
         return

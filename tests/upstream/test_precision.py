@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch.overrides import TorchFunctionMode
@@ -7,7 +9,9 @@ from torch.overrides import TorchFunctionMode
 from undertone.upstream import WaveBatch, load_upstream
 from undertone.upstream.acoustic.mfcc import Mfcc
 from undertone.upstream.hf.random_weights import ARCHITECTURES
+from undertone.upstream.linear_layers import packed
 from undertone.upstream.precision import AUTOCAST, autocast, check_precision, frame_errors, safe_convolutions
+from undertone.upstream.store.store import Store
 
 CPU = torch.device("cpu")
 TINY = [name for name in ARCHITECTURES if name.startswith("tiny")]
@@ -90,21 +94,71 @@ def test_convolutions_and_their_gradients_are_those_of_float32(precision) -> Non
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize(("taps", "step"), [(3, 2), (2, 2), (5, 1)])
 def test_convolutions_of_many_channels_are_products_in_bf16(taps: int, step: int, bias: bool) -> None:
-    generator = torch.Generator().manual_seed(1)
     conv = torch.nn.Conv1d(32, 16, taps, step, bias=bias)
-    signal = torch.randn(3, 32, 100, generator=generator)
+    signal = torch.randn(3, 32, 100, generator=torch.Generator().manual_seed(1))
     half = [None if one is None else one.bfloat16().double() for one in (signal, conv.weight, conv.bias)]
     with torch.no_grad(), autocast(CPU, "bf16"):
         found = conv(signal)
         alone = torch.cat([conv(one[None]) for one in signal])
+        named = torch.conv1d(signal, weight=conv.weight, bias=conv.bias, stride=[step])
     expected = torch.conv1d(*half, step)  # exact, of the same inputs
-    assert found.dtype == torch.bfloat16 and torch.equal(found, alone)
+    assert found.dtype == torch.bfloat16 and torch.equal(found, alone) and torch.equal(found, named)
     torch.testing.assert_close(found.double(), expected, rtol=0.01, atol=0.02)
-    for other in (torch.nn.Conv1d(32, 16, 3, padding=1), torch.nn.Conv1d(32, 32, 3, groups=2)):
-        with torch.no_grad(), autocast(CPU, "bf16"):
-            assert torch.equal(
-                other(signal), torch.conv1d(signal, other.weight, other.bias, 1, other.padding, 1, other.groups)
-            )
+
+
+OTHERS = {
+    "padding": {"padding": 1},
+    "same": {"padding": "same"},
+    "groups": {"groups": 2},
+    "dilation": {"dilation": 2},
+    "many taps": {"kernel_size": 9},
+}
+
+
+@pytest.mark.parametrize("settings", OTHERS.values(), ids=OTHERS)
+def test_other_convolutions_compute_in_float32(settings: dict[str, Any]) -> None:
+    conv = torch.nn.Conv1d(32, 16, **({"kernel_size": 3} | settings))
+    signal = torch.randn(3, 32, 100, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        expected = conv(signal)
+        with autocast(CPU, "bf16"):
+            assert torch.equal(conv(signal), expected)
+
+
+def test_convolutions_that_are_being_trained_and_odd_inputs_compute_as_without_autocast() -> None:
+    conv = torch.nn.Conv1d(32, 16, 3)
+    signal = torch.randn(3, 32, 100, generator=torch.Generator().manual_seed(1))
+    expected = conv(signal)
+    with autocast(CPU, "bf16"):
+        assert torch.equal(conv(signal), expected)  # its weights learn here
+        with torch.no_grad():
+            assert conv(signal[0]).shape == (16, 98) and conv(signal[:0]).shape == (0, 16, 98)
+            assert conv.double()(signal.double()).dtype == torch.float64
+
+
+def test_an_extraction_in_bf16_rounds_the_weights_as_autocast_does(tiny) -> None:
+    upstream = load_upstream(str(tiny("tiny-wavlm"))).eval()
+    batch = WaveBatch.collate([NOISE], 16_000)
+    with torch.inference_mode(), autocast(CPU, "bf16"):
+        expected = upstream(batch).states
+    with packed(upstream, "bf16"), autocast(CPU, "bf16"):
+        torch.testing.assert_close(upstream(batch).states, expected, rtol=0, atol=1e-6)
+
+
+def test_states_of_each_precision_have_a_store_of_their_own(tiny, tmp_path) -> None:
+    upstream = load_upstream(str(tiny("tiny-wavlm")))
+    folders = {Store(tmp_path, upstream, precision=one).folder for one in ("no", "bf16", "fp16", "int8")}
+    assert len(folders) == 4
+
+
+@pytest.mark.parametrize("generic", ["ieee", "tf32"])
+def test_float32_on_a_gpu_is_float32_whatever_is_asked_of_torch_later(generic: str) -> None:
+    before, torch.backends.fp32_precision = torch.backends.fp32_precision, generic
+    try:
+        assert torch.backends.cudnn.conv.fp32_precision == torch.backends.cudnn.rnn.fp32_precision == "ieee"
+        assert not torch.backends.cudnn.allow_tf32
+    finally:
+        torch.backends.fp32_precision = before
 
 
 def test_nothing_is_changed_without_autocast() -> None:

@@ -157,6 +157,7 @@ class _Job:
                 hidden: HiddenStates = upstream(waves)
             output = self.store.reduce(hidden.to(self.device, torch.float32))
             finite = torch.isfinite(output.states.abs().amax((1, 2, 3))).tolist()
+            output = output.to("cpu")
         rows = zip(batch, output.states, output.lengths.tolist(), finite, strict=True)
         return [
             (clip, states[:, :length], len(wave) / upstream.sample_rate)  # (L, T, D)

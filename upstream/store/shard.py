@@ -26,21 +26,21 @@ _CHUNK = 2**22
 
 
 def encode(states: Tensor, dtype: str) -> tuple[Tensor, ...]:
-    """What is stored of an utterance's (L, T, D) states, on the CPU; computed where they are.
+    """What is stored of an utterance's (L, T, D) states.
 
     int8 has one float32 scale for each layer and feature of the utterance, its largest value / 127: outlier features
     then cost the others nothing. What float16 cannot hold (beyond 65,504) is kept as bfloat16. Gives ((L, T, D) of
     `dtype`,), or ((L, T, D) int8, (L, 1, D) float32).
     """
-    states = states.detach()
+    states = states.detach().cpu()
     if dtype == "int8":
         scale = (states.abs().amax(1, keepdim=True) / LARGEST_CODE).float()  # (L, 1, D)
         scale = scale.clamp(min=torch.finfo(torch.float32).tiny)
-        return (states / scale).round().to(torch.int8).cpu().contiguous(), scale.cpu()
+        return (states / scale).round().to(torch.int8).contiguous(), scale
     kind = DTYPES[dtype]
     if kind == torch.float16 and states.abs().max() > torch.finfo(torch.float16).max:
         kind = torch.bfloat16
-    return (states.to(kind).cpu().contiguous(),)  # a slice of a padded batch is not
+    return (states.to(kind).contiguous(),)  # a slice of a padded batch is not
 
 
 def write_shard(folder: Path, entries: Mapping[str, tuple[Tensor, ...]]) -> Path:
