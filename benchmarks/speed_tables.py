@@ -34,6 +34,7 @@ def extraction(found: Any) -> list[list[str]]:
     what = (
         f"extraction{precision}, {found['sounds']:,} clips of {' and '.join(found['corpora'])}, {threads} thread"
         + "s" * (threads > 1)
+        + (f", {found['machine']['device']}" if found["machine"]["device"] != "x86_64" else "")
     )
     ours, bare = (f"{found[key]:.1f} audio s/s" for key in ("ours_audio_s_per_s", "bare_audio_s_per_s"))
     return [[what, ours, f"{bare}, bare transformers", f"{found['ratio']:.2f}", "≥ 1.0"]]
@@ -103,7 +104,7 @@ def commands_table() -> str:
     """What a user types, beside what one would type or write instead, with the error of the fast path."""
     folder = ROOT / "docs" / "results" / "speed"
     read = {path.stem: json.loads(path.read_text()) for path in folder.glob("*.json")}
-    one, two, int8, bf16 = (read[f"extraction-{kind}"] for kind in ("1", "2", "int8", "bf16"))
+    one, two, int8, bf16 = (read[f"extraction-{kind}"] for kind in ("1", "2", "int8", "avx512-bf16"))
     whole, frames = read["probe-iemocap"], read["frames_training"]
     steps, use, theirs, smile = ({row["mode"]: row for row in read["step_time"]}, *(read[name] for name in REST))
     ours = theirs["ours_extraction_s"] + theirs["ours_trainings_s"]
