@@ -32,8 +32,7 @@ SYSTEM = {
 
 VARIANTS = {
     "small": (
-        "upstream.max_hz=8000",
-        "upstream.deltas=true",
+        "upstream_options={window_ms: 40, shape: hamming, max_hz: 8000, deltas: true}",
         "head.num_maps=3",
         "head.channels=[16,16,32,32]",
         "head.kernel_size=3",

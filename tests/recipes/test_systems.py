@@ -63,7 +63,7 @@ def test_settings_variants_and_ablation_are_valid(name: str) -> None:
 
 def test_a_variant_is_the_system_with_its_words() -> None:
     system = load_system("li2019:small")
-    narrow = {"channels": [16, 16, 32, 32], "kernel_size": 3, "hidden_size": 64}
+    narrow = {"channels": [16, 16, 32, 32], "kernel_size": 3, "hidden_size": 64, "num_maps": 3}
     narrow["strides"] = [[2, 4], [2, 2], [1, 2], [1, 2]]
     assert system["head_options"] == {"pooling": "attention", **narrow}
     assert load_system("li2019")["head_options"] == {"channels": [64, 64, 64, 64], "pooling": "attention"}
@@ -122,7 +122,7 @@ def loss_of(words: tuple[str, ...], tasks: tuple[Task, ...]) -> tuple[torch.Tens
         Utterance("a", "a.wav", emotion="angry", gender="male", duration=1.0),
         Utterance("b", "b.wav", emotion="sad", gender=None, duration=1.0),
     ]
-    states = torch.randn(2, 1, 30, 161, generator=torch.Generator().manual_seed(1))
+    states = torch.randn(2, 1, 30, 963, generator=torch.Generator().manual_seed(1))
     output = model(HiddenStates(states, torch.tensor([30, 20])))
     objective = Objective(config, tasks, utterances, model.embedding_size(), Accelerator(cpu=True))
     loss = objective(objective.measure(utterances, 0.0), output, utterances, utterances)
