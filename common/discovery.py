@@ -16,7 +16,7 @@ import os
 import pkgutil
 import re
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -105,15 +105,25 @@ def options_of(cls: type) -> list[Option]:
     return found + (options_of(cls.__mro__[1]) if handed_on else [])
 
 
-def check_options(kind: str, name: str, cls: type, options: Iterable[str]) -> None:
-    """Refuse options that are not keyword-only parameters of the constructor, with a ValueError that lists these.
+def check_options(kind: str, name: str, cls: type, options: Mapping[str, Any]) -> None:
+    """Refuse options that are not keyword-only parameters of the constructor, and values of another type than theirs.
 
-    `kind` and `name` are for the message: `Corpus`, `emodb`.
+    `kind` and `name` are for the message, a ValueError: `Corpus`, `emodb`.
     """
     known = [option.name for option in options_of(cls)]
     for option in options:
         if option not in known:
             raise ValueError(f"{kind} {name!r} has no option {option!r}.{nearest(option, known)}")
+    check_values(kind, name, cls, options)
+
+
+def check_values(kind: str, name: str, cls: type, options: Mapping[str, Any]) -> None:
+    """Refuse what is no bool for an option that is one: any text would count as true. Other values a class checks."""
+    for base in cls.__mro__:
+        with suppress(NameError):  # a name that is imported for type checking alone
+            for option, annotation in get_type_hints(base.__init__).items():  # type: ignore[misc]
+                if annotation is bool and not isinstance(value := options.get(option, True), bool):
+                    raise ValueError(f"{kind} {name!r}: {option} must be true or false, got {value!r}.")
 
 
 def _classes(module: ModuleType, base: type[T]) -> list[type[T]]:

@@ -64,6 +64,8 @@ def test_spectrogram_with_a_window_of_its_own_and_the_low_bins_alone(wave: torch
     torch.testing.assert_close(states, expected, rtol=0, atol=1e-4)
     with pytest.raises(ValueError, match="shape must be hann or hamming, got 'flat'"):
         load_upstream("spectrogram", options={"shape": "flat"})
+    with pytest.raises(ValueError, match="Upstream 'spectrogram': deltas must be true or false, got 'maybe'"):
+        load_upstream("spectrogram", options={"deltas": "maybe"})
     with pytest.raises(ValueError, match="max_hz 1 to 8000, got 25 and 9000"):
         load_upstream("spectrogram", options={"max_hz": 9000})
 
