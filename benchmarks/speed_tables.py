@@ -34,7 +34,7 @@ def extraction(found: Any) -> list[list[str]]:
     what = (
         f"extraction{precision}, {found['sounds']:,} clips of {' and '.join(found['corpora'])}, {threads} thread"
         + "s" * (threads > 1)
-        + (f", {found['machine']['device']}" if found["machine"]["device"] != "x86_64" else "")
+        + (f", {found['machine']['device']}" if found["machine"]["device"] != "x86_64" else "")  # as older files say
     )
     ours, bare = (f"{found[key]:.1f} audio s/s" for key in ("ours_audio_s_per_s", "bare_audio_s_per_s"))
     return [[what, ours, f"{bare}, bare transformers", f"{found['ratio']:.2f}", "≥ 1.0"]]

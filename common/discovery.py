@@ -106,7 +106,7 @@ def options_of(cls: type) -> list[Option]:
 
 
 def check_options(kind: str, name: str, cls: type, options: Mapping[str, Any]) -> None:
-    """Refuse options that are not keyword-only parameters of the constructor, and values of another type than theirs.
+    """Refuse options that are not keyword-only parameters of the constructor, and see `check_bools`.
 
     `kind` and `name` are for the message, a ValueError: `Corpus`, `emodb`.
     """
@@ -114,10 +114,10 @@ def check_options(kind: str, name: str, cls: type, options: Mapping[str, Any]) -
     for option in options:
         if option not in known:
             raise ValueError(f"{kind} {name!r} has no option {option!r}.{nearest(option, known)}")
-    check_values(kind, name, cls, options)
+    check_bools(kind, name, cls, options)
 
 
-def check_values(kind: str, name: str, cls: type, options: Mapping[str, Any]) -> None:
+def check_bools(kind: str, name: str, cls: type, options: Mapping[str, Any]) -> None:
     """Refuse what is no bool for an option that is one: any text would count as true. Other values a class checks."""
     for base in cls.__mro__:
         with suppress(NameError):  # a name that is imported for type checking alone

@@ -218,8 +218,6 @@ class Synthetic(Corpus):
                 f"The synthetic corpus needs seed >= 0, num_speakers >= 1 and per_emotion >= 1; "
                 f"got {seed}, {num_speakers} and {per_emotion}."
             )
-        if not isinstance(over_time, bool):
-            raise ValueError(f"over_time of the synthetic corpus is true or false, got {over_time!r}.")
         self.default_root = CACHE.expanduser()
         self.seed, self.num_speakers, self.per_emotion, self.over_time = seed, num_speakers, per_emotion, over_time
         self.variant = "over time" if over_time else ""

@@ -36,7 +36,7 @@ def packed(module: nn.Module, precision: str = "no") -> Iterator[None]:
     for use under autocast. The copies take as much memory as the linear weights do, or half, or a quarter. Weights must
     not change meanwhile. Weight-normed convolutions keep the weight that they would compute again at each call.
     """
-    forward_of = {"int8": _int8, "bf16": _bfloat16}.get(precision, _float32 if has_packing() else None)
+    forward_of = {"no": _float32 if has_packing() else None, "int8": _int8, "bf16": _bfloat16}.get(precision)
     with nullcontext() if forward_of is None else _layers(module, forward_of):
         with torch.inference_mode(), parametrize.cached():
             yield

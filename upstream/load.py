@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from undertone.common.discovery import available, check_values, find_class, nearest
+from undertone.common.discovery import available, check_bools, find_class, nearest
 from undertone.upstream.base import Upstream
 from undertone.upstream.hf.encoder import EncoderUpstream
 from undertone.upstream.hf.families import FAMILIES
@@ -136,7 +136,7 @@ def _make(name: str, options: Mapping[str, Any]) -> Upstream:
             raise ValueError(f"No such folder: {name!r}. {ALLOWED}")
         raise ValueError(f"Unknown upstream {name!r}.{nearest(name, known)} {ALLOWED}")
     upstream_class = find_class(name, ACOUSTIC, Upstream)  # type: ignore[type-abstract]
-    check_values("Upstream", name, upstream_class, options)
+    check_bools("Upstream", name, upstream_class, options)
     try:
         upstream = upstream_class(**options)
     except TypeError as error:

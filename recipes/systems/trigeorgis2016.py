@@ -30,7 +30,6 @@ VARIANTS = {
         "head.filters=8",
         "head.hidden_size=32",
         "weight_decay=0.01",
-        "schedule=linear",
         "warmup=0.05",
         "patience=60",
         "average_top=3",

@@ -16,6 +16,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from undertone.audio.read import read_samples
+from undertone.corpora import load_corpus
 from undertone.corpora.manifest import Manifest
 from undertone.corpora.prepare import prepare
 from undertone.corpora.synthetic import SAMPLE_RATE, Prosody, Synthetic, Voice, speak
@@ -164,8 +165,8 @@ def test_over_time_a_recording_is_the_utterances_of_all_emotions_and_their_score
         assert np.diff(values["time"]) == pytest.approx(0.04) and values["time"][-1] * SAMPLE_RATE < len(samples)
         assert abs(np.diff(values["arousal"])).max() < 0.06  # from one utterance to the next in half a second
     assert len(found) > 1, "each recording has an order of its own"
-    with pytest.raises(ValueError, match="over_time of the synthetic corpus is true or false, got .yes"):
-        Synthetic(over_time="yes")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="Corpus 'synthetic': over_time must be true or false, got 'yes'"):
+        load_corpus("synthetic", {"over_time": "yes"})
 
 
 def test_values_over_time_are_learned_from_the_command_line(tmp_path: Path) -> None:

@@ -135,6 +135,8 @@ def test_unknown_head_and_option_name_the_nearest():
         make("atention")
     with pytest.raises(ValueError, match="Head 'attention' has no option 'hiden_size'. Did you mean 'hidden_size'"):
         make("attention", hiden_size=3)
+    with pytest.raises(ValueError, match="Head 'jiang2022': attention must be true or false, got 'maybe'"):
+        make("jiang2022", attention="maybe")
     with pytest.raises(ValueError, match="kernel_size must be odd"):
         make("attention", kernel_size=4)
     with pytest.raises(ValueError, match="Unknown pooling 'atention'. Did you mean 'attention'.*Join several with"):

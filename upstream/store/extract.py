@@ -74,7 +74,7 @@ def extract(
     limit = 0.0 if job.device.type == "cpu" else batch_seconds
     if todo:
         check_precision(upstream, job.device, store.precision)
-    with packed(upstream, store.precision) if todo and store.precision != "fp16" else nullcontext():
+    with packed(upstream, store.precision) if todo else nullcontext():
         store.add(job.states(plan_batches(todo, lambda clip: clip.duration, limit)))
     return ExtractionReport(
         audio_seconds=job.audio_seconds,
