@@ -26,12 +26,23 @@ class Interrupt:
         signal.setitimer(signal.ITIMER_REAL, GRACE)
 
 
+_current: Interrupt | None = None
+
+
+def ask_to_stop() -> bool:
+    """As a first signal does, and once: ask what is at work to stop; False where nothing catches signals."""
+    if _current is not None and not _current.asked:
+        _current._ask(signal.SIGINT, None)
+    return _current is not None
+
+
 @contextmanager
 def interruptible() -> Iterator[Interrupt]:
     """Catch signals inside the block: the first asks, a second or `GRACE` seconds raise KeyboardInterrupt.
 
     Outside the main thread, where Python allows no signal handlers, nothing is caught.
     """
+    global _current
     interrupt = Interrupt()
     if threading.current_thread() is not threading.main_thread():
         yield interrupt
@@ -39,9 +50,11 @@ def interruptible() -> Iterator[Interrupt]:
     before: dict[signal.Signals, Any] = {
         number: signal.signal(number, interrupt._ask) for number in (*SIGNALS, signal.SIGALRM)
     }
+    _current = interrupt
     try:
         yield interrupt
     finally:
+        _current = None
         signal.setitimer(signal.ITIMER_REAL, 0)
         for number, handler in before.items():
             signal.signal(number, handler)

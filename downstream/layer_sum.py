@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from undertone.upstream.types import Frames, HiddenStates, StoredStates
+from undertone.upstream.types import Frames, HiddenStates, PackedFrames, StoredStates
 
 BLOCK = 256  # frames that are summed at once where states come as they are stored
 
@@ -55,7 +55,8 @@ class LayerSum(nn.Module):
         if num_layers != len(weights) and (self.selected is None or num_layers != 1):
             raise ValueError(f"The layer sum was built for {len(weights)} layers, got states of {num_layers}.")
         if rows is not None and not self.normalize:
-            return Frames(_StoredSum.apply(weights if num_layers > 1 else weights.new_ones(1), *rows), hidden.lengths)
+            summed = _StoredSum.apply(weights if num_layers > 1 else weights.new_ones(1), *rows)  # (N, D)
+            return PackedFrames(summed, hidden.lengths)
         states = hidden.states if hidden.states.requires_grad else hidden.states.to(weights.dtype)
         if self.normalize:
             states = F.layer_norm(states, (int(states.shape[-1]),))  # a number for the tracer too
@@ -71,38 +72,38 @@ class LayerSum(nn.Module):
 class _StoredSum(torch.autograd.Function):
     """sum_l w_l s_l of stored states in the precision of the weights.
 
-    An utterance is converted, used and forgotten while it lies in the processor's cache, in both directions: a padded
+    A few frames are converted, used and forgotten while they lie in the processor's cache, in both directions: a padded
     batch in float32 would be written and read whole, which takes several times as long as the sum.
     """
 
     @staticmethod
     def forward(ctx: Any, weights: Tensor, *rows: Tensor) -> Tensor:
-        """(L,), (L, T_i, D) of any precision -> (B, T, D), zero on padding."""
-        ctx.rows, longest = rows, max(row.shape[1] for row in rows)
-        features = weights.new_zeros(len(rows), longest, rows[0].shape[2])
+        """(L,), (L, T_i, D) of any precision -> (N, D), the frames of one utterance after the other."""
+        ctx.rows = rows
+        features = weights.new_empty(sum(row.shape[1] for row in rows), rows[0].shape[2])
         with torch.autocast("cpu", enabled=False):
-            for place, start, block in _blocks(rows, weights):
-                out = features[place, start : start + block.shape[1]].view(-1)
-                torch.mv(block.flatten(1).T, weights, out=out)
+            for place, block in _blocks(rows, weights):
+                torch.mv(block.flatten(1).T, weights, out=features[place].view(-1))
         return features
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, d_features: Tensor) -> tuple[Tensor | None, ...]:
-        """(B, T, D) -> (L,)."""
+        """(N, D) -> (L,)."""
         d_weights = d_features.new_zeros(len(ctx.rows[0]))
         with torch.autocast("cpu", enabled=False):
-            for place, start, block in _blocks(ctx.rows, d_features):
-                own = d_features[place, start : start + block.shape[1]].reshape(-1)
-                d_weights.addmv_(block.flatten(1), own)
+            for place, block in _blocks(ctx.rows, d_features):
+                d_weights.addmv_(block.flatten(1), d_features[place].reshape(-1))
         return d_weights, *(None for _ in ctx.rows)
 
 
-def _blocks(rows: Sequence[Tensor], like: Tensor) -> Iterator[tuple[int, int, Tensor]]:
-    """(row, first frame, (L, up to BLOCK, D) in the precision of `like`), all in one memory, one after the other."""
+def _blocks(rows: Sequence[Tensor], like: Tensor) -> Iterator[tuple[slice, Tensor]]:
+    """(places among all frames, (L, up to BLOCK, D) in the precision of `like`), all in one memory, one by one."""
     num_layers, _, size = rows[0].shape
-    memory = like.new_empty(num_layers * BLOCK * size)
-    for place, row in enumerate(rows):
+    memory, before = like.new_empty(num_layers * BLOCK * size), 0
+    for row in rows:
         for start in range(0, row.shape[1], BLOCK):
             block = row[:, start : start + BLOCK]
-            yield place, start, memory[: block.numel()].view(block.shape).copy_(block)
+            place = slice(before + start, before + start + block.shape[1])
+            yield place, memory[: block.numel()].view(block.shape).copy_(block)
+        before += row.shape[1]

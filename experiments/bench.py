@@ -26,6 +26,7 @@ from torch import Tensor, nn
 
 from undertone.common.console import Advance, Display
 from undertone.common.files import draft_folder
+from undertone.common.processes import can_fork
 from undertone.corpora import load_corpus
 from undertone.corpora.folds import check_folds
 from undertone.corpora.manifest import Utterance
@@ -354,13 +355,9 @@ class _Bench:
             if len(times) > 10 and times[-1] - times[0] > planned:
                 raise _Enough
 
-        threads = torch.get_num_threads()
-        try:
-            torch.set_num_threads(1 if len(run.folds) > 1 else threads)  # as in a run, which takes one for each stack
-            with _until_enough():
-                trainer.fit(follow)
-        finally:
-            torch.set_num_threads(threads)
+        one = len(run.folds) > 1  # as in a run, which takes one for each stack
+        with _threads(1 if one else torch.get_num_threads()), _until_enough():
+            trainer.fit(follow)
         return {
             "measured_clips": config.batch_size,
             "update_s": (times[-1] - times[1]) / max(1, len(times) - 2),
@@ -384,9 +381,12 @@ class _Bench:
         source: Source = run.source if live else self._made_frames(run, [*clips, longest])
         module = run.new_module("bench", config)
         free = psutil.virtual_memory().available
+        forks = not live and can_fork() and self.accelerator.device.type == "cpu"  # as a run forks, if memory allows
+        at_once = min(torch.get_num_threads(), len(run.folds)) if forks else 1
         with _kept_bytes(module) as kept:  # which also warms up
             self._updates(run, source, module, clips, 1)
-        timed = self._updates(run, source, module, clips, updates)
+        with _threads(1 if at_once > 1 else torch.get_num_threads()):
+            timed = self._updates(run, source, module, clips, updates)
         trainable = sum(weight.numel() for weight in module.parameters() if weight.requires_grad)
         if self.accelerator.device.type == "cuda":
             largest = self._largest_by_trying(run, source, longest)
@@ -398,6 +398,7 @@ class _Bench:
             "measured_clips": len(clips),
             "update_s": of_clips + timed["step_s"],
             "trainings_at_once": 1,
+            "folds_at_once": at_once,
             "checkpoint_s": timed["checkpoint_s"],
             "predict_s_per_audio_s": timed["predict_s"] / sum(item.duration for item in clips),
             "largest_batch": max(0, min(LARGEST, largest)),
@@ -458,6 +459,17 @@ class _Bench:
             trainer.fit(clips, [], 10**9)
         torch.cuda.empty_cache()
         return LARGEST // trainer.micro_batches
+
+
+@contextmanager
+def _threads(number: int) -> Iterator[None]:
+    """Within it, torch has so many."""
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(number)
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 @contextmanager

@@ -51,7 +51,7 @@ def estimate_all(
     for row in rows:
         trainings = _stacked(config, folds, row, parallel) if row["training"] == "linear" else 0.0
         if not trainings:
-            trainings = _one_by_one(config, folds, row, durations)
+            trainings = _by_gradients(config, folds, row, durations)
         first = extraction_s if row["training"] in STORED else 0.0
         updates = max(total_steps(config, len(fold.train)) for fold in folds)
         found.append({**row, "updates": updates, "extraction_s": first, "trainings_s": trainings})
@@ -67,22 +67,24 @@ def _stacked(config: RunConfig, folds: Sequence[Fold], row: Mapping[str, Any], p
     return (turns + 1) * updates * float(row["update_s"])  # and the model of all speakers
 
 
-def _one_by_one(
+def _by_gradients(
     config: RunConfig, folds: Sequence[Fold], row: Mapping[str, Any], durations: Mapping[str, float]
 ) -> float:
-    """Seconds of trainings that follow each other, with checkpoints and what they predict of dev and test."""
+    """Seconds of folds that follow each other, `folds_at_once` of them, with checkpoints, dev and test predicted."""
 
     def predicting(ids: Sequence[str]) -> float:
         return float(row["predict_s_per_audio_s"]) * sum(durations[name] for name in ids)
 
-    total, steps = 0.0, []
+    busy, steps = [0.0] * row["folds_at_once"], []  # until when each process is
     for fold in folds:
         steps.append(total_steps(config, len(fold.train)))
         every = config.eval_every or -(-len(fold.train) // config.batch_size)
         evaluations = -(-steps[-1] // every)
-        total += steps[-1] * row["update_s"] + evaluations * (row["checkpoint_s"] + predicting(fold.dev))
-        total += predicting(fold.dev) + predicting(fold.test)
-    return len(trials(config)) * total + max(steps) * float(row["update_s"])
+        seconds = steps[-1] * row["update_s"] + evaluations * (row["checkpoint_s"] + predicting(fold.dev))
+        seconds += predicting(fold.dev) + predicting(fold.test)
+        first = min(range(len(busy)), key=busy.__getitem__)
+        busy[first] += len(trials(config)) * seconds
+    return max(busy) + max(steps) * float(row["update_s"])
 
 
 def recommend(

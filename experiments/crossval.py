@@ -22,8 +22,8 @@ from undertone.downstream.head import head_class
 from undertone.downstream.model import UndertoneModel
 from undertone.downstream.network import Downstream, LiveModel
 from undertone.experiments.cost import model_cost, trained_parameters
-from undertone.experiments.fitted_folds import fit_folds, folds_at_once
 from undertone.experiments.fitted_heads import chooses_inside
+from undertone.experiments.folds_at_once import train_at_once
 from undertone.experiments.open_run import open_run
 from undertone.experiments.run import Run, weights_of
 from undertone.experiments.run_fold import fit, train_fold
@@ -116,9 +116,7 @@ def train_folds(run: Run, folds: Sequence[Fold], accelerator: Accelerator) -> li
     """Train the folds that are not done; returns those that another process is still busy with."""
     if can_stack(run, run.config, accelerator):
         train_stacked(run, folds)
-    elif len(folds) > 1 and (at_once := folds_at_once(run, folds, accelerator)) > 1:
-        fit_folds(run, folds, accelerator, at_once)
-    else:
+    elif not train_at_once(run, folds, accelerator):
         for number, fold in enumerate(folds, 1):
             train_fold(run, fold, f"fold {fold.name}" + (f" ({number}/{len(folds)})" if len(folds) > 1 else ""))
     return first_decides(accelerator, lambda: [fold.name for fold in folds if not run.folder.is_done(fold.name)])

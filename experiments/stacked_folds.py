@@ -6,11 +6,15 @@ import time
 from collections.abc import Generator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import cast
 
+import numpy as np
 import torch
 from accelerate import Accelerator
 
+from undertone.common.console import Advance
+from undertone.common.processes import Report, can_fork, fork_all
 from undertone.corpora.folds import Fold
 from undertone.downstream.head import head_class
 from undertone.downstream.heads.linear import LinearHead
@@ -21,12 +25,12 @@ from undertone.experiments.sweep import TRIED, chosen_trials, combine
 from undertone.training.accelerator import finish_tracker, start_tracker
 from undertone.training.config import RunConfig, trials
 from undertone.training.sources import StoreSource
-from undertone.training.stack.processes import fit_all
 from undertone.training.stack.stacked_trainer import PER_RUN, StackedTrainer, TrainingGroup
 from undertone.training.trainer import Trained, flatten_record, total_steps
 from undertone.upstream.precision import AUTOCAST
 
-Fit = tuple[StackedTrainer, list[list[Trained]]]
+Outcome = list[list[Trained]]  # of each group's trainings
+Fit = tuple[StackedTrainer, Outcome]
 
 
 @dataclass(frozen=True)
@@ -129,8 +133,35 @@ def _fit(run: Run, stacks: Sequence[list[_Group]], title: str) -> Generator[Fit]
     for stack in stacks:
         modules = [[one.new_downstream().to(source.device) for one in group.trainings] for group in stack]
         trainers.append(StackedTrainer([group.for_trainer() for group in stack], run.tasks, means, rows, modules))
-    with run.display.bar(title) as advance, closing(fit_all(trainers, advance)) as outcomes:
+    with run.display.bar(title) as advance, closing(_fit_all(trainers, advance)) as outcomes:
         yield from zip(trainers, outcomes, strict=True)
+
+
+def _fit_all(trainers: Sequence[StackedTrainer], advance: Advance) -> Generator[Outcome]:
+    """Train all stacks, as many at once as torch has threads where processes can be forked; their outcomes, in order.
+
+    On a CPU their modules hold the best weights in the end. `advance` is called with the updates of all of them.
+    """
+    sizes = [sum(group.last * len(group.configs) for group in trainer.groups) for trainer in trainers]
+    at_once = min(torch.get_num_threads(), len(trainers))
+    if at_once <= 1 or not can_fork():
+        for number, trainer in enumerate(trainers):
+            before = sum(sizes[:number])
+            yield trainer.fit(lambda updates, before=before: advance(before + updates, sum(sizes), ""))  # type: ignore[misc]
+        return
+    works = [partial(_fit_stack, trainer) for trainer in trainers]
+    with closing(fork_all(works, at_once, lambda done: advance(done, sum(sizes), ""))) as outcomes:
+        for trainer, (outcome, weights) in zip(trainers, outcomes, strict=True):
+            for modules, found in zip(trainer.modules, weights, strict=True):
+                for module, state in zip(modules, found, strict=True):
+                    module.load_state_dict({name: torch.from_numpy(value) for name, value in state.items()})
+            yield outcome
+
+
+def _fit_stack(trainer: StackedTrainer, report: Report) -> tuple[Outcome, list[list[dict[str, np.ndarray]]]]:
+    """In a process of its own: the outcome of each group's trainings, and their weights."""
+    outcome = trainer.fit(report)
+    return outcome, [[{n: v.numpy() for n, v in one.state_dict().items()} for one in row] for row in trainer.modules]
 
 
 def _source(run: Run) -> StoreSource:

@@ -57,6 +57,12 @@ class StoreSource:
         """Read."""
         return StoredStates(self._states(self.store.key(item)) for item in utterances)
 
+    def hold(self, utterances: Sequence[Utterance]) -> None:
+        """Read the states of these now, until the allowance is used up."""
+        for item in utterances:
+            if self.room > 0:
+                self._states(self.store.key(item))
+
     def _states(self, key: str) -> Tensor:
         if key in self.held:
             return self.held[key]

@@ -80,7 +80,10 @@ class UtteranceDropout(TorchFunctionMode):
         rows = self.utterances(values.device)
         shape = [*values.shape[1:2], *([1] * (values.ndim - 2))] if channels else values.shape[1:]
         dropped = random_bits(rows, call, values.shape[0], shape) < threshold - 2**15
-        return (values * (1 / (1 - threshold / 2**16))).masked_fill(dropped, 0)
+        kept = 1 / (1 - threshold / 2**16)
+        if channels:
+            return values * torch.where(dropped, 0.0, kept).to(values.dtype)
+        return torch.where(dropped, values.new_zeros(()), values * kept)
 
     def _attention(
         self,

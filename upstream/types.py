@@ -9,6 +9,7 @@ from functools import cached_property, partial
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 ALONE = "speech"  # name of the stream of an upstream that is the only one
 
@@ -51,7 +52,7 @@ class WaveBatch:
     def collate(cls, waves: Sequence[Wave], sample_rate: int) -> WaveBatch:
         """Pad a list of (N_i,) waves into one batch."""
         lengths = torch.tensor([len(wave) for wave in waves], dtype=torch.int64)
-        samples = torch.nn.utils.rnn.pad_sequence([sound_of(wave) for wave in waves], batch_first=True)
+        samples = pad_sequence([sound_of(wave) for wave in waves], batch_first=True)
         seen = tuple(wave.pictures for wave in waves if isinstance(wave, AudioVisual))
         return cls(samples, lengths, sample_rate, seen or None)
 
@@ -146,6 +147,32 @@ class Frames:
     def mask(self) -> Tensor:
         """(B, T) bool, True = real."""
         return length_mask(self.lengths, self.features.shape[1])
+
+
+class PackedFrames(Frames):
+    """Frames without padding; one padded batch only where `features` is asked for.
+
+    Args:
+        rows: (N, D), the real frames of all utterances, one utterance after the other.
+        lengths: (B,) int64, which sum to N.
+    """
+
+    rows: Tensor
+
+    def __init__(self, rows: Tensor, lengths: Tensor) -> None:
+        set_field = partial(object.__setattr__, self)  # the class it extends is frozen
+        set_field("rows", rows)
+        set_field("lengths", lengths)
+
+    @cached_property
+    def features(self) -> Tensor:  # type: ignore[override]
+        """(B, T, D), zero on padding."""
+        return pad_sequence(self.rows.split(self.lengths.tolist()), batch_first=True)
+
+    @property
+    def mask(self) -> Tensor:
+        """(B, T) bool, True = real."""
+        return length_mask(self.lengths, int(self.lengths.max()))
 
 
 @dataclass(frozen=True)

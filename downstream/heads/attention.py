@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from torch import nn
+from torch import Tensor, nn
 
 from undertone.downstream.head import Head, HeadOutput, TaskOutputs
 from undertone.downstream.pooling import JoinedPooling, zero_padding
 from undertone.downstream.task import Task
-from undertone.upstream.types import Frames
+from undertone.upstream.types import Frames, PackedFrames
 
 
 class AttentionHead(Head):
@@ -62,9 +62,7 @@ class AttentionHead(Head):
     def forward(self, streams: Mapping[str, Frames]) -> HeadOutput:
         """{stream: (B, T, D)} -> logits, the embedding (B, hidden_size) and the attention (B, ceil(T / stride))."""
         frames = self.only_stream(streams)
-        features = self.feature_dropout(frames.features.transpose(1, 2)).transpose(1, 2)  # (B, T, D)
-        # Zeros on padding: the convolution then sees at a clip's end what it sees when the clip is alone.
-        projected = zero_padding(Frames(self.projector(features), frames.lengths))  # (B, T, H)
+        projected = self._project(frames)  # (B, T, H)
         hidden = self.convolution(projected.transpose(1, 2)).transpose(1, 2)  # (B, T / stride, H)
         hidden = self.dropout(self.norm(hidden).relu())
         lengths = (frames.lengths - 1) // self.stride + 1
@@ -72,3 +70,19 @@ class AttentionHead(Head):
         embedding = self.embed(pooled.vector).relu()  # (B, H)
         logits = self.outputs(self.dropout(embedding))
         return HeadOutput(logits, embedding, pooled.losses, pooled.attention, attention_lengths=lengths)
+
+    def _project(self, frames: Frames) -> Tensor:
+        """(B, T, D) -> (B, T, H), computed for the real frames alone where these are packed.
+
+        Zeros on padding: the convolution then sees at a clip's end what it sees when the clip is alone.
+        """
+        packed = isinstance(frames, PackedFrames)
+        features = frames.rows if packed else frames.features
+        if self.training:
+            ones = features.new_ones(len(frames.lengths), features.shape[-1], 1)
+            factors = self.feature_dropout(ones).transpose(1, 2)  # (B, 1, D)
+            features = features * (factors[:, 0].repeat_interleave(frames.lengths, 0) if packed else factors)
+        projected = self.projector(features)  # (N, H) or (B, T, H)
+        if packed:
+            return PackedFrames(projected, frames.lengths).features
+        return zero_padding(Frames(projected, frames.lengths))

@@ -8,7 +8,7 @@ import time
 import pytest
 
 from undertone.common import interrupt
-from undertone.common.interrupt import interruptible
+from undertone.common.interrupt import ask_to_stop, interruptible
 
 
 def test_the_first_signal_asks_and_the_second_one_ends():
@@ -18,6 +18,13 @@ def test_the_first_signal_asks_and_the_second_one_ends():
         assert stop.asked
         os.kill(os.getpid(), signal.SIGTERM)
     assert signal.getsignal(signal.SIGTERM) is before and signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
+
+
+def test_asking_again_is_no_second_signal():
+    assert not ask_to_stop()
+    with interruptible() as stop:
+        assert ask_to_stop() and ask_to_stop() and stop.asked
+    assert not ask_to_stop()
 
 
 def test_work_that_takes_too_long_is_abandoned(monkeypatch):

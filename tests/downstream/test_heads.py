@@ -7,7 +7,8 @@ from undertone.common.discovery import available
 from undertone.downstream.head import Head, build_head, head_class
 from undertone.downstream.pooling import POOLINGS
 from undertone.downstream.task import Task
-from undertone.upstream.types import Frames
+from undertone.upstream.dropout import UtteranceDropout
+from undertone.upstream.types import ALONE, Frames, PackedFrames
 
 TASKS = (
     Task("emotion", "classification", ("angry", "happy", "sad")),
@@ -105,6 +106,28 @@ def test_in_training_padding_changes_nothing_either(name):
     loose = {"speech": Frames(padded["speech"].features[:2], padded["speech"].lengths[:2])}
     for task, logits in head(tight).logits.items():
         torch.testing.assert_close(head(loose).logits[task], logits, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("name", ["attention", "transformer"])
+@pytest.mark.parametrize("training", [True, False])
+def test_packed_frames_give_what_padded_ones_give(name: str, training: bool) -> None:
+    """In training too, where an utterance's dropout is the same; and the gradients."""
+    head, features = make(name).train(training), clips(7, 3, 5)
+    found = []
+    for packed in (True, False):
+        rows = torch.cat(features) if packed else batch(features, padding=9.0)[ALONE].features
+        rows = rows.clone().requires_grad_()
+        lengths = torch.tensor([len(one) for one in features])
+        frames = PackedFrames(rows, lengths) if packed else Frames(rows, lengths)
+        torch.manual_seed(1)
+        with UtteranceDropout(torch.tensor([4, 5, 6], dtype=torch.int32)):
+            output = head({ALONE: frames})
+        output.embedding.square().sum().backward()
+        gradient = rows.grad if packed else torch.cat([row[:n] for row, n in zip(rows.grad, lengths, strict=True)])
+        found.append((output.embedding, output.attention, gradient))
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
+    assert found[0][2].abs().max() > 1e-4
 
 
 def test_structured_pooling_hands_its_penalty_to_the_trainer():

@@ -84,7 +84,15 @@ def made(count: int) -> tuple[Manifest, list[Fold]]:
 
 def row_of(name: str, **values: float) -> dict[str, Any]:
     cheap = {"checkpoint_s": 0.0, "predict_s_per_audio_s": 0.0, "largest_batch": 128, "store_bytes": 0}
-    return {"training": name, "batch_size": 4, "measured_clips": 4, "trainings_at_once": 1, **cheap, **values}
+    return {
+        "training": name,
+        "batch_size": 4,
+        "measured_clips": 4,
+        "trainings_at_once": 1,
+        "folds_at_once": 1,
+        **cheap,
+        **values,
+    }
 
 
 def test_estimates_are_those_worked_by_hand() -> None:
@@ -96,6 +104,8 @@ def test_estimates_are_those_worked_by_hand() -> None:
     assert [row["updates"] for row in found] == [6, 6, 6]
     # 6 updates, 3 evaluations of 8 s of dev with a checkpoint, dev and test once more; two folds, one model of all
     assert found[0]["trainings_s"] == pytest.approx(2 * (6 * 0.5 + 3 * (0.1 + 0.08) + 0.16) + 6 * 0.5)
+    side_by_side = estimate_all(config, manifest, folds, [attention | {"folds_at_once": 2}], EXTRACTION, parallel=2)
+    assert side_by_side[0]["trainings_s"] == pytest.approx((6 * 0.5 + 3 * (0.1 + 0.08) + 0.16) + 6 * 0.5)
     assert found[0]["extraction_s"] == 24 / 2 + 1 and found[0]["total_s"] == found[0]["trainings_s"] + 13
     assert found[1]["total_s"] == found[1]["trainings_s"] == (2 + 1) * 6 * 10
     assert found[2]["trainings_s"] == pytest.approx((1 + 1) * 6 * 0.2)  # both folds at once

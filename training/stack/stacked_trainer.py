@@ -156,7 +156,7 @@ class StackedTrainer:
                     weights = self.stack.flat_weights[place, run, part]
                     weights.grad = self.stack.flat_gradients[place, run, part]
                     key = (rate, decay, group.total, config.schedule, config.warmup)
-                    settings = {"params": [], "initial_lr": rate, "weight_decay": decay}
+                    settings: dict[str, Any] = {"params": [], "initial_lr": rate, "weight_decay": decay}
                     alike.setdefault(key, settings | {"total": group.total, "config": config})["params"].append(weights)
         return torch.optim.AdamW(list(alike.values()), fused=True)
 

@@ -1,7 +1,8 @@
-"""Folds of a fitted head, side by side in threads and one after the other."""
+"""Folds side by side and one after the other: of a fitted head in threads, of a trained one in processes."""
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,7 +19,7 @@ from undertone.training.settings import make_config
 
 
 class Listening(Display):
-    """Remembers the titles of the bars; raises KeyboardInterrupt when the bar of the folds reaches a fold."""
+    """Remembers the titles of the bars; raises KeyboardInterrupt when the bar of the folds reaches `until`."""
 
     def __init__(self, until: int | None = None) -> None:
         super().__init__(quiet=True)
@@ -30,15 +31,20 @@ class Listening(Display):
         self.titles.append(title)
 
         def advance(done: float, total: float, note: str) -> None:
-            if "at once" in title and done == self.until:
+            if "at once" in title and self.until is not None and done >= self.until:
                 raise KeyboardInterrupt
 
         yield advance
 
 
-@pytest.fixture(scope="module")
-def config(small_corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> RunConfig:
-    words = ("head=logistic", "tasks=emotion,arousal", "sweep.head.C=0.01,0.1", "augment.copies=1", "augment.speed=0.1")
+FITTED = ("head=logistic", "sweep.head.C=0.01,0.1")
+UNTIMED = {"seconds": 0}
+TRAINED = ("head=attention", "head.hidden_size=16", "max_epochs=20", "patience=20", "sweep.learning_rate=1e-3,1e-2")
+
+
+@pytest.fixture(scope="module", params=[FITTED, TRAINED], ids=["threads", "processes"])
+def config(request: pytest.FixtureRequest, small_corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> RunConfig:
+    words = (*request.param, "tasks=emotion,arousal", "augment.copies=1", "augment.speed=0.1", "device=cpu")
     store = f"store={tmp_path_factory.mktemp('store')}"
     return make_config({"corpus": str(small_corpus), "upstream": "fbank"}, [*words, store])
 
@@ -65,13 +71,13 @@ def threads(number: int) -> Iterator[None]:
 
 
 def same_bytes(one: Path, other: Path) -> None:
-    for pattern, number in (("model.safetensors", 5), ("predictions.parquet", 5), ("fold.json", 4)):
-        paths = sorted(one.rglob(pattern))
-        assert len(paths) == number
+    for name in ("model/model.safetensors", "predictions.parquet", "fold.json"):
+        paths = sorted(one.glob(f"folds/*/{name}"))
+        assert len(paths) == 4
         for path in paths:
             there = other / path.relative_to(one)
-            if pattern == "fold.json":
-                assert read_json(path) | {"seconds": 0} == read_json(there) | {"seconds": 0}
+            if name == "fold.json":
+                assert read_json(path) | UNTIMED == read_json(there) | UNTIMED
             else:
                 assert path.read_bytes() == there.read_bytes()
 
@@ -80,18 +86,33 @@ def test_side_by_side_gives_the_same_bytes(config: RunConfig, alone: Path, tmp_p
     display = Listening()
     with threads(3):
         crossval(config, tmp_path / "run", display)
-    assert "4 folds, 3 at once" in display.titles
+    assert any(title.startswith("4 folds, 3 at once") for title in display.titles)
     same_bytes(alone, tmp_path / "run")
 
 
-def test_an_interrupted_run_keeps_its_folds_and_ends_with_the_same_bytes(
+def test_an_interrupted_run_goes_on_and_ends_with_the_same_bytes(
     config: RunConfig, alone: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "run"
     with threads(2), pytest.raises(KeyboardInterrupt):
         crossval(config, out, Listening(until=1))
-    assert 1 <= len(list(out.rglob("fold.json"))) < 4 and not (out / "results.json").exists()
-    crossval(config, out, Listening())
+    done, begun = (len(list(out.glob(f"folds/*/{where}"))) for where in ("fold.json", "*/checkpoints/*"))
+    assert (done if config.head == "logistic" else begun) >= 1
+    assert done < 4 and not (out / "results.json").exists()
+    with threads(2):
+        crossval(config, out, Listening())
+    same_bytes(alone, out)
+
+
+def test_the_last_fold_of_a_trained_head_has_one_thread_too(config: RunConfig, alone: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    shutil.copytree(alone, out)
+    for path in (out / "results.json", *sorted(out.glob("folds/*/fold.json"))[-1:]):
+        path.unlink()
+    display = Listening()
+    with threads(3):
+        crossval(config, out, display)
+    assert any(title.startswith("1 fold, 1 at once") for title in display.titles) == (config.head == "attention")
     same_bytes(alone, out)
 
 

@@ -1,0 +1,92 @@
+"""Several pieces of work at once, each in a process that is forked from this one, on one core (Linux)."""
+
+from __future__ import annotations
+
+import ctypes
+import multiprocessing
+import os
+import signal
+import sys
+from collections.abc import Callable, Generator, Sequence
+from concurrent.futures import ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from typing import Any, TypeVar
+
+import torch
+
+from undertone.common.interrupt import ask_to_stop
+
+POLL_SECONDS = 0.2  # between two readings of the processes' progress
+PR_SET_PDEATHSIG = 1  # of Linux' sys/prctl.h
+
+T = TypeVar("T")
+Report = Callable[[float], None]  # of a piece of work: what it has done so far
+
+_works: Sequence[Callable[[Report], Any]] = ()  # inherited by the forked processes
+_done: Any = None  # shared memory: what each has done, then whether to stop
+
+
+def can_fork() -> bool:
+    """Whether work can go on in forked processes: on Linux, where no GPU may be in use."""
+    return sys.platform == "linux" and not torch.cuda.is_available()
+
+
+def fork_all(works: Sequence[Callable[[Report], T]], at_once: int, follow: Callable[[float], None]) -> Generator[T]:
+    """What each piece of work returns, in their order; `at_once` of them at a time, each in a process of its own.
+
+    Processes, not threads: short operations would spend more time waiting for Python's lock than working, and random
+    numbers are drawn from one generator a process. The processes are forked, so they share the memory of this one, and
+    they end with it. If one fails, or this generator is closed, the others end with their next report.
+
+    Args:
+        works: called with a function that takes what was done so far, and returning what can be pickled.
+        at_once: processes.
+        follow: called a few times a second with the sum of what was done.
+
+    Raises:
+        ValueError: the operating system killed a process.
+    """
+    global _works, _done
+    context = multiprocessing.get_context("fork")
+    _works, _done = works, context.Array("d", len(works) + 1, lock=False)
+    with ProcessPoolExecutor(at_once, context, initializer=_begin, initargs=(os.getpid(),)) as pool:
+        try:  # a process is forked at each of the first calls of submit
+            futures = [pool.submit(_work, number) for number in range(len(works))]
+            for future in futures:
+                while not future.done():
+                    wait([future], POLL_SECONDS)
+                    follow(sum(_done[:-1]))
+                    for failed in (one for one in futures if one.done() and one.exception()):
+                        failed.result()
+                follow(sum(_done[:-1]))
+                yield future.result()
+        except BrokenProcessPool as error:
+            raise ValueError(
+                f"The operating system killed one of {at_once} processes, perhaps because memory ran out. Run again, "
+                f"with fewer at once: OMP_NUM_THREADS={max(1, at_once // 2)} undertone ..."
+            ) from error
+        finally:
+            _done[-1] = True
+            pool.shutdown(cancel_futures=True)
+            _works = ()
+
+
+def _begin(parent: int) -> None:
+    """In a new process: use one core, leave Ctrl-C to the parent, and die with it."""
+    torch.set_num_threads(1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:  # it died before prctl
+        os._exit(1)
+
+
+def _work(number: int) -> Any:
+    """In a new process: one piece of work."""
+
+    def report(done: float) -> None:
+        _done[number] = done
+        if _done[-1] and not ask_to_stop():
+            raise KeyboardInterrupt
+
+    return _works[number](report)
