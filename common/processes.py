@@ -89,4 +89,5 @@ def _work(number: int) -> Any:
         if _done[-1] and not ask_to_stop():
             raise KeyboardInterrupt
 
+    report(0.0)  # what was waiting when the others were asked to end does not begin
     return _works[number](report)
