@@ -165,7 +165,7 @@ class PackedFrames(Frames):
         set_field("lengths", lengths)
 
     @cached_property
-    def features(self) -> Tensor:  # type: ignore[override]
+    def features(self) -> Tensor:
         """(B, T, D), zero on padding."""
         return pad_sequence(self.rows.split(self.lengths.tolist()), batch_first=True)
 

@@ -77,7 +77,7 @@ class AttentionHead(Head):
         Zeros on padding: the convolution then sees at a clip's end what it sees when the clip is alone.
         """
         packed = isinstance(frames, PackedFrames)
-        features = frames.rows if packed else frames.features
+        features = frames.rows if isinstance(frames, PackedFrames) else frames.features
         if self.training:
             ones = features.new_ones(len(frames.lengths), features.shape[-1], 1)
             factors = self.feature_dropout(ones).transpose(1, 2)  # (B, 1, D)
