@@ -10,7 +10,7 @@ import argparse
 import json
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -261,10 +261,10 @@ def invariance_table() -> str:
     return markdown(lines)
 
 
-def robustness_table() -> str:
-    """UAR of runs on a corpus through rooms, noise, codecs and bands, from their robustness.json."""
+def robustness_table(prefix: str, names: Sequence[str]) -> str:
+    """UAR of runs on EmoDB through rooms, noise, codecs and bands, from their robustness.json."""
     folder = ROOT / "docs" / "results" / "robustness"
-    runs = {name: json.loads((folder / f"emodb-{name}.json").read_text()) for name in ("contours", "undertone")}
+    runs = {name: json.loads((folder / f"emodb-{prefix}{name}.json").read_text()) for name in names}
     found = {
         name: {(one["kind"], one["name"]): one["metrics"]["uar"] for one in run["conditions"]}
         for name, run in runs.items()
@@ -315,7 +315,10 @@ TABLES: dict[str, Callable[[], str]] = SPEED_TABLES | {
     "crosscorpus-functionals": partial(matrix_table, "functionals"),
     "crosscorpus-contours": partial(matrix_table, "contours"),
     "invariant": invariance_table,
-    "robustness": robustness_table,
+    "robustness": partial(robustness_table, "", ("contours", "undertone")),
+    "robustness-huang2017": partial(
+        robustness_table, "huang2017-", [row.name for row in system_module("huang2017").ABLATION]
+    ),
 }
 
 
