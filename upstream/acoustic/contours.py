@@ -10,6 +10,7 @@ from torchaudio.functional import create_dct
 
 from undertone.upstream import spectra
 from undertone.upstream.acoustic._base import Acoustic
+from undertone.upstream.acoustic._dynamics import NUM_DYNAMICS, dynamics
 from undertone.upstream.acoustic._spectral_shape import DEVIATIONS, LEVEL, spectral_shape
 from undertone.upstream.acoustic._statistics import (
     NUM_RESPONSES,
@@ -45,14 +46,18 @@ class Contours(Acoustic):
     One "frame" an utterance, as `functionals`, but for heads that standardise many numbers: `logistic`, `svm`, `dense`.
     Only speech counts: pauses enter as durations. Two kinds of statistics are not among openSMILE's: the logarithm of
     the covariance of the contours and their deltas, and the responses of random convolutions over the contours.
+
+    Args:
+        dynamics: add how the contours move and move together, see `dynamics`.
     """
 
     VERSION = 1
     one_frame = True
-    hidden_size = 2833 + NUM_RESPONSES
 
-    def __init__(self) -> None:
+    def __init__(self, dynamics: bool = False) -> None:
         super().__init__()
+        self.dynamics = dynamics
+        self.hidden_size = 2833 + NUM_RESPONSES + (NUM_DYNAMICS if dynamics else 0)
         self.log_mel = LogMel.kaldi(MELS)
         self.basis = nn.Buffer(create_dct(COEFFICIENTS, MELS, "ortho"), persistent=False)  # (mels, 20)
 
@@ -71,7 +76,7 @@ class Contours(Acoustic):
         loud = timbre[found.speech]  # (S, 39)
         shaped = torch.cat([found.shape, 3 * deltas[:, COEFFICIENTS:]], 1)  # (T, 38)
         even = torch.cat([cepstra, found.shape * (EVEN / DEVIATIONS.to(wave.device))], 1)  # (T, 39)
-        return {
+        groups = {
             "moments": moments(loud),
             "percentiles": percentiles(loud),
             "course": course(timbre),
@@ -85,6 +90,9 @@ class Contours(Acoustic):
             "time": _time(found),
             "kernels": kernel_responses(even - even[found.speech].mean(0), found.speech),
         }
+        if self.dynamics:
+            groups |= dynamics(found.mels, cepstra, found.shape, found.voice, found.speech, found.voiced)
+        return groups
 
     def _speech(self, wave: Tensor) -> _Speech:
         """(N,) samples -> contours without the silence around the speech."""
