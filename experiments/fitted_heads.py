@@ -55,7 +55,7 @@ def check_fitted(config: RunConfig) -> None:
     if not head_class(config.head).is_fitted:
         if config.dev == "inner":
             raise ValueError(
-                f"dev=inner is for heads that are fitted by a solver (svm, logistic, ridge); {config.head!r} is "
+                f"dev=inner is for heads that are fitted by a solver (svm, logistic, lda, ridge); {config.head!r} is "
                 f"trained by gradients and selects on the dev part of each fold. Leave dev=inner out."
             )
         return

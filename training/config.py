@@ -299,8 +299,8 @@ class EvaluationSettings(_Settings):
     average_top: int = Field(1, ge=1, description="average the weights of the k best evaluations on dev")
     dev: Literal["fold", "inner"] | None = Field(
         None,
-        description="what chooses: the fold's dev part, or (the default of svm, logistic, ridge) inner folds over the "
-        "speakers of train and dev, all of which are then fitted",
+        description="what chooses: the fold's dev part, or (the default of svm, logistic, lda, ridge) inner folds over "
+        "the speakers of train and dev, all of which are then fitted",
     )
     refit_on_dev: bool = Field(
         False, description="train again on train and dev, for the number of updates that was best on dev"

@@ -14,7 +14,8 @@ class LogisticHead(FittedHead):
     """Multinomial logistic regression on the standardised mean of the frames, fitted by L-BFGS.
 
     The solution is that of scikit-learn's `LogisticRegression`; the logits' softmax are its probabilities. Values are
-    fitted by ridge regression with the same penalty. Take `svm` for the baseline that papers print.
+    fitted by ridge regression with the same penalty. Take `svm` for the baseline that papers print, and `lda` for
+    thousands of functionals.
     """
 
     def fit_classes(self, rows: np.ndarray, labels: np.ndarray, values: Sequence[float], balanced: bool) -> list[Plane]:

@@ -187,6 +187,21 @@ def test_balanced_classes_and_C_are_passed_on() -> None:
     assert np.abs(logits(head, features)["emotion"] - expected).max() > 0.05
 
 
+def test_balanced_classes_are_equally_likely_in_discriminant_analysis() -> None:
+    features, truth = data()
+    rare = np.flatnonzero((truth["emotion"] != 3) | (np.arange(200) % 10 == 0))
+    few, labels = features[rare], {name: values[rare] for name, values in truth.items()}
+    head = make("lda")
+    head.fit(few, labels, balanced=True)
+    model = LinearDiscriminantAnalysis("lsqr", covariance_estimator=Covariance(), priors=np.full(4, 0.25))
+    model = make_pipeline(StandardScaler(), model).fit(few, labels["emotion"])
+    found = logits(head, features)["emotion"]
+    np.testing.assert_allclose(found, model.decision_function(features), atol=1e-4)
+    np.testing.assert_allclose(softmax(found, 1), model.predict_proba(features), atol=1e-4)
+    head.fit(few, labels)
+    assert np.abs(logits(head, features)["emotion"] - found).max() > 0.05
+
+
 def test_missing_labels_are_left_out_and_absent_classes_never_predicted() -> None:
     features, truth = data()
     known = np.flatnonzero(truth["emotion"] != 2)[:90]

@@ -120,7 +120,7 @@ def _thirds(timbre: Tensor, voice: Tensor, speech: Tensor, voiced: Tensor) -> Te
 
 
 def _lagged(contours: Tensor, step: int, count: int) -> Tensor:
-    """(T, D) -> (T', count D): each frame beside those some steps later; the steps of a short utterance are shorter."""
+    """(T, D) -> (T', count D): each frame beside those `step` and more later, which in a short utterance are nearer."""
     step = min(step, (len(contours) - 1) // count)
     frames = len(contours) - step * (count - 1)
     return torch.cat([contours[step * place : step * place + frames] for place in range(count)], 1)
