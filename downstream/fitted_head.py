@@ -93,7 +93,8 @@ class FittedHead(Head):
 
     Args:
         C: how much an error counts against the size of the coefficients, which is penalised as |w|^2 / (2 C); small is
-            smooth. `alpha` of scikit-learn's Ridge is 1 / (2 C). One number, or {task: number}.
+            smooth. `alpha` of scikit-learn's Ridge is 1 / (2 C). In `lda` it is another measure. One number, or {task:
+            number}.
     """
 
     needs = "mean"

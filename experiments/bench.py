@@ -32,6 +32,7 @@ from undertone.corpora.folds import check_folds
 from undertone.corpora.manifest import Utterance
 from undertone.downstream.head import head_class
 from undertone.experiments.bench_estimate import LARGEST, STORED, estimate_all, recommend
+from undertone.experiments.folds_at_once import processes_in_memory
 from undertone.experiments.hidden_states import open_upstream, prepare_from_config, store_folder
 from undertone.experiments.run import Run, adapted
 from undertone.experiments.run_folder import RunFolder
@@ -381,8 +382,10 @@ class _Bench:
         source: Source = run.source if live else self._made_frames(run, [*clips, longest])
         module = run.new_module("bench", config)
         free = psutil.virtual_memory().available
-        forks = not live and can_fork() and self.accelerator.device.type == "cpu"  # as a run forks, if memory allows
-        at_once = min(torch.get_num_threads(), len(run.folds)) if forks else 1
+        at_once = 1
+        if not live and can_fork() and self.accelerator.device.type == "cpu" and config.log_with == "none":  # as a run
+            values = source([longest]).states.numel()  # type: ignore[union-attr]
+            at_once = max(1, min(torch.get_num_threads(), len(run.folds), processes_in_memory(config, values)))
         with _kept_bytes(module) as kept:  # which also warms up
             self._updates(run, source, module, clips, 1)
         with _threads(1 if at_once > 1 else torch.get_num_threads()):

@@ -70,7 +70,10 @@ def _stacked(config: RunConfig, folds: Sequence[Fold], row: Mapping[str, Any], p
 def _by_gradients(
     config: RunConfig, folds: Sequence[Fold], row: Mapping[str, Any], durations: Mapping[str, float]
 ) -> float:
-    """Seconds of folds that follow each other, `folds_at_once` of them, with checkpoints, dev and test predicted."""
+    """Seconds of the folds, `folds_at_once` side by side, with checkpoints, dev and test predicted.
+
+    The model of all speakers, which is trained on all threads, counts as an update was measured.
+    """
 
     def predicting(ids: Sequence[str]) -> float:
         return float(row["predict_s_per_audio_s"]) * sum(durations[name] for name in ids)

@@ -25,13 +25,14 @@ from undertone.downstream.head import head_class
 from undertone.experiments.fitted_heads import store_copies
 from undertone.experiments.run import Run, weights_of
 from undertone.experiments.run_fold import train_fold
-from undertone.training.config import trials
+from undertone.training.config import RunConfig, trials
 from undertone.training.sources import StoreSource, StreamsSource
 from undertone.training.trainer import total_steps
 from undertone.upstream.load import is_outside
 
 ARRAYS = 5  # of all features in float64, which a fitted fold holds at its peak
-PROCESS_BYTES = 2 * 2**30  # of a process that trains by gradients, beside the hidden states; a batch decides
+PROCESS_BYTES = 2 * 2**30  # of a process that trains by gradients, beside the hidden states that all share
+COPIES = 3  # of a batch of all layers in float32, which normalised layers need: the states, their norm, its gradient
 USABLE = 0.5  # of the memory that is free
 
 
@@ -54,21 +55,26 @@ class _Silent(Display):
 
 
 class _Reporting(Display):
-    """What a fold in a process shows: nothing; it reports its updates, of `most` in all its trainings."""
+    """What a fold in a process shows: nothing; it reports its updates, of `most` in all, and keeps what is said."""
 
-    def __init__(self, report: Report, most: int) -> None:
+    def __init__(self, report: Report, fold: str, most: int) -> None:
         super().__init__(quiet=True)
-        self.report, self.most, self.before = report, most, 0.0
+        self.report, self.fold, self.most, self.before = report, fold, most, 0.0
+        self.said: list[str] = []
+
+    def say(self, text: str) -> None:
+        """Keep the line."""
+        self.said.append(text)
 
     @contextmanager
     def bar(self, title: str) -> Iterator[Advance]:
-        """No bar; what is done is added to what earlier bars of the fold reached."""
+        """No bar; the updates of a training are added to those of the fold's earlier ones."""
         reached = 0.0
 
         def advance(done: float, total: float, note: str) -> None:
             nonlocal reached
-            reached = done
-            self.report(min(self.before + done, self.most))
+            reached = done if title.startswith(self.fold) else 0.0  # not seconds of audio
+            self.report(min(self.before + reached, self.most))
 
         yield advance
         self.before += reached
@@ -78,12 +84,12 @@ def train_at_once(run: Run, folds: Sequence[Fold], accelerator: Accelerator) -> 
     """Train and test the folds that are not done side by side, as many as torch has threads and the memory holds.
 
     If one fails, or the user interrupts, the others end with their current step. A fold that is trained by gradients
-    has one thread however many are left: a run that is resumed gives the same bits.
+    has one thread however many are left: a run that is resumed gives the same bits, where as much memory is free.
 
     Returns:
-        False, and nothing is trained, where folds have to follow each other: where more is needed than what is stored,
-        on a GPU, with several processes or a tracker; for a solver's head from elsewhere, which may draw random
-        numbers, or without memory for two folds of a solver; where no process can be forked for gradients.
+        False, and nothing is trained, where folds have to follow each other, each on all threads: where more is needed
+        than what is stored, on a GPU, with several processes or a tracker; for a solver's head from elsewhere, which
+        may draw random numbers; where no process can be forked for gradients; and without memory for two.
     """
     config, stores = run.config, _stores(run)
     if not stores or accelerator.num_processes > 1 or accelerator.device.type != "cpu" or config.log_with != "none":
@@ -102,16 +108,24 @@ def train_at_once(run: Run, folds: Sequence[Fold], accelerator: Accelerator) -> 
         rows = len(run.manifest) * (1 + config.augment.copies)
         needed = torch.float64.itemsize * rows * (ARRAYS * size + min(rows, size))
         free = psutil.virtual_memory().available - sum(store.room for store in stores)
-    else:
-        if config.layers == "sum" and "layers" not in config.sweep:  # of a single one each fold reads that alone
-            for store in stores:
-                store.hold([*run.manifest, *run.unlabelled, *run.copies.values()])
-        needed, free = PROCESS_BYTES, psutil.virtual_memory().available
-    at_once = max(1, min(threads, len(folds), int(USABLE * free / needed)))
-    if fitted and at_once < 2:
-        return False
-    (_in_threads if fitted else _in_processes)(run, folds, at_once)
-    return True
+        at_once = min(threads, len(folds), int(USABLE * free / needed))
+        if at_once > 1:
+            _in_threads(run, folds, at_once)
+        return at_once > 1
+    if config.layers == "sum" and "layers" not in config.sweep:  # of a single one each fold reads that alone
+        _hold(run, stores)
+    longest = max(run.manifest, key=lambda item: item.duration)
+    values = sum(store.store.get(store.store.key(longest)).numel() for store in stores)
+    room_for = processes_in_memory(config, values)
+    if room_for > 1:
+        _in_processes(run, folds, min(threads, len(folds), room_for))
+    return room_for > 1
+
+
+def processes_in_memory(config: RunConfig, values: int) -> int:
+    """How many trainings by gradients on stored states the free memory has room for; the longest clip has `values`."""
+    batch = COPIES * torch.float32.itemsize * config.batch_size * values if config.layer_norm else 0
+    return int(USABLE * psutil.virtual_memory().available / (PROCESS_BYTES + batch))
 
 
 def _stores(run: Run) -> list[StoreSource]:
@@ -119,6 +133,15 @@ def _stores(run: Run) -> list[StoreSource]:
     sources = list(run.source.parts.values()) if isinstance(run.source, StreamsSource) else [run.source]
     stores = [one for one in sources if isinstance(one, StoreSource)]
     return stores if len(stores) == len(sources) else []
+
+
+def _hold(run: Run, stores: Sequence[StoreSource]) -> None:
+    """Read what all folds will read into the memory that they share, as far as it is allowed."""
+    utterances = [*run.manifest, *run.unlabelled, *run.copies.values()]
+    with run.display.bar("reading hidden states") as advance:
+        for number, store in enumerate(stores):
+            for done in store.hold(utterances):
+                advance(number * len(utterances) + done, len(stores) * len(utterances), "")
 
 
 def _in_threads(run: Run, folds: Sequence[Fold], at_once: int) -> None:
@@ -151,21 +174,31 @@ def _in_threads(run: Run, folds: Sequence[Fold], at_once: int) -> None:
 
 def _in_processes(run: Run, folds: Sequence[Fold], at_once: int) -> None:
     most = [sum(total_steps(trial.config, len(fold.train)) for trial in trials(run.config)) for fold in folds]
-    works = [partial(_train, run, fold, at_once, updates) for fold, updates in zip(folds, most, strict=True)]
-    with (
-        run.display.bar(f"{len(folds)} fold{'s' * (len(folds) > 1)}, {at_once} at once, updates") as advance,
-        closing(fork_all(works, at_once, lambda done: advance(done, sum(most), ""))) as ends,
-    ):
-        for number, (fold, _) in enumerate(zip(folds, ends, strict=True), 1):
-            if run.folder.is_done(fold.name):  # not one that another process trains
-                score = run.folder.fold_record(fold.name)["dev_score"]
-                dev = "" if score is None else f": dev {score:.3f}"
-                run.display.say(f"fold {fold.name} ({number}/{len(folds)}){dev}")
+    works = [partial(_train, run, fold, updates) for fold, updates in zip(folds, most, strict=True)]
+    title = f"{len(folds)} folds, {at_once} at once, updates" if len(folds) > 1 else f"fold {folds[0].name}"
+    stores, rooms = _stores(run), [store.room for store in _stores(run)]
+    for store in stores:
+        store.room //= at_once  # for what a process reads itself
+    try:
+        with (
+            run.display.bar(title) as advance,
+            closing(fork_all(works, at_once, lambda done: advance(done, sum(most), ""))) as ends,
+        ):
+            for number, (fold, said) in enumerate(zip(folds, ends, strict=True), 1):
+                for line in said:
+                    run.display.say(line)
+                if run.folder.is_done(fold.name):  # not one that another process trains
+                    score = run.folder.fold_record(fold.name)["dev_score"]
+                    dev = "" if score is None else f": dev {score:.3f}"
+                    run.display.say(f"fold {fold.name} ({number}/{len(folds)}){dev}")
+    finally:
+        for store, room in zip(stores, rooms, strict=True):
+            store.room = room
 
 
-def _train(run: Run, fold: Fold, at_once: int, most: int, report: Report) -> None:
-    """In a process of its own: one fold, whose files it writes."""
-    for store in _stores(run):
-        store.room //= at_once
-    train_fold(replace(run, display=_Reporting(report, most)), fold, fold.name)
+def _train(run: Run, fold: Fold, most: int, report: Report) -> list[str]:
+    """In a process of its own: one fold, whose files it writes; what it had to say."""
+    display = _Reporting(report, fold.name, most)
+    train_fold(replace(run, display=display), fold, fold.name)
     report(most)
+    return display.said

@@ -32,17 +32,28 @@ def make_config(
     Raises:
         ValueError: an unreadable file, a word without `=`, an unknown key (the message names the nearest), a bad value.
     """
-    merged = {**(preset or {}), **(_read_file(file) if file is not None else {})}
-    for key, value in values.items():
-        if value is not None:
-            _unsweep(merged, key)
-            merged[key] = value
-    for word in assignments:
+    merged, content = dict(preset or {}), _read_file(file) if file is not None else {}
+    given = {key: value for key, value in values.items() if value is not None}
+    words = sorted(assignments, key=lambda word: not word.startswith("upstream="))  # before the options of that
+    _leave_options(merged, content.get("upstream"))
+    merged |= content
+    for key in given:
+        _unsweep(merged, key)
+    _leave_options(merged, given.get("upstream"))
+    merged |= given
+    for word in words:
+        _leave_options(merged, word.removeprefix("upstream=") if word.startswith("upstream=") else None)
         assign(merged, word)
     try:
         return RunConfig(**merged)
     except ValidationError as error:
         raise ValueError(explain(error)) from error
+
+
+def _leave_options(merged: dict[str, Any], upstream: Any) -> None:
+    """Remove the options of a preset's or a file's upstream where another one takes its place."""
+    if upstream is not None and upstream != merged.get("upstream", upstream):
+        merged.pop("upstream_options", None)
 
 
 def corpus_options(words: Iterable[str]) -> dict[str, Any]:

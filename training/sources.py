@@ -5,7 +5,7 @@ The trainer itself never looks into a batch; the module that it trains takes wha
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import psutil
@@ -57,11 +57,14 @@ class StoreSource:
         """Read."""
         return StoredStates(self._states(self.store.key(item)) for item in utterances)
 
-    def hold(self, utterances: Sequence[Utterance]) -> None:
-        """Read the states of these now, until the allowance is used up."""
-        for item in utterances:
-            if self.room > 0:
-                self._states(self.store.key(item))
+    def hold(self, utterances: Sequence[Utterance]) -> Iterator[int]:
+        """Read the states of these now, until the allowance is used up; how many were read, one by one."""
+        for number, item in enumerate(utterances, 1):
+            key = self.store.key(item)
+            self._states(key)
+            if key not in self.held:
+                return
+            yield number
 
     def _states(self, key: str) -> Tensor:
         if key in self.held:

@@ -13,5 +13,5 @@ from undertone.upstream.types import Frames, HiddenStates, WaveBatch
 __all__ = ["Frames", "HiddenStates", "Upstream", "WaveBatch", "build_upstream", "load_upstream"]
 
 torch.backends.cudnn.allow_tf32 = False
-for _operation in ("conv", "rnn"):  # else torch.backends.fp32_precision decides
+for _operation in ("conv", "rnn"):  # else torch.backends.fp32_precision decides; by name, as torch's stubs lack them
     getattr(torch.backends.cudnn, _operation).fp32_precision = "ieee"

@@ -82,7 +82,7 @@ class UtteranceDropout(TorchFunctionMode):
         dropped = random_bits(rows, call, values.shape[0], shape) < threshold - 2**15
         kept = 1 / (1 - threshold / 2**16)
         if channels:
-            return values * torch.where(dropped, 0.0, kept).to(values.dtype)
+            return values * torch.where(dropped, values.new_zeros(()), values.new_full((), kept))
         return torch.where(dropped, values.new_zeros(()), values * kept)
 
     def _attention(

@@ -152,6 +152,8 @@ class Frames:
 class PackedFrames(Frames):
     """Frames without padding; one padded batch only where `features` is asked for.
 
+    Where `dataclasses.replace` would be used, make new `Frames` of what is replaced.
+
     Args:
         rows: (N, D), the real frames of all utterances, one utterance after the other.
         lengths: (B,) int64, which sum to N.

@@ -76,13 +76,18 @@ class AttentionHead(Head):
 
         Zeros on padding: the convolution then sees at a clip's end what it sees when the clip is alone.
         """
-        packed = isinstance(frames, PackedFrames)
-        features = frames.rows if isinstance(frames, PackedFrames) else frames.features
-        if self.training:
-            ones = features.new_ones(len(frames.lengths), features.shape[-1], 1)
-            factors = self.feature_dropout(ones).transpose(1, 2)  # (B, 1, D)
-            features = features * (factors[:, 0].repeat_interleave(frames.lengths, 0) if packed else factors)
-        projected = self.projector(features)  # (N, H) or (B, T, H)
-        if packed:
-            return PackedFrames(projected, frames.lengths).features
-        return zero_padding(Frames(projected, frames.lengths))
+        lengths = frames.lengths
+        if isinstance(frames, PackedFrames):
+            rows = frames.rows  # (N, D)
+            if self.training and self.feature_dropout.p:
+                rows = rows * self._factors(rows, len(lengths)).repeat_interleave(lengths, 0)
+            return PackedFrames(self.projector(rows), lengths).features
+        features = frames.features
+        if self.training and self.feature_dropout.p:
+            features = features * self._factors(features, len(lengths)).unsqueeze(1)
+        return zero_padding(Frames(self.projector(features), lengths))
+
+    def _factors(self, like: Tensor, count: int) -> Tensor:
+        """(B, D), 0 for an utterance's features that are dropped out."""
+        dropped: Tensor = self.feature_dropout(like.new_ones(count, like.shape[-1], 1))
+        return dropped[..., 0]

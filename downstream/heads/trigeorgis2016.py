@@ -187,7 +187,11 @@ class _Correlation(torch.autograd.Function):
             for place, block in enumerate(torch.fft.irfft(_mixed(d_spectra, back), size).unbind(2)):
                 d_part[..., place * step : place * step + size] += block
             spectra = torch.fft.rfft(part.unfold(2, size, step)).transpose(0, 1).flatten(1, 2)  # (C, B P, F)
-            for d_filter, d_output in zip(d_filters, d_spectra.transpose(0, 1).flatten(1, 2), strict=True):
+            d_outputs = d_spectra.transpose(0, 1).flatten(1, 2)  # (O, B P, F)
+            if signal.device.type != "cpu":
+                d_filters += torch.einsum("cpf,opf->ocf", spectra, d_outputs.conj())
+                continue
+            for d_filter, d_output in zip(d_filters, d_outputs, strict=True):
                 d_filter += (spectra * d_output.conj()).sum(1)  # (C, F)
         return d_signal, torch.fft.irfft(d_filters, size)[..., : ctx.taps], None
 
@@ -199,6 +203,8 @@ def _parts(batch: Tensor) -> Sequence[Tensor]:
 
 def _mixed(spectra: Tensor, filters: Tensor) -> Tensor:
     """(B, C, P, F), (O, C, F) -> (B, O, P, F), the sum over C of the products."""
+    if spectra.device.type != "cpu":  # where a product of all is one launch
+        return torch.einsum("bcpf,ocf->bopf", spectra, filters)
     found = spectra.new_empty(len(spectra), len(filters), *spectra.shape[2:])
     for output, own in enumerate(filters):
         torch.mul(spectra[:, 0], own[0], out=found[:, output])

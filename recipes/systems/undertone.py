@@ -56,7 +56,7 @@ VARIANTS = {
 ABLATION = (
     Row("all"),
     Row("logistic", ("head=logistic", "sweep.head.C=1e-4,1e-3,3e-3,1e-2")),
-    Row("without-dynamics", ("upstream.dynamics=false",)),
+    Row("without-dynamics", ("upstream_options={}",)),
     Row("without-rooms", ("augment.reverb=0",)),
     Row("without-noise", ("augment.noise=",)),
     Row("without-cutoffs", ("augment.lowpass=0", "augment.highpass=0")),

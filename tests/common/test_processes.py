@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -14,7 +13,8 @@ import psutil
 import pytest
 import torch
 
-from undertone.common.processes import fork_all
+from undertone.common import processes
+from undertone.common.processes import can_fork, fork_all
 from undertone.tests.cli.commands import finish, start
 
 WORDS = ("--upstream", "fbank", "tasks=emotion", "device=cpu", "max_steps=100000", "patience=100000", "eval_every=1000")
@@ -22,7 +22,8 @@ STACKS = ("--head", "linear", "sweep.learning_rate=1e-3,1e-4", "--seeds", "4")
 FOLDS = ("--head", "attention", "head.hidden_size=16")
 PATIENCE_S = 60
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="elsewhere trainings follow each other")
+pytestmark = pytest.mark.skipif(not can_fork(), reason="elsewhere trainings follow each other")
+little = psutil.virtual_memory().available < 10 * 2**30
 
 
 def sleeper(number: int, parts: int):
@@ -54,7 +55,36 @@ def test_the_first_failure_ends_the_others() -> None:
     assert not psutil.Process().children()
 
 
-@pytest.fixture(params=[STACKS, FOLDS], ids=["stacks", "folds"])
+class TwoPartError(Exception):
+    """One that cannot be unpickled."""
+
+    def __init__(self, what: str, where: str) -> None:
+        super().__init__(f"{what} at {where}")
+
+
+def test_an_error_that_cannot_be_pickled_is_told_all_the_same() -> None:
+    def work(report) -> None:
+        raise TwoPartError("a hole", "the seam")
+
+    with pytest.raises(RuntimeError, match="TwoPartError: a hole at the seam"):
+        list(fork_all([work], 1, lambda done: None))
+
+
+def test_work_that_reports_nothing_is_killed_after_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(processes, "GRACE", -0.5)
+    began, works = time.monotonic(), [lambda report: time.sleep(60), lambda report: None]
+    outcomes = fork_all(works[::-1], 2, lambda done: None)
+    next(outcomes)
+    outcomes.close()
+    assert time.monotonic() - began < 30 and not psutil.Process().children()
+
+
+@pytest.fixture(
+    params=[
+        pytest.param(STACKS, id="stacks"),
+        pytest.param(FOLDS, id="folds", marks=pytest.mark.skipif(little, reason="needs 10 GB of free memory")),
+    ]
+)
 def training(request: pytest.FixtureRequest, small_corpus: Path, tmp_path: Path):
     """A cross-validation and the processes that its trainings go on in, all at work."""
     words = "--out", tmp_path / "run", "--store", tmp_path / "store", *WORDS, *request.param
@@ -94,6 +124,8 @@ def test_the_end_of_one_process_ends_the_run_with_a_sentence(
     process, children = training
     children[0].kill()
     outcome = finish(process)
-    assert outcome.fails_with("The operating system killed one of 2 processes, perhaps because memory ran"), outcome
+    assert outcome.fails_with(
+        "One of 2 processes was killed, perhaps by the operating system because memory ran out"
+    ), outcome
     _, alive = psutil.wait_procs(children, timeout=5)
     assert not alive

@@ -12,6 +12,8 @@ import torch
 
 from undertone.common.console import Advance, Display
 from undertone.common.files import read_json
+from undertone.common.processes import can_fork
+from undertone.experiments import folds_at_once
 from undertone.experiments.crossval import crossval
 from undertone.experiments.open_run import open_run
 from undertone.training.config import RunConfig
@@ -42,7 +44,18 @@ UNTIMED = {"seconds": 0}
 TRAINED = ("head=attention", "head.hidden_size=16", "max_epochs=20", "patience=20", "sweep.learning_rate=1e-3,1e-2")
 
 
-@pytest.fixture(scope="module", params=[FITTED, TRAINED], ids=["threads", "processes"])
+@pytest.fixture(autouse=True)
+def little_memory_will_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(folds_at_once, "PROCESS_BYTES", 2**20)
+
+
+needs_forks = pytest.mark.skipif(not can_fork(), reason="elsewhere folds that are trained follow each other")
+
+
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param(FITTED, id="threads"), pytest.param(TRAINED, id="processes", marks=needs_forks)],
+)
 def config(request: pytest.FixtureRequest, small_corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> RunConfig:
     words = (*request.param, "tasks=emotion,arousal", "augment.copies=1", "augment.speed=0.1", "device=cpu")
     store = f"store={tmp_path_factory.mktemp('store')}"
@@ -112,7 +125,7 @@ def test_the_last_fold_of_a_trained_head_has_one_thread_too(config: RunConfig, a
     display = Listening()
     with threads(3):
         crossval(config, out, display)
-    assert any(title.startswith("1 fold, 1 at once") for title in display.titles) == (config.head == "attention")
+    assert any(title.startswith("fold M2") for title in display.titles)
     same_bytes(alone, out)
 
 
@@ -124,3 +137,23 @@ def test_a_fold_that_fails_ends_the_run_with_its_error(config: RunConfig, tmp_pa
     with threads(2), pytest.raises(OSError, match=names[1]):
         crossval(config, tmp_path / "run", Listening())
     assert not (tmp_path / "run" / "results.json").exists()
+
+
+@needs_forks
+def test_without_memory_for_two_folds_follow_each_other(
+    small_corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(folds_at_once, "PROCESS_BYTES", 2**60)
+    display = Listening()
+    words = ["head=attention", "max_steps=1", "tasks=emotion", "device=cpu", f"store={tmp_path / 'store'}"]
+    with threads(2):
+        crossval(make_config({"corpus": str(small_corpus)}, words), tmp_path / "run", display)
+    assert not any("at once" in title for title in display.titles)
+
+
+def test_normalised_layers_need_a_batch_of_all_layers(monkeypatch: pytest.MonkeyPatch) -> None:
+    def of(**settings: object) -> int:
+        return folds_at_once.processes_in_memory(RunConfig(corpus="made", batch_size=32, **settings), 10**7)
+
+    monkeypatch.setattr(folds_at_once, "PROCESS_BYTES", 2 * 2**30)
+    assert of() > of(layer_norm=True)

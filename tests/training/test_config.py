@@ -80,6 +80,18 @@ def test_wrong_settings_end_in_a_sentence(words, message):
         make_config({"corpus": "emodb"}, words)
 
 
+def test_the_options_of_a_presets_upstream_are_not_those_of_another(tmp_path):
+    preset = {"upstream": "contours", "upstream_options": {"dynamics": True}}
+    assert make_config({"corpus": "x"}, [], preset=preset).upstream_options == {"dynamics": True}
+    assert make_config({"corpus": "x", "upstream": "contours"}, [], preset=preset).upstream_options
+    by_flag = make_config({"corpus": "x", "upstream": "functionals"}, [], preset=preset)
+    by_word = make_config({"corpus": "x"}, ["upstream.deltas=true", "upstream=spectrogram"], preset=preset)
+    assert by_flag.upstream_options == {} and by_word.upstream_options == {"deltas": True}
+    (tmp_path / "own.yaml").write_text("upstream_options: {deltas: true}")
+    own = make_config({"corpus": "x", "upstream": "spectrogram"}, [], tmp_path / "own.yaml")
+    assert own.upstream_options == {"deltas": True}
+
+
 def test_unreadable_config_files(tmp_path):
     with pytest.raises(ValueError, match="Cannot read the config .*missing.yaml"):
         make_config({"corpus": "emodb"}, file=tmp_path / "missing.yaml")

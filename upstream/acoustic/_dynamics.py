@@ -82,7 +82,10 @@ def _rasta(bands: Tensor) -> Tensor:
 
 
 def _modulation(contours: Tensor) -> Tensor:
-    """(T, D) -> (12 D,): log fractions of the power of a contour's changes in bands of modulation, and its log."""
+    """(T, D) -> (12 D,): log fractions of the power of a contour's changes in bands of modulation, and its log.
+
+    The power is summed over windows, so that it grows with the duration; frames after the last whole hop are in none.
+    """
     contours = (contours - contours.mean(0)).T  # (D, T)
     padded = F.pad(contours, (0, max(0, MODULATION_WINDOW - contours.shape[1])))
     windows = padded.unfold(1, MODULATION_WINDOW, MODULATION_HOP)  # (D, P, window)

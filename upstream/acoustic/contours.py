@@ -43,8 +43,8 @@ class _Speech:
 class Contours(Acoustic):
     """Cepstra, shape of the spectrum and voice -> moments, percentiles, course, covariance, random kernels.
 
-    One "frame" an utterance, as `functionals`, but for heads that standardise many numbers: `lda`,
-    `logistic`, `svm`, `dense`.
+    One "frame" an utterance, as `functionals`, but for heads that standardise many numbers: `lda`, `logistic`,
+    `svm`, `dense`.
     Only speech counts: pauses enter as durations. Two kinds of statistics are not among openSMILE's: the logarithm of
     the covariance of the contours and their deltas, and the responses of random convolutions over the contours.
 

@@ -18,9 +18,10 @@ VOICED = 0.5  # autocorrelation at the best lag from which on a frame counts as 
 class Functionals(BatchedAcoustic):
     """40 MFCCs with deltas, log F0, level and zero crossings -> mean, deviation, minimum, maximum, slope: 415 numbers.
 
-    One "frame" an utterance, for heads that need no order in time: `svm`, `logistic`, `dense`. What is measured is that
-    of systems with hand-crafted features before openSMILE's sets were common; the sizes are ours. F0 counts where the
-    voice is voiced; where it never is, its five numbers are those of 60 Hz throughout. The slope is a second's change.
+    One "frame" an utterance, for heads that need no order in time: `svm`, `logistic`, `lda`, `dense`. What is measured
+    is that of systems with hand-crafted features before openSMILE's sets were common; the sizes are ours. F0 counts
+    where the voice is voiced; where it never is, its five numbers are those of 60 Hz throughout. The slope is a
+    second's change.
     """
 
     VERSION = 1
