@@ -48,7 +48,8 @@ def probe(found: Any) -> list[list[str]]:
 
 
 def frames_training(found: Any) -> list[list[str]]:
-    what, bare = f"attention head on frames, {found['folds']} folds x {found['epochs']} epochs", found["extraction_s"]
+    what = f"attention head on frames of {found['clips']:,} clips, {found['folds']} folds x {found['epochs']} epochs"
+    bare = found["extraction_s"]
     store, again = (f"{found[key]:.2f} s" for key in ("epoch_from_store_s", "epoch_recomputing_s"))
     times = f"1/{1 / found['epoch_ratio']:.0f}"
     return [
