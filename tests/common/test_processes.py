@@ -43,7 +43,12 @@ def sleeper(number: int, parts: int):
 def test_the_work_is_done_in_order_each_on_one_thread_and_followed() -> None:
     followed: list[float] = []
     works = [sleeper(number, 30 * (3 - number)) for number in range(3)]
-    assert list(fork_all(works, 2, followed.append)) == [(0, 1), (1, 1), (2, 1)]
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        assert list(fork_all(works, 2, followed.append)) == [(0, 1), (1, 1), (2, 1)]
+    finally:
+        torch.set_num_threads(threads)
     assert followed == sorted(followed) and 0 < followed[0] < followed[-1] == 180
 
 
