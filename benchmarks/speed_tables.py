@@ -41,6 +41,7 @@ def extraction(found: Any) -> list[list[str]]:
 
 
 def probe(found: Any) -> list[list[str]]:
+    """Rows of what `benchmarks/probe.py` measured."""
     what = f"SUPERB probe, {found['runs']} trainings x {found['updates']:,} updates, {found['clips']:,} clips"
     aim = "≤ 0.15" if found["updates"] > 5000 else "≤ 0.10"
     bare = f"{found['extraction_s']:.0f} s, its extraction"
@@ -48,6 +49,7 @@ def probe(found: Any) -> list[list[str]]:
 
 
 def frames_training(found: Any) -> list[list[str]]:
+    """Rows of what `benchmarks/frames_training.py` measured."""
     what = f"attention head on frames of {found['clips']:,} clips, {found['folds']} folds x {found['epochs']} epochs"
     bare = found["extraction_s"]
     store, again = (f"{found[key]:.2f} s" for key in ("epoch_from_store_s", "epoch_recomputing_s"))
@@ -59,6 +61,7 @@ def frames_training(found: Any) -> list[list[str]]:
 
 
 def step_time(found: Any) -> list[list[str]]:
+    """Rows of what `benchmarks/step_time.py` measured."""
     rows = []
     for row in found:
         bare = "bare forward" if row["mode"] == "frozen" else "bare forward + backward"
@@ -68,6 +71,7 @@ def step_time(found: Any) -> list[list[str]]:
 
 
 def memory(found: Any) -> list[list[str]]:
+    """Rows of what `benchmarks/memory.py` measured."""
     small, all_of_it = found
     sizes = f"{small['store_bytes'] / 1e9:.1f} GB, {small['allowance_bytes'] / 1e9:.1f} GB of it in memory"
     peak = f"{small['peak_bytes_above_model'] / 1e9:.2f} GB above the model"
@@ -76,6 +80,7 @@ def memory(found: Any) -> list[list[str]]:
 
 
 def cost_of_use(found: Any) -> list[list[str]]:
+    """Rows of what `benchmarks/cost_of_use.py` measured."""
     first = f"{found['bare_first_s']:.2f} s, bare transformers"
     return [
         ["load and first prediction", f"{found['added_first_s']:+.2f} s", first, "–", "≤ +0.3 s"],

@@ -103,29 +103,33 @@ def train_at_once(run: Run, folds: Sequence[Fold], accelerator: Accelerator) -> 
         return True
     for one in {trial.config.seed: trial.config for trial in trials(config)}.values():
         store_copies(run.training_of_everyone(one), list(run.manifest), accelerator)
-    if fitted:
-        size = sum(part.hidden_size for part in run.upstream.streams.values())
-        rows = len(run.manifest) * (1 + config.augment.copies)
-        needed = torch.float64.itemsize * rows * (ARRAYS * size + min(rows, size))
-        free = psutil.virtual_memory().available - sum(store.room for store in stores)
-        at_once = min(threads, len(folds), int(USABLE * free / needed))
-        if at_once > 1:
-            _in_threads(run, folds, at_once)
-        return at_once > 1
-    if config.layers == "sum" and "layers" not in config.sweep:  # of a single one each fold reads that alone
+    if not fitted and config.layers == "sum" and "layers" not in config.sweep:  # of a single one each fold reads that
         _hold(run, stores)
-    longest = max(run.manifest, key=lambda item: item.duration)
-    values = sum(store.store.get(store.store.key(longest)).numel() for store in stores)
-    room_for = processes_in_memory(config, values)
-    if room_for > 1:
-        _in_processes(run, folds, min(threads, len(folds), room_for))
-    return room_for > 1
+    room_for = _solvers_in_memory(run, stores) if fitted else processes_in_memory(config, _longest(run, stores))
+    if room_for < 2 or fitted and len(folds) < 2:
+        return False
+    (_in_threads if fitted else _in_processes)(run, folds, min(threads, len(folds), room_for))
+    return True
+
+
+def _solvers_in_memory(run: Run, stores: Sequence[StoreSource]) -> int:
+    """How many folds of a fitted head the free memory has room for, beside what is read from the stores."""
+    size = sum(part.hidden_size for part in run.upstream.streams.values())
+    rows = len(run.manifest) * (1 + run.config.augment.copies)
+    needed = torch.float64.itemsize * rows * (ARRAYS * size + min(rows, size))
+    return int(USABLE * (psutil.virtual_memory().available - sum(store.room for store in stores)) / needed)
 
 
 def processes_in_memory(config: RunConfig, values: int) -> int:
     """How many trainings by gradients on stored states the free memory has room for; the longest clip has `values`."""
     batch = COPIES * torch.float32.itemsize * config.batch_size * values if config.layer_norm else 0
     return int(USABLE * psutil.virtual_memory().available / (PROCESS_BYTES + batch))
+
+
+def _longest(run: Run, stores: Sequence[StoreSource]) -> int:
+    """How many values the states of the longest clip have."""
+    longest = max(run.manifest, key=lambda item: item.duration)
+    return sum(store.store.get(store.store.key(longest)).numel() for store in stores)
 
 
 def _stores(run: Run) -> list[StoreSource]:

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from undertone.downstream.fusion import Fusion
 from undertone.downstream.head import Head, HeadOutput, TaskOutputs
+from undertone.downstream.heads.trigeorgis2016 import ShortConvolution
 from undertone.downstream.pooling import MeanPooling, zero_padding
 from undertone.downstream.task import Task
 from undertone.upstream.types import Frames, StreamShape
@@ -119,14 +120,14 @@ class WaveformBranch(nn.Module):
         super().__init__()
         self.num_maps = num_maps
         self.dropout = nn.Dropout(dropout)
-        self.short = nn.Conv1d(1, filters, short_taps)
+        self.short = ShortConvolution(filters, short_taps)
         self.long = nn.Conv1d(filters, filters, long_taps)
 
     def forward(self, samples: Tensor) -> Tensor:
         """(B, T, N) -> (B, T, num_maps * N / 2)."""
         num_utterances, num_frames, size = samples.shape
         maps = self.dropout(samples).reshape(-1, 1, size)  # (B T, 1, N)
-        maps = F.max_pool1d(_same(self.short, maps).relu(), 2)  # (B T, filters, N / 2)
+        maps = self.short(maps)  # (B T, filters, N / 2)
         maps = _same(self.long, maps).relu().unflatten(1, (self.num_maps, -1)).amax(2)  # (B T, num_maps, N / 2)
         return maps.reshape(num_utterances, num_frames, -1)
 

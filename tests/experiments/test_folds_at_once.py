@@ -109,8 +109,8 @@ def test_an_interrupted_run_goes_on_and_ends_with_the_same_bytes(
     out = tmp_path / "run"
     with threads(2), pytest.raises(KeyboardInterrupt):
         crossval(config, out, Listening(until=1))
-    done, begun = (len(list(out.glob(f"folds/*/{where}"))) for where in ("fold.json", "*/checkpoints/*"))
-    assert (done if config.head == "logistic" else begun) >= 1
+    done, started = (len(list(out.glob(f"folds/*/{where}"))) for where in ("fold.json", "*/checkpoints/*"))
+    assert (done if config.head == "logistic" else started) >= 1
     assert done < 4 and not (out / "results.json").exists()
     with threads(2):
         crossval(config, out, Listening())

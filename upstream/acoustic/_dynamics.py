@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torchaudio.functional import create_dct, lfilter
 
-from undertone.upstream.acoustic._spectral_shape import DEVIATIONS, LEVEL
+from undertone.upstream.acoustic._spectral_shape import EVEN, LEVEL, evened
 from undertone.upstream.acoustic._statistics import FRAME_RATE, course, log_covariance, moments, percentiles
 
 BANDS = 20
@@ -40,12 +40,12 @@ def dynamics(
         speech: (T,) bool, where it is loud enough, somewhere at least.
         voiced: (T,) bool, where it is periodic too.
     """
-    few, even = cepstra[:, :13], 0.85 * shape / DEVIATIONS.to(shape.device)
+    few, even = cepstra[:, :13], evened(shape)
     bands = mels.unflatten(1, (BANDS, -1)).logsumexp(2)  # (T, bands)
     loudness = (bands / 3).exp()
     pitch = _bridged(voice[:, 0], voiced)  # (T,)
     scale = voice.new_tensor(VOICE_SCALE)
-    together = torch.cat([voice / scale, even / 0.85], 1)[voiced] if voiced.any() else voice.new_zeros(1, 28)
+    together = torch.cat([voice / scale, even / EVEN], 1)[voiced] if voiced.any() else voice.new_zeros(1, 28)
     prosody = torch.cat([pitch[:, None] / 0.3, even[:, [LEVEL, LOUDNESS, CENTROID, SLOPE]], few[:, :1]], 1)  # (T, 6)
     return {
         "loudness": _statistics(loudness / loudness.mean(), speech),

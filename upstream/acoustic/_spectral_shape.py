@@ -13,6 +13,7 @@ RATE = 16_000
 FLOOR = 1e-10  # of a power before its logarithm
 # Of each column over the speech of LibriSpeech, rounded; fixed numbers that bring the columns to one scale.
 DEVIATIONS = torch.tensor([1, 0.17, 0.7, 1.4, 0.6, 0.9, 1.3, 1.5, 1.8, 2.1, 2.3, 7.6, 3, 0.64, 0.22, 3.1, 2, 2, 3.2])
+EVEN = 0.85  # standard deviation of the columns as `evened`: that of cepstra on average
 LEVEL = 0  # column of `spectral_shape`
 ROLL_OFFS = (0.25, 0.5, 0.75, 0.9)
 SLOPES_HZ = ((0, 500), (500, 1500), (1000, 8000))
@@ -52,6 +53,11 @@ def spectral_shape(wave: Tensor) -> Tensor:
         *(_band(fraction, khz, low / 1000, high / 1000).log() for low, high in BANDS_HZ),
     ]
     return torch.stack(columns, 1)
+
+
+def evened(shape: Tensor) -> Tensor:
+    """(T, 19), see `spectral_shape` -> the same with columns that vary as much as cepstra do."""
+    return shape * (EVEN / DEVIATIONS.to(shape.device))
 
 
 def _slope(logs: Tensor, khz: Tensor, low: float, high: float) -> Tensor:

@@ -11,7 +11,7 @@ from torchaudio.functional import create_dct
 from undertone.upstream import spectra
 from undertone.upstream.acoustic._base import Acoustic
 from undertone.upstream.acoustic._dynamics import NUM_DYNAMICS, dynamics
-from undertone.upstream.acoustic._spectral_shape import DEVIATIONS, LEVEL, spectral_shape
+from undertone.upstream.acoustic._spectral_shape import LEVEL, evened, spectral_shape
 from undertone.upstream.acoustic._statistics import (
     NUM_RESPONSES,
     course,
@@ -26,7 +26,6 @@ from undertone.upstream.spectra import LogMel, cut_frames
 
 MELS, COEFFICIENTS, FEW = 40, 20, 13
 RANGE = 3.45  # 30 dB of the log RMS: what lies further below its 95th percentile is no speech
-EVEN = 0.85  # standard deviation of the spectral contours at the kernels' input: that of cepstra on average
 
 
 @dataclass(frozen=True)
@@ -76,7 +75,7 @@ class Contours(Acoustic):
         voiced = found.voice[found.voiced] if found.voiced.any() else torch.zeros_like(found.voice[:1])  # (V, 9)
         loud = timbre[found.speech]  # (S, 39)
         shaped = torch.cat([found.shape, 3 * deltas[:, COEFFICIENTS:]], 1)  # (T, 38)
-        even = torch.cat([cepstra, found.shape * (EVEN / DEVIATIONS.to(wave.device))], 1)  # (T, 39)
+        even = torch.cat([cepstra, evened(found.shape)], 1)  # (T, 39)
         groups = {
             "moments": moments(loud),
             "percentiles": percentiles(loud),
