@@ -2,8 +2,9 @@
 
 python benchmarks/scale.py --hours 0.3,1,3,10 --work W --out docs/results/speed/scale.json --plot docs/images/scale.png
 
-Each command is a process of its own; its processor seconds, wall seconds, peak memory and what it leaves on disk are
-kept as soon as it ends, so that a stopped measurement goes on where it was. The audio is synthetic: clips of about 4 s
+Each command is a process of its own with one thread; its processor seconds, wall seconds, peak memory (that of shards
+which are mapped counted in) and what it leaves on disk are kept as soon as it ends, so that a stopped measurement goes
+on where it was. The audio is synthetic: clips of about 4 s
 of 40 voices, each with noise of its own seed, so that no two are the same audio. `crossval` trains the linear head on
 the means of `fbank` for 5 epochs in 5 folds. What starting takes is the same for every size: `an_hour` is the rise from
 the smallest size on, and `last_over_first`, the rise of the last step over that of the steps before, is 1 where
@@ -20,15 +21,18 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from extraction import machine
+from own_process import peak_bytes
 
 RATE, SPEAKERS, SECONDS = 16_000, 40, 4.0
 EMOTIONS = ("angry", "happy", "neutral", "sad")
+PEAK = "--peak"  # before the words of a process that is the command itself
 FIGURES = {"cpu_s": "processor seconds", "peak_mb": "peak memory, MB", "disk_mb": "left on disk, MB"}
 
 
@@ -51,7 +55,7 @@ def write_audio(folder: Path, hours: float) -> None:
         writer.writerow(("file", "speaker", "gender", "emotion"))
         for number in range(math.ceil(hours * 3600 / SECONDS)):
             rng = np.random.default_rng(number)
-            speaker, emotion = speakers[number % SPEAKERS], EMOTIONS[number // SPEAKERS % 4]
+            speaker, emotion = speakers[number // 4 % SPEAKERS], EMOTIONS[number % 4]
             takes = np.concatenate([pool[speaker, emotion][take] for take in rng.permutation(3)])
             wave = np.resize(takes, size) + 1e-3 * rng.standard_normal(size, dtype=np.float32)
             name = f"part{number // 1000:04d}/{speaker}_{number:07d}.wav"
@@ -78,22 +82,39 @@ def commands(work: Path) -> dict[str, tuple[list[str], Path]]:
 
 def run_command(words: list[str], left: Path) -> dict[str, float]:
     """Run `undertone WORDS`: what it took."""
-    began = time.monotonic()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "undertone.cli", *words], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
-    )
-    assert process.stderr is not None
-    said = process.stderr.read()
-    _, status, usage = os.wait4(process.pid, 0)
-    if status:
-        raise SystemExit(f"undertone {' '.join(words)} failed:\n{said[-2000:]}")
+    began, environment = time.monotonic(), os.environ | {"OMP_NUM_THREADS": "1"}
+    with tempfile.NamedTemporaryFile("r") as peak:
+        process = subprocess.Popen(
+            [sys.executable, __file__, PEAK, peak.name, *words],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=environment,
+        )
+        assert process.stderr is not None
+        said = process.stderr.read()
+        _, status, usage = os.wait4(process.pid, 0)
+        if status:
+            raise SystemExit(f"undertone {' '.join(words)} failed:\n{said[-2000:]}")
+        peak_mb = int(peak.read()) / 1e6
     files = [left] if left.is_file() else [path for path in left.rglob("*") if path.is_file()]
     return {
         "cpu_s": round(usage.ru_utime + usage.ru_stime, 2),
         "wall_s": round(time.monotonic() - began, 2),
-        "peak_mb": round(usage.ru_maxrss / 1024, 1),
+        "peak_mb": round(peak_mb, 1),
         "disk_mb": round(sum(path.stat().st_size for path in files) / 1e6, 3),
     }
+
+
+def command(peak: str, words: list[str]) -> None:
+    """Be `undertone WORDS`, and write the most memory that it had into the file `peak`."""
+    from undertone.cli import main
+
+    sys.argv = ["undertone", *words]
+    try:
+        main()
+    finally:
+        Path(peak).write_text(str(peak_bytes()))
 
 
 def measure(hours: list[float], work: Path, out: Path) -> dict[str, Any]:
@@ -156,8 +177,14 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True, help="folder for audio, store and runs; kept")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--plot", type=Path)
+    if sys.argv[1:2] == [PEAK]:
+        command(sys.argv[2], sys.argv[3:])
+        return
     arguments = parser.parse_args()
-    results = measure([float(size) for size in arguments.hours.split(",")], arguments.work, arguments.out)
+    hours = sorted({float(size) for size in arguments.hours.split(",")})
+    if len(hours) < 3 or hours[0] <= 0:
+        parser.error(f"--hours takes three different sizes or more, got {arguments.hours}: say --hours 0.3,1,3")
+    results = measure(hours, arguments.work, arguments.out)
     arguments.out.write_text(json.dumps(results | {"machine": machine(os.cpu_count() or 1, "cpu")}, indent=2) + "\n")
     for name, figures in results["growth"].items():
         rises = ", ".join(f"{figures[key]['an_hour']:g} {title} an hour" for key, title in FIGURES.items())
