@@ -27,7 +27,6 @@ from undertone.training.config import RunConfig, trials
 from undertone.training.sources import StoreSource
 from undertone.training.stack.stacked_trainer import PER_RUN, StackedTrainer, TrainingGroup
 from undertone.training.trainer import Trained, flatten_record, total_steps
-from undertone.upstream.precision import AUTOCAST
 
 Outcome = list[list[Trained]]  # of each group's trainings
 Fit = tuple[StackedTrainer, Outcome]
@@ -53,13 +52,13 @@ class _Group:
 def can_stack(run: Run, config: RunConfig, accelerator: Accelerator) -> bool:
     """Whether the trainings that a config asks for can go side by side.
 
-    They can where the head is `linear` and its means fit into memory, one process trains in float32, and nothing but
-    the model is trained or augmented.
+    They can where the head is `linear` and its means fit into memory, one process trains, and nothing but the head is
+    trained or augmented.
     """
     source, configs = run.source, [trial.config for trial in trials(config)]
     if not isinstance(source, StoreSource) or source.store.kind != "mean" or accelerator.num_processes > 1:
         return False
-    if config.mixed_precision in AUTOCAST or config.adversarial or config.not_finite == "skip":
+    if config.adversarial or config.not_finite == "skip":
         return False
     if config.refit_on_dev or config.unlabelled is not None or config.ladder or config.augment.is_on:
         return False

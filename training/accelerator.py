@@ -13,6 +13,7 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from accelerate.utils import broadcast_object_list
 
+from undertone.downstream.network import needed_states
 from undertone.training.config import RunConfig
 from undertone.upstream.linear_layers import has_int8
 from undertone.upstream.precision import AUTOCAST, native_precision
@@ -104,8 +105,13 @@ def finish_tracker(accelerator: Accelerator) -> None:
 
 
 def accelerator_of(config: RunConfig, project: Path | None = None) -> Accelerator:
-    """`make_accelerator` with the settings of a run."""
-    precision = config.mixed_precision if config.mixed_precision in AUTOCAST else "no"
+    """`make_accelerator` with the settings of a run.
+
+    A head on the means of frozen states trains in float32 whatever the upstream computes in: fewer bits gain nothing
+    there, and such heads train side by side.
+    """
+    on_means = config.trained == "frozen" and needed_states(config.head, config.layer_norm) == "mean"
+    precision = config.mixed_precision if config.mixed_precision in AUTOCAST and not on_means else "no"
     return make_accelerator(config.device, precision, config.deterministic, config.log_with, project)
 
 

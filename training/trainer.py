@@ -264,7 +264,7 @@ class Trainer:
     def _update(self, batch: list[Utterance], step: int, total: int) -> float:
         """One update, in smaller micro-batches from now on if memory runs out; returns its loss."""
         try:
-            with safe_convolutions(self.accelerator.device, self.config.mixed_precision):
+            with safe_convolutions(self.accelerator.device, self.accelerator.mixed_precision):
                 return self._try_update(batch, step, total)
         except Exception as error:
             if not isinstance(error, RuntimeError) or not should_reduce_batch_size(error):
@@ -303,7 +303,7 @@ class Trainer:
         self.objective.average_gradients()
         norm = float(self.accelerator.clip_grad_norm_(self.model.parameters(), self.config.clip_norm))
         value = float(self.accelerator.reduce(torch.tensor(value, device=self.accelerator.device), "sum"))
-        scaled = self.config.mixed_precision == "fp16"  # there the scaler skips overflows itself
+        scaled = self.accelerator.mixed_precision == "fp16"  # there the scaler skips overflows itself
         if math.isfinite(value) and (math.isfinite(norm) or scaled):
             self.optimizer.step()
             self.objective.clamp()
@@ -362,7 +362,7 @@ class Trainer:
     def predict(self, utterances: Sequence[Utterance], fold: str = "") -> Predictions:
         """Score utterances with the current weights; several processes score each exactly once."""
         settings = self.accelerator, self.config.batch_size, fold
-        with safe_convolutions(self.accelerator.device, self.config.mixed_precision):
+        with safe_convolutions(self.accelerator.device, self.accelerator.mixed_precision):
             return predict_and_embed(self.module, self.tasks, self.source, utterances, *settings)[0]
 
 

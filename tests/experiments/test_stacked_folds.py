@@ -129,3 +129,17 @@ def test_another_head_on_means_is_trained_one_by_one(
     head.write_text("from undertone.downstream.heads.linear import LinearHead\n\n\nclass Own(LinearHead):\n    pass\n")
     results = run(small_corpus, tmp_path / "run", store, f"head={head}", "max_epochs=1", display=Display())
     assert "fold F1 (1/4)" in capsys.readouterr().err and len(results["folds"]) == 4
+
+
+def test_on_an_upstream_in_bf16_they_train_side_by_side_in_float32(
+    small_corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ("upstream=tiny", "mixed_precision=bf16", f"store={tmp_path / 'store'}", "max_epochs=2")
+    found = {}
+    for name, more in (("stacked", ()), ("one", ("memory=0",))):
+        run(small_corpus, tmp_path / name, *words, *more, display=Display())
+        found[name] = "fold F1 (1/4)" in capsys.readouterr().err
+        (path,) = (tmp_path / name).glob("folds/F1/predictions.parquet")
+        found[f"{name} scores"] = Predictions.load(path).scores["emotion"]
+    assert (found["stacked"], found["one"]) == (False, True)
+    np.testing.assert_allclose(found["stacked scores"], found["one scores"], atol=1e-5)
