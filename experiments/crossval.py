@@ -41,6 +41,8 @@ from undertone.training.settings import public_command
 from undertone.training.targets import label_warnings
 from undertone.training.trainer import total_steps
 
+TRAINING_KEYS = ("max_epochs", "learning_rate", "batch_size", "seed", "mixed_precision")  # settings that results repeat
+
 
 def crossval(config: RunConfig, out: str | Path, display: Display | None = None) -> dict[str, Any] | None:
     """Train and test every fold not yet done, then pool the results and train RUN/model on all speakers.
@@ -164,12 +166,12 @@ def pool(run: Run, folds: Sequence[Fold], cost: dict[str, Any]) -> dict[str, Any
         "dev_shares_speakers": any(fold.dev_shares_speakers for fold in folds),
         **sweep_info(run.config, {fold.name: run.folder.fold(fold.name) for fold in folds}),
         "selected_by": _selected_by(run, records),
-        "warnings": [*run.warnings, *_split_batch_norms(run, records)],
+        "warnings": [*run.warnings, *_split_batch_norms(run, records), *_fewer_bits(run.config.mixed_precision)],
         "label_warnings": label_warnings(run.tasks, folds, run.manifest, inner=chooses_inside(run.config)),
         "cost": cost,
         "training": {
             "mode": run.config.trained,
-            **{key: getattr(run.config, key) for key in ("max_epochs", "learning_rate", "batch_size", "seed")},
+            **{key: getattr(run.config, key) for key in TRAINING_KEYS},
             "command": public_command(run.config),
         },
         "data": {
@@ -189,6 +191,16 @@ def pool(run: Run, folds: Sequence[Fold], cost: dict[str, Any]) -> dict[str, Any
     results["calibration"] = to_json({task: one | joint[task] for task, one in found.items()})
     results["cost"]["training_seconds"] = round(sum(entry["seconds"] for entry in results["folds"]), 2)
     return results
+
+
+def _fewer_bits(precision: str) -> list[str]:
+    """A sentence where the run did not compute in float32."""
+    if precision == "no":
+        return []
+    return [
+        f"The scores are of mixed_precision={precision}. Published ones should be of float32, in which the saved model "
+        f"predicts too, unless it is told otherwise."
+    ]
 
 
 def corpus_info(corpus: Corpus, manifest: Manifest, folds: Sequence[Fold]) -> dict[str, Any]:

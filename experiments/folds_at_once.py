@@ -84,12 +84,12 @@ def train_at_once(run: Run, folds: Sequence[Fold], accelerator: Accelerator) -> 
     """Train and test the folds that are not done side by side, as many as torch has threads and the memory holds.
 
     If one fails, or the user interrupts, the others end with their current step. A fold that is trained by gradients
-    has one thread however many are left: a run that is resumed gives the same bits, where as much memory is free.
+    has one thread however many are left and however little memory is free, so that a resumed run gives the same bits.
 
     Returns:
         False, and nothing is trained, where folds have to follow each other, each on all threads: where more is needed
         than what is stored, on a GPU, with several processes or a tracker; for a solver's head from elsewhere, which
-        may draw random numbers; where no process can be forked for gradients; and without memory for two.
+        may draw random numbers; where no process can be forked for gradients; and for a solver without memory for two.
     """
     config, stores = run.config, _stores(run)
     if not stores or accelerator.num_processes > 1 or accelerator.device.type != "cpu" or config.log_with != "none":
@@ -106,9 +106,9 @@ def train_at_once(run: Run, folds: Sequence[Fold], accelerator: Accelerator) -> 
     if not fitted and config.layers == "sum" and "layers" not in config.sweep:  # of a single one each fold reads that
         _hold(run, stores)
     room_for = _solvers_in_memory(run, stores) if fitted else processes_in_memory(config, _longest(run, stores))
-    if room_for < 2 or fitted and len(folds) < 2:
+    if fitted and min(room_for, len(folds)) < 2:
         return False
-    (_in_threads if fitted else _in_processes)(run, folds, min(threads, len(folds), room_for))
+    (_in_threads if fitted else _in_processes)(run, folds, max(1, min(threads, len(folds), room_for)))
     return True
 
 

@@ -202,6 +202,8 @@ def _training(config: Mapping[str, Any], results: Mapping[str, Any]) -> list[str
             f"At most {recorded['max_epochs']} epochs{steps}, learning rate {recorded['learning_rate']:g}, "
             f"batches of {recorded['batch_size']}, seed {recorded['seed']}."
         )
+    if (precision := recorded.get("mixed_precision", "no")) != "no":
+        lines.append(f"It was trained and scored with mixed_precision={precision}; the model predicts in float32.")
     if recorded:
         lines.append(f"To repeat it: `{recorded['command']}`")
     return lines

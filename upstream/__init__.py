@@ -1,7 +1,9 @@
 """Audio -> hidden states: any Hugging Face speech model or a classic acoustic front-end, behind one contract.
 
 Importing it makes convolutions on a GPU exact: torch's default rounds their float32 inputs to 10 bits (TF32), and a
-recording's hidden states would depend on what shares its batch.
+recording's hidden states would depend on what shares its batch. It also keeps attention of half precision from cuDNN,
+which plans anew, for up to half a second, whenever a batch has another shape (modelscope/FunASR#3704, pytorch#162073):
+padded recordings hardly ever give one shape twice.
 """
 
 import torch
@@ -15,3 +17,4 @@ __all__ = ["Frames", "HiddenStates", "Upstream", "WaveBatch", "build_upstream", 
 torch.backends.cudnn.allow_tf32 = False
 for _operation in ("conv", "rnn"):  # else torch.backends.fp32_precision decides; by name, as torch's stubs lack them
     getattr(torch.backends.cudnn, _operation).fp32_precision = "ieee"
+torch.backends.cuda.enable_cudnn_sdp(False)

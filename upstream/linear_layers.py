@@ -103,7 +103,15 @@ def _multiply(weight: Tensor, bias: Tensor | None, input: Tensor) -> Tensor:
 
 def _bfloat16(layer: nn.Linear) -> partial[Tensor]:
     weight, bias = layer.weight.detach().bfloat16(), layer.bias
-    return partial(_multiply_bfloat16, weight, None if bias is None else bias.detach().bfloat16())
+    rounded = None if bias is None else bias.detach().bfloat16()
+    if has_packing() and torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        return partial(_multiply_rounded, torch.ops.mkldnn._reorder_linear_weight(weight, ROWS), rounded)
+    return partial(_multiply_bfloat16, weight, rounded)
+
+
+def _multiply_rounded(weight: Tensor, bias: Tensor | None, input: Tensor) -> Tensor:
+    """(..., K) -> (..., N) bfloat16, by a packed weight."""
+    return _multiply(weight, bias, input.bfloat16())
 
 
 def _multiply_bfloat16(weight: Tensor, bias: Tensor | None, input: Tensor) -> Tensor:

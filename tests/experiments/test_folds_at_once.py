@@ -140,15 +140,17 @@ def test_a_fold_that_fails_ends_the_run_with_its_error(config: RunConfig, tmp_pa
 
 
 @needs_forks
-def test_without_memory_for_two_folds_follow_each_other(
+def test_without_memory_for_two_folds_follow_each_other_and_give_the_same_bytes(
     small_corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(folds_at_once, "PROCESS_BYTES", 2**60)
-    display = Listening()
     words = ["head=attention", "max_steps=1", "tasks=emotion", "device=cpu", f"store={tmp_path / 'store'}"]
-    with threads(2):
-        crossval(make_config({"corpus": str(small_corpus)}, words), tmp_path / "run", display)
-    assert not any("at once" in title for title in display.titles)
+    for name, needed in (("two", folds_at_once.PROCESS_BYTES), ("one", 2**60)):
+        monkeypatch.setattr(folds_at_once, "PROCESS_BYTES", needed)
+        display = Listening()
+        with threads(2):
+            crossval(make_config({"corpus": str(small_corpus)}, words), tmp_path / name, display)
+        assert any(f"4 folds, {'2' if name == 'two' else '1'} at once" in title for title in display.titles)
+    same_bytes(tmp_path / "two", tmp_path / "one")
 
 
 def test_normalised_layers_need_a_batch_of_all_layers(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,6 +13,7 @@ import pytest
 from undertone.common.console import Display
 from undertone.common.files import read_json
 from undertone.experiments.crossval import crossval, train
+from undertone.publish.card import make_card
 from undertone.scoring.predictions import Predictions
 from undertone.tests.cli.commands import start
 from undertone.training.settings import make_config
@@ -143,3 +144,8 @@ def test_on_an_upstream_in_bf16_they_train_side_by_side_in_float32(
         found[f"{name} scores"] = Predictions.load(path).scores["emotion"]
     assert (found["stacked"], found["one"]) == (False, True)
     np.testing.assert_allclose(found["stacked scores"], found["one scores"], atol=1e-5)
+    results = read_json(tmp_path / "one" / "results.json")
+    (note,) = results["warnings"]
+    assert note.startswith("The scores are of mixed_precision=bf16. Published ones should be of float32")
+    card = make_card(tmp_path / "one" / "model", results, "user/name")
+    assert "with mixed_precision=bf16; the model predicts in float32." in card

@@ -157,10 +157,11 @@ def test_float32_on_a_gpu_is_float32_whatever_is_asked_of_torch_later() -> None:
     """In a process of its own: these settings are torch's, and of the whole process."""
     code = (
         "import torch, undertone.upstream; cudnn = torch.backends.cudnn; torch.backends.fp32_precision = 'tf32'; "
-        "print(cudnn.conv.fp32_precision, cudnn.rnn.fp32_precision, cudnn.allow_tf32)"
+        "print(cudnn.conv.fp32_precision, cudnn.rnn.fp32_precision, cudnn.allow_tf32); "
+        "print(torch.backends.cuda.cudnn_sdp_enabled())"  # which plans anew for each shape of a batch
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.split() == ["ieee", "ieee", "False"]
+    assert done.stdout.split() == ["ieee", "ieee", "False", "False"]
 
 
 def test_nothing_is_changed_without_autocast() -> None:

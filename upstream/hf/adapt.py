@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +52,9 @@ def add_lora(upstream: Upstream, *, rank: int, alpha: int, dropout: float) -> No
         )
     freeze_front_end(model, family)
     config = LoraConfig(r=rank, lora_alpha=alpha, lora_dropout=dropout, target_modules=list(family.lora_targets))
-    upstream.model = get_peft_model(model, config)
+    with warnings.catch_warnings():  # PEFT asks transformers by a name that is about to go
+        warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
+        upstream.model = get_peft_model(model, config)
 
 
 def save_lora(upstream: Upstream, folder: Path) -> None:
