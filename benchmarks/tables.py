@@ -141,7 +141,7 @@ def best_table() -> str:
         "detectable",
     ]
     lines = [header, ["---"] * len(header)]
-    for corpus in CORPORA:
+    for corpus in (*CORPORA, "nemo"):
         found = json.loads((ROOT / "docs" / "results" / f"compare-{corpus}.json").read_text())
         for row in found["tasks"]["emotion"]:
             if row["metric"] == "uar":
