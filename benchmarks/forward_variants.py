@@ -2,9 +2,9 @@
 
 python benchmarks/forward_variants.py --upstream FOLDER --root EmoDB --clips 12 --out docs/results/forward_variants.json
 
-Paired runs on single clips. `packed` is what extraction uses; the others were tried. The speed-up is the median over
-pairs of plain time / variant time, without set-up (packing, compiling for the first clips), which is given separately.
-The error is the largest difference of a hidden state relative to the largest hidden state of that layer.
+Paired runs on single clips. The `packed` ones are what extraction uses; the others were tried. The speed-up is the
+median over pairs of plain time / variant time, without set-up (packing, compiling for the first clips), which is given
+separately. The error is the largest difference of a hidden state relative to the largest hidden state of that layer.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -34,10 +34,11 @@ def plain(model: nn.Module) -> Iterator[Forward]:
 
 
 @contextmanager
-def packed(model: nn.Module) -> Iterator[Forward]:
-    from undertone.upstream import linear_layers as module
+def packed(model: nn.Module, precision: str = "no") -> Iterator[Forward]:
+    from undertone.upstream import linear_layers
+    from undertone.upstream.precision import autocast
 
-    with module.packed(model):
+    with linear_layers.packed(model, precision), autocast(torch.device("cpu"), precision):
         yield model
 
 
@@ -64,46 +65,6 @@ def autocast_bf16(model: nn.Module) -> Iterator[Forward]:
 
 
 @contextmanager
-def int8_linear(model: nn.Module) -> Iterator[Forward]:
-    """Linear layers in integers; the products are exact, so that a frame's rounding depends on that frame alone."""
-    layers = [layer for layer in model.modules() if type(layer) is nn.Linear]
-    try:
-        for layer in layers:
-            layer.forward = rounded_once(layer)
-        with torch.inference_mode(), parametrize.cached():
-            yield model
-    finally:
-        for layer in layers:
-            layer.__dict__.pop("forward", None)
-
-
-@cache
-def rounded_once(layer: nn.Linear) -> Forward:
-    """The weight in 127 steps either way, a scale an output; a frame in 127 steps from its least to its largest value.
-
-    Processors without VNNI add two products in 16 bits, which frames of 255 steps would overflow.
-    """
-    weight = layer.weight.detach()  # (N, K)
-    scale = weight.abs().amax(1) / 127  # (N,)
-    codes = (weight / scale[:, None]).round().to(torch.int8)
-    sums = codes.float().sum(1) * scale  # (N,), what 1 in every input adds
-    packed, zeros = torch.ops.onednn.qlinear_prepack(codes, None), torch.zeros(len(scale), dtype=torch.int64)
-
-    def forward(input: Tensor) -> Tensor:
-        """(..., K) -> (..., N)."""
-        rows = input.reshape(-1, input.shape[-1])  # (R, K)
-        least, largest = rows.aminmax(dim=1, keepdim=True)  # (R, 1)
-        step = ((largest - least) / 127).clamp(min=1e-12)
-        given = ((rows - least) / step).round_().to(torch.uint8)
-        settings = (None, 1.0, 0, torch.float32, "none", [], "")
-        product = torch.ops.onednn.qlinear_pointwise(given, 1.0, 0, packed, scale, zeros, *settings)  # (R, N)
-        product.mul_(step).addcmul_(least, sums[None]).add_(layer.bias if layer.bias is not None else 0.0)
-        return product.reshape(*input.shape[:-1], -1)
-
-    return forward
-
-
-@contextmanager
 def compiled(model: nn.Module) -> Iterator[Forward]:
     """One graph for every length; the compiler freezes and packs the weights."""
     from torch._inductor import config
@@ -122,7 +83,8 @@ VARIANTS = {
     "cached weight norm": cached_weight_norm,
     "flush denormals": flush_denormals,
     "autocast bf16": autocast_bf16,
-    "int8 linear layers": int8_linear,
+    "packed, bf16": partial(packed, precision="bf16"),
+    "packed, int8": partial(packed, precision="int8"),
     "torch.compile, dynamic, freezing": compiled,
 }
 

@@ -50,6 +50,7 @@ def test_words_are_read_as_their_field_wants_them(word, field, value):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
+        (["precision=bf16"], "Unknown setting 'precision'. Did you mean 'mixed_precision'"),
         (["learning_rat=1"], "Unknown setting 'learning_rat'. Did you mean 'learning_rate'"),
         (["seed"], "Expected key=value, got 'seed'"),
         (["lr=fast"], "Setting 'learning_rate': input should be a valid number.*got 'fast'"),
