@@ -29,7 +29,8 @@ T = TypeVar("T")
 def nearest(name: str, known: Iterable[str]) -> str:
     """The end of an error about an unknown name: the nearest known name, or one that it is a word of, then all."""
     names = sorted(known)
-    close = [one for one in names if name in re.split(r"[_-]", one)] or difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    close = [one for one in names if name in re.split(r"[_-]", one)]
+    close = close or difflib.get_close_matches(name, names, n=1, cutoff=0.5)
     hint = f" Did you mean {close[0]!r}?" if close else ""
     return f"{hint} Known: {', '.join(names) or 'none'}."
 
