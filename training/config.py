@@ -211,20 +211,23 @@ class LadderSettings(_Settings):
 
     @model_validator(mode="after")
     def _ladder(self) -> Self:
-        methods = {
+        given = {
             "ladder=true": self.ladder,
-            "mean_teacher=10": self.mean_teacher > 0,
-            "pseudo_labels=0.9": self.pseudo_labels is not None,
+            f"mean_teacher={self.mean_teacher:g}": self.mean_teacher > 0,
+            f"pseudo_labels={self.pseudo_labels}": self.pseudo_labels is not None,
         }
-        used = [name for name, on in methods.items() if on]
+        used = [name for name, on in given.items() if on]
         if self.unlabelled is not None and not used:
-            raise ValueError(f"unlabelled={self.unlabelled} needs a method: add one of {', '.join(methods)}.")
+            methods = "ladder=true, mean_teacher=10, pseudo_labels=0.9"
+            raise ValueError(f"unlabelled={self.unlabelled} needs a method: add one of {methods}.")
         if self.unlabelled is None and used and used != ["ladder=true"]:
             raise ValueError(
                 f"{used[-1].partition('=')[0]} learns from speech without labels: add --unlabelled FOLDER."
             )
         if len(used) > 1:
-            raise ValueError(f"One method for unlabelled speech at a time, got {' and '.join(used)}.")
+            raise ValueError(
+                f"One method for unlabelled speech at a time, got {' and '.join(used)}. Leave all but one out."
+            )
         return self
 
 

@@ -44,6 +44,7 @@ def test_what_cannot_be_together(small_corpus: Path, speech: Path, tmp_path: Pat
             ("mean_teacher=5", "mode=finetune", "upstream=a/b"),
             "mean_teacher averages the weights of layer sum and head",
         ),
+        (("pseudo_labels=0.5", "mean_teacher=1"), "at a time, got mean_teacher=1 and pseudo_labels=0.5. Leave all but"),
         (("pseudo_labels=0.9", "head=svm"), "Head 'svm' is fitted by a solver, not by gradients: pseudo_labels=0.9"),
     ):
         outcome = undertone("train", small_corpus, *words, f"unlabelled={speech}", "--out", tmp_path / "run")
@@ -57,4 +58,4 @@ def test_a_method_needs_speech_and_there_is_one_at_a_time(
     alone = undertone("train", small_corpus, method, "--out", tmp_path / "run")
     assert alone.fails_with("learns from speech without labels: add --unlabelled FOLDER")
     both = undertone("train", small_corpus, method, "--ladder", "--unlabelled", speech, "--out", tmp_path / "run")
-    assert both.fails_with("One method for unlabelled speech at a time, got ladder=true and")
+    assert both.fails_with(f"One method for unlabelled speech at a time, got ladder=true and {method}. Leave")
