@@ -40,6 +40,8 @@ def load_corpus(name_or_path: str, options: Mapping[str, Any] | None = None) -> 
     from undertone.common.discovery import check_options, find_class
     from undertone.corpora.corpus import Corpus
 
+    if name_or_path.startswith("~"):  # which no shell replaces behind the = of key=value
+        name_or_path = os.path.expanduser(name_or_path)
     if name_or_path in OWN_DATA:
         raise ValueError(f"{name_or_path!r} is not a corpus by itself. Give {OWN_DATA[name_or_path]} in its place.")
     arguments: tuple[Any, ...] = (Path(name_or_path),)
@@ -56,12 +58,23 @@ def load_corpus(name_or_path: str, options: Mapping[str, Any] | None = None) -> 
     elif os.path.isdir(name_or_path) and name_or_path not in corpus_names():  # also False for an invalid path
         known = {"manifest.arrow": "manifest_folder", "db.yaml": "audformat_folder"}
         kind = next((kind for file, kind in known.items() if (Path(name_or_path) / file).is_file()), "folder")
+    elif _is_missing(name_or_path):
+        raise ValueError(
+            f"{name_or_path}: no such file or folder. Correct the path, or give the name of a corpus: "
+            f"`undertone list corpora`."
+        )
     else:
         kind, arguments = name_or_path, ()
     cls: Any = find_class(kind, "undertone.corpora.own" if kind in OWN_DATA else "undertone.corpora", Corpus)
     check_options("Corpus", name_or_path, cls, options or {})
     corpus: Corpus = cls(*arguments, **(options or {}))
     return corpus
+
+
+def _is_missing(text: str) -> bool:
+    """Whether it is written as a path, of which there is nothing; a Python file says so itself."""
+    is_path = "/" in text or "\\" in text or text.startswith((".", "~"))
+    return is_path and not text.endswith(".py") and not os.path.exists(text)
 
 
 def corpus_names() -> list[str]:

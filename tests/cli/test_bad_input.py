@@ -129,6 +129,7 @@ def test_a_corpus_of_broken_files_only(mixed: Path, tmp_path: Path) -> None:
         (["emodb", "--root", "."], "emodb: no file such as 03a01Wa.wav under ."),
         (["emobd", "--root", "."], "Unknown corpus 'emobd'. Did you mean 'emodb'"),
         (["none.csv"], "No such table: none.csv."),
+        (["./nowhere"], "./nowhere: no such file or folder. Correct the path, or give the name of a corpus"),
     ],
 )
 def test_a_corpus_that_is_not_there(

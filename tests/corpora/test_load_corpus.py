@@ -10,6 +10,7 @@ import pytest
 
 from undertone.corpora import corpus_names, load_corpus
 from undertone.corpora.emodb import EmoDB
+from undertone.corpora.own.folder import Folder
 from undertone.corpora.own.table import Table
 
 MINE = """
@@ -39,6 +40,30 @@ def test_unknown_names_the_nearest() -> None:
         load_corpus("emo-db")
     with pytest.raises(ValueError, match=r"'table' is not a corpus by itself. Give FILE\.csv / "):
         load_corpus("table")
+
+
+@pytest.mark.parametrize("place", ["./nowhere", "nowhere/", "a/b", ".", "..", "~/nowhere", "/no/where"])
+def test_a_path_that_is_not_there_is_no_unknown_corpus(
+    place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is there is looked into: an empty folder has no class, a file of another kind is no corpus."""
+    monkeypatch.chdir(tmp_path)
+    if place in (".", ".."):
+        assert isinstance(load_corpus(place), Folder)
+        return
+    with pytest.raises(ValueError, match=r"nowhere|a/b|where") as refused:
+        load_corpus(place)
+    assert ": no such file or folder. Correct the path, or give the name of a corpus" in str(refused.value)
+    assert "Known" not in str(refused.value)
+
+
+def test_the_users_home_is_read_and_other_files_are_unknown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "speech").mkdir()
+    (tmp_path / "speech" / "notes.txt").touch()
+    assert isinstance(load_corpus("~/speech"), Folder)
+    with pytest.raises(ValueError, match=r"Unknown corpus '.*/notes.txt'"):
+        load_corpus("~/speech/notes.txt")
 
 
 @pytest.mark.parametrize("name", corpus_names())
