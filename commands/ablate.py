@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -66,7 +66,7 @@ class Ablation:
     """The outcome of an ablation."""
 
     rows: list[tuple[Row, dict[str, Any] | None]]  # with the results; None where a row was not run
-    left_out: dict[str, str]  # {row: why it cannot be run on this corpus with these settings}
+    left_out: dict[str, str]  # {row: why it is not run on this corpus with these settings}
 
 
 def run_ablation(system: str, corpus: str, words: Sequence[str], out: Path, names: Sequence[str] = ()) -> Ablation:
@@ -85,15 +85,14 @@ def run_ablation(system: str, corpus: str, words: Sequence[str], out: Path, name
     """
     from undertone.experiments.crossval import crossval
 
-    rows = ablation_rows(system)
-    configs = row_configs(system, corpus, words)
+    rows, configs = ablation_rows(system), row_configs(system, corpus, words)
     if unknown := [name for name in names if name not in configs]:
         raise ValueError(f"System {system!r} has no row {unknown[0]!r} to run.{nearest(unknown[0], configs)}")
     manifests = _Manifests()
     _check_one_table(configs, out, manifests)
-    chosen = {row.name: row for row in rows if row.name in configs and (not names or row.name in names)}
-    reasons = {name: why_not(row, configs[name], manifests(configs[name])) for name, row in chosen.items()}
-    left_out = {name: reason for name, reason in reasons.items() if reason}
+    chosen = [row.name for row in rows if row.name in configs and (not names or row.name in names)]
+    reasons = reasons_against(rows, configs, manifests)
+    left_out = {name: reasons[name] for name in chosen if name in reasons}
     if left_out and (names or len(left_out) == len(chosen)):
         name, reason = next(iter(left_out.items()))
         raise ValueError(f"Row {name!r} cannot be run: {reason}")
@@ -107,22 +106,64 @@ def run_ablation(system: str, corpus: str, words: Sequence[str], out: Path, name
 
 
 def row_configs(system: str, corpus: str, words: Sequence[str] = ()) -> dict[str, RunConfig]:
-    """The settings of every row that can be run."""
+    """The settings of every row that can be run.
+
+    Raises:
+        ValueError: a wrong setting, or upstreams without the stream that a row is of.
+    """
     from undertone.recipes.systems import load_system
     from undertone.training.settings import make_config
 
     preset, (_, *variants) = load_system(system), system.split(":")
     configs = {}
     for row in ablation_rows(system):
-        if row.words is not None:
-            own = [*row.words, *(word for variant in variants for word in row.variants.get(variant, ()))]
+        if row.words is None:
+            continue
+        own = [*row.words, *(word for variant in variants for word in row.variants.get(variant, ()))]
+        if row.streams:
+            whole = _of_streams(row, make_config({"corpus": corpus}, words, preset=preset), preset["upstream"])
+            configs[row.name] = make_config({}, own, preset=whole)
+        else:
             configs[row.name] = make_config({"corpus": corpus}, [*words, *own], preset=preset)
     return configs
+
+
+def _of_streams(row: Row, config: RunConfig, named: str) -> dict[str, Any]:
+    """The settings of a system with the streams of a row alone, which `named` are all of the system's."""
+    from undertone.training.values import join_upstreams, named_upstreams
+
+    given, settings = named_upstreams(config.upstream), config.model_dump()
+    if lacking := [name for name in row.streams if name not in given]:
+        raise ValueError(
+            f"Row {row.name!r} is of the stream {lacking[0]!r}, and upstream={config.upstream} has none of that name. "
+            f"Name the streams as the system does: upstream={named}."
+        )
+    settings["upstream"] = join_upstreams({name: given[name] for name in row.streams})
+    settings["streams"] = {name: own for name, own in settings["streams"].items() if name in row.streams}
+    return settings
 
 
 def row_folder(out: Path, name: str) -> Path:
     """OUT/NAME, the run of a row."""
     return out / safe_name(name)
+
+
+def reasons_against(
+    rows: Sequence[Row], configs: Mapping[str, RunConfig], manifest_of: Callable[[RunConfig], Manifest]
+) -> dict[str, str]:
+    """{row: why it is not run}: see `why_not`; or its settings are those of a row before it, under another name."""
+    reasons: dict[str, str] = {}
+    runs: list[str] = []
+    for row in (row for row in rows if row.name in configs):
+        config = configs[row.name]
+        same = next((name for name in runs if configs[name] == config), None)
+        if reason := why_not(row, config, manifest_of(config)):
+            reasons[row.name] = reason
+        elif same is not None:
+            reasons[row.name] = f"with these settings it is the row {same!r} again."
+        else:
+            runs.append(row.name)
+    return reasons
 
 
 def why_not(row: Row, config: RunConfig, manifest: Manifest) -> str:

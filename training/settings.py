@@ -14,7 +14,7 @@ from pydantic import BaseModel, ValidationError
 
 from undertone.common.files import read_record, write_json
 from undertone.training.config import NESTED, RUN_TYPE, SHORT, RunConfig, explain
-from undertone.training.values import named_upstreams, parse, read_yaml
+from undertone.training.values import join_upstreams, named_upstreams, parse, read_yaml
 
 WHERE_ONLY = ("store", "store_budget", "memory", "device", "log_with")
 
@@ -170,9 +170,7 @@ def public_command(config: RunConfig) -> str:
     for key in ("root", "store", "store_budget", "memory", "device", "log_with"):
         settings[key] = RunConfig.model_fields[key].get_default()
     if config.upstream not in (upstreams := named_upstreams(config.upstream)).values():
-        settings["upstream"] = "+".join(
-            one if one == name else f"{name}={_last_part(one)}" for name, one in upstreams.items()
-        )
+        settings["upstream"] = join_upstreams({name: _last_part(one) for name, one in upstreams.items()})
     return command_line({key: _last_part(value) for key, value in settings.items()}, Path("RUN"))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Mapping
 from typing import Any
 
 import yaml
@@ -63,3 +64,9 @@ def named_upstreams(text: str) -> dict[str, str]:
             raise ValueError(f"two upstreams are called {name!r}. Give each a name of its own, NAME=UPSTREAM")
         found[name] = upstream
     return found
+
+
+def join_upstreams(named: Mapping[str, str]) -> str:
+    """The word that `named_upstreams` reads as these streams; beside others, `mfcc=mfcc` is `mfcc`."""
+    several = len(named) > 1
+    return "+".join(name if several and name == upstream else f"{name}={upstream}" for name, upstream in named.items())

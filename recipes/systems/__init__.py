@@ -70,6 +70,7 @@ class Row:
         needs: without which the row would be another one under its name: `unlabelled` (speech), `values` or `classes`
             to predict, `video` of some clips.
         variants: {a variant of the system: further words where the user names it}, such as a size.
+        streams: the names of those that the row has of the system's several upstreams, whichever these are; empty: all.
     """
 
     name: str
@@ -77,3 +78,4 @@ class Row:
     published: str = ""
     needs: Literal["", "unlabelled", "values", "classes", "video"] = ""
     variants: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    streams: tuple[str, ...] = ()

@@ -14,10 +14,8 @@ ResNet as it is: its features are stored once, which a CPU can do.
 
 from undertone.recipes.systems import Row
 
-_RESNET = "microsoft/resnet-50"
-
 SYSTEM = {
-    "upstream": f"waveform+video={_RESNET}",
+    "upstream": "waveform+video=microsoft/resnet-50",
     "streams": {"video": {"mode": "finetune"}},
     "head": "tzirakis2017",
     "head_options": {"filters": 40, "num_maps": 4, "hidden_size": 256},
@@ -38,24 +36,23 @@ SYSTEM = {
 VARIANTS = {"frozen": ("streams.video.mode=frozen",)}
 
 _RECOLA = "RECOLA test (dev), CCC: "
-_ALONE = ("streams={}", "alone_first=false")
-_VIDEO = (f"upstream=video={_RESNET}", *_ALONE, "streams.video.mode=finetune")
-_AS_IT_IS = {"frozen": ("streams.video.mode=frozen",)}
+_AT_ONCE = ("alone_first=false",)
 
 ABLATION = (
     Row(
         "audio",
-        ("upstream=waveform=waveform", *_ALONE),
+        _AT_ONCE,
         _RECOLA + "arousal .715 (.786 memory), valence .369 (.428) (memory)",
+        streams=("waveform",),
     ),
     Row(
         "video",
-        _VIDEO,
+        _AT_ONCE,
         _RECOLA + "arousal .435 (.371) (memory), valence .620 (.637 memory)",
         needs="video",
-        variants=_AS_IT_IS,
+        streams=("video",),
     ),
     Row("both", (), _RECOLA + "arousal .714 (.731), valence .612 (.502) (memory)", needs="video"),
-    Row("both-at-once", ("alone_first=false",), needs="video"),
+    Row("both-at-once", _AT_ONCE, needs="video"),
     Row("both-attention", ("head.fusion=attention",), needs="video"),
 )

@@ -55,7 +55,11 @@ VARIANTS = {
 
 ABLATION = (
     Row("all"),
-    Row("logistic", ("head=logistic", "sweep.head.C=1e-4,1e-3,3e-3,1e-2")),
+    Row(
+        "logistic",
+        ("head=logistic", "sweep.head.C=1e-4,1e-3,3e-3,1e-2"),
+        variants={"ssl": ("head_options={}", "average_top=1")},
+    ),
     Row("without-dynamics", ("upstream_options={}",)),
     Row("without-rooms", ("augment.reverb=0",)),
     Row("without-noise", ("augment.noise=",)),

@@ -14,6 +14,7 @@ import soundfile
 import torch
 
 from undertone import load_model
+from undertone.commands.ablate import row_configs
 from undertone.common.console import Display
 from undertone.corpora.manifest import Manifest, Utterance
 from undertone.experiments import run_fold
@@ -285,10 +286,7 @@ def test_a_video_that_is_shorter_than_its_sound_is_refused(folder: Path, tmp_pat
 
 def test_the_ablation_is_of_streams_and_of_how_they_are_joined(folder: Path) -> None:
     rows = {row.name: row for row in system_module("tzirakis2017").ABLATION}
-    made = {
-        name: make_config({"corpus": "x"}, row.words or (), preset=load_system("tzirakis2017"))
-        for name, row in rows.items()
-    }
+    made = row_configs("tzirakis2017", "x")
     streams = {name: tuple(config.of_streams()) for name, config in made.items()}
     both = ("waveform", "video")
     assert streams == {"audio": both[:1], "video": both[1:], **dict.fromkeys(list(rows)[2:], both)}

@@ -29,7 +29,7 @@ def offline(tiny_upstream: Path) -> Callable[[RunConfig], RunConfig]:
     """A config whose models of the Hub are a tiny one of random weights, of which the last layer is the second."""
 
     def replaced(config: RunConfig) -> RunConfig:
-        upstream = re.sub(r"facebook/[\w.-]+", str(tiny_upstream), config.upstream)
+        upstream = re.sub(r"(?:facebook|microsoft)/[\w.-]+", str(tiny_upstream), config.upstream)
         streams = {
             name: own.model_copy(update={"layers": 2 if isinstance(own.layers, int) else own.layers})
             for name, own in config.streams.items()

@@ -5,21 +5,33 @@ from __future__ import annotations
 import csv
 import importlib.util
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from undertone.commands.ablate import ablation_rows, ablation_table, row_configs, run_ablation, why_not
+from undertone.commands.ablate import (
+    ablation_rows,
+    ablation_table,
+    reasons_against,
+    row_configs,
+    run_ablation,
+    why_not,
+)
 from undertone.common.console import Display
+from undertone.common.discovery import options_of
 from undertone.corpora.manifest import Manifest
 from undertone.corpora.synthetic import Synthetic
+from undertone.downstream.head import head_class
 from undertone.experiments.hidden_states import prepare_from_config
 from undertone.experiments.open_run import open_run
-from undertone.recipes.systems import Row, available_systems, system_module
+from undertone.recipes.systems import Row, available_systems, load_system, system_module
 from undertone.tests.cli.commands import undertone
 from undertone.training.config import RunConfig
+from undertone.training.settings import make_config
+from undertone.training.values import named_upstreams
 
 MINE = """
 from undertone.recipes.systems import Row
@@ -163,27 +175,100 @@ ABLATED = [name for name in available_systems() if hasattr(system_module(name), 
 OPENSMILE = importlib.util.find_spec("opensmile") is not None
 
 
-@pytest.mark.parametrize("name", ABLATED)
+FORMS = [
+    f"{name}:{variant}" if variant else name
+    for name in ABLATED
+    for variant in ("", *getattr(system_module(name), "VARIANTS", {}))
+]
+SAME = "with these settings it is the row 'all' again."
+
+
+@pytest.mark.parametrize("form", FORMS)
 def test_every_row_of_every_preset_starts_on_a_corpus_like_emodb(
-    name: str, like_emodb: Path, store: Path, tmp_path: Path, offline: Callable[[RunConfig], RunConfig]
+    form: str, like_emodb: Path, store: Path, tmp_path: Path, offline: Callable[[RunConfig], RunConfig]
 ) -> None:
-    """Each row opens its run, or is left out for want of labels; every size of the preset runs the same rows."""
-    left_out: set[str] = set()
-    sizes = [name, f"{name}:small"] if "small" in getattr(system_module(name), "VARIANTS", {}) else [name]
+    """Each row opens its run, or is left out for want of labels; every size of the preset runs the same rows.
+
+    No two of a table are one: also where a row says nothing, or what the head does anyway.
+    """
+    name, _, variant = form.partition(":")
     words = (f"store={store}", "device=cpu", "protocol=groups", "num_folds=2")
-    for system in sizes:
-        configs = {row: offline(config) for row, config in row_configs(system, str(like_emodb), words).items()}
-        manifest = prepare_from_config(next(iter(configs.values()))).manifest
-        reasons = {row.name: why_not(row, configs[row.name], manifest) for row in ablation_rows(system)}
-        left_out = {row for row, reason in reasons.items() if reason}
-        for row in configs.keys() - left_out if system == sizes[-1] else ():
-            run = open_run(configs[row], tmp_path / row, Display())
-            assert run.tasks[0].name == "emotion" and run.new_downstream("F1") is not None
+    configs = {row: offline(config) for row, config in row_configs(form, str(like_emodb), words).items()}
+    manifest = prepare_from_config(next(iter(configs.values()))).manifest
+    reasons = reasons_against(ablation_rows(name), configs, lambda _: manifest)
+    run = configs.keys() - reasons.keys()
+    assert len(set(map(settings_of, map(configs.__getitem__, run)))) == len(run)
+    if variant or "small" not in getattr(system_module(name), "VARIANTS", {}):
+        for row in run:
+            opened = open_run(configs[row], tmp_path / row, Display())
+            assert opened.tasks[0].name == "emotion" and opened.new_downstream("F1") is not None
     lacking = {"trigeorgis2016": {"ccc", "mse"}, "contours": set() if OPENSMILE else {"compare2016"}}
     seeing = {row.name for row in ablation_rows(name) if row.needs == "video"}  # of which there is none
     dimensions = {row.name for row in ablation_rows(name) if "MSP-Podcast" in row.published}
-    assert left_out - {row for row in left_out if row.endswith("-unlabelled")} == lacking.get(name, dimensions | seeing)
-    assert len(left_out) < len(ablation_rows(name)) - (not seeing), "a table needs two rows, or one of sound"
+    same = {row for row, reason in reasons.items() if reason == SAME}
+    assert same == ({*configs} - {"all", "logistic"} if form == "undertone:ssl" else set())
+    left_out = {row for row in reasons if not row.endswith("-unlabelled")} - same
+    assert left_out == lacking.get(name, dimensions | seeing)
+    assert len(run) > (not seeing), "a table needs two rows, or one of sound"
+
+
+def settings_of(config: RunConfig) -> str:
+    """All of them, those that the head has anyway too."""
+    defaults = {option.name: option.default for option in options_of(head_class(config.head))}
+    return repr(config.model_copy(update={"head_options": dict(sorted((defaults | config.head_options).items()))}))
+
+
+def test_a_row_that_changes_nothing_is_left_out_and_refused_by_name(
+    system: Path, like_emodb: Path, store: Path, tmp_path: Path
+) -> None:
+    """With the size of `wide` given for all rows, `plain` is that one."""
+    words = ("ablate", system, like_emodb, f"store={store}", *TINY, "--out", tmp_path / "out", "head.hidden_size=8")
+    refused = undertone(*words, "--rows", "wide")
+    assert refused.fails_with("Row 'wide' cannot be run: with these settings it is the row 'plain' again.")
+    outcome = undertone(*words)
+    assert (
+        outcome.status == 0 and "Row wide was skipped: with these settings it is the row 'plain' again" in outcome.out
+    )
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["plain"]
+
+
+STREAMED = {
+    "zou2022": ("ssl=mine/a+mfcc+spectrogram", {}),
+    "zou2022:free": ("mfcc+spectrogram+ssl=mine/a", {}),
+    "morais2022": ("w2v2=mine/a+hubert=mine/b", {"9 fbank-ecapa": "fbank"}),
+    "morais2022:base": ("w2v2=mine/a+hubert=mine/b", {"9 fbank-ecapa": "fbank"}),
+    "tzirakis2017": ("waveform+video=mine/a", {}),
+    "tzirakis2017:frozen": ("waveform+video=mine/a", {}),
+}
+
+
+@pytest.mark.parametrize("form", STREAMED)
+def test_rows_are_of_the_upstreams_that_were_given(form: str) -> None:
+    """Each stream in each row is the whole system's, with what it has of its own; a name that lacks is refused."""
+    given, others = STREAMED[form]
+    words = (f"upstream={given}", "max_epochs=2")
+    first = next(iter(named_upstreams(given)))
+    words += (f"streams.{first}.layers=3",)
+    whole = make_config({"corpus": "x"}, words, preset=load_system(form)).of_streams()
+    rows = {row.name: row for row in ablation_rows(form)}
+    for name, config in row_configs(form, "x", words).items():
+        assert config.max_epochs == 2 and config.corpus == "x"
+        if name in others:
+            assert config.upstream == others[name]
+            continue
+        own = config.of_streams()
+        assert tuple(own) == (rows[name].streams or tuple(whole))
+        for stream, settings in own.items():
+            for key in ("upstream", "upstream_options", "mode", "layers"):
+                assert getattr(settings, key) == getattr(whole[stream], key)
+    lone = next(row for row in rows.values() if row.streams)
+    for upstream in ("other=mine/a+fbank", "mine/a"):
+        words = (f"upstream={upstream}", "streams={}", "alone_first=false")
+        said = (
+            rf"Row '{lone.name}' is of the stream '{lone.streams[0]}', and upstream={re.escape(upstream)} has none of"
+        )
+        with pytest.raises(ValueError, match=rf"{said} that name. Name the streams as the system does: upstream=\w+"):
+            row_configs(form, "x", words)
 
 
 def test_rows_of_a_variant_are_of_its_size(small_corpus: Path) -> None:

@@ -53,12 +53,12 @@ def test_settings_variants_and_ablation_are_valid(name: str) -> None:
         check_options("Head", config.head, head_class(config.head), config.head_options)
     assert plain.augment.is_on == (name in ("contours", "undertone"))  # which reproduce no paper
     rows = getattr(module, "ABLATION", ())
-    assert len({row.name for row in rows}) == len({(row.words, row.needs) for row in rows}) == len(rows)
-    for row in rows:
-        if row.words is not None:
-            config = config_of(name, *row.words)
+    assert len({row.name for row in rows}) == len({(row.words, row.needs, row.streams) for row in rows}) == len(rows)
+    for variant in ("", *getattr(module, "VARIANTS", {})):
+        for config in row_configs(f"{name}:{variant}" if variant else name, "emodb").values() if rows else ():
             check_options("Head", config.head, head_class(config.head), config.head_options)
-            assert row.words or config == plain
+    for row in rows:
+        assert row.words or row.streams or row_configs(name, "emodb")[row.name] == plain
 
 
 def test_a_variant_is_the_system_with_its_words() -> None:
@@ -202,7 +202,8 @@ def test_two_upstreams_learn_with_one_ecapa_or_one_each(
 
 
 def test_the_nine_experiments_are_what_the_paper_says() -> None:
-    rows = {row.name[0]: (row, config_of("morais2022", *row.words)) for row in system_module("morais2022").ABLATION}
+    made = row_configs("morais2022", "emodb")
+    rows = {row.name[0]: (row, made[row.name]) for row in system_module("morais2022").ABLATION}
     assert sorted(rows) == list("123456789")
     for number, (row, config) in rows.items():
         assert "WA" in row.published and "UAR" in row.published
@@ -247,7 +248,7 @@ def test_three_streams_learn_jointly_from_one_recording(
 
 
 def test_the_seven_rows_are_of_streams_and_of_how_they_are_joined() -> None:
-    rows = {row.name: config_of("zou2022", *row.words) for row in system_module("zou2022").ABLATION}
+    rows = row_configs("zou2022", "emodb")
     assert {name: tuple(config.of_streams()) for name, config in rows.items()} == {
         "mfcc": ("mfcc",),
         "spectrogram": ("spectrogram",),
@@ -264,8 +265,10 @@ def test_the_seven_rows_are_of_streams_and_of_how_they_are_joined() -> None:
     joined = {
         name: config.head_options.get("fusion", config.head_options.get("weights")) for name, config in rows.items()
     }
-    assert joined["co-attention"] is None and joined["co-attention-softmax"] == "softmax"
+    assert joined["co-attention"] == "relu" and joined["co-attention-softmax"] == "softmax"
     assert all(joined[name] == "concat" for name in rows if "attention" not in name)
+    free = {name: config.head_options.get("weights") for name, config in row_configs("zou2022:free", "emodb").items()}
+    assert free["co-attention"] == "relu" and free["co-attention-softmax"] == "softmax"
 
 
 def test_the_segments_are_three_seconds_of_every_stream(offline: Callable[[RunConfig], RunConfig]) -> None:

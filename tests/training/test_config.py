@@ -150,6 +150,10 @@ def test_the_command_for_others_names_no_folder_of_this_machine(tmp_path):
     )
     assert "seed=3" in command and "mode=lora" in command and "noise_files=noises" in command
     assert "/" not in command.replace("microsoft/wavlm-base", "")
+    named = config.model_copy(update={"upstream": f"ssl={tmp_path}/base+mfcc"})
+    assert shlex.split(public_command(named))[4] == "ssl=base+mfcc"
+    alone = config.model_copy(update={"upstream": "mfcc=mfcc"})  # without its name, streams.mfcc.options were refused
+    assert shlex.split(public_command(alone))[4] == "mfcc=mfcc"
 
 
 def test_several_upstreams_have_settings_of_their_own_before_those_of_the_run(tmp_path):
