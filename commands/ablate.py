@@ -168,7 +168,7 @@ def reasons_against(
 
 def why_not(row: Row, config: RunConfig, manifest: Manifest) -> str:
     """Why a row cannot be run on a corpus, in a sentence; "" where it can."""
-    from undertone.audio.video import find_video
+    from undertone.experiments.hidden_states import any_video
     from undertone.training.targets import choose_tasks
     from undertone.upstream.base import Upstream
     from undertone.upstream.load import ACOUSTIC, load_upstream
@@ -182,7 +182,7 @@ def why_not(row: Row, config: RunConfig, manifest: Manifest) -> str:
         tasks = choose_tasks(manifest, config.tasks, config.task_weights, config.soft_labels, config.adversarial)
     except ValueError as error:
         return str(error)
-    if row.needs == "video" and not any(find_video(item.path, item.video) for item in manifest):
+    if row.needs == "video" and not any_video(manifest):
         return "no clip has video."
     kind = "values" if any(task.kind == "regression" for task in tasks) else "classes"
     if row.needs in ("values", "classes") and row.needs != kind:

@@ -6,7 +6,7 @@ Where they need more room than the budget, nothing is stored: the upstream compu
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, cast, get_args
@@ -63,14 +63,22 @@ def open_upstream(config: RunConfig) -> Upstream:
     return Streams(parts).eval() if config.has_streams else parts[ALONE]
 
 
+def any_video(utterances: Iterable[Utterance]) -> bool:
+    """Whether one of the clips has pictures."""
+    return any(find_video(item.path, item.video) is not None for item in utterances)
+
+
 def lacking_video(upstream: Upstream, utterances: Sequence[Utterance]) -> list[str]:
     """A sentence on clips without video, which train and are scored on the other streams; none where all have it.
+
+    Or that a model whose training had none of them looks at none.
 
     Raises:
         ValueError: a video is damaged, or a clip has none and there is no other stream.
     """
     if not upstream.sees:
-        return []
+        blind = any(type(part).sees for part in upstream.streams.values())
+        return ["audio only: no clip of the model's training had video, and it looks at none"] if blind else []
     lack = [item.id for item in utterances if find_video(item.path, item.video) is None]
     others = ", ".join(name for name, part in upstream.streams.items() if not part.sees)
     count = f"{len(lack)} of {len(utterances)} clips have no video"

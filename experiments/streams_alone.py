@@ -16,6 +16,7 @@ from undertone.corpora.manifest import Utterance
 from undertone.downstream.head import head_class
 from undertone.downstream.network import Downstream, LiveModel
 from undertone.experiments.fitted_heads import choose
+from undertone.experiments.hidden_states import any_video
 from undertone.experiments.run import Training
 from undertone.scoring.calibration import calibrate
 from undertone.training.config import AVERAGE, RunConfig
@@ -54,12 +55,16 @@ def check_average(config: RunConfig) -> None:
 def streams_alone(training: Training, folder: Path, utterances: Sequence[Utterance], fit: Fit) -> dict[str, Tensor]:
     """Each of several streams trained alone, and its weights by their names in the model of all streams.
 
-    A stream without such weights (a frozen upstream that goes into the head as it is) is not trained alone.
+    A stream without such weights (a frozen upstream that goes into the head as it is) is not trained alone, nor is one
+    of pictures where no utterance has any: it would learn from nothing.
     """
     joint = training.new_module()
     learned = {name for name, one in joint.named_parameters() if one.requires_grad}
     found: dict[str, Tensor] = {}
-    for stream in training.run.upstream.streams:
+    seen = any_video(utterances)
+    for stream, part in training.run.upstream.streams.items():
+        if part.sees and not seen:
+            continue
         alone = training.alone(stream)
         new = alone.new_module()
         known = dict(new.named_parameters())
