@@ -27,11 +27,22 @@ def finish(results: dict[str, Any] | None, out: Path, push_to: str | None) -> No
     if (corpora := corpus_table(results))[1]:
         show(([], *corpora))
     say(f"results  {out / 'results.json'}\nmodel    {out / 'model'}")
-    say(f"next     undertone report {out}\n         undertone predict {out} FILE.wav")
+    say(f"next     undertone report {out}\n         undertone predict {out} FILE.{'mp4' if _sees(out) else 'wav'}")
     if push_to is not None:
         from undertone.publish.push import push as push_run
 
         say(f"pushed   {push_run(out, push_to)}")
+
+
+def _sees(out: Path) -> bool:
+    """Whether the run's model looks at pictures, and refuses sound alone."""
+    from undertone.common.files import read_json
+    from undertone.publish.card import upstream_specs
+    from undertone.upstream.hf.video import PICTURES
+
+    config = read_json(out / "model" / "config.json")
+    kinds = [spec.get("config", {}).get("model_type") for spec in upstream_specs(config)]
+    return PICTURES in kinds and not config["trained_on"].get("audio_only")
 
 
 def _check_push(push_to: str | None) -> None:

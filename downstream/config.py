@@ -27,8 +27,9 @@ class UndertoneConfig(PreTrainedConfig):
         fusion: how several streams are joined for the head (`undertone.downstream.fusion`); empty: they are not.
         head_only: true when the folder holds the layer sum and the head alone, and names the upstream.
         trained_on: what the weights have seen: `corpus`, `manifest_hash`, `speakers` (names, which stay on the machine
-            that trained) or, of a published model, `num_speakers` and `speaker_hashes`, and `unknown_speakers`, the
-            number of utterances without a speaker.
+            that trained) or, of a published model, `num_speakers` and `speaker_hashes`, `unknown_speakers`, the number
+            of utterances without a speaker, and `audio_only`, true where the upstream looks at pictures and no clip had
+            any: the model then looks at none.
         mode: how the upstream was trained: `frozen`, `finetune`, `lora`; empty where it is not known.
         calibration: {task: {`temperature`, by which the logits are divided, `unsure_below`, the probability of the
             predicted class below which it is unsure, `num_dev`}}, see `undertone.scoring.calibration`.

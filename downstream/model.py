@@ -369,6 +369,8 @@ class UndertoneModel(PreTrainedModel):
             load_adapters(upstream, folder / ADAPTER)
         with no_init_weights(), as_sentence(f"The settings in {folder / 'config.json'} make no model"):
             upstream = upstream or build_upstream(config.upstream, allow=allow, num_weights=num_weights)
+            if config.trained_on.get("audio_only"):
+                upstream.look_at_nothing()
             if not is_outside(config.head):  # code that the caller trusts, and which need not know torch's meta device
                 with torch.device("meta"):
                     refuse_larger(str(folder), make_downstream(config, upstream), num_weights)

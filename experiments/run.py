@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import statistics
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
 
@@ -22,6 +23,7 @@ from undertone.downstream.mean_teacher import MeanTeacherDownstream
 from undertone.downstream.model import UndertoneModel
 from undertone.downstream.network import Downstream, LiveModel, TopLayersModel, needed_states
 from undertone.downstream.task import Task
+from undertone.experiments.hidden_states import any_video
 from undertone.experiments.run_folder import RunFolder
 from undertone.training.accelerator import accelerator_of
 from undertone.training.augmenter import Augmenter
@@ -71,6 +73,11 @@ class Run:
     stored: str = "none"
     unlabelled: tuple[Utterance, ...] = ()
     copies: dict[tuple[int, int, str], Utterance] = field(default_factory=dict)
+
+    @cached_property
+    def audio_only(self) -> bool:
+        """Whether the upstream looks at pictures, and no clip has any: the models learn from sound alone."""
+        return self.upstream.sees and not any_video(self.manifest)
 
     def training(self, fold: Fold, trial: Trial, title: str = "") -> Training:
         """One training of a fold; of a single stored layer its source reads that layer alone."""
@@ -219,6 +226,7 @@ class Training:
                     "median": round(statistics.median(seconds), 2),
                     "longest": round(max(seconds), 2),
                 },
+                **({"audio_only": True} if run.audio_only else {}),
             },
             mode=self.config.trained,
             calibration=calibration,

@@ -68,6 +68,11 @@ class Upstream(nn.Module, ABC):
         """JSON that `build_upstream` rebuilds this upstream from, without its weights."""
         return {"kind": "class", "name": self.name, "options": dict(self.options)}
 
+    def look_at_nothing(self) -> None:
+        """Take every clip for one without video from now on, whether it has one or not."""
+        for part in (self, *self.streams.values()):
+            part.sees = False
+
     def check_sample_rate(self, batch: WaveBatch) -> None:
         """Refuse audio at another rate than the upstream was trained on."""
         if batch.sample_rate != self.sample_rate:

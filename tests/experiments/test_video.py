@@ -14,6 +14,7 @@ import soundfile
 import torch
 
 from undertone import load_model
+from undertone.audio.read import read_audio
 from undertone.commands.ablate import row_configs
 from undertone.common.console import Display
 from undertone.corpora.manifest import Manifest, Utterance
@@ -27,6 +28,7 @@ from undertone.hub.onnx.to_onnx import upstream_graph
 from undertone.recipes.systems import load_system, system_module
 from undertone.scoring.metrics import ccc
 from undertone.tests.audio.videos import RATE, write_video
+from undertone.tests.cli.commands import undertone
 from undertone.tests.experiments.test_several_upstreams import fit
 from undertone.training.accelerator import accelerator_of
 from undertone.training.config import RunConfig, trials
@@ -185,13 +187,63 @@ def test_clips_without_video_train_what_they_have_and_the_run_says_so(opened, fo
         upstream_graph(predictor.model.upstream.streams["video"])
 
 
-def test_a_corpus_of_sound_trains_the_sound(small_corpus: Path, opened, folder: Path, tmp_path: Path) -> None:
-    words = (f"corpus={small_corpus}", "tasks=emotion", "max_steps=1")
-    preset = load_system("tzirakis2017:frozen") | {"streams": {}, "upstream": BOTH.format(folder / "resnet")}
-    given = {"corpus": str(small_corpus)}
-    config = make_config(given, [*WORDS, *words[1:], f"store={folder / 'store'}"], preset=preset)
-    run = open_run(config, tmp_path / "sound", Display(quiet=True))
+@pytest.mark.parametrize("mode", ["frozen", "finetune"])
+def test_a_corpus_of_sound_trains_the_sound(
+    mode: str, small_corpus: Path, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its waveform alone, then both streams; the model then takes sound files, windows, and of a film the sound."""
+    words = ("tasks=emotion", "max_steps=2", "eval_every=1", "alone_first=true", f"streams.video.mode={mode}")
+    run = open_run(sound_config(small_corpus, folder, *words), tmp_path / "sound", Display(quiet=True))
     assert run.warnings == ("audio only: none of 64 clips has video; all train and are scored on waveform alone",)
+    trained, once = [], run_fold._fit_once
+    monkeypatch.setattr(
+        run_fold,
+        "_fit_once",
+        lambda own, place, *rest, **given: trained.append(place.name) or once(own, place, *rest, **given),
+    )
+    train_fold(run, run.folds[0], "")
+    assert trained == ["waveform", run.folds[0].name]
+    tested = run.folder.fold_predictions(run.folds[0].name)
+    predictor = load_model(run.folder.fold(run.folds[0].name) / "model", any_sound=True)
+    clips = run.manifest.select(tested.ids[:3])
+    rows = predictor.predict([clip.path for clip in clips])
+    labels = tested.tasks[0].labels
+    found = [[row["emotion"]["scores"][label] for label in labels] for row in rows]
+    np.testing.assert_allclose(found, tested.scores["emotion"][:3], atol=1e-5)
+    (whole,) = predictor.predict_long(clips[0].path, window=60.0).rows
+    assert whole["emotion"]["scores"] == pytest.approx(rows[0]["emotion"]["scores"], abs=1e-5)
+    film = folder / "all" / "1.mp4"
+    sound, rate = read_audio(film, RATE).numpy(), RATE
+    seen, heard = predictor.predict([film, (sound, rate)])
+    assert seen["emotion"]["scores"] == pytest.approx(heard["emotion"]["scores"], abs=1e-6)
+    scored = evaluate_model(predictor.model, str(folder / "some" / "table.csv"), None)
+    assert "audio only: no clip of the model's training had video, and it looks at none" in scored["warnings"]
+
+
+def sound_config(corpus: Path, folder: Path, *words: str) -> RunConfig:
+    """Both streams of the small system, on a corpus of files of sound."""
+    preset = load_system("tzirakis2017:frozen") | {"streams": {}, "upstream": BOTH.format(folder / "resnet")}
+    return make_config({"corpus": str(corpus)}, [*WORDS, f"store={folder / 'store'}", *words], preset=preset)
+
+
+@pytest.mark.parametrize("kind", ["wav", "mp4"])
+def test_what_to_type_next_predicts_a_file_of_what_was_trained_on(
+    kind: str, small_corpus: Path, folder: Path, tmp_path: Path
+) -> None:
+    corpus = small_corpus if kind == "wav" else folder / "some" / "table.csv"
+    upstream = f"upstream={BOTH.format(folder / 'resnet')}"
+    words = ("--system", "tzirakis2017:frozen", upstream, *WORDS, f"store={folder / 'store'}", "tasks=emotion")
+    outcome = undertone("train", corpus, *words, "max_steps=1", "--out", tmp_path / "run")
+    assert outcome.status == 0, outcome.err
+    (line,) = [line for line in outcome.out.splitlines() if "undertone predict" in line]
+    *_, run, file = line.split()
+    assert file == f"FILE.{kind}"
+    clip = next(corpus.parent.rglob(f"*.{kind}"))
+    predicted = undertone("predict", run, clip, "--any-sound")
+    assert predicted.status == 0 and "emotion" in predicted.out, predicted.err
+
+
+def test_a_clip_without_video_is_no_clip_of_pictures_alone(opened) -> None:
     with pytest.raises(
         ValueError, match="4 of 12 clips have no video, such as 1.wav. Leave them out, or give a stream"
     ):

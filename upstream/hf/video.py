@@ -78,15 +78,16 @@ class VideoUpstream(HFUpstream):
             ValueError: the batch holds sound alone.
         """
         self.check_sample_rate(batch)
-        if batch.pictures is None:
+        pictures = batch.pictures if self.sees else (None,) * len(batch.lengths)
+        if pictures is None:
             raise ValueError(f"Upstream {self.name!r} looks at pictures, got sound alone. Give the path of a video.")
         counts = self.frame_lengths(batch.lengths).tolist()
-        seen = [one for one in batch.pictures if one is not None]
+        seen = [one for one in pictures if one is not None]
         weight = next(self.model.parameters())
         found = iter(self._features(torch.cat(seen)).split([len(one) for one in seen]) if seen else ())
         rows = [
             weight.new_zeros(count, self.hidden_size) if one is None else next(found)  # (T, D)
-            for one, count in zip(batch.pictures, counts, strict=True)
+            for one, count in zip(pictures, counts, strict=True)
         ]
         states = nn.utils.rnn.pad_sequence(rows, batch_first=True)[:, None]  # (B, 1, T, D)
         return HiddenStates(states, torch.tensor(counts)).to(batch.samples.device)
