@@ -4,7 +4,9 @@ Li, Zhao & Kawahara, "Improved End-to-End Speech Emotion Recognition Using Self 
 Learning", Interspeech 2019. Their code was never released and their inner sizes are unknown: the graph (spectrogram ->
 CNN -> BLSTM -> self-attention -> two softmaxes) and the loss, emotion + gender with weights 1 and 1, are theirs; window
 (Hamming, 40 ms every 10 ms, up to 4 kHz), convolutions, BLSTM 128, training and whole utterances in place of 7.5 s are
-ours. `ssl` puts a pretrained upstream in place of spectrogram and CNN: `--system li2019:ssl --upstream HUB_ID`.
+ours. Their self-attention is a pooling here, by weights of the frames; `head.self_attention=1`, a row of the ablation,
+lets frames attend to each other before it. `ssl` puts a pretrained upstream in place of spectrogram and CNN: `--system
+li2019:ssl --upstream HUB_ID`.
 
 Their IEMOCAP is the improvised part (`corpus.part=improvised`). Public replications reach 52-56 % WA, but with a wrong
 gender for half of the utterances and an attention over the batch: 81.6 is neither refuted nor reproduced.
@@ -46,6 +48,7 @@ _IMPROVISED = "IEMOCAP improvised, 5 folds: "
 
 ABLATION = (
     Row("attention-gender", (), _IMPROVISED + "WA 81.6, UAR 82.8 (memory; +7.7 WA confirmed)"),
+    Row("self-attention", ("head.self_attention=1",)),
     Row("attention", ("task_weights.gender=0",), _IMPROVISED + "WA ~70.5, UAR ~72.6 (second hand)"),
     Row("mean-gender", ("head.pooling=mean",)),
     Row("mean", ("head.pooling=mean", "task_weights.gender=0")),
