@@ -234,7 +234,9 @@ def ablation_table(
     ran = [results for _, results in rows if results is not None]
     kinds = {task["kind"] for results in ran for task in results["tasks"]} or {"classification"}
     metrics = [*(CLASSES if kinds != {"regression"} else ()), *(VALUES if "regression" in kinds else ())]
-    ours = ["Task", *(f"Ours: {METRICS[metric]}" for metric in metrics), "95 % interval", "Parameters", "Training"]
+    ours = ["Task", *(f"Ours: {METRICS[metric]}" for metric in metrics)]
+    ours += [f"{METRICS[metric]} over folds" for metric in metrics if metric in CLASSES]
+    ours += ["95 % interval", "Parameters", "Training"]
     probed = list(dict.fromkeys(name for results in ran for name in probe_scores(results)))
     ours += [f"Probe: {name}" for name in probed]
     lines = []
@@ -246,18 +248,21 @@ def ablation_table(
     titles += [f"Row {name} was skipped: {reason}" for name, reason in left_out.items()]
     if probed:
         titles.append("Probe: UAR (chance) of a new linear probe for what the adversary removes from the embeddings.")
+    if any(metric in CLASSES for metric in metrics):
+        titles.append("Ours: of all test utterances as one set; over folds: mean ± standard deviation.")
     titles.append("Published scores hold for the corpus and protocol named with them; ours are of this run.")
     return titles, ["Row", "Published", *ours], lines
 
 
 def _cells(results: Mapping[str, Any], metrics: Sequence[str], probed: Sequence[str]) -> list[list[str]]:
     """Our columns of one row, one line per task; the interval belongs to the task's first metric."""
-    from undertone.scoring.results import interval_text, number, probe_scores
+    from undertone.scoring.results import interval_text, mean_text, number, probe_scores
 
     lines = []
     for name, pooled in results["pooled"].items():
         own = [metric for metric in metrics if metric in pooled]
         scores = [number(metric, pooled[metric]) if metric in own else "" for metric in metrics]
+        scores += [mean_text(results, name, one) if one in own else "" for one in metrics if one in CLASSES]
         interval = interval_text(results, name, own[0]) or "–"
         lines.append([name, *scores, interval, "", "", *[""] * len(probed)])
     cost, found = results["cost"], probe_scores(results)

@@ -11,6 +11,8 @@ Papers differ in what they call IEMOCAP, so choose explicitly:
     protocol=superb              SUPERB's: dev is drawn from the training speakers, and the results say so
     tasks=valence,arousal,dominance corpus.labels=all    the dimensions, of all 10,039 turns
 
+`undertone ablate morais2022 iemocap --root DIR protocol=superb` runs the nine experiments of Morais 2022 as one table.
+
 The results hold the mean over the folds and the pooled value of all turns. SUPERB's number is the mean of WA over its
 five folds, of a linear head whose learning rate was chosen for each upstream.
 

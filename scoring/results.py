@@ -138,8 +138,7 @@ def results_table(results: Mapping[str, Any]) -> tuple[list[str], list[str], lis
     one_fold, rows = len(results["folds"]) == 1, []
     for task, pooled in results["pooled"].items():
         for metric in (metric for metric in METRICS if metric in pooled):
-            values = [results[key][task].get(metric) for key in ("mean", "std")]
-            mean = " ± ".join(number(metric, value) for value in values if value is not None) or "–"
+            mean = mean_text(results, task, metric)
             by_chance = number(metric, results["chance"][task].get(metric))
             row = [number(metric, pooled[metric]), interval_text(results, task, metric) or "–", by_chance]
             rows.append([task, METRICS[metric], *([] if one_fold else [mean]), *row])
@@ -147,6 +146,12 @@ def results_table(results: Mapping[str, Any]) -> tuple[list[str], list[str], lis
             after = number("ece", calibrated["ece_after"])
             rows.append([task, "ECE, calibrated", *([] if one_fold else ["–"]), after, "–", "–"])
     return title_lines(results), list(ONE_FOLD_HEADER if one_fold else HEADER), rows
+
+
+def mean_text(results: Mapping[str, Any], task: str, metric: str) -> str:
+    """`70.1 ± 3.2`, mean and standard deviation over the folds; "–" where a fold's value means something else."""
+    values = [results[key][task].get(metric) for key in ("mean", "std")]
+    return " ± ".join(number(metric, value) for value in values if value is not None) or "–"
 
 
 def interval_text(results: Mapping[str, Any], task: str, metric: str) -> str:

@@ -7,6 +7,10 @@ the five best evaluations on dev averaged. They fine-tune each upstream with the
 what it gives; here upstreams and head are trained together, with two learning rates. Which HuBERT, optimiser, rates and
 batch were not found: the large model, AdamW at 1e-5 and 1e-3, and 16 clips an update are ours, as is that the last
 layer alone is used. `base` has the small models, for smaller GPUs. Their BERT on transcripts is no part of this.
+
+    undertone ablate morais2022 iemocap --root DIR protocol=superb
+
+runs their nine experiments, published scores beside ours: theirs are means over the five folds.
 """
 
 from undertone.recipes.systems import Row

@@ -6,6 +6,7 @@ import csv
 import importlib.util
 import json
 import re
+import statistics
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -60,7 +61,7 @@ def test_rows_run_once_and_stay_blank_where_they_did_not(
     words = ("ablate", system, small_corpus, f"store={store}", *TINY, "--out", tmp_path / "out")
     outcome = undertone(*words, "--rows", "plain")
     assert outcome.status == 0, outcome.err
-    assert cells(outcome.out, "wide") == ["wide", "UAR 50.0 (memory)", *[""] * 6]
+    assert cells(outcome.out, "wide") == ["wide", "UAR 50.0 (memory)", *[""] * 8]
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["plain"]
     plain = tmp_path / "out" / "plain" / "results.json"
     before = plain.stat().st_mtime_ns
@@ -73,12 +74,15 @@ def test_rows_run_once_and_stay_blank_where_they_did_not(
         pooled, cost = results[name]["pooled"]["emotion"], results[name]["cost"]
         shown = cells(outcome.out, name)
         assert shown[:5] == [name, published, "emotion", f"{100 * pooled['uar']:.1f}", f"{100 * pooled['wa']:.1f}"]
-        assert shown[6] == f"{cost['parameters']:,}"
+        for place, metric in ((5, "uar"), (6, "wa")):
+            folds = [100 * fold["metrics"]["emotion"][metric] for fold in results[name]["folds"]]
+            assert shown[place] == f"{statistics.mean(folds):.1f} ± {statistics.stdev(folds):.1f}"
+        assert shown[8] == f"{cost['parameters']:,}"
         assert cost["training_seconds"] == pytest.approx(
             sum(fold["seconds"] for fold in results[name]["folds"]), abs=0.01
         )
     assert results["wide"]["cost"]["parameters"] > results["plain"]["cost"]["parameters"]
-    assert cells(outcome.out, "theirs") == ["theirs", "UAR 99", *[""] * 6]
+    assert cells(outcome.out, "theirs") == ["theirs", "UAR 99", *[""] * 8]
 
 
 def test_what_cannot_be_ablated(system: Path, small_corpus: Path, tmp_path: Path) -> None:
@@ -93,8 +97,8 @@ def test_what_cannot_be_ablated(system: Path, small_corpus: Path, tmp_path: Path
 def test_a_table_of_nothing_run() -> None:
     titles, header, rows = ablation_table([(Row("theirs", None, "UAR 99"), None)])
     assert header[:5] == ["Row", "Published", "Task", "Ours: UAR", "Ours: WA"]
-    assert rows == [["theirs", "UAR 99", *[""] * 6]]
-    assert "Published scores hold for the corpus" in titles[0]
+    assert rows == [["theirs", "UAR 99", *[""] * 8]]
+    assert "Published scores hold for the corpus" in titles[-1]
 
 
 def test_a_narrow_terminal_cuts_nothing(capsys: pytest.CaptureFixture[str]) -> None:
@@ -112,6 +116,8 @@ def results(kind: str, *tasks: str, score: float) -> dict[str, Any]:
     return {
         "tasks": [{"name": name, "kind": kind} for name in tasks],
         "pooled": {name: metrics for name in tasks},
+        "mean": {name: {"uar": score - 0.01, "wa": score + 0.01, "ccc": None} for name in tasks},
+        "std": {name: {"uar": 0.02, "wa": None, "ccc": None} for name in tasks},
         "ci95": {name: {"ccc": [0.1, 0.2], "uar": [0.1, 0.2]} for name in tasks},
         "cost": {"parameters": 1234, "training_seconds": 5.4},
         **{"corpus": "c", "upstream": "u", "head": "h", "protocol": "p", "folds": [{}], "speaker_independent": True},
@@ -131,8 +137,11 @@ def test_rows_may_have_tasks_of_their_own() -> None:
     ]
     both = results("classification", "emotion", score=0.5)
     _, header, lines = ablation_table([(Row("classes"), both), (Row("values"), one)])
-    assert header[3:6] == ["Ours: UAR", "Ours: WA", "Ours: CCC"]
-    assert [line[2:6] for line in lines] == [["emotion", "50.0", "50.0", ""], ["valence", "", "", "0.500"]]
+    assert header[3:8] == ["Ours: UAR", "Ours: WA", "Ours: CCC", "UAR over folds", "WA over folds"]
+    assert [line[2:8] for line in lines] == [
+        ["emotion", "50.0", "50.0", "", "49.0 ± 2.0", "51.0"],
+        ["valence", "", "", "0.500", "", ""],
+    ]
 
 
 def test_what_a_probe_finds_is_a_column() -> None:
