@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -22,6 +23,25 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def tiny_upstream(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a tiny wav2vec 2.0 of random weights."""
     return save_random("tiny-wav2vec2", tmp_path_factory.mktemp("tiny") / "tiny-wav2vec2")
+
+
+@pytest.fixture(scope="session")
+def tiny_resnet(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a small ResNet of random weights."""
+    return save_random("small-resnet", tmp_path_factory.mktemp("resnet") / "small-resnet")
+
+
+@pytest.fixture(scope="session")
+def like_emodb(small_corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A table with EmoDB's labels, emotion and gender, and none of dimensions or over time; 16 clips."""
+    table = tmp_path_factory.mktemp("emodb") / "clips.csv"
+    with small_corpus.open(newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["file"].endswith("_01.wav")]
+    with table.open("w", newline="") as file:
+        writer = csv.DictWriter(file, ["file", "speaker", "gender", "emotion"], extrasaction="ignore")
+        writer.writeheader()
+        writer.writerows(rows)
+    return table
 
 
 @pytest.fixture(scope="session")

@@ -167,19 +167,6 @@ def test_the_adversaries_of_invariant_are_probed(like_emodb: Path, store: Path, 
     assert all(cells["plain"]) and cells["speaker"][0] and not cells["speaker"][1]
 
 
-@pytest.fixture(scope="module")
-def like_emodb(small_corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A table with EmoDB's labels, emotion and gender, and none of dimensions or over time; 16 clips."""
-    table = tmp_path_factory.mktemp("emodb") / "clips.csv"
-    with small_corpus.open(newline="") as file:
-        rows = [row for row in csv.DictReader(file) if row["file"].endswith("_01.wav")]
-    with table.open("w", newline="") as file:
-        writer = csv.DictWriter(file, ["file", "speaker", "gender", "emotion"], extrasaction="ignore")
-        writer.writeheader()
-        writer.writerows(rows)
-    return table
-
-
 ABLATED = [name for name in available_systems() if hasattr(system_module(name), "ABLATION")]
 OPENSMILE = importlib.util.find_spec("opensmile") is not None
 

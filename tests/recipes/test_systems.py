@@ -26,11 +26,10 @@ from undertone.training.objective import Objective
 from undertone.training.settings import make_config
 from undertone.training.sources import WaveSource
 from undertone.upstream import HiddenStates, load_upstream
-from undertone.upstream.types import one_stream
+from undertone.upstream.types import WaveBatch, one_stream
 
 EMOTION = Task("emotion", "classification", ("angry", "happy", "sad"))
 GENDER = Task("gender", "classification", ("female", "male"))
-TINY = ("head.channels=[4,4,4,4]", "head.hidden_size=8", "max_epochs=1", "eval_every=100", "device=cpu")
 
 
 def config_of(system: str, *words: str) -> RunConfig:
@@ -85,34 +84,79 @@ def test_small_is_the_same_graph_but_narrower(name: str) -> None:
     assert sizes[1] < sizes[0] / 3
 
 
-NARROW = {
-    "trigeorgis2016:small": ("head.filters=2", "head.long_taps=50", "head.hidden_size=8", *TINY[2:]),
-    "jiang2022:small": ("head.channels=[4,4,4,4,4]", "head.attention_size=8", *TINY[1:]),
-    "undertone": ("device=cpu",),
-    "undertone:ssl": ("upstream=tiny", *TINY[2:]),
+CNN = ("head.channels=[4,4,4,4]", "head.hidden_size=8")
+JIANG = ("head.channels=[4,4,4,4,4]", "head.attention_size=8", "head.hidden_size=8")
+MORAIS = ("head.channels=16", "head.scale=4", "head.attention_size=8", "head.embedding_size=8")
+ZOU = ("head.channels=[4,4,4,4,4]", "head.hidden_size=4", "head.size=8")
+SMALLEST = {  # words for a preset or a variant of it; {ssl} and {video} are folders of tiny models
+    **dict.fromkeys(("crnn", "huang2017", "li2019", "transformer"), CNN),
+    "li2019:ssl": ("--upstream", "{ssl}", "head.hidden_size=8"),
+    "trigeorgis2016": ("head.filters=2", "head.long_taps=50", "head.hidden_size=8", "tasks=emotion"),
+    "jiang2022": JIANG,
+    "parthasarathy2020": ("tasks=emotion",),
+    "invariant": ("adversarial=speaker",),
+    "superb": ("upstream={ssl}", "sweep={{}}", "max_steps=2", "eval_every=1"),
+    "functionals": ("sweep.head.C=1e-3,1e-2",),
+    "contours": ("sweep.head.C=1e-3,1e-2",),
+    "undertone": ("sweep.head.C=0.1,0.2",),
+    "undertone:ssl": ("upstream={ssl}",),
+    "morais2022": ("upstream=w2v2={ssl}+hubert={ssl}", "layers=2", *MORAIS),
+    "zou2022": ("upstream=ssl={ssl}+mfcc+spectrogram", "streams.ssl.layers=2", "head.resize=64", *ZOU),
+    "zou2022:free": ("upstream=ssl={ssl}+mfcc+spectrogram", "streams.ssl.layers=2", *ZOU),
+    "tzirakis2017": (
+        *(
+            "upstream=waveform+video={video}",
+            "tasks=emotion",
+            "head.filters=4",
+            "head.num_maps=1",
+            "head.hidden_size=8",
+        ),
+    ),
 }
+FORMS = [
+    f"{name}:{variant}" if variant else name
+    for name in available_systems()
+    for variant in ("", *getattr(system_module(name), "VARIANTS", {}))
+]
+# With these words the same graph as another form's, or nearly.
+ALIKE = {name for name in available_systems() if "small" in getattr(system_module(name), "VARIANTS", {})}
+ALIKE |= {"morais2022:base", "superb:split", "tzirakis2017:frozen"}
 
 
-OTHERS = ("crnn:small", "huang2017:small", "transformer:small", *NARROW)
-
-
-@pytest.mark.parametrize("name", ["li2019:small", *(pytest.param(name, marks=pytest.mark.slow) for name in OTHERS)])
-def test_trains_on_any_corpus_from_the_command_line(name: str, small_corpus: Path, store: Path, tmp_path: Path) -> None:
-    out, narrow = tmp_path / "run", NARROW.get(name, TINY)
-    outcome = undertone("train", small_corpus, "--system", name, "--out", out, "--store", store, *narrow)
+@pytest.mark.parametrize(
+    "form", [pytest.param(form, marks=pytest.mark.slow if form in ALIKE else ()) for form in FORMS]
+)
+def test_trains_an_epoch_is_saved_and_predicts_what_it_did(
+    form: str, like_emodb: Path, store: Path, tmp_path: Path, tiny_upstream: Path, tiny_resnet: Path
+) -> None:
+    """The loaded model gives the test predictions of the training; short and long clips, alone and in a batch."""
+    if form == "parthasarathy2020":
+        pytest.importorskip("opensmile")
+    words = SMALLEST[form if form in SMALLEST else form.partition(":")[0]]
+    words = tuple(word.format(ssl=tiny_upstream, video=tiny_resnet) for word in words)
+    if not head_class(config_of(form).head).is_fitted:
+        words += ("max_epochs=1",)
+    words += ("protocol=groups", "num_folds=4", "device=cpu", f"store={store}", "store_dtype=float32")
+    outcome = undertone("train", like_emodb, "--system", form, "--out", tmp_path / "run", *words)
     assert outcome.status == 0, outcome.err
-    assert (out / "model" / "model.safetensors").is_file()
+    run = RunFolder.finished(tmp_path / "run")
+    (fold,) = run.results["folds"]
+    tested, model = run.fold_predictions(fold["name"]), load_model(run.fold(fold["name"]) / "model").model
+    assert [task.name for task in tested.tasks] == [task.name for task in model.tasks] and len(tested.ids) == 4
+    clips = WaveSource(16_000)(Manifest.load(tmp_path / "run" / "manifest").select(tested.ids))
+    for task, logits in model.predict_batch(clips).logits.items():
+        torch.testing.assert_close(logits.softmax(-1), torch.from_numpy(tested.scores[task]), atol=1e-5, rtol=0)
+    sound = clips.samples[0, : clips.lengths[0]]
+    waves = [sound[8_000:12_800], sound.repeat(20)[: 12 * 16_000]]
+    assert [len(wave) / 16_000 for wave in waves] == [0.3, 12.0]
+    together = model.predict_batch(WaveBatch.collate(waves, 16_000)).logits
+    for row, wave in enumerate(waves):
+        for task, logits in model.predict_batch(WaveBatch.collate([wave], 16_000)).logits.items():
+            assert logits.isfinite().all()
+            torch.testing.assert_close(together[task][row], logits[0], atol=1e-5, rtol=1e-6)
 
 
 # ---- li2019
-
-
-def test_the_same_command_line_takes_a_pretrained_upstream(
-    small_corpus: Path, store: Path, tmp_path: Path, tiny_upstream: Path
-) -> None:
-    words = ("--system", "li2019:ssl", "--upstream", tiny_upstream, "--out", tmp_path / "run", "--store", store)
-    outcome = undertone("train", small_corpus, *words, "head.hidden_size=8", "max_epochs=1", "device=cpu")
-    assert outcome.status == 0, outcome.err
 
 
 def loss_of(words: tuple[str, ...], tasks: tuple[Task, ...]) -> tuple[torch.Tensor, Downstream]:
@@ -174,16 +218,22 @@ def test_the_modules_come_from_flags() -> None:
 # ---- morais2022
 
 
-MORAIS = ("head.channels=16", "head.scale=4", "head.attention_size=8", "head.embedding_size=8", "average_top=3")
-
-
 @pytest.mark.parametrize("fusion", ["concat", "late"])
 def test_two_upstreams_learn_with_one_ecapa_or_one_each(
     fusion: str, small_corpus: Path, store: Path, tmp_path: Path, tiny_upstream: Path
 ) -> None:
     """One epoch of the preset; the model that is saved gives what the averaged weights gave on test."""
     out, upstream = tmp_path / "run", f"upstream=w2v2={tiny_upstream}+hubert={tiny_upstream}"
-    words = ("layers=2", upstream, f"fusion={fusion}", "max_steps=3", "eval_every=1", "device=cpu", *MORAIS)
+    words = (
+        "layers=2",
+        upstream,
+        f"fusion={fusion}",
+        "max_steps=3",
+        "eval_every=1",
+        "device=cpu",
+        "average_top=3",
+        *MORAIS,
+    )
     outcome = undertone("train", small_corpus, "--system", "morais2022", "--out", out, "--store", store, *words)
     assert outcome.status == 0, outcome.err
     (fold,) = RunFolder.finished(out).results["folds"]
@@ -220,8 +270,6 @@ def test_the_nine_experiments_are_what_the_paper_says() -> None:
 
 # ---- zou2022
 
-ZOU = ("head.channels=[4,4,4,4,4]", "head.hidden_size=4", "head.size=8", "max_steps=2", "eval_every=2", "device=cpu")
-
 
 @pytest.mark.parametrize("form", ["zou2022", "zou2022:free"])
 def test_three_streams_learn_jointly_from_one_recording(
@@ -230,6 +278,7 @@ def test_three_streams_learn_jointly_from_one_recording(
     """The spectrogram's and the cepstra's states from the store, the sound for wav2vec 2.0; saved, read, the same."""
     out = tmp_path / "run"
     words = (f"upstream=ssl={tiny_upstream}+mfcc+spectrogram", "streams.ssl.layers=2", "batch_size=16", "lr=1e-2", *ZOU)
+    words += ("max_steps=2", "eval_every=2", "device=cpu")
     words += (
         ("head.resize=64", "upstream_learning_rate=1e-2") if form == "zou2022" else ("upstream_learning_rate=1e-2",)
     )
