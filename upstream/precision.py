@@ -194,11 +194,17 @@ def probe_noise(seconds: float, sample_rate: int) -> Tensor:
 
 
 def frame_errors(upstream: Upstream, wave: Tensor, device: torch.device, precision: str) -> Tensor:
-    """(N,) samples -> (L, T) float32, how far each frame is off float32: norm of the difference over the norm."""
+    """(N,) samples -> (L, T) float32, how far each frame is off float32, see `relative_errors`."""
     batch = with_noise(upstream, wave[None]).to(device)
     with torch.inference_mode():
         exact = upstream(batch).states[0].float()  # (L, T, D)
         with in_precision(upstream, device, precision):
             rounded = upstream(batch).states[0].float()  # (L, T, D)
-        errors: Tensor = (rounded - exact).norm(dim=2) / exact.norm(dim=2).clamp(min=1e-6)  # (L, T)
+        errors = relative_errors(rounded, exact)  # (L, T)
     return errors.where(exact.isfinite().all(2), 0).cpu()  # broken weights are not the precision's fault
+
+
+def relative_errors(states: Tensor, exact: Tensor) -> Tensor:
+    """(L, T, D) and what it should be -> (L, T): of each frame the norm of the difference over the norm."""
+    errors: Tensor = (states - exact).norm(dim=2) / exact.norm(dim=2).clamp(min=1e-6)
+    return errors
