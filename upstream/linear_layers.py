@@ -4,10 +4,11 @@ In float32 from packed weights: these lie in blocks as wide as the processor's r
 each call, which is what torch.compile does under `freezing`, here without compiling for every length of utterance. A
 wav2vec2-base runs 1.1 times as fast, its hidden states move by less than 1e-5.
 
-In int8: each frame has a scale of its own, and each row of a weight, so that what shares a batch has no say in it; a
-value whose last bit differs, as padding may make it, can still be rounded to the next step. The sums of integers are
-the same on every processor. Weights have 8 bits, inputs 7: a processor without VNNI adds pairs of products in 16 bits,
-which inputs of 8 bits overflow. Convolutions and attention stay in float32.
+In int8: each frame has a scale of its own, and each row of a weight, so that no other frame decides how one is rounded.
+A value whose last bit differs, as padding makes it, can still be rounded to the next step: alone and in a batch can
+differ by as much as int8 and float32 do (docs/speed.md). The sums of integers are the same on every processor. Weights
+have 8 bits, inputs 7: a processor without VNNI adds pairs of products in 16 bits, which inputs of 8 bits overflow.
+Convolutions and attention stay in float32.
 """
 
 from __future__ import annotations
