@@ -23,6 +23,7 @@ from typing import Any
 
 import torch
 from extraction import machine
+from speed_tables import named
 from torch import Tensor
 
 from undertone.common.console import Display
@@ -190,11 +191,10 @@ def plot(upstreams: dict[str, Any], path: Path) -> None:
             median, worst = ([100 * value for value in errors["against_float32"][key]] for key in ("median", "worst"))
             axes.plot(median, marker="o", markersize=4, color=f"C{number}", label=f"{precision}, median frame")
             axes.plot(worst, linestyle="--", color=f"C{number}", label=f"{precision}, worst frame")
-        axes.set(title=name, xlabel="layer (0: input of the first block)", yscale="log")
-        axes.yaxis.set_major_formatter("{x:g}")
-        axes.grid(alpha=0.3, which="both")
-    axes.legend()
-    figure.supylabel("error of a frame against float32, %", fontsize="medium")
+        axes.set(title=named(name), xlabel="layer (0: input of the first block)")
+        axes.grid(alpha=0.3)
+    figure.axes[0].set(ylabel="error of a frame against float32, %", ylim=(0, None))
+    figure.axes[0].legend(loc="upper left")
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=110)
 

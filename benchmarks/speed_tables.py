@@ -125,9 +125,9 @@ def commands_table() -> str:
         ["the same, 1 thread", f"{one['ours_audio_s_per_s']:.1f} audio s/s",
          f"bare transformers: {one['bare_audio_s_per_s']:.1f}", f"{one['ratio']:.2f}", exact],
         ["the same, 1 thread, `mixed_precision=int8`", f"{int8['ours_audio_s_per_s']:.1f} audio s/s",
-         f"bare transformers: {int8['bare_audio_s_per_s']:.1f}", f"{int8['ratio']:.2f}", "2 – 4 % of a frame"],
+         f"bare transformers: {int8['bare_audio_s_per_s']:.1f}", f"{int8['ratio']:.2f}", frame_error("int8")],
         ["the same, 2 threads with AVX512-BF16, `mixed_precision=bf16`", f"{bf16['ours_audio_s_per_s']:.1f} audio s/s",
-         f"bare transformers: {bf16['bare_audio_s_per_s']:.1f}", f"{bf16['ratio']:.2f}", "1 % of a frame"],
+         f"bare transformers: {bf16['bare_audio_s_per_s']:.1f}", f"{bf16['ratio']:.2f}", frame_error("bf16")],
         ["`undertone crossval emodb --system superb`, 25 trainings",
          f"{ours / 60:.0f} – {theirs['ours_other_run_s'] / 60:.0f} min",
          f"s3prl 0.4.18, 15.06 s an update: {days:.0f} days (estimate)*",
@@ -150,6 +150,14 @@ def commands_table() -> str:
     rows += gpu_rows(read["gpu"]) if "gpu" in read else []
     header = ["what you type", "it takes", "beside it", "times as fast", "error of the fast path"]
     return "".join("| " + " | ".join(cells) + " |\n" for cells in [header, ["---"] * len(header), *rows])
+
+
+def frame_error(precision: str) -> str:
+    """The median frame of wav2vec2-base by layer, and the worst frame, against float32."""
+    found = json.loads((ROOT / "docs" / "results" / "speed" / "precisions.json").read_text())["upstreams"]
+    errors = found["random-wav2vec2-base"][precision]["against_float32"]
+    least, most, worst = (100 * one for one in (min(errors["median"]), max(errors["median"]), max(errors["worst"])))
+    return f"{least:.1f} – {most:.1f} % of a frame, at most {worst:.1f} %"
 
 
 def update_cells(row: Any) -> list[str]:
@@ -256,6 +264,55 @@ def scale_table() -> str:
     return markdown(lines)
 
 
+def precisions_table() -> str:
+    """Error of each layer in bf16 and int8, median and worst frame, from benchmarks/precisions.py."""
+    upstreams = json.loads((ROOT / "docs" / "results" / "speed" / "precisions.json").read_text())["upstreams"]
+    columns = {
+        f"{named(upstream)}, {precision}": errors["against_float32"]
+        for upstream, found in upstreams.items()
+        for precision, errors in found.items()
+        if precision != "float32"
+    }
+    lines = [["layer", *columns], ["---"] * (len(columns) + 1)]
+    for layer in range(max(len(errors["median"]) for errors in columns.values())):
+        pairs = [[errors[key][layer : layer + 1] for key in ("median", "worst")] for errors in columns.values()]
+        lines.append([str(layer), *(f"{100 * m[0]:.2f} ({100 * w[0]:.2f})" if m else "–" for m, w in pairs)])
+    return markdown(lines)
+
+
+def named(upstream: str) -> str:
+    """An upstream as tables and plots call it."""
+    plain = upstream.removeprefix("random-")
+    return upstream if plain == upstream else f"{plain}, random weights"
+
+
+def padded_table() -> str:
+    """How far a clip in a padded batch is off the same clip alone, in each precision."""
+    upstreams = json.loads((ROOT / "docs" / "results" / "speed" / "precisions.json").read_text())["upstreams"]
+    precisions = list(next(iter(upstreams.values())))
+    lines = [["upstream", *precisions], ["---"] * (len(precisions) + 1)]
+    for upstream, found in upstreams.items():
+        errors = [found[name]["padded_against_alone"] for name in precisions]
+        lines.append([named(upstream), *(f"{max(one['worst']):.1e} ({max(one['median']):.1e})" for one in errors)])
+    return markdown(lines)
+
+
+def precisions_probe_table() -> str:
+    """UAR of the linear probe in each precision, and its difference from float32."""
+    probes = json.loads((ROOT / "docs" / "results" / "speed" / "precisions.json").read_text())["probes"]
+    header = ["corpus", "precision", "UAR", "trained in it, points", "largest", "predicting in it, points", "largest"]
+    lines = [header, ["---"] * len(header)]
+    for corpus, found in probes.items():
+        for name, row in found["trained"].items():
+            cells = [corpus, name, f"{row['mean_uar']:.2f}"]
+            for way in ("trained", "predicting"):
+                one = found[way].get(name) if name != "float32" else None
+                change = one and f"{one['mean_points']:+.2f} ± {one['std_points']:.2f}"
+                cells += [change or "–", f"{one['largest_points']:.2f}" if one else "–"]
+            lines.append(cells)
+    return markdown(lines)
+
+
 SPEED_TABLES: dict[str, Callable[[], str]] = {
     "speed": speed_table,
     "commands": commands_table,
@@ -266,4 +323,7 @@ SPEED_TABLES: dict[str, Callable[[], str]] = {
     "scale": scale_table,
     "gpu_batching": gpu_batching_table,
     "gpu_updates": gpu_updates_table,
+    "precisions": precisions_table,
+    "precisions_padded": padded_table,
+    "precisions_probe": precisions_probe_table,
 }
