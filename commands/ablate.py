@@ -207,12 +207,15 @@ class _Manifests:
 
 def _check_one_table(configs: Mapping[str, RunConfig], out: Path, manifests: _Manifests) -> None:
     """Refuse rows in `out` with other settings or of another corpus: they do not belong in one table."""
-    from undertone.training.accelerator import with_precision_of_device
+    from undertone.experiments.hidden_states import open_upstream
+    from undertone.training.accelerator import with_precision
     from undertone.training.settings import check_same_run
 
     for name, config in configs.items():
         folder = row_folder(out, name)
-        check_same_run(with_precision_of_device(config)[0], folder / "config.json")
+        if config.mixed_precision == "auto" and (folder / "config.json").is_file():
+            config = with_precision(config, open_upstream(config))[0]
+        check_same_run(config, folder / "config.json")
         if not (folder / "results.json").is_file():
             continue
         before, now = read_json(folder / "results.json"), manifests(config)

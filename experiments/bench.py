@@ -37,7 +37,7 @@ from undertone.experiments.hidden_states import open_upstream, prepare_from_conf
 from undertone.experiments.run import Run, adapted
 from undertone.experiments.run_folder import RunFolder
 from undertone.experiments.start_record import versions
-from undertone.training.accelerator import accelerator_of, with_precision_of_device
+from undertone.training.accelerator import accelerator_of, with_precision
 from undertone.training.config import HeadSettings, LadderSettings, RunConfig, trials
 from undertone.training.seeding import epoch_batches
 from undertone.training.sources import Source, StoreSource, WaveSource
@@ -96,14 +96,15 @@ def bench(
         ValueError: a setting that is not timed, or whatever a run refuses of corpus, folds, tasks and upstream.
     """
     check_timed(config)
-    config, changed = with_precision_of_device(config)
-    notes = [changed] if changed else []
+    notes = []
     load = os.getloadavg()[0] / (os.cpu_count() or 1)
     if load > BUSY:
         notes.append(f"the machine was busy before (load {load:.1f} a core): it is faster than these figures when idle")
     corpus = load_corpus(config.corpus, config.corpus_options)
     corpus.check_protocol(config.protocol)
     upstream = open_upstream(config)
+    config, changed = with_precision(config, upstream)
+    notes += [changed] if changed else []
     accelerator = accelerator_of(config)
     prepared = prepare_from_config(config, corpus, display)
     notes += prepared.warnings + [f"skipped {path}: {reason}" for path, reason in prepared.broken]

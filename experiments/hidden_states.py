@@ -23,13 +23,14 @@ from undertone.corpora import load_corpus
 from undertone.corpora.corpus import Corpus
 from undertone.corpora.prepare import Prepared, prepare_corpus
 from undertone.downstream.network import needed_states
-from undertone.training.accelerator import accelerator_of, first_decides, with_precision_of_device
+from undertone.training.accelerator import accelerator_of, first_decides, with_precision
 from undertone.training.config import RunConfig
 from undertone.training.sources import RecomputeSource, Source, StoreSource, StreamsSource, WaveSource
 from undertone.upstream import load_upstream
 from undertone.upstream.base import Upstream
 from undertone.upstream.hf.replay import can_replay
 from undertone.upstream.hf.upstream import HFUpstream
+from undertone.upstream.precision import own_precision
 from undertone.upstream.store.extract import ExtractionReport, clips_of_process, extract
 from undertone.upstream.store.manage import free_bytes, in_words, stored_bytes
 from undertone.upstream.store.store import Kind, Store
@@ -186,7 +187,8 @@ def stored_source(
 
 
 def _store(config: RunConfig, upstream: Upstream, kind: Kind) -> Store:
-    return Store(store_folder(config.store), upstream, kind, config.store_dtype, precision=config.mixed_precision)
+    precision = own_precision(upstream, config.mixed_precision)
+    return Store(store_folder(config.store), upstream, kind, config.store_dtype, precision)
 
 
 def _room(
@@ -283,7 +285,7 @@ def extract_corpus(config: RunConfig, kind: Kind, display: Display) -> Extractio
         display: where progress is shown.
     """
     upstream = open_upstream(config)
-    config, changed = with_precision_of_device(config)
+    config, changed = with_precision(config, upstream)
     if changed:
         display.say(changed)
     accelerator = accelerator_of(config)

@@ -26,7 +26,7 @@ from undertone.experiments.start_record import FILE_NAME as STARTED
 from undertone.experiments.start_record import check_start, record_start
 from undertone.experiments.streams_alone import check_average
 from undertone.pretraining.record import check_pretraining
-from undertone.training.accelerator import accelerator_of, check_tracker, with_precision_of_device
+from undertone.training.accelerator import accelerator_of, check_tracker, with_precision
 from undertone.training.augmenter import check_augmentation
 from undertone.training.config import RunConfig, trials
 from undertone.training.settings import check_same_run, save_config
@@ -43,11 +43,12 @@ def open_run(config: RunConfig, out: str | Path, display: Display) -> Run:
     versions are refused. A ValueError is a sentence about the setting, the corpus, the folds or the upstream.
     """
     out = Path(out).expanduser()
-    config, changed = with_precision_of_device(config)
+    check_tracker(config.log_with)
+    corpus, upstream = _check_settings(config)
+    config, changed = with_precision(config, upstream)
     if changed:
         display.say(changed)
-    check_tracker(config.log_with)
-    corpus, upstream = _check_settings(config, out)
+    check_same_run(config, out / "config.json")
     resolved = with_layers(config, upstream)
     accelerator = accelerator_of(config)
     try:
@@ -88,7 +89,7 @@ def open_run(config: RunConfig, out: str | Path, display: Display) -> Run:
     return Run(resolved, RunFolder(out), *data, upstream, source, display, tuple(warnings), stored, unlabelled)
 
 
-def _check_settings(config: RunConfig, out: Path) -> tuple[Corpus, Upstream]:
+def _check_settings(config: RunConfig) -> tuple[Corpus, Upstream]:
     """Corpus and upstream of a config, every setting of which is checked that needs no data."""
     check_average(config)
     for trial in trials(config):
@@ -101,7 +102,6 @@ def _check_settings(config: RunConfig, out: Path) -> tuple[Corpus, Upstream]:
         check_fusion(trial.config.head, trial.config.fusion, tuple(trial.config.of_streams()))
     corpus = load_corpus(config.corpus, config.corpus_options)
     corpus.check_protocol(config.protocol)
-    check_same_run(config, out / "config.json")
     return corpus, open_upstream(config)
 
 

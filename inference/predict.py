@@ -28,7 +28,7 @@ from undertone.inference.waves import Extras, Found, batch_limit, predict_waves
 from undertone.inference.windows import predict_windows
 from undertone.upstream.execution import MOST, TooLittleMemory, side_by_side
 from undertone.upstream.linear_layers import packed
-from undertone.upstream.precision import keep_in_precision, native_precision
+from undertone.upstream.precision import choose_precision, keep_in_precision
 from undertone.upstream.types import Wave
 
 PACKED_FROM = 60.0  # seconds of audio from which packing the weights saves more time than it takes
@@ -74,11 +74,10 @@ def load_model(
     else:
         model = UndertoneModel.from_pretrained(find_model(where, fold=fold, revision=revision), allow=allow)
     model.to(chosen)  # type: ignore[arg-type]  # wraps
-    precision = native_precision(chosen) if mixed_precision == "auto" else mixed_precision
     if isinstance(model, TransformersModel):
-        model.keep_in_precision(precision)
+        model.keep_in_precision(choose_precision(model.model, chosen, mixed_precision))
     else:
-        keep_in_precision(model.upstream, chosen, precision)
+        keep_in_precision(model.upstream, chosen, choose_precision(model.upstream, chosen, mixed_precision))
     return Predictor(model, str(where), any_sound)
 
 

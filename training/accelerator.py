@@ -15,31 +15,40 @@ from accelerate.utils import broadcast_object_list
 
 from undertone.downstream.network import needed_states
 from undertone.training.config import RunConfig
-from undertone.upstream.linear_layers import has_int8
-from undertone.upstream.precision import AUTOCAST, native_precision
+from undertone.upstream.base import Upstream
+from undertone.upstream.precision import AUTOCAST, choose_precision, native_precision, own_precision
 
 T = TypeVar("T")
 
 
-def with_precision_of_device(config: RunConfig) -> tuple[RunConfig, str]:
-    """The config with a precision that the device supports, and a sentence where that is not the one asked for."""
+def with_precision(config: RunConfig, upstream: Upstream) -> tuple[RunConfig, str]:
+    """The config with what `mixed_precision=auto` stands for, and a sentence where the upstream computes in another.
+
+    Raises:
+        ValueError: no such device, or a precision that the device or the upstream has not.
+    """
+    check_device(config.device)
     on_gpu = config.device != "cpu" and torch.cuda.is_available()
-    wanted = usable = config.mixed_precision
+    device, wanted = torch.device("cuda" if on_gpu else "cpu"), config.mixed_precision
+    precision = choose_precision(upstream, device, wanted)
     if wanted == "auto":
-        native = native_precision(torch.device("cuda" if on_gpu else "cpu"))
-        used = "bf16" if native == "bf16" else "float32, as it has no bf16 of its own"
-        note = f"mixed_precision=auto: this {'GPU' if on_gpu else 'CPU'} computes in {used}"
-        return config.model_copy(update={"mixed_precision": native}), note
-    if wanted == "fp16" and not on_gpu:
-        usable = "bf16"
-    elif wanted == "bf16" and on_gpu and not torch.cuda.is_bf16_supported(including_emulation=False):
-        usable = "fp16"
-    elif wanted == "int8" and (on_gpu or not has_int8()):
-        usable = "no"
-    if usable == wanted:
+        used = {"bf16": "bf16", "no": "float32, as it has no bf16 of its own"}[native_precision(device)]
+        note = f"this {'GPU' if on_gpu else 'CPU'} computes in {used}"
+        if precision != native_precision(device):
+            note = f"{upstream.name} has no weights and computes in float32"
+        return config.model_copy(update={"mixed_precision": precision}), f"mixed_precision=auto: {note}"
+    if own_precision(upstream, wanted) == wanted:
         return config, ""
-    note = f"mixed_precision={wanted} is not supported on this {'GPU' if on_gpu else 'CPU'}: {usable} is used"
-    return config.model_copy(update={"mixed_precision": usable}), note
+    note = f"{upstream.name} has no weights and computes in float32; what is trained computes in {wanted}"
+    return config, f"mixed_precision={wanted}: {note}"
+
+
+def check_device(device: str) -> None:
+    """Refuse what is no device, and a GPU where there is none."""
+    if device not in ("auto", "cpu", "cuda"):
+        raise ValueError(f"Setting 'device': input should be 'auto', 'cpu' or 'cuda', got {device!r}.")
+    if device == "cuda" and not torch.cuda.is_available():
+        raise ValueError("device=cuda, but torch sees no GPU here. Use device=cpu, or install a GPU driver.")
 
 
 def make_accelerator(
@@ -50,13 +59,10 @@ def make_accelerator(
     project: Path | None = None,  # folder that the tracker writes to; None: nothing is tracked
 ) -> Accelerator:
     """Accelerate's view of devices and processes."""
-    if device not in ("auto", "cpu", "cuda"):
-        raise ValueError(f"Setting 'device': input should be 'auto', 'cpu' or 'cuda', got {device!r}.")
+    check_device(device)
     if deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when CUDA starts
     torch.use_deterministic_algorithms(deterministic)
-    if device == "cuda" and not torch.cuda.is_available():
-        raise ValueError("device=cuda, but torch sees no GPU here. Use device=cpu, or install a GPU driver.")
     if AcceleratorState._shared_state.get("_mixed_precision", precision) != precision:
         AcceleratorState._reset_state()  # an earlier run of this process used another precision
     return Accelerator(

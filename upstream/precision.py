@@ -104,7 +104,8 @@ def autocast(device: torch.device, precision: str) -> Iterator[None]:
 
 def in_precision(upstream: Upstream, device: torch.device, precision: str) -> contextlib.AbstractContextManager[None]:
     """Run a frozen upstream with `precision`: as `autocast`, or `int8` of its linear layers on a CPU."""
-    return int8_layers(upstream) if precision == "int8" else autocast(device, precision)
+    own = own_precision(upstream, precision)
+    return int8_layers(upstream) if own == "int8" else autocast(device, own)
 
 
 def native_precision(device: torch.device) -> str:
@@ -114,6 +115,34 @@ def native_precision(device: torch.device) -> str:
             return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "no"
     names = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
     return "bf16" if any(getattr(torch.cpu, name, bool)() for name in names) else "no"
+
+
+def precisions_of(device: torch.device) -> list[str]:
+    """Those that a device has, `no` first; a CPU computes bf16 whether it does so natively or not."""
+    if device.type == "cuda":
+        return ["no", *(["bf16"] if native_precision(device) == "bf16" else []), "fp16"]
+    return ["no", "bf16", *(["int8"] if has_int8() else [])]
+
+
+def own_precision(module: nn.Module, precision: str) -> str:
+    """What `module` computes in where `precision` is asked for: `no` without weights, of linear layers for int8."""
+    if precision == "int8":
+        return precision if any(type(layer) is nn.Linear for layer in module.modules()) else "no"
+    return precision if next(module.parameters(), None) is not None else "no"
+
+
+def choose_precision(module: nn.Module, device: torch.device, wanted: str) -> str:
+    """`wanted`, which may be `auto`: bf16 where the device computes it natively and `module` has weights, else `no`.
+
+    Runs, extractions and predictions ask here, so that they refuse the same precisions.
+
+    Raises:
+        ValueError: the device or the module has it not.
+    """
+    if wanted == "auto":
+        return own_precision(module, native_precision(device))
+    check_available(module, device, wanted)
+    return wanted
 
 
 def keep_in_precision(upstream: Upstream, device: torch.device, precision: str) -> None:
@@ -128,8 +157,8 @@ def keep_in_precision(upstream: Upstream, device: torch.device, precision: str) 
     check_available(upstream, device, precision)
     check_precision(upstream, device, precision)
     for part in upstream.streams.values():
-        keep(part, device, precision)
-    upstream.precision = precision
+        keep(part, device, own_precision(part, precision))
+    upstream.precision = own_precision(upstream, precision)
 
 
 def keep(module: nn.Module, device: torch.device, precision: str) -> None:
@@ -142,11 +171,11 @@ def keep(module: nn.Module, device: torch.device, precision: str) -> None:
 
 def check_available(module: nn.Module, device: torch.device, precision: str) -> None:
     """Refuse a precision that the device or the module has not."""
-    allowed = ["no", "bf16", "fp16"] if device.type == "cuda" else ["no", "bf16", *(["int8"] if has_int8() else [])]
+    allowed = precisions_of(device)
     if precision not in allowed:
         where = "GPU" if device.type == "cuda" else "CPU"
         raise ValueError(f"mixed_precision={precision!r} is not for this {where}. Use {', '.join(allowed)} or auto.")
-    if precision == "int8" and not any(type(layer) is nn.Linear for layer in module.modules()):
+    if precision == "int8" and own_precision(module, precision) == "no":
         raise ValueError("mixed_precision=int8 is for linear layers, and this model's upstream has none. Leave it out.")
 
 
@@ -171,7 +200,7 @@ def check_precision(upstream: Upstream, device: torch.device, precision: str) ->
     The upstream is on `device` and in eval mode; with `no` nothing is tried.
     """
     for part in upstream.streams.values():
-        _check_precision(part, device, precision)
+        _check_precision(part, device, own_precision(part, precision))
 
 
 def _check_precision(upstream: Upstream, device: torch.device, precision: str) -> None:

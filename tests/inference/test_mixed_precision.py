@@ -11,16 +11,19 @@ import torch
 
 import undertone as undertone_package
 from undertone.audio.read import read_audio
+from undertone.common.console import Display
 from undertone.downstream.config import UndertoneConfig
 from undertone.downstream.model import UndertoneModel
 from undertone.downstream.transformers_model import TransformersModel
 from undertone.experiments.bench import precisions
+from undertone.experiments.crossval import crossval, train
+from undertone.experiments.hidden_states import extract_corpus
 from undertone.inference import predict
 from undertone.inference.predict import Predictor, load_model
 from undertone.tests.cli.commands import undertone
 from undertone.tests.hub.test_to_transformers import TASKS, make_model
 from undertone.tests.inference.test_transformers_models import save_classifier
-from undertone.training.accelerator import with_precision_of_device
+from undertone.training.accelerator import with_precision
 from undertone.training.settings import make_config
 from undertone.upstream import WaveBatch, load_upstream
 from undertone.upstream.hf.random_weights import save_random
@@ -137,23 +140,75 @@ def test_auto_is_bf16_where_the_processor_has_it(folder, monkeypatch):
     config = make_config({"corpus": "synthetic", "device": "cpu"}, ["mixed_precision=auto"])
     for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"):
         monkeypatch.setattr(torch.cpu, name, lambda: False)
-    assert (
-        native_precision(CPU) == "no" and precision_of(load_model(folder, device="cpu", mixed_precision="auto")) == "no"
-    )
-    resolved, note = with_precision_of_device(config)
+    model = load_model(folder, device="cpu", mixed_precision="auto")
+    assert native_precision(CPU) == "no" and precision_of(model) == "no"
+    resolved, note = with_precision(config, model.model.upstream)
     assert resolved.mixed_precision == "no"
     assert note == "mixed_precision=auto: this CPU computes in float32, as it has no bf16 of its own"
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: True)
     model = load_model(folder, device="cpu", mixed_precision="auto")
     assert precision_of(model) == "bf16" and "bf16" in precisions(CPU, model.model.upstream)
-    resolved, note = with_precision_of_device(config)
+    resolved, note = with_precision(config, model.model.upstream)
     assert resolved.mixed_precision == "bf16" and note == "mixed_precision=auto: this CPU computes in bf16"
+
+
+def test_an_upstream_without_weights_computes_in_float32(tmp_path, files, monkeypatch):
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: True)
+    make_model("fbank", "linear", TASKS).save_pretrained(tmp_path / "model")
+    exact = load_model(tmp_path / "model", device="cpu")
+    for precision in ("auto", "bf16"):
+        model = load_model(tmp_path / "model", device="cpu", mixed_precision=precision)
+        assert precision_of(model) == "no"
+        np.testing.assert_array_equal(*(embeddings(one.predict(files, embeddings=True)) for one in (exact, model)))
+        config = make_config({"corpus": "synthetic", "device": "cpu"}, [f"mixed_precision={precision}"])
+        resolved, note = with_precision(config, model.model.upstream)
+        assert resolved.mixed_precision == {"auto": "no", "bf16": "bf16"}[precision]  # a head may be trained in it
+        assert note.startswith(f"mixed_precision={precision}: fbank has no weights and computes in float32")
 
 
 @pytest.mark.parametrize("wrong", ["int4", "fp16", "no "])
 def test_a_precision_that_there_is_not_is_refused_with_those_there_are(folder, wrong):
     with pytest.raises(ValueError, match=rf"mixed_precision='{wrong}' is not for this CPU. Use no, bf16.* or auto"):
         load_model(folder, device="cpu", mixed_precision=wrong)
+
+
+@pytest.mark.parametrize(("upstream", "wrong"), [("fbank", "int8"), ("", "fp16")])
+def test_a_run_and_an_extraction_refuse_what_a_prediction_does(
+    upstream, wrong, folder, small_corpus, tmp_path, monkeypatch
+):
+    """In the same words, before anything is written."""
+    make_model(upstream or str(folder.parent / "upstream"), "linear", TASKS).save_pretrained(tmp_path / "model")
+    words = [f"mixed_precision={wrong}", f"store={tmp_path / 'store'}", "device=cpu"]
+    config = make_config({"corpus": str(small_corpus), "upstream": upstream or str(folder.parent / "upstream")}, words)
+    said = []
+    for attempt in (
+        lambda: load_model(tmp_path / "model", device="cpu", mixed_precision=wrong),
+        lambda: crossval(config, tmp_path / "run", Display(quiet=True)),
+        lambda: extract_corpus(config, "mean", Display(quiet=True)),
+    ):
+        with pytest.raises(ValueError, match=f"mixed_precision='?{wrong}'? is ") as refused:
+            attempt()
+        said.append(str(refused.value))
+    assert len(set(said)) == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+def test_a_run_with_auto_is_taken_up_by_the_same_command(small_corpus, tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: True)
+    words = ["mixed_precision=auto", f"store={tmp_path / 'store'}", "device=cpu", "max_steps=1", "head=linear"]
+    for _ in range(2):
+        train(make_config({"corpus": str(small_corpus)}, words), tmp_path / "run", display=Display(quiet=True))
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["mixed_precision"] == "no"
+
+
+def test_states_that_no_precision_changes_are_stored_once(folder, small_corpus, tmp_path):
+    """fbank's are the same in bf16; of a store's two folders one is that of its Transformer in bf16."""
+    for words, count in ((["upstream=fbank"], 1), ([f"upstream=a={folder.parent / 'upstream'}+fbank"], 3)):
+        for precision in ("no", "bf16"):
+            config = make_config({"corpus": str(small_corpus)}, [*words, f"store={tmp_path}", "device=cpu"])
+            config = config.model_copy(update={"mixed_precision": precision})
+            extract_corpus(config, "mean", Display(quiet=True))
+        assert len(list(tmp_path.glob("*/meta.json"))) == count
 
 
 @INT8

@@ -58,7 +58,7 @@ def test_rows_run_once_and_stay_blank_where_they_did_not(
     system: Path, small_corpus: Path, store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("undertone.commands.terminal.console.width", 200)
-    words = ("ablate", system, small_corpus, f"store={store}", *TINY, "--out", tmp_path / "out")
+    words = ("ablate", system, small_corpus, f"store={store}", *TINY, "mixed_precision=auto", "--out", tmp_path / "out")
     outcome = undertone(*words, "--rows", "plain")
     assert outcome.status == 0, outcome.err
     assert cells(outcome.out, "wide") == ["wide", "UAR 50.0 (memory)", *[""] * 8]

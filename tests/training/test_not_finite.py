@@ -6,8 +6,7 @@ import pytest
 import torch
 
 from undertone.common.console import Display
-from undertone.common.files import read_json
-from undertone.experiments.crossval import crossval, train
+from undertone.experiments.crossval import crossval
 from undertone.experiments.open_run import open_run
 from undertone.training.accelerator import accelerator_of
 from undertone.training.settings import make_config
@@ -69,12 +68,3 @@ def test_trainings_side_by_side_stop_too(words, small_corpus, tmp_path):
     with pytest.raises(ValueError, match=r"Update \d+ is not finite: loss (nan|inf).*not_finite=skip"):
         crossval(config, tmp_path / "run", Display(quiet=True))
     assert list((tmp_path / "run").rglob("not_finite.jsonl")) and not list((tmp_path / "run").rglob("*.safetensors"))
-
-
-def test_half_precision_falls_back_where_the_device_has_none(small_corpus, tmp_path, capsys):
-    words = [*WORDS, "max_steps=2", "mixed_precision=fp16", f"store={tmp_path / 'store'}"]
-    config = make_config({"corpus": str(small_corpus)}, words)
-    train(config, tmp_path / "run", display=Display())
-    assert "mixed_precision=fp16 is not supported on this CPU: bf16 is used" in capsys.readouterr().err
-    assert read_json(tmp_path / "run" / "config.json")["mixed_precision"] == "bf16"
-    train(config, tmp_path / "run", display=Display(quiet=True))  # the same command takes the run up
