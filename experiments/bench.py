@@ -6,7 +6,6 @@ What is measured runs as in a run (the extraction, the trainer, the stack of lin
 
 from __future__ import annotations
 
-import math
 import os
 import platform
 import statistics
@@ -22,35 +21,36 @@ from typing import Any
 import psutil
 import torch
 from accelerate import Accelerator
+from pydantic import ValidationError
 from torch import Tensor, nn
 
-from undertone.common.console import Advance, Display
+from undertone.common.console import Display
 from undertone.common.files import draft_folder
 from undertone.common.processes import can_fork
 from undertone.corpora import load_corpus
 from undertone.corpora.folds import check_folds
 from undertone.corpora.manifest import Utterance
 from undertone.downstream.head import head_class
-from undertone.experiments.bench_estimate import LARGEST, STORED, estimate_all, recommend
+from undertone.downstream.network import needed_states
+from undertone.experiments.bench_estimate import LARGEST, estimate_all, recommend
+from undertone.experiments.bench_extraction import Clock, Sampling, clips_for, name_of, precisions, spread
 from undertone.experiments.folds_at_once import processes_in_memory
 from undertone.experiments.hidden_states import open_upstream, prepare_from_config, store_folder
 from undertone.experiments.run import Run, adapted
 from undertone.experiments.run_folder import RunFolder
+from undertone.experiments.stacked_folds import stackable
 from undertone.experiments.start_record import versions
 from undertone.training.accelerator import accelerator_of, with_precision
-from undertone.training.config import HeadSettings, LadderSettings, RunConfig, trials
+from undertone.training.config import HeadSettings, LadderSettings, RunConfig, explain, trials
 from undertone.training.seeding import epoch_batches
 from undertone.training.sources import Source, StoreSource, WaveSource
 from undertone.training.stack.stacked_trainer import StackedTrainer, TrainingGroup
 from undertone.training.targets import choose_tasks
 from undertone.training.trainer import Trainer
 from undertone.upstream.base import Upstream
-from undertone.upstream.execution import MOST as STREAMS
-from undertone.upstream.linear_layers import has_int8
-from undertone.upstream.precision import native_precision
-from undertone.upstream.store.extract import BATCH_SECONDS, extract
+from undertone.upstream.precision import own_precision
 from undertone.upstream.store.manage import free_bytes, stored_bytes
-from undertone.upstream.store.store import Store
+from undertone.upstream.store.store import Kind, Store
 
 TRAININGS: dict[str, dict[str, Any]] = {
     "linear": {"head": "linear", "mode": "frozen"},
@@ -61,8 +61,8 @@ TRAININGS: dict[str, dict[str, Any]] = {
 """{name: the settings that make it}."""
 
 SECONDS = 100.0  # of measuring; loading and the preparation of the corpus are beside it
-FRACTIONS = {"float32": 0.2, "bf16": 0.1, "int8": 0.1, "linear": 0.04, "attention": 0.06, "lora": 0.3, "finetune": 0.3}
-SAMPLE_BYTES = 2 * 10**9  # of frames that the sample may leave on the disk while it is measured
+FRACTIONS = {"linear": 0.04, "attention": 0.06, "lora": 0.25, "finetune": 0.25}  # of it, for the updates
+EXTRACTION_FRACTIONS = {"no": 0.1, "bf16": 0.06, "fp16": 0.06, "int8": 0.06}  # for each kind that is stored
 MOST_CLIPS = 4000  # of a fold in the stack of linear heads
 MEMORY_FRACTION = 0.8  # of the free memory that a batch may take: what autograd keeps is not all that an update needs
 BUSY = 0.5  # load of a core above which the figures are called slower than the machine is
@@ -113,6 +113,12 @@ def bench(
     check_folds(folds, manifest, config.allow_leak)
     tasks = choose_tasks(manifest, config.tasks, config.task_weights, config.soft_labels)
     upstream.to(accelerator.device)
+    configs = {}
+    for name in only:
+        try:
+            configs[name] = training_config(config, name, upstream)
+        except ValueError as error:
+            notes.append(f"{name} is left out: {error}")
     store = store_folder(config.store)
     store.mkdir(parents=True, exist_ok=True)
     with draft_folder(store / "bench") as scratch, display.bar("measuring, s") as advance:
@@ -120,18 +126,23 @@ def bench(
             config, RunFolder(scratch / "run"), corpus, manifest, folds, tasks, upstream,
             WaveSource(upstream.sample_rate), Display(quiet=True),
         )  # fmt: skip
-        bench_run = _Bench(run, accelerator, scratch, seconds, _Clock(advance, seconds))
-        known = precisions(accelerator.device, upstream)
-        extraction = [bench_run.extraction(name, word) for name, word in known.items()]
-        trainings = []
-        for name in only:
-            if cannot := _cannot_learn(upstream, config.model_copy(update=TRAININGS[name])):
-                notes.append(f"{name} is left out: {cannot}")
-                continue
-            trainings.append(bench_run.training(name, extraction[0]["audio_s_per_s"]))
-        bench_run.clock.end()
+        clock = Clock(advance, seconds)
+        clips = clips_for(upstream, manifest)
+        sampling = Sampling(upstream, clips, config.store_dtype, accelerator.device, scratch, clock)
+        kinds = dict.fromkeys(stored_kind(own) or "mean" for own in configs.values())
+        used = own_precision(upstream, config.mixed_precision)
+        extraction = [
+            sampling.row(precision, kind, EXTRACTION_FRACTIONS[precision] * seconds)
+            for precision in precisions(accelerator.device, upstream, used)
+            for kind in kinds
+        ]
+        in_run = {row["kind"]: row for row in extraction if row["precision"] == name_of(used)}
+        speed = max(row["audio_s_per_s"] for row in in_run.values())
+        bench_run = _Bench(run, accelerator, scratch, seconds, clock)
+        trainings = [bench_run.training(name, own, speed) for name, own in configs.items()]
+        clock.end()
     durations = {item.audio_hash: item.duration for item in manifest}
-    estimates = estimate_all(config, manifest, folds, trainings, extraction[0], parallel(accelerator.device))
+    estimates = estimate_all(config, manifest, folds, trainings, in_run, parallel(accelerator.device))
     found = {
         "machine": machine(accelerator.device),
         "versions": versions(),
@@ -147,7 +158,7 @@ def bench(
         "notes": notes,
     }
     for row in estimates:
-        kind = STORED.get(row["training"])
+        kind = row["stored"]
         row["store_bytes"] = stored_bytes(upstream, durations.values(), kind, config.store_dtype) if kind else 0
     return found | {"recommended": recommend(config, found, free_bytes(store), TRAININGS)}
 
@@ -170,14 +181,24 @@ def check_timed(config: RunConfig) -> None:
             )
 
 
-def _cannot_learn(upstream: Upstream, config: RunConfig) -> str:
-    """Why the upstream cannot be trained as the config says: an acoustic front-end has no weights. "" if it can."""
+def training_config(config: RunConfig, name: str, upstream: Upstream) -> RunConfig:
+    """The settings of one of `TRAININGS`.
+
+    Raises:
+        ValueError: they do not go with the other settings, or the upstream has no weights that could learn.
+    """
     try:
-        if config.mode != "frozen":
-            adapted(upstream, config)
-    except ValueError as error:
-        return str(error)
-    return ""
+        own = RunConfig(**{**config.model_dump(), **TRAININGS[name]})
+    except ValidationError as error:
+        raise ValueError(explain(error)) from error
+    if own.mode != "frozen":
+        adapted(upstream, own)
+    return own
+
+
+def stored_kind(config: RunConfig) -> Kind | None:
+    """What a training reads from the store; None where the upstream learns and runs in every update."""
+    return needed_states(config.head, config.layer_norm) if config.mode == "frozen" else None
 
 
 def machine(device: torch.device) -> dict[str, Any]:
@@ -201,24 +222,9 @@ def processor_name() -> str:
     return names[0] if names else platform.processor() or platform.machine()
 
 
-def precisions(device: torch.device, upstream: Upstream) -> dict[str, str]:
-    """{precision: `mixed_precision` that asks for it} of those that the device computes natively; float32 first."""
-    found = {"float32": "no"} | ({"bf16": "bf16"} if native_precision(device) == "bf16" else {})
-    multiplies = any(type(layer) is torch.nn.Linear for layer in upstream.modules())
-    return found | ({"int8": "int8"} if multiplies and has_int8() and device.type == "cpu" else {})
-
-
 def parallel(device: torch.device) -> int:
     """How many stacks of linear heads train at once; 0: all folds are one stack."""
     return 0 if device.type == "cuda" else torch.get_num_threads()
-
-
-def spread(items: Sequence[Utterance], count: int) -> list[Utterance]:
-    """Of `items` so many, evenly over their lengths, the shortest first; all of them if there are fewer."""
-    ordered = sorted(items, key=lambda item: (item.duration, item.id))
-    if count >= len(ordered):
-        return ordered
-    return [ordered[int((place + 0.5) * len(ordered) / count)] for place in range(count)]
 
 
 def typical_batch(config: RunConfig, train: Sequence[Utterance], jitter: float) -> tuple[list[Utterance], float]:
@@ -239,28 +245,6 @@ def padded_seconds(clips: Sequence[Utterance]) -> float:
 # ---- Measuring.
 
 
-class _Clock:
-    """A bar over the seconds that are planned, whatever each stage really takes."""
-
-    def __init__(self, advance: Advance, total: float) -> None:
-        self.advance, self.total, self.before = advance, total, 0.0
-        self.planned, self.note, self.began = 0.0, "", time.monotonic()
-
-    def stage(self, note: str, planned: float) -> None:
-        """Start one that should take so many seconds."""
-        self.before, self.planned, self.note, self.began = self.before + self.planned, planned, note, time.monotonic()
-        self.tick()
-
-    def tick(self) -> None:
-        """Show how far it is."""
-        done = self.before + min(self.planned, time.monotonic() - self.began)
-        self.advance(min(done, self.total), self.total, self.note)
-
-    def end(self) -> None:
-        """Show that all is done."""
-        self.advance(self.total, self.total, "")
-
-
 class _Enough(Exception):
     """Ends a training that was long enough to be timed."""
 
@@ -273,60 +257,15 @@ class _Bench:
     accelerator: Accelerator
     scratch: Path
     seconds: float
-    clock: _Clock
+    clock: Clock
 
-    def extraction(self, name: str, precision: str) -> dict[str, Any]:
-        """Speed of `extract` in one precision: what a sample takes beyond what a few clips take."""
-        upstream, config, device = self.run.upstream, self.run.config, self.accelerator.device
-        planned = FRACTIONS[name] * self.seconds
-        self.clock.stage(f"extraction, {name}", planned)
-        distinct = {item.audio_hash: item for item in self.run.manifest if item.duration <= upstream.max_seconds}
-        clips = list(distinct.values())
-        if not clips:
-            raise ValueError(
-                f"Every clip is longer than the {upstream.max_seconds:g} s that {upstream.name} takes at once."
-            )
-
-        def timed(number: int, some: Sequence[Utterance]) -> tuple[float, float]:
-            """(s of audio, s that it took)."""
-            store = Store(self.scratch / f"{name}-{number}", upstream, "frames", config.store_dtype, precision)
-            done = extract(upstream, some, store, device=device, progress=lambda *_: self.clock.tick())
-            if done.broken:
-                raise ValueError(f"{done.broken[0][0]}: {done.broken[0][1]}")
-            return done.audio_seconds, done.seconds
-
-        length = statistics.fmean(item.duration for item in clips)
-        at_once = min(STREAMS, torch.get_num_threads())
-        if device.type == "cuda":  # a batch
-            at_once = math.ceil(BATCH_SECONDS / length)
-        few = spread(clips, at_once)
-        timed(0, few)  # with all that only a first call does
-        few_audio, few_s = timed(1, few)
-        room = min(SAMPLE_BYTES, free_bytes(self.scratch) // 4)
-        most = int(room / max(1, stored_bytes(upstream, [length], "frames", config.store_dtype)))
-        count = max(4 * at_once, min(most, int(0.7 * planned * few_audio / few_s / length)))
-        sample = spread(clips, count)
-        many_audio, many_s = timed(2, sample)
-        apart = many_audio > 2 * few_audio and many_s > few_s
-        speed = (many_audio - few_audio) / (many_s - few_s) if apart else many_audio / many_s
-        return {
-            "precision": name,
-            "clips": len(sample),
-            "audio_s": round(many_audio, 2),
-            "seconds": round(many_s, 3),
-            "audio_s_per_s": round(speed, 3),
-            "setup_s": round(max(0.0, few_s - few_audio / speed), 3),
-        }
-
-    def training(self, name: str, speed: float) -> dict[str, Any]:
+    def training(self, name: str, config: RunConfig, speed: float) -> dict[str, Any]:
         """What an update of one of `TRAININGS` takes; `speed` is that of the extraction, audio s a second."""
-        planned = FRACTIONS[name] * self.seconds
+        planned, kind = FRACTIONS[name] * self.seconds, stored_kind(config)
         self.clock.stage(f"updates, {name}", planned)
-        config = self.run.config.model_copy(update=TRAININGS[name])
-        run = replace(self.run, config=config)
-        if name == "linear":
-            return {"training": name, "batch_size": config.batch_size, **self._linear(run, planned)}
-        return {"training": name, "batch_size": config.batch_size, **self._gradients(run, name, planned, speed)}
+        run, stacked = replace(self.run, config=config), kind == "mean" and stackable(config)
+        found = self._linear(run, planned) if stacked else self._gradients(run, kind, planned, speed)
+        return {"training": name, "batch_size": config.batch_size, "stored": kind, "stacked": stacked, **found}
 
     def _linear(self, run: Run, planned: float) -> dict[str, Any]:
         """An update of one stack of linear heads on means, evaluations on dev included.
@@ -369,22 +308,22 @@ class _Bench:
             "largest_batch": None,
         }
 
-    def _gradients(self, run: Run, name: str, planned: float, speed: float) -> dict[str, Any]:
-        """An update of the trainer, on stored frames or through the live upstream."""
+    def _gradients(self, run: Run, kind: Kind | None, planned: float, speed: float) -> dict[str, Any]:
+        """An update of the trainer, on stored states of a kind or, without, through the live upstream."""
         config, train = run.config, run.manifest.select(run.folds[0].train)
         longest = max(run.manifest, key=lambda item: item.duration)
-        live = name != "attention"
-        batch, mean = typical_batch(config, train, WaveSource.jitter if live else StoreSource.jitter)
+        batch, mean = typical_batch(config, train, StoreSource.jitter if kind else WaveSource.jitter)
         clips, updates = batch, 10
-        if live:  # forward and backward take about three times a forward; first one update, then two or more, timed
+        if kind is None:
+            # forward and backward take about three times a forward; first one update, then two or more, timed
             affordable = planned * speed / 3 / max(item.duration for item in batch)  # clips
             clips = spread(batch, max(1, min(len(batch), int(affordable / 3.5))))
             updates = max(1, min(updates, int(affordable / len(clips)) - 1))
-        source: Source = run.source if live else self._made_frames(run, [*clips, longest])
+        source: Source = self._made_states(run, kind, [*clips, longest]) if kind else run.source
         module = run.new_module("bench", config)
         free = psutil.virtual_memory().available
         at_once = 1
-        if not live and can_fork() and self.accelerator.device.type == "cpu" and config.log_with == "none":  # as a run
+        if kind and can_fork() and self.accelerator.device.type == "cpu" and config.log_with == "none":  # as a run
             values = source([longest]).states.numel()  # type: ignore[union-attr]
             at_once = max(1, min(torch.get_num_threads(), len(run.folds), processes_in_memory(config, values)))
         with _kept_bytes(module) as kept:  # which also warms up
@@ -408,8 +347,8 @@ class _Bench:
             "largest_batch": max(0, min(LARGEST, largest)),
         }
 
-    def _made_frames(self, run: Run, clips: Sequence[Utterance]) -> StoreSource:
-        """A store with random frames of these clips' lengths: the values do not change what a training takes."""
+    def _made_states(self, run: Run, kind: Kind, clips: Sequence[Utterance]) -> StoreSource:
+        """A store with random states of these clips' lengths: the values do not change what a training takes."""
         upstream, config = run.upstream, run.config
         lengths = torch.tensor([round(item.duration * upstream.sample_rate) for item in clips])
         frames = upstream.frame_lengths(lengths).tolist()
@@ -417,8 +356,8 @@ class _Bench:
         made = {}
         for item, count in zip(clips, frames, strict=True):
             frame = torch.randn(upstream.num_layers, 1, upstream.hidden_size, generator=generator)
-            made[str(item.audio_hash)] = frame.expand(-1, count, -1)  # (L, T, D)
-        store = Store(self.scratch / "frames", upstream, "frames", config.store_dtype)
+            made[str(item.audio_hash)] = frame if kind == "mean" else frame.expand(-1, count, -1)  # (L, T, D)
+        store = Store(self.scratch / f"made-{kind}", upstream, kind, config.store_dtype)
         store.add(made.items())
         return StoreSource(store, device=self.accelerator.device)
 

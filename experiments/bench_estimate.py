@@ -12,11 +12,11 @@ from undertone.corpora.manifest import Manifest
 from undertone.training.config import RunConfig, trials
 from undertone.training.settings import command_line
 from undertone.training.trainer import total_steps
+from undertone.upstream.precision import AUTOCAST
 from undertone.upstream.store.manage import in_words
 from undertone.upstream.store.store import Kind
 
 PREFERRED = ("lora", "attention", "linear")  # the best scores first; full fine-tuning costs more for about LoRA's
-STORED: dict[str, Kind] = {"linear": "mean", "attention": "frames"}  # what is stored of the frozen upstream
 LARGEST = 128  # utterances of the largest batch that is tried
 NIGHT = 8 * 3600.0  # s that a recommended run may take
 WORTH_IT = 1.1  # times as fast as float32: below, fewer bits are not recommended
@@ -27,7 +27,7 @@ def estimate_all(
     manifest: Manifest,
     folds: Sequence[Fold],
     rows: Sequence[Mapping[str, Any]],
-    extraction: Mapping[str, Any],
+    extraction: Mapping[Kind, Mapping[str, Any]],
     parallel: int,
 ) -> list[dict[str, Any]]:
     """The rows of measured trainings, each with an estimate of `undertone crossval` on the whole corpus.
@@ -40,19 +40,22 @@ def estimate_all(
         config: the settings of the run.
         manifest: the corpus.
         folds: of it.
-        rows: what was measured of each training.
-        extraction: the row of the precision that the run uses.
+        rows: what was measured of each training, with the kind that it reads from the store as `stored`, or None, and
+            whether its heads train side by side as `stacked`.
+        extraction: {kind: its row in the precision that the run uses}.
         parallel: stacks of linear heads that train at once; 0: one stack holds all folds.
     """
     seconds = {item.audio_hash: item.duration for item in manifest}
-    extraction_s = sum(seconds.values()) / extraction["audio_s_per_s"] + extraction["setup_s"]
+    audio_s = sum(seconds.values())
     durations = {item.id: item.duration for item in manifest}
     found = []
     for row in rows:
-        trainings = _stacked(config, folds, row, parallel) if row["training"] == "linear" else 0.0
-        if not trainings:
+        if row["stacked"]:
+            trainings = _stacked(config, folds, row, parallel)
+        else:
             trainings = _by_gradients(config, folds, row, durations)
-        first = extraction_s if row["training"] in STORED else 0.0
+        passed = extraction[row["stored"]] if row["stored"] else None
+        first = audio_s / passed["audio_s_per_s"] + passed["setup_s"] if passed else 0.0
         updates = max(total_steps(config, len(fold.train)) for fold in folds)
         found.append({**row, "updates": updates, "extraction_s": first, "trainings_s": trainings})
         found[-1]["total_s"] = first + trainings
@@ -96,8 +99,8 @@ def recommend(
     """A run to start with: `training`, `seconds`, `command`, and `why` in a sentence.
 
     It is the first of `PREFERRED` that ends within a night, else the quickest; a batch that the memory does not hold is
-    accumulated, frames that the disk does not hold are stored as int8, the pass of a frozen upstream computes in the
-    fastest precision.
+    accumulated, frames that the disk does not hold are stored as int8. Where no precision was asked for, the pass of a
+    frozen upstream computes in the fastest one; heads that train side by side do so in float32, so theirs is no bf16.
 
     Args:
         config: the settings that were measured.
@@ -115,8 +118,10 @@ def recommend(
     if not fitting:
         why = [f"{name} is the quickest; none of {', '.join(PREFERRED)} ends within {in_time(NIGHT)}"]
     seconds = row["total_s"]
-    if name in STORED:
-        exact, best = found["extraction"][0], max(found["extraction"], key=lambda one: one["audio_s_per_s"])
+    if row["stored"] and config.mixed_precision == "no":
+        exact, *others = (one for one in found["extraction"] if one["kind"] == row["stored"])
+        others = [one for one in others if not (row["stacked"] and one["precision"] in AUTOCAST)]
+        best = max([exact, *others], key=lambda one: one["audio_s_per_s"])
         gain = best["audio_s_per_s"] / exact["audio_s_per_s"]
         if gain >= WORTH_IT:
             settings["mixed_precision"] = best["precision"]
@@ -137,7 +142,7 @@ def recommend(
 
 def _fits(row: Mapping[str, Any], free: int) -> bool:
     """Whether the frames can be stored, at the least as int8."""
-    return row["training"] != "attention" or row["store_bytes"] / 2 <= free // 2
+    return row["stored"] != "frames" or row["store_bytes"] / 2 <= free // 2
 
 
 # ---- Tables for the terminal.
@@ -160,7 +165,14 @@ def extraction_table(found: Mapping[str, Any]) -> TableOf:
     for row in found["extraction"]:
         whole = corpus["audio_s"] / row["audio_s_per_s"] + row["setup_s"]
         speed = f"{row['audio_s_per_s']:.1f} audio s/s"
-        rows.append([row["precision"], speed, f"{row['clips']} clips, {row['seconds']:.1f} s", in_time(whole)])
+        rows.append(
+            [
+                f"{row['precision']}, {row['kind']}",
+                speed,
+                f"{row['clips']} clips, {row['seconds']:.1f} s",
+                in_time(whole),
+            ]
+        )
     return [title], ["Extraction", "Speed", "Measured on", "The corpus (estimate)"], rows
 
 

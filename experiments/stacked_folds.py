@@ -52,18 +52,23 @@ class _Group:
 def can_stack(run: Run, config: RunConfig, accelerator: Accelerator) -> bool:
     """Whether the trainings that a config asks for can go side by side.
 
-    They can where the head is `linear` and its means fit into memory, one process trains, and nothing but the head is
-    trained or augmented.
+    They can where one process trains them, their settings are `stackable`, and the means that they read fit into
+    memory.
     """
-    source, configs = run.source, [trial.config for trial in trials(config)]
+    source = run.source
     if not isinstance(source, StoreSource) or source.store.kind != "mean" or accelerator.num_processes > 1:
         return False
+    return stackable(config) and source.can_hold(list(run.manifest))
+
+
+def stackable(config: RunConfig) -> bool:
+    """Whether the settings are such: head `linear`, and nothing but the head is trained or augmented."""
     if config.adversarial or config.not_finite == "skip":
         return False
     if config.refit_on_dev or config.unlabelled is not None or config.ladder or config.augment.is_on:
         return False
-    linear = all(one.task_weighting == "fixed" and head_class(one.head) is LinearHead for one in configs)
-    return linear and source.can_hold(list(run.manifest))
+    configs = [trial.config for trial in trials(config)]
+    return all(one.task_weighting == "fixed" and head_class(one.head) is LinearHead for one in configs)
 
 
 def train_stacked(run: Run, folds: Sequence[Fold]) -> None:

@@ -15,9 +15,10 @@ from undertone.common.console import Display
 from undertone.downstream.config import UndertoneConfig
 from undertone.downstream.model import UndertoneModel
 from undertone.downstream.transformers_model import TransformersModel
-from undertone.experiments.bench import precisions
-from undertone.experiments.crossval import crossval, train
+from undertone.experiments.bench_extraction import precisions
+from undertone.experiments.crossval import crossval
 from undertone.experiments.hidden_states import extract_corpus
+from undertone.experiments.open_run import open_run
 from undertone.inference import predict
 from undertone.inference.predict import Predictor, load_model
 from undertone.tests.cli.commands import undertone
@@ -195,20 +196,21 @@ def test_a_run_and_an_extraction_refuse_what_a_prediction_does(
 
 def test_a_run_with_auto_is_taken_up_by_the_same_command(small_corpus, tmp_path, monkeypatch):
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: True)
-    words = ["mixed_precision=auto", f"store={tmp_path / 'store'}", "device=cpu", "max_steps=1", "head=linear"]
+    words = ["mixed_precision=auto", f"store={tmp_path / 'store'}", "device=cpu", "head=linear"]
     for _ in range(2):
-        train(make_config({"corpus": str(small_corpus)}, words), tmp_path / "run", display=Display(quiet=True))
+        run = open_run(make_config({"corpus": str(small_corpus)}, words), tmp_path / "run", Display(quiet=True))
+        assert run.config.mixed_precision == "no"
     assert json.loads((tmp_path / "run" / "config.json").read_text())["mixed_precision"] == "no"
 
 
 def test_states_that_no_precision_changes_are_stored_once(folder, small_corpus, tmp_path):
-    """fbank's are the same in bf16; of a store's two folders one is that of its Transformer in bf16."""
-    for words, count in ((["upstream=fbank"], 1), ([f"upstream=a={folder.parent / 'upstream'}+fbank"], 3)):
-        for precision in ("no", "bf16"):
-            config = make_config({"corpus": str(small_corpus)}, [*words, f"store={tmp_path}", "device=cpu"])
-            config = config.model_copy(update={"mixed_precision": precision})
-            extract_corpus(config, "mean", Display(quiet=True))
-        assert len(list(tmp_path.glob("*/meta.json"))) == count
+    """Three stores: those of the Transformer in float32 and in bf16, and fbank's, which are the same in both."""
+    upstream = f"a={folder.parent / 'upstream'}+fbank"
+    for precision in ("no", "bf16"):
+        words = [f"mixed_precision={precision}", f"store={tmp_path}", "device=cpu"]
+        config = make_config({"corpus": str(small_corpus), "upstream": upstream}, words)
+        extract_corpus(config, "mean", Display(quiet=True))
+    assert len(list(tmp_path.glob("*/meta.json"))) == 3
 
 
 @INT8
