@@ -12,7 +12,6 @@ from undertone.corpora.manifest import Manifest
 from undertone.training.config import RunConfig, trials
 from undertone.training.settings import command_line
 from undertone.training.trainer import total_steps
-from undertone.upstream.precision import AUTOCAST
 from undertone.upstream.store.manage import in_words
 from undertone.upstream.store.store import Kind
 
@@ -100,7 +99,7 @@ def recommend(
 
     It is the first of `PREFERRED` that ends within a night, else the quickest; a batch that the memory does not hold is
     accumulated, frames that the disk does not hold are stored as int8. Where no precision was asked for, the pass of a
-    frozen upstream computes in the fastest one; heads that train side by side do so in float32, so theirs is no bf16.
+    frozen upstream computes in the fastest one.
 
     Args:
         config: the settings that were measured.
@@ -120,7 +119,6 @@ def recommend(
     seconds = row["total_s"]
     if row["stored"] and config.mixed_precision == "no":
         exact, *others = (one for one in found["extraction"] if one["kind"] == row["stored"])
-        others = [one for one in others if not (row["stacked"] and one["precision"] in AUTOCAST)]
         best = max([exact, *others], key=lambda one: one["audio_s_per_s"])
         gain = best["audio_s_per_s"] / exact["audio_s_per_s"]
         if gain >= WORTH_IT:

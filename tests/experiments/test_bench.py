@@ -78,7 +78,7 @@ def test_an_upstream_without_weights_has_no_lora_and_no_finetuning(small_corpus:
     ]  # fmt: skip
 
 
-def test_a_run_in_bf16_is_estimated_in_bf16_and_its_linear_heads_one_by_one(
+def test_a_run_in_bf16_is_estimated_in_bf16_and_its_linear_heads_side_by_side(
     small_corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As `can_stack` has it; a processor without bf16 of its own measures it all the same where the run uses it."""
@@ -89,11 +89,11 @@ def test_a_run_in_bf16_is_estimated_in_bf16_and_its_linear_heads_one_by_one(
     found = bench(config, Display(quiet=True), seconds=0.3, only=("linear",))
     (row,) = found["trainings"]
     (passed,) = (one for one in found["extraction"] if one["precision"] == "bf16")
-    assert passed["kind"] == "mean" and not row["stacked"]
+    assert passed["kind"] == "mean" and row["stacked"]
     assert row["extraction_s"] == pytest.approx(
         found["corpus"]["audio_s"] / passed["audio_s_per_s"] + passed["setup_s"], rel=0.02
     )
-    assert 0 < row["update_s"] < 5 and row["checkpoint_s"] > 0 and row["folds_at_once"] >= 1
+    assert 0 < row["update_s"] < 5
     assert "mixed_precision=bf16" in found["recommended"]["command"]
 
 
@@ -233,16 +233,14 @@ def test_a_faster_precision_is_recommended_where_it_pays() -> None:
     assert not [word for word in words_of(learning)[1] if "precision" in word]
 
 
-def test_a_precision_that_was_asked_for_is_kept_and_heads_side_by_side_get_no_bf16() -> None:
+def test_a_precision_that_was_asked_for_is_kept() -> None:
     fast = [
         MEANS | {"precision": precision, "audio_s_per_s": speed} for precision, speed in (("bf16", 90), ("int8", 50))
     ]
     rows, speeds = [of_total("linear", 2)], (MEANS, FRAMES, *fast)
-    assert "mixed_precision=int8" in words_of(advice(*rows, extraction=speeds))[1]
-    asked = advice(*rows, extraction=speeds, words=["mixed_precision=bf16"])
-    assert "mixed_precision=bf16" in words_of(asked)[1] and asked["seconds"] == 2 * 3600
-    (alone,) = (row | {"stacked": False} for row in rows)
-    assert "mixed_precision=bf16" in words_of(advice(alone, extraction=speeds))[1]
+    assert "mixed_precision=bf16" in words_of(advice(*rows, extraction=speeds))[1]
+    asked = advice(*rows, extraction=speeds, words=["mixed_precision=int8"])
+    assert "mixed_precision=int8" in words_of(asked)[1] and asked["seconds"] == 2 * 3600
 
 
 def test_autograd_keeps_what_a_linear_layer_and_relu_need() -> None:
