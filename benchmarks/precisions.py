@@ -30,7 +30,7 @@ from undertone.common.console import Display
 from undertone.common.files import write_json
 from undertone.corpora.manifest import Utterance
 from undertone.downstream.network import Downstream
-from undertone.experiments.bench import precisions, spread
+from undertone.experiments.bench_extraction import name_of, precisions, spread
 from undertone.experiments.open_run import open_run
 from undertone.experiments.run import Run
 from undertone.scoring.metrics import uar
@@ -69,9 +69,10 @@ def frame_errors(upstream: Upstream, clips: Sequence[Utterance]) -> dict[str, An
     batches = [waves[first::num_batches] for first in range(num_batches)]
     single = [[wave] for batch in batches for wave in batch]
     exact, found = states(upstream, single, "no"), {}
-    for name, precision in precisions(CPU, upstream).items():
+    for precision in precisions(CPU, upstream):
         alone = states(upstream, single, precision)
         padded = states(upstream, batches, precision)
+        name = name_of(precision)
         found[name] = {"against_float32": by_layer(alone, exact), "padded_against_alone": by_layer(padded, alone)}
         print(f"{Path(upstream.name).name} {name} {found[name]}", flush=True)
     return found
@@ -154,8 +155,10 @@ def open_runs(corpus: str, root: str | None, upstream: str, store: Path, folder:
     given = {"corpus": corpus, "root": root, "upstream": upstream, "store": str(store), "device": "cpu"}
     given |= {"head": "linear", "tasks": ["emotion"], "max_steps": UPDATES}
     return {
-        name: open_run(make_config(given | {"mixed_precision": precision}, []), folder / name, Display())
-        for name, precision in precisions(CPU, load_upstream(upstream)).items()
+        name_of(precision): open_run(
+            make_config(given | {"mixed_precision": precision}, []), folder / name_of(precision), Display()
+        )
+        for precision in precisions(CPU, load_upstream(upstream))
     }
 
 

@@ -29,7 +29,7 @@ from undertone.upstream.hf.extractor import longest_seconds
 from undertone.upstream.hf.limits import as_sentence, check_sample_rate, check_settings
 from undertone.upstream.hf.pretrained import MASK_EMBEDDING, quiet_transformers, read_weights
 from undertone.upstream.precision import LIMIT, PROBES, check_available, keep, probe_noise
-from undertone.upstream.types import WaveBatch
+from undertone.upstream.types import ALONE, WaveBatch
 
 # ---- A head that is not of transformers, but of many published emotion models: linear, tanh, linear.
 #
@@ -142,6 +142,11 @@ class TransformersModel(nn.Module):
     def upstream(self) -> Any:
         """Itself: it has the name, the rate and the longest clip that a file is read by."""
         return self
+
+    @property
+    def streams(self) -> dict[str, Any]:
+        """Of itself as an upstream: itself alone."""
+        return {ALONE: self}
 
     @property
     def device(self) -> torch.device:

@@ -33,7 +33,7 @@ def test_errors_of_each_layer_and_the_probe_s_change(script: Any, small_corpus: 
     script.main([*words, "--clips", "5", "--seeds", "2", "--out", str(out), "--plot", str(drawn)])
     found = read_json(out)
     assert drawn.read_bytes().startswith(b"\x89PNG") and str(tmp_path) not in out.read_text()
-    names = list(script.precisions(torch.device("cpu"), load_upstream("tiny")))
+    names = [script.name_of(one) for one in script.precisions(torch.device("cpu"), load_upstream("tiny"))]
     assert list(found["upstreams"]) == ["tiny", "random"] and names[0] == "float32"
     for upstream, layers in (("tiny", 7), ("random", 3)):
         assert list(found["upstreams"][upstream]) == names

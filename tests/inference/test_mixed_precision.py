@@ -26,7 +26,7 @@ from undertone.tests.hub.test_to_transformers import TASKS, make_model
 from undertone.tests.inference.test_transformers_models import save_classifier
 from undertone.training.accelerator import with_precision
 from undertone.training.settings import make_config
-from undertone.upstream import WaveBatch, load_upstream
+from undertone.upstream import WaveBatch, linear_layers, load_upstream
 from undertone.upstream.hf.random_weights import save_random
 from undertone.upstream.linear_layers import has_int8, int8_layers
 from undertone.upstream.precision import in_precision, keep_in_precision, native_precision
@@ -237,6 +237,7 @@ def test_a_device_that_computes_something_else_is_refused(folder, tmp_path, kind
         return wrong_by * output if output.dtype == torch.bfloat16 else output
 
     monkeypatch.setattr(torch.nn.functional, "linear", wrong)
+    monkeypatch.setattr(linear_layers, "PACKING", False)  # else products in bf16 are not torch's own
     with pytest.raises(ValueError, match=r"mixed_precision=bf16 is wrong .* % off float32, .*Use mixed_precision=no"):
         load_model(where, device="cpu", mixed_precision="bf16")
 
