@@ -193,6 +193,9 @@ def test_every_row_of_every_preset_starts_on_a_corpus_like_emodb(
     manifest = prepare_from_config(next(iter(configs.values()))).manifest
     reasons = reasons_against(ablation_rows(name), configs, lambda _: manifest)
     run = configs.keys() - reasons.keys()
+    if form == "parthasarathy2020" and not OPENSMILE:  # all its rows are of openSMILE's features
+        assert not run
+        return
     assert len(set(map(settings_of, map(configs.__getitem__, run)))) == len(run)
     if variant or "small" not in getattr(system_module(name), "VARIANTS", {}):
         for row in run:
