@@ -32,6 +32,7 @@ from own_process import peak_bytes
 
 RATE, SPEAKERS, SECONDS = 16_000, 40, 4.0
 EMOTIONS = ("angry", "happy", "neutral", "sad")
+LEAST = 0.03  # hours, in which five folds have a speaker each
 PEAK = "--peak"  # before the words of a process that is the command itself
 FIGURES = {"cpu_s": "processor seconds", "peak_mb": "peak memory, MB", "disk_mb": "left on disk, MB"}
 
@@ -106,8 +107,8 @@ def run_command(words: list[str], left: Path) -> dict[str, float]:
     }
 
 
-def command(peak: str, words: list[str]) -> None:
-    """Be `undertone WORDS`, and write the most memory that it had into the file `peak`."""
+def be_command(peak: str, words: list[str]) -> None:
+    """Be `undertone WORDS`, and write the most memory that it had, in bytes, into the file `peak`."""
     from undertone.cli import main
 
     sys.argv = ["undertone", *words]
@@ -178,12 +179,12 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--plot", type=Path)
     if sys.argv[1:2] == [PEAK]:
-        command(sys.argv[2], sys.argv[3:])
+        be_command(sys.argv[2], sys.argv[3:])
         return
     arguments = parser.parse_args()
     hours = sorted({float(size) for size in arguments.hours.split(",")})
-    if len(hours) < 3 or hours[0] <= 0:
-        parser.error(f"--hours takes three different sizes or more, got {arguments.hours}: say --hours 0.3,1,3")
+    if len(hours) < 3 or hours[0] < LEAST:
+        parser.error(f"--hours takes three sizes or more, of {LEAST} at least, got {arguments.hours}: say 0.3,1,10,100")
     results = measure(hours, arguments.work, arguments.out)
     arguments.out.write_text(json.dumps(results | {"machine": machine(os.cpu_count() or 1, "cpu")}, indent=2) + "\n")
     for name, figures in results["growth"].items():

@@ -96,10 +96,7 @@ def bench(
         ValueError: a setting that is not timed, or whatever a run refuses of corpus, folds, tasks and upstream.
     """
     check_timed(config)
-    notes = []
-    load = os.getloadavg()[0] / (os.cpu_count() or 1)
-    if load > BUSY:
-        notes.append(f"the machine was busy before (load {load:.1f} a core): it is faster than these figures when idle")
+    notes = _busy_note()
     corpus = load_corpus(config.corpus, config.corpus_options)
     corpus.check_protocol(config.protocol)
     upstream = open_upstream(config)
@@ -112,13 +109,8 @@ def bench(
     folds = corpus.folds(manifest, config.protocol, config.num_folds, config.seed)
     check_folds(folds, manifest, config.allow_leak)
     tasks = choose_tasks(manifest, config.tasks, config.task_weights, config.soft_labels)
-    upstream.to(accelerator.device)
-    configs = {}
-    for name in only:
-        try:
-            configs[name] = training_config(config, name, upstream)
-        except ValueError as error:
-            notes.append(f"{name} is left out: {error}")
+    configs, left_out = _training_configs(config, only, upstream.to(accelerator.device))
+    notes += left_out
     store = store_folder(config.store)
     store.mkdir(parents=True, exist_ok=True)
     with draft_folder(store / "bench") as scratch, display.bar("measuring, s") as advance:
@@ -161,6 +153,26 @@ def bench(
         kind = row["stored"]
         row["store_bytes"] = stored_bytes(upstream, durations.values(), kind, config.store_dtype) if kind else 0
     return found | {"recommended": recommend(config, found, free_bytes(store), TRAININGS)}
+
+
+def _busy_note() -> list[str]:
+    """A sentence where the machine is busy."""
+    load = os.getloadavg()[0] / (os.cpu_count() or 1)
+    busy = f"the machine was busy before (load {load:.1f} a core): it is faster than these figures when idle"
+    return [busy] if load > BUSY else []
+
+
+def _training_configs(
+    config: RunConfig, names: Sequence[str], upstream: Upstream
+) -> tuple[dict[str, RunConfig], list[str]]:
+    """The settings of those of `TRAININGS` that a run takes, and a sentence on each of the others."""
+    configs, left_out = {}, []
+    for name in names:
+        try:
+            configs[name] = training_config(config, name, upstream)
+        except ValueError as error:
+            left_out.append(f"{name} is left out: {error}")
+    return configs, left_out
 
 
 def check_timed(config: RunConfig) -> None:

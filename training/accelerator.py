@@ -31,16 +31,14 @@ def with_precision(config: RunConfig, upstream: Upstream) -> tuple[RunConfig, st
     on_gpu = config.device != "cpu" and torch.cuda.is_available()
     device, wanted = torch.device("cuda" if on_gpu else "cpu"), config.mixed_precision
     precision = choose_precision(upstream, device, wanted)
-    if wanted == "auto":
-        used = {"bf16": "bf16", "no": "float32, as it has no bf16 of its own"}[native_precision(device)]
-        note = f"this {'GPU' if on_gpu else 'CPU'} computes in {used}"
-        if precision != native_precision(device):
-            note = f"{upstream.name} has no weights and computes in float32"
-        return config.model_copy(update={"mixed_precision": precision}), f"mixed_precision=auto: {note}"
-    if own_precision(upstream, wanted) == wanted:
-        return config, ""
-    note = f"{upstream.name} has no weights and computes in float32; what is trained computes in {wanted}"
-    return config, f"mixed_precision={wanted}: {note}"
+    asked = native_precision(device) if wanted == "auto" else wanted
+    note = ""
+    if own_precision(upstream, asked) != asked:
+        note = f"mixed_precision={wanted}: {upstream.name} has no weights and computes in float32"
+    elif wanted == "auto":
+        used = "bf16" if asked == "bf16" else "float32, as it has no bf16 of its own"
+        note = f"mixed_precision=auto: this {'GPU' if on_gpu else 'CPU'} computes in {used}"
+    return config.model_copy(update={"mixed_precision": precision}), note
 
 
 def check_device(device: str) -> None:

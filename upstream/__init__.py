@@ -2,7 +2,7 @@
 
 Importing it makes convolutions on a GPU exact: torch's default rounds their float32 inputs to 10 bits (TF32), and a
 recording's hidden states would depend on what shares its batch. It also keeps attention of half precision from cuDNN,
-which plans anew, for up to half a second, whenever a batch has another shape (modelscope/FunASR#3704, pytorch#162073):
+which makes a plan, for up to half a second, whenever a batch has a new shape (modelscope/FunASR#3704, pytorch#162073):
 padded recordings hardly ever give one shape twice.
 """
 

@@ -62,7 +62,8 @@ def keep_copies(module: nn.Module, precision: str) -> None:
 
 def has_packing() -> bool:
     """Whether this torch has oneDNN's products by packed weights, whose names are private, and they are wanted."""
-    return PACKING and _has(torch.ops.mkldnn, "_reorder_linear_weight", "_linear_pointwise")
+    names = ("_reorder_linear_weight", "_linear_pointwise", "_is_mkldnn_bf16_supported")
+    return PACKING and _has(torch.ops.mkldnn, *names)
 
 
 def has_int8() -> bool:

@@ -3,28 +3,20 @@
 from __future__ import annotations
 
 import json
-import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from undertone.common.discovery import load_file
-
-ROOT = Path(__file__).resolve().parents[2]
 SLOW = ("tests", "two_processes", "superb", "superb_30000")  # that start processes, or train twenty heads
 
 
 @pytest.fixture(scope="module")
-def gpu() -> Any:
-    torch.set_num_threads(1)
-    sys.path.insert(0, str(ROOT / "benchmarks"))  # where a script finds those beside it
-    try:
-        return load_file(ROOT / "benchmarks" / "gpu.py")
-    finally:
-        sys.path.pop(0)
+def gpu(load_script: Callable[[str], Any]) -> Any:
+    return load_script("gpu")
 
 
 @pytest.fixture(scope="module")

@@ -2,29 +2,21 @@
 
 from __future__ import annotations
 
-import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from undertone.common.discovery import load_file
 from undertone.common.files import read_json
 from undertone.upstream import load_upstream
 from undertone.upstream.hf.random_weights import save_random
 
-ROOT = Path(__file__).resolve().parents[2]
-
 
 @pytest.fixture(scope="module")
-def script() -> Any:
-    torch.set_num_threads(1)
-    sys.path.insert(0, str(ROOT / "benchmarks"))  # where a script finds those beside it
-    try:
-        return load_file(ROOT / "benchmarks" / "precisions.py")
-    finally:
-        sys.path.pop(0)
+def script(load_script: Callable[[str], Any]) -> Any:
+    return load_script("precisions")
 
 
 def test_errors_of_each_layer_and_the_probe_s_change(script: Any, small_corpus: Path, tmp_path: Path) -> None:

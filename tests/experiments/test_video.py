@@ -214,8 +214,8 @@ def test_a_corpus_of_sound_trains_the_sound(
     assert whole["emotion"]["scores"] == pytest.approx(rows[0]["emotion"]["scores"], abs=1e-5)
     film = folder / "all" / "1.mp4"
     sound, rate = read_audio(film, RATE).numpy(), RATE
-    seen, heard = predictor.predict([film, (sound, rate)])
-    assert seen["emotion"]["scores"] == pytest.approx(heard["emotion"]["scores"], abs=1e-6)
+    of_film, of_sound = predictor.predict([film, (sound, rate)])
+    assert of_film["emotion"]["scores"] == pytest.approx(of_sound["emotion"]["scores"], abs=1e-6)
     scored = evaluate_model(predictor.model, str(folder / "some" / "table.csv"), None)
     assert "audio only: no clip of the model's training had video, and it looks at none" in scored["warnings"]
 

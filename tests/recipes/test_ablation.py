@@ -183,7 +183,7 @@ SAME = "with these settings it is the row 'all' again."
 def test_every_row_of_every_preset_starts_on_a_corpus_like_emodb(
     form: str, like_emodb: Path, store: Path, tmp_path: Path, offline: Callable[[RunConfig], RunConfig]
 ) -> None:
-    """Each row opens its run, or is left out for want of labels; every size of the preset runs the same rows.
+    """Each row opens its run, or is left out where labels are missing; every size of the preset runs the same rows.
 
     No two of a table are one: also where a row says nothing, or what the head does anyway.
     """

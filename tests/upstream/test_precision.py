@@ -158,7 +158,7 @@ def test_float32_on_a_gpu_is_float32_whatever_is_asked_of_torch_later() -> None:
     code = (
         "import torch, undertone.upstream; cudnn = torch.backends.cudnn; torch.backends.fp32_precision = 'tf32'; "
         "print(cudnn.conv.fp32_precision, cudnn.rnn.fp32_precision, cudnn.allow_tf32); "
-        "print(torch.backends.cuda.cudnn_sdp_enabled())"  # which plans anew for each shape of a batch
+        "print(torch.backends.cuda.cudnn_sdp_enabled())"  # which makes a plan for each shape of a batch
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["ieee", "ieee", "False", "False"]
