@@ -21,6 +21,9 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from statistics import median
+from typing import Any
+
+from extraction import machine
 
 BARE = """
 import time; began = time.perf_counter()
@@ -96,8 +99,11 @@ def folder_sides(model_folder: str, upstream_folder: str, sounds: list[str]) -> 
     }
 
 
-def folder_shares(sides: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, float]:
-    """Files per second of `predict`, in float32 and int8, over those of the others, medians of the rounds."""
+def folder_shares(sides: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, Any]:
+    """Files per second of `predict`, in float32 and int8, over those of the others, medians of the rounds.
+
+    Beside them the median seconds of each side.
+    """
     seconds: dict[str, list[float]] = {name: [] for name in sides}
     for number in range(rounds):
         for name in [*sides][:: -1 if number % 2 else 1]:
@@ -109,6 +115,7 @@ def folder_shares(sides: Mapping[str, Callable[[], object]], rounds: int) -> dic
         return median(one / own for one, own in zip(seconds[other], seconds[ours], strict=True))
 
     return {
+        "folder_s": {name: round(median(own), 3) for name, own in seconds.items()},
         "share_of_bare": times("ours", "bare"),
         "share_of_model": times("ours", "alone"),
         "int8_share_of_bare": times("int8", "bare"),
@@ -124,6 +131,9 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
+    import soundfile
+    import torch
+
     sounds = [str(path) for path in sorted(arguments.sounds.rglob("*.wav"))]
     pairs = []
     for number in range(arguments.rounds):
@@ -135,8 +145,10 @@ def main() -> None:
         "added_first_s": median(pair["ours"]["first"] - pair["bare"]["first"] for pair in pairs),
         "warm_ratio": median(pair["ours"]["warm"] / pair["bare"]["warm"] for pair in pairs),
     }
-    sides = folder_sides(arguments.model, arguments.upstream, sounds[:: max(1, len(sounds) // 40)])
-    found |= folder_shares(sides, arguments.rounds)
+    folder = sounds[:: max(1, len(sounds) // 40)]
+    found |= folder_shares(folder_sides(arguments.model, arguments.upstream, folder), arguments.rounds)
+    found |= {"folder_audio_s": sum(soundfile.info(sound).duration for sound in folder)}
+    found |= {"machine": machine(torch.get_num_threads(), "cpu")}
     print(
         f"load + first prediction adds {found['added_first_s']:+.3f} s to {found['bare_first_s']:.2f} s of transformers"
     )

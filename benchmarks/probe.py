@@ -7,7 +7,8 @@ The probe's time is all that `undertone crossval` does once the means are stored
 at its end, which SUPERB does not have: 25 trainings with their evaluations on dev, 25 on test, and all files. The
 extraction's time is the duration of the corpora's audio divided by the speed of extraction, which is measured on a
 sample before and after the trainings, or given. `--like-iemocap` simulates means of IEMOCAP's 5,531 clips, 7 h in five
-sessions, so that no speech is needed.
+sessions, so that no speech is needed. `stages` are the seconds of the whole command after its imports, model of all
+speakers and results counted in.
 """
 
 from __future__ import annotations
@@ -18,8 +19,12 @@ import json
 import random
 import tempfile
 import time
+from collections import Counter
 from pathlib import Path
 from typing import Any
+
+from extraction import machine
+from stacked_update import timed
 
 CLIPS, HOURS, SESSIONS = 5531, 7.0, 5  # of IEMOCAP's four emotions
 RATES = "1e-2,1e-3,1e-4,1e-5,1e-6"
@@ -96,7 +101,7 @@ def measure(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
     import torch
 
     from undertone.common.console import Display
-    from undertone.experiments.crossval import crossval
+    from undertone.experiments import crossval, stacked_folds
     from undertone.experiments.open_run import open_run
     from undertone.recipes.systems import load_system
     from undertone.training.settings import make_config
@@ -112,9 +117,23 @@ def measure(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
     utterances = list(run.manifest)
     seconds = HOURS * 3600 if arguments.like_iemocap else sum(item.duration for item in utterances)
     rates = [arguments.rate or speed(run.upstream, utterances, arguments.sample)]
+    stages: Counter[str] = Counter()
+    for what, (module, function) in {
+        "reading and checking files, the store": (crossval, "open_run"),
+        "folds": (crossval, "train_folds"),
+        "weights and histories of the trainings": (stacked_folds, "_write"),
+        "choice, test and model of each fold": (stacked_folds, "_finish"),
+        "the model of all speakers": (crossval, "_refit"),
+        "pooled scores and intervals": (crossval, "pool"),
+        "predictions and results": (crossval, "write_results"),
+    }.items():
+        timed(module, function, what, stages)
     began = time.time()
-    crossval(config, folder / "run", Display())
+    crossval.crossval(config, folder / "run", Display())
+    whole = time.time() - began
     trained = max(path.stat().st_mtime for path in (folder / "run").rglob("fold.json")) - began
+    within = ("weights and histories of the trainings", "choice, test and model of each fold")
+    stages["trainings, with dev"] = stages.pop("folds") - sum(stages[what] for what in within)
     rates.append(arguments.rate or speed(run.upstream, utterances, arguments.sample))
     rate = sum(rates) / 2
     return {
@@ -122,11 +141,13 @@ def measure(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
         "audio_s": seconds,
         "runs": 5 * len(run.folds),
         "updates": arguments.updates,
-        "threads": torch.get_num_threads(),
         "audio_s_per_s": rate,
         "extraction_s": seconds / rate,
         "trainings_s": trained,
         "ratio": trained * rate / seconds,
+        "whole_s": round(whole, 1),
+        "stages": {what: round(value, 1) for what, value in stages.most_common()},
+        "machine": machine(torch.get_num_threads(), "cpu"),
     }
 
 

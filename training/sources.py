@@ -59,10 +59,10 @@ class StoreSource:
 
     def hold(self, utterances: Sequence[Utterance]) -> Iterator[int]:
         """Read the states of these now, until the allowance is used up; how many were read, one by one."""
-        for number, item in enumerate(utterances, 1):
-            key = self.store.key(item)
-            self._states(key)
-            if key not in self.held:
+        keys = [self.store.key(item) for item in utterances]
+        for number, place in enumerate(self.store.by_shard(keys), 1):
+            self._states(keys[place])
+            if keys[place] not in self.held:
                 return
             yield number
 
@@ -89,10 +89,11 @@ class StoreSource:
 
     def means(self, utterances: Sequence[Utterance]) -> Tensor:
         """(L, N, D) float32, of a store of means."""
-        num_layers, _, size = self.store.get(self.store.key(utterances[0])).shape
-        found = torch.empty(num_layers, len(utterances), size)
-        for row, utterance in enumerate(utterances):
-            found[:, row] = self.store.get(self.store.key(utterance))[:, 0]  # (L, D)
+        keys = [self.store.key(item) for item in utterances]
+        num_layers, _, size = self.store.get(keys[0]).shape
+        found = torch.empty(num_layers, len(keys), size)
+        for row in self.store.by_shard(keys):
+            found[:, row] = self.store.get(keys[row])[:, 0]  # (L, D)
         return found.to(self.device)
 
 

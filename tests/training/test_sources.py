@@ -47,7 +47,7 @@ from pathlib import Path
 from undertone.tests.training.test_sources import CLIPS, utterances
 from undertone.training.sources import StoreSource
 from undertone.upstream import load_upstream; from undertone.upstream.store import store
-store.MAX_OPEN = 2  # maps of 32 MB
+store.OPEN_BYTES = 70 * 2**20  # two maps of 32 MB
 
 def memory(kind):
     return int(re.search(kind + r":\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1]) / 1024

@@ -63,6 +63,7 @@ class Shard:
 
     def __init__(self, path: Path) -> None:
         self._tensors = safe_open(path, framework="pt")
+        self.nbytes = path.stat().st_size
         self._names = set(self._tensors.keys())
 
     def keys(self) -> Iterator[str]:

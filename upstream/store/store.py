@@ -8,7 +8,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -62,7 +62,7 @@ META = "meta.json"  # of each store; its time of change is when the store was la
 SHARD_BYTES = 32 * 2**20
 SHARD_SECONDS = 30.0  # a killed extraction loses no more than this
 _OPENING = threading.Lock()  # folds in threads read from one store
-MAX_OPEN = 32  # shards mapped at once, which bounds what a process holds of a large store
+OPEN_BYTES = 2**30  # of shards mapped at once, which bounds what a process holds of a large store
 
 logger = logging.getLogger(__name__)
 
@@ -156,11 +156,16 @@ class Store:
             if path not in self._open:
                 if path not in self._checked and not self._is_whole(path):
                     raise ValueError(f"{path} is damaged or gone. Run again: only its entries are computed again.")
-                if len(self._open) >= MAX_OPEN:
+                shard = Shard(path)
+                while self._open and shard.nbytes + sum(one.nbytes for one in self._open.values()) > OPEN_BYTES:
                     del self._open[next(iter(self._open))]
-                self._open[path] = Shard(path)
+                self._open[path] = shard
             shard = self._open[path] = self._open.pop(path)  # now the last one used
         return shard.get(key)
+
+    def by_shard(self, keys: Sequence[str]) -> list[int]:
+        """Positions in `keys`, those of a shard one after the other: read so, each is opened once."""
+        return sorted(range(len(keys)), key=lambda place: str(self._shards[keys[place]]))
 
     def missing(self, keys: Iterable[str]) -> list[str]:
         """The distinct `keys` that are not stored whole, in order; entries that another process has added count.

@@ -12,6 +12,7 @@ from safetensors import safe_open
 
 from undertone.upstream import load_upstream
 from undertone.upstream.store import store as store_module
+from undertone.upstream.store.shard import Shard
 from undertone.upstream.store.store import Store
 
 
@@ -177,14 +178,33 @@ def test_int8_survives_outlier_features(tmp_path, fbank) -> None:
     assert shard.stat().st_size < 0.5 * outliers.nbytes
 
 
-def test_few_shards_are_mapped_at_once(tmp_path, fbank, monkeypatch) -> None:
+def test_few_bytes_are_mapped_at_once(tmp_path, fbank, monkeypatch) -> None:
     monkeypatch.setattr(store_module, "SHARD_BYTES", 1)
-    monkeypatch.setattr(store_module, "MAX_OPEN", 2)
     store = Store(tmp_path, fbank)
     store.add((str(i), states(seed=i)) for i in range(5))
-    for i in (0, 1, 2, 3, 4, 0, 3):
-        assert torch.equal(store.get(str(i)), states(seed=i).half())
-        assert len(store._open) <= 2
+    size = max(shard.stat().st_size for shard in store.folder.glob("*.safetensors"))
+    for room, most in ((2 * size, 2), (5 * size, 5), (1, 1)):
+        monkeypatch.setattr(store_module, "OPEN_BYTES", room)
+        store = Store(tmp_path, fbank)
+        for i in (0, 1, 2, 3, 4, 0, 3):
+            assert torch.equal(store.get(str(i)), states(seed=i).half())
+            assert len(store._open) <= most
+        assert len(store._open) == most
+
+
+def test_read_by_shard_each_shard_is_opened_once(tmp_path, fbank, monkeypatch) -> None:
+    """Reading in any order would open a shard, and parse its header, for nearly every entry of a large store."""
+    monkeypatch.setattr(store_module, "OPEN_BYTES", 1)
+    monkeypatch.setattr(store_module, "SHARD_BYTES", 5 * states(seed=0).half().nbytes)
+    store = Store(tmp_path, fbank)
+    store.add((str(i), states(seed=i)) for i in range(20))
+    keys, opened = [str(7 * i % 20) for i in range(20)], []
+    places = store.by_shard(keys)
+    assert sorted(places) == list(range(20))
+    monkeypatch.setattr(store_module, "Shard", lambda path: opened.append(path) or Shard(path))
+    for place in places:
+        assert torch.equal(store.get(keys[place]), states(seed=int(keys[place])).half())
+    assert len(opened) == len(set(opened)) == 4
 
 
 def test_one_line_says_that_states_of_another_version_are_computed_again(tmp_path, fbank, monkeypatch, caplog) -> None:
