@@ -8,9 +8,10 @@ import os
 import pickle
 import signal
 import sys
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import torch
@@ -31,6 +32,17 @@ _done: Any = None  # shared memory: what each has done, then whether to stop
 def can_fork() -> bool:
     """Whether work can go on in forked processes: on Linux, where no GPU may be in use."""
     return sys.platform == "linux" and not torch.cuda.is_available()
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Within it torch splits no operation: of short ones a part waits for the others longer than it computes."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def fork_all(works: Sequence[Callable[[Report], T]], at_once: int, follow: Callable[[float], None]) -> Generator[T]:

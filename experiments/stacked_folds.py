@@ -14,7 +14,7 @@ import torch
 from accelerate import Accelerator
 
 from undertone.common.console import Advance
-from undertone.common.processes import Report, can_fork, fork_all
+from undertone.common.processes import Report, can_fork, fork_all, one_thread
 from undertone.corpora.folds import Fold
 from undertone.downstream.head import head_class
 from undertone.downstream.heads.linear import LinearHead
@@ -144,14 +144,17 @@ def _fit(run: Run, stacks: Sequence[list[_Group]], title: str) -> Generator[Fit]
 def _fit_all(trainers: Sequence[StackedTrainer], advance: Advance) -> Generator[Outcome]:
     """Train all stacks, as many at once as torch has threads where processes can be forked; their outcomes, in order.
 
-    On a CPU their modules hold the best weights in the end. `advance` is called with the updates of all of them.
+    Each has one thread. On a CPU their modules hold the best weights in the end. `advance` is called with the updates
+    of all of them.
     """
     sizes = [sum(group.last * len(group.configs) for group in trainer.groups) for trainer in trainers]
     at_once = min(torch.get_num_threads(), len(trainers))
     if at_once <= 1 or not can_fork():
         for number, trainer in enumerate(trainers):
             before = sum(sizes[:number])
-            yield trainer.fit(lambda updates, before=before: advance(before + updates, sum(sizes), ""))  # type: ignore[misc]
+            with one_thread():
+                outcome = trainer.fit(lambda updates, before=before: advance(before + updates, sum(sizes), ""))  # type: ignore[misc]
+            yield outcome
         return
     works = [partial(_fit_stack, trainer) for trainer in trainers]
     with closing(fork_all(works, at_once, lambda done: advance(done, sum(sizes), ""))) as outcomes:

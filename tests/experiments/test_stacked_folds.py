@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from undertone.common.console import Display
 from undertone.common.files import read_json
@@ -17,6 +18,7 @@ from undertone.publish.card import make_card
 from undertone.scoring.predictions import Predictions
 from undertone.tests.cli.commands import start
 from undertone.training.settings import make_config
+from undertone.training.stack.stacked_trainer import StackedTrainer
 
 WORDS = ("head=linear", "head.hidden_size=8", "batch_size=8", "max_epochs=3", "tasks=emotion,arousal")
 QUIET = Display(quiet=True)
@@ -79,8 +81,6 @@ def test_the_files_are_those_of_one_by_one(stacked: Path, small_corpus: Path, st
 
 @pytest.mark.slow
 def test_several_threads_give_the_same_bytes(small_corpus: Path, store: str, tmp_path: Path) -> None:
-    import torch
-
     threads = torch.get_num_threads()
     try:
         for number in (1, 3):
@@ -101,6 +101,21 @@ def test_one_fold_alone_is_the_fold_of_the_cross_validation(
     train(config, tmp_path / "run", "group1", QUIET)
     name = Path("folds/group1/predictions.parquet")
     assert (tmp_path / "run" / name).read_bytes() == (stacked / name).read_bytes()
+
+
+def test_a_fold_alone_and_the_model_of_all_speakers_have_one_thread(
+    small_corpus: Path, store: str, tmp_path: Path, monkeypatch
+) -> None:
+    """On several an update takes as long, on busy cores several times as long, and its last digits may be others."""
+    fit, threads, seen = StackedTrainer.fit, torch.get_num_threads(), []
+    monkeypatch.setattr(StackedTrainer, "fit", lambda *args: seen.append(torch.get_num_threads()) or fit(*args))
+    torch.set_num_threads(2)
+    try:
+        train(make_config({"corpus": str(small_corpus)}, [*WORDS, store]), tmp_path / "fold", None, QUIET)
+        run(small_corpus, tmp_path / "run", store)  # its folds are in processes of their own, where they can be forked
+        assert set(seen) == {1} and len(seen) >= 2 and torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(threads)
 
 
 @pytest.mark.slow
