@@ -12,7 +12,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
@@ -26,9 +26,9 @@ from torch import Tensor, nn
 
 from undertone.common.console import Display
 from undertone.common.files import draft_folder
-from undertone.common.processes import can_fork
+from undertone.common.processes import can_fork, one_thread
 from undertone.corpora import load_corpus
-from undertone.corpora.folds import check_folds
+from undertone.corpora.folds import Fold, check_folds
 from undertone.corpora.manifest import Utterance
 from undertone.downstream.head import head_class
 from undertone.downstream.network import needed_states
@@ -44,7 +44,7 @@ from undertone.training.accelerator import accelerator_of, with_precision
 from undertone.training.config import HeadSettings, LadderSettings, RunConfig, explain, trials
 from undertone.training.seeding import epoch_batches
 from undertone.training.sources import Source, StoreSource, WaveSource
-from undertone.training.stack.stacked_trainer import StackedTrainer, TrainingGroup
+from undertone.training.stack.stacked_trainer import PER_RUN, StackedTrainer, TrainingGroup
 from undertone.training.targets import choose_tasks
 from undertone.training.trainer import Trainer
 from undertone.upstream.base import Upstream
@@ -74,6 +74,8 @@ _NOT_TIMED = (
     *("mode", "streams", "top_layers", "augment", "refit_on_dev", "dev", "postprocess"),
     *("task_weighting", "adversarial", "not_finite", "sampling"),
 )
+
+_SWEPT = tuple(name for name in PER_RUN if name != "layers")
 
 
 def bench(
@@ -185,6 +187,11 @@ def check_timed(config: RunConfig) -> None:
         )
     if config.has_streams:
         raise ValueError(f"bench times one upstream at a time, got {config.upstream}. Give --upstream ID, once.")
+    if others := sorted(set(config.sweep) - set(_SWEPT)):
+        raise ValueError(
+            f"bench times a sweep of {', '.join(_SWEPT)}, whose values take as long as each other; got "
+            f"sweep.{others[0]}. Leave it out, or bench each of its values as a setting."
+        )
     for name in _NOT_TIMED:
         if getattr(config, name) != RunConfig.model_fields[name].get_default():
             raise ValueError(
@@ -236,7 +243,9 @@ def processor_name() -> str:
 
 def parallel(device: torch.device) -> int:
     """How many stacks of linear heads train at once; 0: all folds are one stack."""
-    return 0 if device.type == "cuda" else torch.get_num_threads()
+    if device.type == "cuda":
+        return 0
+    return torch.get_num_threads() if can_fork() else 1
 
 
 def typical_batch(config: RunConfig, train: Sequence[Utterance], jitter: float) -> tuple[list[Utterance], float]:
@@ -280,20 +289,34 @@ class _Bench:
         return {"training": name, "batch_size": config.batch_size, "stored": kind, "stacked": stacked, **found}
 
     def _linear(self, run: Run, planned: float) -> dict[str, Any]:
-        """An update of one stack of linear heads on means, evaluations on dev included.
+        """An update of one stack of linear heads on means, and of one head alone, as the model of all speakers is.
 
         On a CPU a stack holds a fold's values of a sweep, on a GPU all folds.
         """
-        config, upstream, device = run.config, run.upstream, self.accelerator.device
-        plan = [trial for trial in trials(config) if trial.config.seed == trials(config)[0].config.seed]
-        folds = run.folds if device.type == "cuda" else run.folds[:1]
+        plan = [trial for trial in trials(run.config) if trial.config.seed == trials(run.config)[0].config.seed]
+        configs = tuple(trial.config for trial in plan)
+        folds = run.folds if self.accelerator.device.type == "cuda" else run.folds[:1]
+        at_once = len(folds) * len(configs)
+        alone = self._stack(run, folds[:1], configs[:1], planned if at_once == 1 else planned / 2)
+        return {
+            "measured_clips": run.config.batch_size,
+            "update_s": alone if at_once == 1 else self._stack(run, folds, configs, planned / 2),
+            "alone_update_s": alone,
+            "trainings_at_once": at_once,
+            "checkpoint_s": 0.0,
+            "predict_s_per_audio_s": 0.0,
+            "largest_batch": None,
+        }
+
+    def _stack(self, run: Run, folds: Sequence[Fold], configs: tuple[RunConfig, ...], planned: float) -> float:
+        """Seconds of an update of one stack, evaluations on dev included."""
+        upstream, device = run.upstream, self.accelerator.device
         used: dict[str, None] = {}
         groups = []
         for fold in folds:
             part = max(1, -(-len(fold.train) // MOST_CLIPS))
             train, dev = run.manifest.select(fold.train)[::part], run.manifest.select(fold.dev)[::part]
             used |= {item.id: None for item in (*train, *dev)}
-            configs = tuple(trial.config for trial in plan)
             groups.append(TrainingGroup(fold.name, train, dev, configs, 10**9, self.scratch / "linear"))
         generator = torch.Generator().manual_seed(0)
         means = torch.randn(upstream.num_layers, len(used), upstream.hidden_size, generator=generator)  # (L, N, D)
@@ -308,17 +331,9 @@ class _Bench:
             if len(times) > 10 and times[-1] - times[0] > planned:
                 raise _Enough
 
-        one = len(run.folds) > 1  # as in a run, which takes one for each stack
-        with _threads(1 if one else torch.get_num_threads()), _until_enough():
+        with one_thread(), _until_enough():
             trainer.fit(follow)
-        return {
-            "measured_clips": config.batch_size,
-            "update_s": (times[-1] - times[1]) / max(1, len(times) - 2),
-            "trainings_at_once": sum(len(group.configs) for group in groups),
-            "checkpoint_s": 0.0,
-            "predict_s_per_audio_s": 0.0,
-            "largest_batch": None,
-        }
+        return (times[-1] - times[1]) / max(1, len(times) - 2)
 
     def _gradients(self, run: Run, kind: Kind | None, planned: float, speed: float) -> dict[str, Any]:
         """An update of the trainer, on stored states of a kind or, without, through the live upstream."""
@@ -340,7 +355,7 @@ class _Bench:
             at_once = max(1, min(torch.get_num_threads(), len(run.folds), processes_in_memory(config, values)))
         with _kept_bytes(module) as kept:  # which also warms up
             self._updates(run, source, module, clips, 1)
-        with _threads(1 if at_once > 1 else torch.get_num_threads()):
+        with one_thread() if at_once > 1 else nullcontext():
             timed = self._updates(run, source, module, clips, updates)
         trainable = sum(weight.numel() for weight in module.parameters() if weight.requires_grad)
         if self.accelerator.device.type == "cuda":
@@ -414,17 +429,6 @@ class _Bench:
             trainer.fit(clips, [], 10**9)
         torch.cuda.empty_cache()
         return LARGEST // trainer.micro_batches
-
-
-@contextmanager
-def _threads(number: int) -> Iterator[None]:
-    """Within it, torch has so many."""
-    before = torch.get_num_threads()
-    try:
-        torch.set_num_threads(number)
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 @contextmanager

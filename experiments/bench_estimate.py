@@ -13,6 +13,7 @@ from undertone.training.config import RunConfig, trials
 from undertone.training.settings import command_line
 from undertone.training.trainer import total_steps
 from undertone.upstream.store.manage import in_words
+from undertone.upstream.store.shard import DTYPES
 from undertone.upstream.store.store import Kind
 
 PREFERRED = ("lora", "attention", "linear")  # the best scores first; full fine-tuning costs more for about LoRA's
@@ -62,11 +63,19 @@ def estimate_all(
 
 
 def _stacked(config: RunConfig, folds: Sequence[Fold], row: Mapping[str, Any], parallel: int) -> float:
-    """Seconds of linear heads side by side: stacks of a fold and seed, or one of all folds."""
+    """Seconds of linear heads side by side, and of the model of all speakers.
+
+    A stack is a fold and seed; `parallel` of them train at once, and the last ones, fewer, are divided. With 0 one
+    stack holds all folds.
+    """
     updates = max(total_steps(config, len(fold.train)) for fold in folds)
     seeds = max(1, len(config.seeds))
-    turns = seeds if parallel == 0 else -(-len(folds) * seeds // parallel)
-    return (turns + 1) * updates * float(row["update_s"])  # and the model of all speakers
+    turns = float(seeds)
+    if parallel:
+        whole, rest = divmod(len(folds) * seeds, parallel)
+        size = row["trainings_at_once"]
+        turns = whole + min(1.0, rest * -(-size // parallel) / size)
+    return updates * (turns * float(row["update_s"]) + float(row["alone_update_s"]))
 
 
 def _by_gradients(
@@ -109,7 +118,9 @@ def recommend(
     """
     rows = {row["training"]: row for row in found["trainings"]}
     fitting = [
-        name for name in PREFERRED if name in rows and rows[name]["total_s"] <= NIGHT and _fits(rows[name], free)
+        name
+        for name in PREFERRED
+        if name in rows and rows[name]["total_s"] <= NIGHT and _fits(rows[name], free, config.store_dtype)
     ]
     name = fitting[0] if fitting else min(rows, key=lambda one: rows[one]["total_s"])
     row, settings = rows[name], {**config.model_dump(mode="json"), **trainings[name]}
@@ -125,7 +136,7 @@ def recommend(
             settings["mixed_precision"] = best["precision"]
             seconds -= row["extraction_s"] * (1 - 1 / gain)
             why.append(f"{best['precision']} is {gain:.1f} times as fast as float32, which is for published figures")
-    if row["store_bytes"] > free // 2:
+    if row["store_bytes"] > free // 2 and config.store_dtype != "int8":
         settings["store_dtype"] = "int8"
         why.append(f"frames would take {in_words(row['store_bytes'])}, more than half of the free disk")
     largest = row["largest_batch"]
@@ -138,9 +149,9 @@ def recommend(
     return {"training": name, "seconds": seconds, "command": command_line(settings, out), "why": "; ".join(why) + "."}
 
 
-def _fits(row: Mapping[str, Any], free: int) -> bool:
-    """Whether the frames can be stored, at the least as int8."""
-    return row["stored"] != "frames" or row["store_bytes"] / 2 <= free // 2
+def _fits(row: Mapping[str, Any], free: int, dtype: str) -> bool:
+    """Whether the frames can be stored, at the least as int8; their bytes are those of `dtype`."""
+    return row["stored"] != "frames" or row["store_bytes"] / DTYPES[dtype].itemsize <= free // 2
 
 
 # ---- Tables for the terminal.

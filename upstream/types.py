@@ -169,7 +169,11 @@ class PackedFrames(Frames):
     @cached_property
     def features(self) -> Tensor:
         """(B, T, D), zero on padding."""
-        return pad_sequence(self.rows.split(self.lengths.tolist()), batch_first=True)
+        mask = self.mask  # (B, T)
+        places = mask.flatten().nonzero().squeeze(1)  # (N,) of B T
+        padded = self.rows.new_zeros(mask.numel(), self.rows.shape[1])  # (B T, D)
+        # Not pad_sequence, whose gradient copies the whole batch once for each utterance.
+        return padded.index_copy(0, places, self.rows).unflatten(0, mask.shape)
 
     @property
     def mask(self) -> Tensor:

@@ -69,6 +69,13 @@ def test_a_bench_has_a_speed_for_each_precision_and_an_estimate_for_each_trainin
     ]  # what was measured on is gone, what was checked is known
 
 
+def test_the_head_of_a_sweep_and_of_all_speakers_are_timed_apart(small_corpus: Path, tmp_path: Path) -> None:
+    words = [f"store={tmp_path}", "batch_size=4", "device=cpu", "sweep.lr=1e-2,1e-3,1e-4"]
+    config = make_config({"corpus": str(small_corpus)}, words)
+    (row,) = bench(config, Display(quiet=True), seconds=0.3, only=("linear",))["trainings"]
+    assert row["trainings_at_once"] == 3 and 0 < row["alone_update_s"] < 5 and 0 < row["update_s"] < 5
+
+
 def test_an_upstream_without_weights_has_no_lora_and_no_finetuning(small_corpus: Path, tmp_path: Path) -> None:
     config = make_config({"corpus": str(small_corpus)}, [f"store={tmp_path}", "batch_size=16", "device=cpu"])
     result = bench(config, Display(quiet=True), seconds=0.3)
@@ -132,7 +139,7 @@ def made(count: int) -> tuple[Manifest, list[Fold]]:
     return Manifest.from_rows("made", rows), [Fold("one", *parts), Fold("two", *parts)]
 
 
-def row_of(name: str, **values: float) -> dict[str, Any]:
+def row_of(name: str, **values: Any) -> dict[str, Any]:
     cheap = {"checkpoint_s": 0.0, "predict_s_per_audio_s": 0.0, "largest_batch": 128, "store_bytes": 0}
     return {
         "training": name,
@@ -142,6 +149,7 @@ def row_of(name: str, **values: float) -> dict[str, Any]:
         "measured_clips": 4,
         "trainings_at_once": 1,
         "folds_at_once": 1,
+        "alone_update_s": values.get("update_s"),
         **cheap,
         **values,
     }
@@ -177,6 +185,10 @@ def test_a_sweep_and_seeds_count() -> None:
     )
     assert lora["trainings_s"] == 2 * 3 * 2 * 6 + 6  # values, seeds, folds
     assert linear["trainings_s"] == 3 * 2 * 6 + 6  # the values side by side
+    stack = row_of("linear", update_s=5.0, alone_update_s=2.0, trainings_at_once=5)
+    for parallel, turns in ((0, 3), (1, 6), (2, 3), (4, 1 + 2 * 2 / 5), (5, 1 + 1 / 5), (8, 6 * 1 / 5)):
+        found = estimate_all(config, manifest, folds, [stack], EXTRACTION, parallel)[0]["trainings_s"]
+        assert found == pytest.approx(6 * (5.0 * min(turns, -(-6 // parallel) if parallel else 3) + 2.0))
 
 
 def advice(*rows: dict[str, Any], free: int = 10**12, extraction: Any = (MEANS, FRAMES), words: Any = ()) -> Any:
@@ -220,6 +232,11 @@ def test_frames_that_the_disk_does_not_hold_are_stored_as_int8_or_not_at_all() -
     assert found["training"] == "attention" and "store_dtype=int8" in words_of(found)[1]
     assert "600.0 B, more than half of the free disk" in found["why"]
     assert advice(*rows, free=500)["training"] == "linear"
+    asked = advice(*rows, free=1000, words=["store_dtype=int8"])  # these 600 are of int8
+    assert asked["training"] == "linear"
+    fits = advice(*rows, free=1200, words=["store_dtype=int8"])
+    assert fits["training"] == "attention" and "half of the free disk" not in fits["why"]
+    assert advice(*rows, free=300, words=["store_dtype=float32"])["training"] == "attention"
 
 
 def test_a_faster_precision_is_recommended_where_it_pays() -> None:
@@ -364,6 +381,8 @@ def test_times_are_said_in_two_digits(seconds: float, words: str) -> None:
         (["layers=1"], "it does not measure what layers changes. Leave layers out"),
         (["mode=lora"], "it does not measure what mode changes"),
         (["augment.gain=6"], "it does not measure what augment changes"),
+        (["sweep.batch_size=8,32"], r"got sweep.batch_size. Leave it out, or bench each of its values as a setting"),
+        (["sweep.head.hidden_size=8,16"], "got sweep.head"),
     ],
 )
 def test_settings_that_are_not_timed_are_refused(words: list[str], said: str, tmp_path: Path) -> None:
