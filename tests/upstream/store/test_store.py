@@ -12,7 +12,7 @@ from safetensors import safe_open
 
 from undertone.upstream import load_upstream
 from undertone.upstream.store import store as store_module
-from undertone.upstream.store.shard import Shard
+from undertone.upstream.store.shard import DTYPES, Shard, encode
 from undertone.upstream.store.store import Store
 
 
@@ -190,6 +190,15 @@ def test_few_bytes_are_mapped_at_once(tmp_path, fbank, monkeypatch) -> None:
             assert torch.equal(store.get(str(i)), states(seed=i).half())
             assert len(store._open) <= most
         assert len(store._open) == most
+
+
+@pytest.mark.parametrize("dtype", sorted(DTYPES))
+def test_what_waits_for_its_shard_is_a_copy(dtype: str) -> None:
+    """Thousands of means as the upstream's threads allocated them keep the memory between them from use."""
+    for own in (torch.float32, DTYPES[dtype]):
+        given = states().to(own)
+        encoded = encode(given, dtype)[0]
+        assert encoded.untyped_storage().data_ptr() != given.untyped_storage().data_ptr() and encoded.is_contiguous()
 
 
 def test_read_by_shard_each_shard_is_opened_once(tmp_path, fbank, monkeypatch) -> None:
