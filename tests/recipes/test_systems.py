@@ -150,10 +150,12 @@ def test_trains_an_epoch_is_saved_and_predicts_what_it_did(
     waves = [sound[8_000:12_800], sound.repeat(20)[: 12 * 16_000]]
     assert [len(wave) / 16_000 for wave in waves] == [0.3, 12.0]
     together = model.predict_batch(WaveBatch.collate(waves, 16_000)).logits
+    # A solver's weights on thousands of features: a logit's terms add up to hundreds, and 1e-7 of that is rounding.
+    close = 1e-4 if head_class(config_of(form).head).is_fitted else 1e-5
     for row, wave in enumerate(waves):
         for task, logits in model.predict_batch(WaveBatch.collate([wave], 16_000)).logits.items():
             assert logits.isfinite().all()
-            torch.testing.assert_close(together[task][row], logits[0], atol=1e-5, rtol=1e-6)
+            torch.testing.assert_close(together[task][row], logits[0], atol=close, rtol=1e-6)
 
 
 # ---- li2019
