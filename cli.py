@@ -93,19 +93,24 @@ def _command() -> Callable[..., Any]:
     return typer.main.get_command(app)
 
 
+def set_up_process() -> None:
+    """What must be set before torch is imported (docs/speed.md)."""
+    # Threads that wait for each other sleep instead of spinning, which on cores with other work takes several times as
+    # long.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # The imports make objects that stay; Python would look through them for garbage again and again, and once more at
+    # its end, for a third of a short command's time.
+    gc.set_threshold(20_000)
+    atexit.register(gc.freeze)
+
+
 def main() -> None:
     """Entry point: every failure ends as one sentence, an interrupted run with the command that resumes it.
 
     With the environment variable UNDERTONE_TRACEBACK set, unexpected errors keep their traceback.
     """
     raise_on_sigterm()
-    # Before torch is imported: threads that wait for each other sleep instead of spinning, which on cores with other
-    # work takes several times as long (docs/speed.md).
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    # Importing torch and transformers makes objects that stay; Python would look through them for garbage again and
-    # again, and once more at its end, for a third of a short command's time.
-    gc.set_threshold(20_000)
-    atexit.register(gc.freeze)
+    set_up_process()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # for names that the terminal cannot show

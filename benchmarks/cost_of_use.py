@@ -131,9 +131,6 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
-    import soundfile
-    import torch
-
     sounds = [str(path) for path in sorted(arguments.sounds.rglob("*.wav"))]
     pairs = []
     for number in range(arguments.rounds):
@@ -145,6 +142,9 @@ def main() -> None:
         "added_first_s": median(pair["ours"]["first"] - pair["bare"]["first"] for pair in pairs),
         "warm_ratio": median(pair["ours"]["warm"] / pair["bare"]["warm"] for pair in pairs),
     }
+    import soundfile
+    import torch
+
     folder = sounds[:: max(1, len(sounds) // 40)]
     found |= folder_shares(folder_sides(arguments.model, arguments.upstream, folder), arguments.rounds)
     found |= {"folder_audio_s": sum(soundfile.info(sound).duration for sound in folder)}

@@ -16,8 +16,14 @@ import time
 from pathlib import Path
 from typing import Any
 
-EPOCHS = {"linear": 20, "sweep": 20, "attention": 4, "lora": 4, "finetune": 4}
-SWEEP = "sweep.lr=1e-2,1e-3,1e-4,1e-5,1e-6"  # of the linear head, as `--system superb` has it
+# {what is trained: the bench's name of it, epochs, further settings}
+CASES: dict[str, tuple[str, int, tuple[str, ...]]] = {
+    "linear": ("linear", 20, ()),
+    "sweep": ("linear", 20, ("sweep.lr=1e-2,1e-3,1e-4,1e-5,1e-6",)),  # of five rates, as `--system superb` has it
+    "attention": ("attention", 4, ()),
+    "lora": ("lora", 4, ()),
+    "finetune": ("finetune", 4, ()),
+}
 FOLDS = 4
 
 
@@ -28,18 +34,18 @@ def compare(arguments: argparse.Namespace, name: str, folder: Path) -> dict[str,
     from undertone.experiments.crossval import crossval
     from undertone.training.settings import make_config
 
-    words = [f"max_epochs={EPOCHS[name]}", "protocol=groups", f"num_folds={FOLDS}", f"store={folder / name}"]
+    training, epochs, more = CASES[name]
+    words = [f"max_epochs={epochs}", "protocol=groups", f"num_folds={FOLDS}", f"store={folder / name}", *more]
     values = {"corpus": arguments.corpus, "root": arguments.root, "upstream": arguments.upstream, "device": "cpu"}
-    training = "linear" if name == "sweep" else name
-    config = make_config(values, [*words, SWEEP] if name == "sweep" else words)
+    config = make_config(values, words)
     found = bench(config, Display(quiet=True), seconds=arguments.seconds, only=(training,))
     (row,) = found["trainings"]
     began = time.process_time()
     crossval(config.model_copy(update=TRAININGS[training]), folder / f"run-{name}", Display(quiet=True))
     run = time.process_time() - began
     return {
-        "training": "linear, five rates" if name == "sweep" else name,
-        "epochs": EPOCHS[name],
+        "training": name,
+        "epochs": epochs,
         "estimate_s": row["total_s"],
         "run_s": run,
         "ratio": row["total_s"] / run,
@@ -52,7 +58,7 @@ def main() -> None:
     parser.add_argument("corpus")
     parser.add_argument("--root")
     parser.add_argument("--upstream", required=True)
-    parser.add_argument("--only", default=",".join(EPOCHS), help="trainings, separated by commas")
+    parser.add_argument("--only", default=",".join(CASES), help="trainings, separated by commas")
     parser.add_argument("--seconds", type=float, default=60.0, help="of the bench")
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()

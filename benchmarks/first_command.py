@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -19,9 +18,10 @@ from pathlib import Path
 from statistics import median
 
 from extraction import machine
+from whole_command import UNDERTONE, seconds_of
 
 STEPS = {
-    "Python and the command line": "import undertone.cli",
+    "Python and the command line": "import undertone.cli; undertone.cli.set_up_process()",
     "`import torch`": "import torch",
     "`from transformers import PreTrainedModel`": "from transformers import PreTrainedModel",
     "our modules, torchaudio": "from undertone import load_model; import torchaudio",
@@ -32,21 +32,13 @@ STEPS = {
 
 def seconds_of_steps(model: str, clip: str) -> dict[str, float]:
     """Processor seconds of each of `STEPS`, in one new process."""
-    lines = ["import gc, json, sys, time", "gc.set_threshold(20_000)", "times = [0.0]"]  # as the command sets it
+    lines = ["import json, sys, time", "times = [0.0]"]
     for code in STEPS.values():
         lines += [code, "times.append(time.process_time())"]
     lines.append("print(json.dumps(times))")
     done = subprocess.run([sys.executable, "-c", "\n".join(lines), model, clip], stdout=subprocess.PIPE, check=True)
     times = json.loads(done.stdout.splitlines()[-1])
     return {name: after - before for name, before, after in zip(STEPS, times, times[1:], strict=False)}
-
-
-def seconds_of(words: list[str]) -> float:
-    """Processor seconds of a command."""
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    subprocess.run(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=True)
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
 def main() -> None:
@@ -60,17 +52,16 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
     os.environ["OMP_NUM_THREADS"] = "1"
-    undertone = [sys.executable, "-m", "undertone.cli"]
     with tempfile.TemporaryDirectory() as folder:
         prepare = ["prepare", arguments.corpus, "--root", arguments.root, "--out", f"{folder}/manifest"]
         commands = {
             "`import undertone`": [sys.executable, "-c", "import undertone"],
-            "`undertone --version`": [*undertone, "--version"],
-            f"`undertone prepare {arguments.corpus}`": [*undertone, *prepare],
-            "`undertone predict` of one clip": [*undertone, "predict", arguments.model, arguments.clip],
+            "`undertone --version`": [*UNDERTONE, "--version"],
+            f"`undertone prepare {arguments.corpus}`": [*UNDERTONE, *prepare],
+            "`undertone predict` of one clip": [*UNDERTONE, "predict", arguments.model, arguments.clip],
         }
         whole = {
-            name: round(median(seconds_of(words) for _ in range(arguments.rounds)), 3)
+            name: round(median(seconds_of(words)["cpu_s"] for _ in range(arguments.rounds)), 3)
             for name, words in commands.items()
         }
     rounds = [seconds_of_steps(arguments.model, arguments.clip) for _ in range(arguments.rounds)]

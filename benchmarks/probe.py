@@ -117,23 +117,25 @@ def measure(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
     utterances = list(run.manifest)
     seconds = HOURS * 3600 if arguments.like_iemocap else sum(item.duration for item in utterances)
     rates = [arguments.rate or speed(run.upstream, utterances, arguments.sample)]
-    stages: Counter[str] = Counter()
-    for what, (module, function) in {
-        "reading and checking files, the store": (crossval, "open_run"),
-        "folds": (crossval, "train_folds"),
+    within_folds = {
         "weights and histories of the trainings": (stacked_folds, "_write"),
         "choice, test and model of each fold": (stacked_folds, "_finish"),
+    }
+    parts = {
+        "opening the run, whose files are known": (crossval, "open_run"),
+        "trainings, with dev": (crossval, "train_folds"),
         "the model of all speakers": (crossval, "_refit"),
         "pooled scores and intervals": (crossval, "pool"),
         "predictions and results": (crossval, "write_results"),
-    }.items():
+    }
+    stages: Counter[str] = Counter()
+    for what, (module, function) in (parts | within_folds).items():
         timed(module, function, what, stages)
     began = time.time()
     crossval.crossval(config, folder / "run", Display())
     whole = time.time() - began
     trained = max(path.stat().st_mtime for path in (folder / "run").rglob("fold.json")) - began
-    within = ("weights and histories of the trainings", "choice, test and model of each fold")
-    stages["trainings, with dev"] = stages.pop("folds") - sum(stages[what] for what in within)
+    stages["trainings, with dev"] -= sum(stages[what] for what in within_folds)
     rates.append(arguments.rate or speed(run.upstream, utterances, arguments.sample))
     rate = sum(rates) / 2
     return {

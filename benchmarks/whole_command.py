@@ -21,15 +21,17 @@ from pathlib import Path
 
 from extraction import machine
 
+UNDERTONE = [sys.executable, "-m", "undertone.cli"]
+
 
 def seconds_of(words: list[str]) -> dict[str, float]:
-    """Wall and processor seconds of `undertone WORDS`."""
+    """Wall and processor seconds of a command."""
     began = time.monotonic()
-    process = subprocess.Popen([sys.executable, "-m", "undertone.cli", *words], stdout=subprocess.DEVNULL)
+    process = subprocess.Popen(words, stdout=subprocess.DEVNULL)
     _, status, usage = os.wait4(process.pid, 0)
     if status:
-        raise SystemExit(f"undertone {shlex.join(words)} failed.")
-    return {"wall_s": round(time.monotonic() - began, 1), "cpu_s": round(usage.ru_utime + usage.ru_stime, 1)}
+        raise SystemExit(f"{shlex.join(words)} failed.")
+    return {"wall_s": round(time.monotonic() - began, 3), "cpu_s": round(usage.ru_utime + usage.ru_stime, 3)}
 
 
 def main() -> None:
@@ -39,7 +41,8 @@ def main() -> None:
     arguments, words = parser.parse_known_args()
     with tempfile.TemporaryDirectory() as folder:
         first, again = (
-            seconds_of([*words, "--store", f"{folder}/store", "--out", f"{folder}/{name}"]) for name in ("one", "two")
+            seconds_of([*UNDERTONE, *words, "--store", f"{folder}/store", "--out", f"{folder}/{name}"])
+            for name in ("one", "two")
         )
     found = {"command": shlex.join(["undertone", *words]), "first": first, "again": again}
     found |= {"machine": machine(os.cpu_count() or 1, "cpu")}

@@ -114,9 +114,7 @@ def _stacks(run: Run, folds: Sequence[Fold]) -> list[list[_Group]]:
             if not all((training.folder / TRIED).is_file() for training in members):
                 key = (settings, len(members)) if on_gpu else (settings, seed, fold.name)
                 stacks.setdefault(key, []).append(_Group(tuple(members)))
-    if on_gpu or not can_fork():
-        return list(stacks.values())
-    return _balanced(list(stacks.values()), torch.get_num_threads())
+    return _balanced(list(stacks.values()), torch.get_num_threads()) if can_fork() else list(stacks.values())
 
 
 def _balanced(stacks: list[list[_Group]], threads: int) -> list[list[_Group]]:
